@@ -1,0 +1,55 @@
+# The front door. Every target is safe to run twice and installs what it needs.
+SHELL := /bin/sh
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Version managers leave commands for Pythons that are not active: each candidate is run, not only found.
+BASE := $(shell for p in "$(PYTHON)" python3 python3.14 python3.13 python3.12 python3.11; do [ -n "$$p" ] && command -v "$$p" >/dev/null 2>&1 && "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
+
+.PHONY: help setup demo test check format generate tools lock bench clean
+
+help:             ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
+
+setup: $(VENV)/.stamp   ## install everything into .venv
+
+demo: $(VENV)/.stamp    ## a database with sample data and the exporter on it; ARGS="--scenario backfill --live"
+	@$(BIN)/session-health-exporter demo $(ARGS)
+
+test: $(VENV)/.stamp tools  ## all tests, on a real PostgreSQL of their own; ARGS="-k coverage"
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.stamp   ## style, types, the shape of the house, freshness of generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_house.py
+	$(BIN)/python -m exporter.artefacts --check
+
+format: $(VENV)/.stamp  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+generate: $(VENV)/.stamp  ## rewrite the files that are generated from the dimensions
+	$(BIN)/python -m exporter.artefacts
+
+tools:            ## promtool and prometheus into .cache/tools, from Debian's packages, without root
+	@scripts/debian-tools
+
+bench: $(VENV)/.stamp   ## what a collection costs, side by side with the obvious queries
+	$(BIN)/python bench/collection.py $(ARGS)
+
+lock: $(VENV)/.stamp    ## resolve the dependencies anew (needs uv)
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements.txt
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group dev --all-extras pyproject.toml -o requirements-dev.txt
+
+clean:            ## remove what the other targets made
+	rm -rf "$(VENV)" .cache .mypy_cache .ruff_cache .pytest_cache
+
+$(VENV)/.stamp: requirements-dev.txt pyproject.toml
+	@[ -n "$(BASE)" ] || { echo "needs Python 3.11 or newer (set PYTHON=/path/to/python3)" >&2; exit 1; }
+	@echo "installing into $(VENV) with $(BASE) (about half a minute, once)"
+	@"$(BASE)" -m venv "$(VENV)" || { echo "Debian, Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(PIP) --require-hashes --only-binary=:all: -r requirements-dev.txt
+	@$(PIP) --no-deps --no-build-isolation --no-index -e .
+	@touch $@
