@@ -1,0 +1,418 @@
+"""What a config may say, as frozen values.  Reading a file into them: `exporter.config`.
+
+No message quotes a text from the config: it may have come from the environment, and be a secret.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticKnownError
+
+from exporter.sql import TableName, parse_table_name, parse_type_name
+
+KeyPath = tuple[str | int, ...]
+"""The keys and list indices that lead from the top of a config to a place in it."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
+_UNITS: Final = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}
+_DURATION: Final = re.compile(r"(?:[0-9]+(?:ms|s|m|h|d|w))+")
+_DURATION_PART: Final = re.compile(r"([0-9]+)(ms|s|m|h|d|w)")
+_LONGEST: Final = timedelta(days=36500)
+_LONGEST_TIMEOUT: Final = timedelta(days=1)
+_NOT_A_MOMENT: Final = "is not a date: write 2025-08-01 or 2025-08-01T12:00:00Z"
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str | None:
+    """The known name that `wrong` is most likely a slip for, None when none is near."""
+    return next(iter(difflib.get_close_matches(wrong, list(known), n=1)), None)
+
+
+def known_names(wrong: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, then all."""
+    names = sorted(known)
+    near = nearest(wrong, names)
+    return (f"; did you mean {near}?" if near else "") + f" (known: {', '.join(names)})"
+
+
+def parse_duration(value: object) -> timedelta:
+    """Read `30s`, `5m`, `1h30m`, `90d`; raises ValueError with the remedy."""
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError("needs a unit (ms, s, m, h, d, w): write 30s, 5m or 1h30m")  # noqa: TRY004 - pydantic's way
+    if not isinstance(value, str) or not _DURATION.fullmatch(value):
+        raise ValueError(
+            "is not a duration: write a whole number with a unit (ms, s, m, h, d, w), as in 30s, 5m or 1h30m"
+        )
+    try:
+        duration = sum((int(n) * _UNITS[unit] for n, unit in _DURATION_PART.findall(value)), timedelta())
+    except (OverflowError, ValueError):  # beyond timedelta; beyond int's limit of digits
+        duration = timedelta.max
+    if duration > _LONGEST:
+        raise ValueError(f"is too long: at most {_LONGEST.days}d, a hundred years")
+    return duration
+
+
+def parse_moment(value: object) -> datetime:
+    """Read a date or a time; a date is its midnight, and a time without an offset is UTC.  Raises ValueError."""
+    try:
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        if isinstance(value, datetime):
+            return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(_NOT_A_MOMENT) from None
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    raise ValueError(_NOT_A_MOMENT)
+
+
+def _check_value(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("has a NUL character in it, which PostgreSQL cannot store: remove it")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not valid Unicode: write it, or set the variable, as UTF-8") from None
+    return value
+
+
+def _parse_count(value: object) -> object:
+    # What a variable fills in is text, whatever it looks like.
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
+
+
+def _parse_list(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _parse_columns(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+def _parse_key_parts(value: object) -> object:
+    parts = value if isinstance(value, list) else [value]
+    return tuple(part if isinstance(part, dict) else {"column": part} for part in parts)
+
+
+def _parse_table(value: object) -> object:
+    if isinstance(value, TableName):
+        return value
+    if not isinstance(value, str):
+        raise PydanticKnownError("string_type")
+    return parse_table_name(_check_value(value))
+
+
+def _parse_row_security(value: object) -> object:
+    if value == "allow":
+        raise ValueError(
+            "allow is not supported yet: write strict, and let the role see every row (ALTER ROLE … BYPASSRLS)"
+        )
+    return value
+
+
+def _check_positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError("must be longer than nothing")
+    return value
+
+
+def _check_timeout(value: timedelta) -> timedelta:
+    if value > _LONGEST_TIMEOUT:
+        raise ValueError("is too long: at most 1d")
+    return value
+
+
+def _check_not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    return value
+
+
+def _check_expression(value: str) -> str:
+    if value.rstrip().endswith(";"):
+        raise ValueError("must be one SQL expression: remove the ; at its end")
+    return value
+
+
+def _check_column(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        raise ValueError("must be the bare name of a column, without the double quotes of SQL: they are added for you")
+    return value
+
+
+def _check_url(value: str) -> str:
+    if any(letter.isspace() or not letter.isprintable() for letter in value):
+        raise ValueError("has a space or a line break in it: remove it, or write %20 where it belongs to a password")
+    if not value.startswith(("postgresql://", "postgres://")):
+        raise ValueError("must be postgresql://user@host:5432/database; a variable is written ${DATABASE_URL}")
+    return value
+
+
+def _check_not_empty(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not value:
+        raise ValueError("must name at least one")
+    return value
+
+
+def _check_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("cannot be a name: use letters, digits, _ and -, at most 40")
+    return value
+
+
+Value = Annotated[str, AfterValidator(_check_value)]
+Text = Annotated[Value, AfterValidator(_check_not_blank)]
+Expression = Annotated[Text, AfterValidator(_check_expression)]
+Url = Annotated[Text, AfterValidator(_check_url)]
+Column = Annotated[Text, AfterValidator(_check_column)]
+Name = Annotated[str, AfterValidator(_check_name)]
+Count = Annotated[int, BeforeValidator(_parse_count)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Interval = Annotated[Duration, AfterValidator(_check_positive)]
+Timeout = Annotated[Interval, AfterValidator(_check_timeout)]
+InstantUTC = Annotated[datetime, BeforeValidator(parse_moment)]
+Table = Annotated[TableName, BeforeValidator(_parse_table)]
+Columns = Annotated[tuple[Column, ...], BeforeValidator(_parse_columns), AfterValidator(_check_not_empty)]
+TextList = Annotated[tuple[Text, ...], BeforeValidator(_parse_list)]
+Values = Annotated[tuple[Value, ...], BeforeValidator(_parse_list), AfterValidator(_check_not_empty)]
+TypeName = Annotated[Text, AfterValidator(parse_type_name)]
+
+
+class Section(BaseModel):
+    """A mapping of the config: unknown keys are errors, values are never converted silently.
+
+    `refused` has the keys that deserve a better message than to be unknown.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        arbitrary_types_allowed=True,
+        hide_input_in_errors=True,
+    )
+    refused: ClassVar[Mapping[str, str]] = {}
+
+
+def _not_yet(purpose: str) -> str:
+    return f"is not supported yet ({purpose}): remove it"
+
+
+class Database(Section):
+    """Where to read; None where the PG* environment variables decide.
+
+    `password_file` and `url_file` are read again at each connect, so that a rotated secret needs no restart.
+    """
+
+    refused: ClassVar[Mapping[str, str]] = {
+        "password": "does not belong into a config: write password_file, or a url from the environment",
+    }
+
+    url: Url | None = Field(default=None, repr=False)
+    url_file: Text | None = None
+    password_file: Text | None = None
+    connect_timeout: Timeout = timedelta(seconds=5)
+    statement_timeout: Timeout = timedelta(seconds=30)
+    lock_timeout: Timeout = timedelta(seconds=1)
+    row_security: Annotated[Literal["strict"], BeforeValidator(_parse_row_security)] = "strict"
+
+
+class Collection(Section):
+    """When to collect, and how much of it to keep.
+
+    `max_age`: without a new snapshot the values are withdrawn after this.  `max_label_values`: per metric and
+    pipeline.  `rest_ratio`: the database is left in peace for so many times the duration of a collection.
+    """
+
+    interval: Interval = timedelta(seconds=30)
+    max_age: Interval = timedelta(minutes=5)
+    max_label_values: Annotated[Count, Field(ge=1, le=1000)] = 50
+    rest_ratio: Annotated[Count, Field(ge=0, le=1000)] = 10
+
+
+class Window(Section):
+    """Which sessions are looked at, by their start: since a moment, or the last so long; the other is None."""
+
+    since: InstantUTC | None = None
+    last: Interval | None = None
+
+
+class Sessions(Section):
+    """The table of sessions: one row is one unit of a user's work.  `eligible` is SQL over it alone."""
+
+    refused: ClassVar[Mapping[str, str]] = {
+        "completed": _not_yet("the conversion funnel"),
+        "checks": _not_yet("checks of sessions"),
+    }
+
+    table: Table
+    key: Columns
+    status: Column
+    started_at: Column
+    completed_at: Column
+    eligible: Expression
+
+
+class KeyPart(Section):
+    """A column that points at one column of the sessions' key; `cast` where the types differ, else None."""
+
+    column: Column
+    cast: TypeName | None = None
+
+
+class Version(Section):
+    """Which versions of a record count; None for `current_since`: drift is not measured."""
+
+    column: Column
+    current: Text
+    accepted: TextList = ()
+    current_since: InstantUTC | None = None
+
+
+class Record(Section):
+    """A table whose rows must be derived from sessions.
+
+    `valid` and `where` are SQL over it, `required_when` is SQL over the sessions table; None where every row is
+    valid, exists, or is required.  Without `version` any valid row is current.  `grace` is the pipeline's unless given.
+    """
+
+    refused: ClassVar[Mapping[str, str]] = {"unique": _not_yet("duplicate records")}
+
+    name: str
+    table: Table
+    session_key: Annotated[tuple[KeyPart, ...], BeforeValidator(_parse_key_parts), AfterValidator(_check_not_empty)]
+    created_at: Column | None = None
+    version: Version | None = None
+    accepted_values: dict[Column, Values] = Field(default_factory=dict)
+    valid: Expression | None = None
+    where: Expression | None = None
+    required_when: Expression | None = None
+    satisfied_by: Literal["any_version", "current_version"] = "current_version"
+    grace: Duration = timedelta(0)
+
+
+class Pipeline(Section):
+    """A table of sessions with the tables of the records that must be derived from it."""
+
+    refused: ClassVar[Mapping[str, str]] = {
+        "cohort": _not_yet("the conversion funnel and the processing delay"),
+        "limits": _not_yet("limits and the verdict"),
+    }
+
+    name: str
+    database: Text
+    interval: Interval
+    window: Window
+    grace: Duration = timedelta(0)
+    sessions: Sessions
+    records: Annotated[dict[Name, Record], Field(min_length=1)]
+
+
+class Config(Section):
+    """The whole file."""
+
+    refused: ClassVar[Mapping[str, str]] = {"database": "excludes databases: keep one of them"}
+
+    databases: Annotated[dict[Name, Database], Field(min_length=1)]
+    collection: Collection = Field(default_factory=Collection)
+    pipelines: Annotated[dict[Name, Pipeline], Field(min_length=1)]
+
+
+def contradictions(config: object) -> Iterator[tuple[KeyPath, str]]:
+    """What keys say against each other, with its place, whether or not the values are valid by themselves.
+
+    `config` is what `Config` is validated from, so that these mistakes are found beside all others.
+    """
+    for path, database in _mappings(config, "databases", "*"):
+        if {"url", "url_file"} <= database.keys():
+            yield (*path, "url_file"), "excludes url: keep one of them"
+    max_age = Collection().max_age
+    for path, collection in _mappings(config, "collection"):
+        max_age = _duration(collection.get("max_age", max_age), timedelta.max)
+        if max_age <= _duration(collection.get("interval", Collection().interval), timedelta(0)):
+            key = "max_age" if "max_age" in collection else "interval"
+            yield (*path, key), _WITHDRAWN
+            max_age = timedelta.max
+    databases = dict(_mappings(config, "databases")).get(("databases",), {})
+    for path, pipeline in _mappings(config, "pipelines", "*"):
+        wanted = pipeline.get("database")
+        if databases and isinstance(wanted, str) and wanted not in databases:
+            yield (
+                (*path, "database"),
+                f"is no database of this file{known_names(wanted, filter(_NAME.fullmatch, databases))}",
+            )
+        if _duration(pipeline.get("interval"), timedelta(0)) >= max_age:
+            yield (*path, "interval"), f"collection.{_WITHDRAWN}"
+        for place, window in _mappings(pipeline, "window"):
+            if ("since" in window) == ("last" in window):
+                yield (*path, *place), "needs exactly one of since (a date) and last (a duration)"
+        width = _width(pipeline.get("sessions"), "key")
+        for place, record in _mappings(pipeline, "records", "*"):
+            found = _width(record, "session_key")
+            if width and found and width != found:
+                yield (
+                    (*path, *place, "session_key"),
+                    f"has {_columns(found)}, sessions.key has {_columns(width)}: name one for each, in the same order",
+                )
+            yield from _version_contradictions(record, (*path, *place))
+
+
+def _version_contradictions(record: Mapping[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    for place, version in _mappings(record, "version"):
+        accepted = version.get("accepted")
+        if isinstance(accepted, list) and version.get("current") and version["current"] in accepted:
+            yield (*path, *place, "accepted"), "has the current version in it: remove it there, it counts anyway"
+        if "current_since" in version and "created_at" not in record:
+            yield (
+                (*path, *place, "current_since"),
+                "needs created_at beside version: name the column that says when a row was written",
+            )
+
+
+_WITHDRAWN: Final = (
+    f"max_age ({Collection().max_age.total_seconds():.0f}s unless given) must be longer than interval: "
+    "values would be withdrawn between two collections"
+)
+
+
+def _mappings(value: object, *keys: str) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+    """Every mapping at `keys` (`*`: at any key), with its path; what is not a mapping is for `Config` to refuse."""
+    if not isinstance(value, dict):
+        return
+    if not keys:
+        yield (), value
+        return
+    for key in value if keys[0] == "*" else keys[:1]:
+        for path, found in _mappings(value.get(key), *keys[1:]):
+            yield (key, *path), found
+
+
+def _duration(value: object, unreadable: timedelta) -> timedelta:
+    try:
+        return parse_duration(value)
+    except ValueError:
+        return unreadable
+
+
+def _width(section: object, key: str) -> int:
+    """How many columns a key names; 0 when it cannot be told."""
+    value = section.get(key) if isinstance(section, dict) else None
+    if isinstance(value, list):
+        return len(value)
+    return 0 if value is None else 1
+
+
+def _columns(count: int) -> str:
+    return "1 column" if count == 1 else f"{count} columns"
