@@ -1,0 +1,223 @@
+"""The edge to PostgreSQL: opens connections, and turns the driver's refusals into faults."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from exporter.plan import APPLICATION_NAME
+from exporter.schema import Database
+from exporter.snapshot import Fault
+
+PATIENCE_SECONDS: Final = 5
+"""How much longer than the server's own time-out we wait for its answer before we give the connection up."""
+
+
+class CollectionError(Exception):
+    """Nothing can be measured for now, and `fault` says why."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+@asynccontextmanager
+async def connect(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of its own for one collection; raises CollectionError.
+
+    None is held between collections: a rotated password, a failover or a pooler needs no special case.
+    """
+    timeout = database.connect_timeout.total_seconds()
+    try:
+        async with asyncio.timeout(timeout):
+            connection = await asyncpg.connect(
+                dsn=_secret(database.url_file, "url_file") if database.url_file else database.url,
+                password=_secret(database.password_file, "password_file") if database.password_file else None,
+                server_settings={"application_name": APPLICATION_NAME},
+                # Statements run once per collection, and a pooler in transaction mode keeps no prepared ones.
+                statement_cache_size=0,
+            )
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        raise CollectionError(connect_fault(error, timeout)) from None
+    try:
+        yield connection
+    finally:
+        await _close(connection)
+
+
+async def _close(connection: asyncpg.Connection) -> None:
+    """Leave nothing running on the server, even when we are being cancelled ourselves."""
+    try:
+        # The driver asks the server to cancel what still runs before it says goodbye.
+        await asyncio.shield(asyncio.wait_for(connection.close(), timeout=1))
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()
+
+
+def _secret(path: str, key: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise CollectionError(
+            Fault(
+                "connect",
+                f"the file of {key} cannot be read ({why}): check its path and permissions",
+            )
+        ) from None
+
+
+def connect_fault(error: Exception, timeout: float) -> Fault:
+    """Why no connection could be made.  The driver's texts name hosts and users, so ours take their place."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return Fault(
+                "connect",
+                f"the server's certificate is not trusted ({error.verify_message}): check sslrootcert and host name",
+            )
+        case ssl.SSLError():
+            return Fault("connect", "TLS with the server failed: check sslmode and the server's ssl setting")
+        case TimeoutError():
+            return Fault(
+                "connect",
+                f"no answer within {timeout:g} s: check address, network and firewall, or raise connect_timeout",
+            )
+        case ConnectionRefusedError():
+            return Fault("connect", "connection refused: is the server running, and are host and port right?")
+        case asyncpg.InvalidAuthorizationSpecificationError():
+            return Fault(
+                "authentication",
+                "the server refused the role or its password: check them, and pg_hba.conf",
+            )
+        case asyncpg.InvalidCatalogNameError():
+            return Fault("connect", "the database does not exist: check its name in the url")
+        case asyncpg.InsufficientPrivilegeError():
+            return Fault("permission", "the role may not connect: GRANT CONNECT ON DATABASE … TO …")
+        case asyncpg.TooManyConnectionsError():
+            return Fault(
+                "connect",
+                "the server has no connection left for us: raise max_connections or the role's limit",
+            )
+        case asyncpg.PostgresError():
+            return Fault(
+                "connect",
+                f"the server refuses connections ({type(error).__name__}, SQLSTATE {error.sqlstate})",
+            )
+        case asyncpg.InterfaceError() | ValueError():
+            return Fault(
+                "connect",
+                "the url cannot be used: write postgresql://user@host:5432/database, special signs percent-encoded",
+            )
+        case OSError():
+            return Fault(
+                "connect",
+                f"the server cannot be reached ({error.strerror or type(error).__name__}): check address and network",
+            )
+        case _:
+            return Fault("internal", type(error).__name__)
+
+
+_REJECTIONS: Final = frozenset({"08", "0A", "20", "21", "22", "2F", "38", "39", "3F", "42", "44", "54", "HV", "P0"})
+"""Classes of SQLSTATE.  While our own connection stands, 08 and HV are about the server of a foreign table."""
+
+
+def is_rejection(error: asyncpg.PostgresError) -> bool:
+    """Whether the server refused the statement for what it says or meets, rather than for lack of time or means.
+
+    Only then is it worth asking for the parts apart: a busy server is left in peace.
+    https://www.postgresql.org/docs/current/errcodes-appendix.html
+    """
+    state = error.sqlstate or ""
+    return state in {"25006", "55000"} or state[:2] in _REJECTIONS
+
+
+def is_refused_lock(error: asyncpg.PostgresError) -> bool:
+    """Whether one table cannot be held, for a reason that says nothing about the others."""
+    return is_rejection(error) or isinstance(error, asyncpg.LockNotAvailableError | asyncpg.QueryCanceledError)
+
+
+def query_fault(error: BaseException, subject: str, statement_timeout: float) -> Fault:
+    """Why a statement about `subject` (a key of the config) failed.
+
+    The server's text is passed on only where it speaks of names: elsewhere it may quote a value of a row.
+    """
+    if not isinstance(error, asyncpg.PostgresError):
+        if isinstance(error, TimeoutError):
+            return Fault(
+                "statement_timeout",
+                f"{subject}: no answer {PATIENCE_SECONDS} s after its time-out: check the network",
+            )
+        return Fault("connect", f"{subject}: the connection was lost: is the server running?")
+    match error:
+        case asyncpg.InsufficientPrivilegeError() if _is_row_security(error):
+            return Fault(
+                "row_security",
+                f"{subject}: row-level security would hide rows from this role: ALTER ROLE … BYPASSRLS, or read a view "
+                "of the owner's that shows every row",
+            )
+        case asyncpg.InsufficientPrivilegeError():
+            return Fault(
+                "permission",
+                f"{subject}: {_text(error)}: GRANT SELECT ON … TO …, and USAGE on its schema",
+            )
+        case asyncpg.QueryCanceledError():
+            return Fault(
+                "statement_timeout",
+                f"{subject}: ended by the server after at most {statement_timeout:g} s (statement_timeout): "
+                "add an index for the window, shorten it, or raise statement_timeout",
+            )
+        case asyncpg.LockNotAvailableError():
+            return Fault(
+                "lock_timeout",
+                f"{subject}: another transaction holds an exclusive lock on a table: waits end after lock_timeout",
+            )
+        case asyncpg.SerializationError() | asyncpg.DeadlockDetectedError():
+            return Fault(
+                "recovery_conflict",
+                f"{subject}: cancelled by the replica's recovery: retried at the next interval",
+            )
+        case asyncpg.UndefinedTableError() | asyncpg.UndefinedColumnError() | asyncpg.InvalidSchemaNameError():
+            return Fault("missing_object", f"{subject}: {_text(error)}: create it, or correct the config")
+        case asyncpg.ObjectNotInPrerequisiteStateError():
+            return Fault("missing_object", f"{subject}: {_text(error)}: REFRESH the materialized view")
+        case asyncpg.UndefinedFunctionError() | asyncpg.DatatypeMismatchError() | asyncpg.CannotCoerceError():
+            return Fault(
+                "type",
+                f"{subject}: {_text(error)}: correct the config; a key of another type needs a cast",
+            )
+    return _fault_by_class(error, subject)
+
+
+def _fault_by_class(error: asyncpg.PostgresError, subject: str) -> Fault:
+    state = error.sqlstate or ""
+    if state.startswith("22"):
+        return Fault(
+            "type",
+            f"{subject}: a value of a row does not fit ({type(error).__name__}, SQLSTATE {state}): "
+            "check casts and expressions",
+        )
+    if state == "25006" or state[:2] in {"0A", "42"}:
+        return Fault(
+            "invalid_sql",
+            f"{subject}: {_text(error)}: correct the SQL in the config, see it whole with `queries`",
+        )
+    if state[:2] in {"08", "57"}:
+        return Fault(
+            "connect", f"{subject}: the server, or a foreign table's, ended the connection ({type(error).__name__})"
+        )
+    return Fault("internal", f"{subject}: {type(error).__name__}, SQLSTATE {state}")
+
+
+def _is_row_security(error: asyncpg.PostgresError) -> bool:
+    # Both share SQLSTATE 42501 and the text is translated; the routine that raised it is neither.
+    return getattr(error, "server_source_function", None) == "check_enable_rls"
+
+
+def _text(error: asyncpg.PostgresError) -> str:
+    """The server's words; not those of a function of the platform, which may tell a value of a row."""
+    message = None if getattr(error, "context", None) else getattr(error, "message", None)
+    return str(message or type(error).__name__)

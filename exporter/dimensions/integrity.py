@@ -1,0 +1,75 @@
+"""Integrity: does every record belong to a session that exists?"""
+
+from exporter.dimension import CatalogMeasure, Cells, Dimension, Metric, RecordMeasure, Values
+from exporter.schema import Pipeline, Record
+from exporter.sql import Bindings, TableName
+
+ORPHANED = Metric("orphaned_records", "Rows whose session does not exist.", labels=("record",))
+UNLINKED = Metric("unlinked_records", "Rows whose session key is NULL.", labels=("record",))
+FOREIGN_KEY = Metric(
+    "foreign_key_enforced",
+    "1 where a validated foreign key proves the link from the record to its session, else 0.",
+    labels=("record",),
+)
+
+
+def _orphaned(_record: Record, _sessions: Cells, rows: Cells) -> Values:
+    return {(): rows.where(keyed=True, linked=False).total("rows")}
+
+
+def _unlinked(_record: Record, _sessions: Cells, rows: Cells) -> Values:
+    return {(): rows.where(keyed=False).total("rows")}
+
+
+def _relation(table: TableName, bind: Bindings) -> str:
+    """The number of a table; NULL, and not the error of to_regclass, where its schema is closed to us."""
+    if table.schema is None:
+        return f"to_regclass({bind(table.sql, 'text')})"
+    return f"""(
+          select t.oid
+          from pg_catalog.pg_class t
+          join pg_catalog.pg_namespace n on n.oid = t.relnamespace
+          where n.nspname = {bind(table.schema, "text")}::name and t.relname = {bind(table.name, "text")}::name
+        )"""
+
+
+def _foreign_key(pipeline: Pipeline, record: Record, bind: Bindings) -> str:
+    """1 where one constraint pairs exactly our columns.
+
+    https://www.postgresql.org/docs/current/catalog-pg-constraint.html
+    """
+    if any(part.cast for part in record.session_key):
+        return "0"  # A foreign key never converts, so it cannot be behind a key that must be.
+    ours = bind(tuple(part.column for part in record.session_key), "text[]")
+    theirs = bind(pipeline.sessions.key, "text[]")
+    return f"""(
+    select count(*)::integer
+    from (
+      select 1
+      from pg_catalog.pg_constraint c
+      where c.contype = 'f' and c.convalidated
+        and c.conrelid = {_relation(record.table, bind)}
+        and c.confrelid = {_relation(pipeline.sessions.table, bind)}
+        and (
+          select array_agg(array[r.attname::text, s.attname::text] order by r.attname::text)
+          from unnest(c.conkey, c.confkey) as paired(record_column, session_column)
+          join pg_catalog.pg_attribute r on r.attrelid = c.conrelid and r.attnum = record_column
+          join pg_catalog.pg_attribute s on s.attrelid = c.confrelid and s.attnum = session_column
+        ) = (
+          select array_agg(array[record_column, session_column] order by record_column)
+          from unnest({ours}, {theirs}) as paired(record_column, session_column)
+        )
+      limit 1
+    ) proof
+  )"""
+
+
+INTEGRITY = Dimension(
+    name="integrity",
+    question="Does every record belong to a session that exists?",
+    measures=(
+        RecordMeasure(ORPHANED, _orphaned),
+        RecordMeasure(UNLINKED, _unlinked),
+        CatalogMeasure(FOREIGN_KEY, _foreign_key),
+    ),
+)

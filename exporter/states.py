@@ -1,0 +1,113 @@
+"""The state of a record for an eligible session: the one predicate behind every number about gaps.
+
+First that holds:
+
+==============  =============================================================================
+not_required    `required_when` is not true for the session
+current         a valid row at the current version
+accepted        a valid row at an accepted version
+pending         not satisfied, and the session completed less than `grace` ago
+invalid         a row at such a version, but an invalid one
+outdated        any other row: an unknown, a NULL or an empty version
+missing         no row
+==============  =============================================================================
+
+`satisfied_by: current_version` is met by current and accepted, `any_version` by every state with a row.
+Several rows per session are normal: the best one counts.
+"""
+
+from enum import IntEnum
+from typing import Final, Literal, get_args
+
+from exporter.schema import Record
+from exporter.sql import Bindings, Moment, condition, conjunction, quote
+
+State = Literal["current", "accepted", "outdated", "invalid", "missing", "pending", "not_required"]
+SessionState = Literal["complete", "pending", "gap"]
+GapReason = Literal["missing", "outdated", "invalid"]
+
+STATES: Final[tuple[State, ...]] = get_args(State)
+SESSION_STATES: Final[tuple[SessionState, ...]] = get_args(SessionState)
+GAP_REASONS: Final[tuple[GapReason, ...]] = get_args(GapReason)
+
+
+class Rank(IntEnum):
+    """How good one row of a record table is; the smallest of a session's rows decides its state."""
+
+    CURRENT = 1
+    ACCEPTED = 2
+    INVALID = 3
+    OUTDATED = 4
+
+
+def gap_reasons(record: Record) -> tuple[GapReason, ...]:
+    """The states that make a session a gap for this record."""
+    return ("missing",) if record.satisfied_by == "any_version" else GAP_REASONS
+
+
+def state_column(record_name: str) -> str:
+    """The name of the column that holds the state of one record."""
+    return f"state:{record_name}"
+
+
+def version_text(record: Record) -> str | None:
+    """The version of a row as text; None where the record has no version."""
+    return f"{quote(record.version.column)}::text" if record.version else None
+
+
+def version_class(record: Record, bind: Bindings) -> str:
+    """SQL over one row: `current`, `accepted` or `other`; a record without versions is always current."""
+    text = version_text(record)
+    if record.version is None or text is None:
+        return "'current'"
+    return (
+        f"case when {text} = {bind(record.version.current, 'text')} then 'current'"
+        f" when {text} = any({bind(record.version.accepted, 'text[]')}) then 'accepted'"
+        " else 'other' end"
+    )
+
+
+def is_valid(record: Record, bind: Bindings) -> str:
+    """SQL over one row: true where its values are on the lists and `valid` holds; never NULL."""
+    conditions = [
+        f"{quote(column)}::text = any({bind(values, 'text[]')})" for column, values in record.accepted_values.items()
+    ]
+    if record.valid is not None:
+        conditions.append(condition(record.valid))
+    return f"({conjunction(conditions)}) is true"
+
+
+RANK: Final = (
+    f"case when class = 'other' then {Rank.OUTDATED:d} when not valid then {Rank.INVALID:d}"
+    f" when class = 'accepted' then {Rank.ACCEPTED:d} else {Rank.CURRENT:d} end"
+)
+"""SQL over one row with its `class` and whether it is `valid`: its `Rank`."""
+
+
+def state(record: Record, best: str, required: str, bind: Bindings) -> str:
+    """SQL over one session: its `State`.
+
+    `best` is the smallest rank of the session's rows (NULL where there is none), `required` whether it
+    needs the record.
+    """
+    clock, grace = bind(Moment.CLOCK, "timestamptz"), bind(record.grace, "interval")
+    satisfied = [
+        f"when {best} = {Rank.CURRENT:d} then 'current'",
+        f"when {best} = {Rank.ACCEPTED:d} then 'accepted'",
+    ]
+    lacking = [
+        f"when {best} = {Rank.INVALID:d} then 'invalid'",
+        f"when {best} = {Rank.OUTDATED:d} then 'outdated'",
+    ]
+    if record.satisfied_by == "any_version":
+        satisfied, lacking = satisfied + lacking, []
+    # A completion ahead of the clock by more than the grace is no excuse either: it may never be reached.
+    pending = f"when completed > {clock} - {grace} and completed <= {clock} + {grace} then 'pending'"
+    cases = [
+        f"when not {required} then 'not_required'",
+        *satisfied,
+        pending,
+        *lacking,
+        "else 'missing'",
+    ]
+    return "case\n      " + "\n      ".join(cases) + "\n    end"

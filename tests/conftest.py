@@ -1,0 +1,156 @@
+"""A real PostgreSQL for every test: one server, one database each."""
+
+import itertools
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import pytest
+from tools import not_checked_summary
+
+from exporter.collect import collect
+from exporter.config import parse_config
+from exporter.demo.scenarios import SCENARIOS, SCHEMA
+from exporter.dimensions import DIMENSIONS
+from exporter.embedded import EmbeddedPostgres
+from exporter.plan import Plan, compile_plan
+from exporter.snapshot import Snapshot
+
+TOUR = Path(__file__).parent.parent / "config.yaml"
+_numbers = itertools.count(1)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
+    yield
+    not_checked_summary(terminalreporter)
+
+
+@dataclass(frozen=True)
+class Database:
+    """An empty database, or the sample platform in one of its states; `connection` is a superuser's."""
+
+    dsn: str
+    connection: asyncpg.Connection
+
+    async def execute(self, sql: str, *arguments: object) -> None:
+        await self.connection.execute(sql, *arguments)
+
+    async def set(self, name: str, value: str) -> None:
+        """A default of this database, for every connection from now on."""
+        database = await self.connection.fetchval("select quote_ident(current_database())")
+        await self.execute(f"alter database {database} set {name} = {value}")
+
+    async def stop_clock(self, moment: str) -> None:
+        """Every collection from now on happens at `moment`: its clock's name finds one that stands."""
+        await self.execute(
+            "create schema stopped; create function stopped.clock_timestamp() returns timestamptz "
+            f"language sql as $$ select timestamptz '{moment}' $$"
+        )
+        await self.set("search_path", "stopped, pg_catalog, public")
+
+    def plan(self, text: str | None = None, pipeline: str | None = None) -> Plan:
+        """The plan of a config (default: the tour) on this database."""
+        return plan_of(text or TOUR.read_text(), self.dsn, pipeline)
+
+    async def measure(self, text: str | None = None, pipeline: str | None = None) -> "Numbers":
+        """Collect once."""
+        return Numbers(await collect(self.plan(text, pipeline)))
+
+
+def plan_of(text: str, dsn: str, pipeline: str | None = None) -> Plan:
+    config = parse_config(text, {"DATABASE_URL": dsn})
+    name = pipeline or next(iter(config.pipelines))
+    return compile_plan(config, config.pipelines[name], DIMENSIONS)
+
+
+class Numbers:
+    """The samples of a snapshot: `numbers("gap_sessions", "profiles", "missing")`; None where there is none."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._samples = {(s.metric.name, *s.labels): s.value for s in snapshot.samples}
+        assert len(self._samples) == len(snapshot.samples), "one series twice"
+
+    def __call__(self, metric: str, *labels: str) -> float | None:
+        return self._samples.get((metric, *labels))
+
+    def family(self, metric: str) -> dict[tuple[str, ...], float]:
+        """Labels and values of one metric."""
+        return {key[1:]: value for key, value in self._samples.items() if key[0] == metric}
+
+    def positive(self, metric: str) -> dict[tuple[str, ...], float]:
+        """The same without the zeros."""
+        return {labels: value for labels, value in self.family(metric).items() if value}
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedPostgres]:
+    with EmbeddedPostgres() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def templates(server: EmbeddedPostgres) -> dict[str, str]:
+    """Names of template databases made so far, by scenario."""
+    del server
+    return {}
+
+
+NewDatabase = Callable[[str | None], Awaitable[Database]]
+
+
+@pytest.fixture
+async def new_database(server: EmbeddedPostgres, templates: dict[str, str]) -> AsyncIterator[NewDatabase]:
+    """A maker of databases in the state of a scenario; "tables" has no rows, None no tables."""
+    admin = await asyncpg.connect(server.dsn())
+    opened: list[tuple[str, asyncpg.Connection]] = []
+    # Copying files takes a third of the time where nothing waits for the disk; older versions know no other.
+    strategy = "strategy file_copy" if admin.get_server_version().major >= 15 else ""
+
+    async def make(scenario: str | None) -> Database:
+        if scenario is not None and scenario not in templates:
+            name = f"template_{os.getpid()}_{scenario}"
+            await admin.execute(f'create database "{name}"')
+            connection = await asyncpg.connect(server.dsn(name))
+            await connection.execute(SCHEMA)
+            if scenario != "tables":
+                await connection.execute(SCENARIOS[scenario].sql)
+            await connection.close()
+            templates[scenario] = name
+        name = f"test_{next(_numbers)}"
+        template = f'template "{templates[scenario]}"' if scenario else ""
+        await admin.execute(f'create database "{name}" {template} {strategy}')
+        connection = await asyncpg.connect(server.dsn(name))
+        opened.append((name, connection))
+        return Database(server.dsn(name), connection)
+
+    yield make
+    for name, connection in opened:
+        await connection.close(timeout=5)
+        await admin.execute(f'drop database "{name}" with (force)')
+    await admin.close()
+
+
+@pytest.fixture
+async def empty(new_database: NewDatabase) -> Database:
+    """A database without tables."""
+    return await new_database(None)
+
+
+@pytest.fixture
+async def tables(new_database: NewDatabase) -> Database:
+    """The tables of the sample platform, without rows."""
+    return await new_database("tables")
+
+
+@pytest.fixture
+async def healthy(new_database: NewDatabase) -> Database:
+    return await new_database("healthy")
+
+
+@pytest.fixture
+async def backfill(new_database: NewDatabase) -> Database:
+    return await new_database("backfill")

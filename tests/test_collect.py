@@ -1,0 +1,805 @@
+"""A collection on a real database: what it takes, what it survives, and what it says when it cannot."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from conftest import Database, NewDatabase, Numbers, plan_of
+
+from exporter.collect import collect
+from exporter.database import CollectionError
+from exporter.embedded import EmbeddedPostgres
+from exporter.snapshot import Fault
+
+TABLES = """
+create table visits (
+  id int primary key, status text, started_at timestamptz, completed_at timestamptz, done boolean, secret text
+);
+create table scores (visit_id int, version text, blocks int, owner text);
+create table notes (visit_id int, version text);
+"""
+
+ROWS = """
+insert into visits select n, 'done', '2025-05-01', '2025-05-01', true, 'hunter2' from generate_series(1, 3) n;
+insert into scores select n, 'v3', n, 'hunter2' from generate_series(1, 2) n;
+insert into notes select n, 'v1' from generate_series(1, 3) n;
+"""
+
+CONFIG = """
+database: {url: "${DATABASE_URL}", lock_timeout: 200ms, DATABASE}
+pipelines:
+  care:
+    window: {since: 2025-01-01}
+    sessions: {table: visits, key: id, status: status, started_at: started_at, completed_at: completed_at,
+      eligible: ELIGIBLE}
+    records:
+      scores: {table: scores, session_key: visit_id, version: {column: version, current: v3}, SCORES}
+      notes: {table: notes, session_key: visit_id, version: {column: version, current: v1}}
+"""
+
+ENDLESS = "create function endless(n int) returns boolean language plpgsql as $$ begin return endless(n + 1); end $$"
+MATERIALIZED = "alter table scores rename to source; create materialized view scores as select * from source "
+
+_numbers = itertools.count(1)
+
+
+def config(scores: str = "", eligible: str = "done", database: str = "", text: str = CONFIG) -> str:
+    """The config with more keys for the record `scores` and for the database."""
+    text = text.replace(", DATABASE", f", {database}" if database else "").replace("ELIGIBLE", eligible)
+    return text.replace(", SCORES", f", {scores}" if scores else "")
+
+
+@pytest.fixture
+async def visits(empty: Database) -> Database:
+    """Three eligible visits: one lacks scores, all have notes."""
+    await empty.execute(TABLES + ROWS)
+    return empty
+
+
+async def as_reader(database: Database, *grants: str) -> Database:
+    """The same database for a new role that may do nothing but what the grants (`{role}`) allow."""
+    role = f"reader_{next(_numbers)}"
+    await database.execute(f"create role {role} login password 'wOrd-{role}'")
+    for grant in grants:
+        await database.execute(grant.format(role=role))
+    parts = urlsplit(database.dsn)
+    return Database(
+        parts._replace(netloc=f"{role}:wOrd-{role}@{parts.hostname}:{parts.port}").geturl(), database.connection
+    )
+
+
+SELECT_ALL = "grant select on all tables in schema public to {role}"
+
+
+async def refused(database: Database, text: str) -> Fault:
+    """The fault of a collection that takes no snapshot; its message keeps every secret."""
+    with pytest.raises(CollectionError) as error:
+        await database.measure(text)
+    fault = error.value.fault
+    assert str(error.value) == fault.message
+    assert error.value.__cause__ is None
+    assert_keeps_secrets(fault, database.dsn)
+    return fault
+
+
+def assert_keeps_secrets(fault: Fault, dsn: str) -> None:
+    parts = urlsplit(dsn)
+    for secret in (parts.hostname, parts.password, parts.path[1:], str(parts.port or ""), "hunter2"):
+        assert not secret or secret not in fault.message
+    assert parts.username == "postgres" or not parts.username or parts.username not in fault.message
+
+
+def assert_only_scores_is_lost(numbers: Numbers, reason: str) -> Fault:
+    """The series of the broken record and the totals that need it are absent, all others are right."""
+    [(record, fault)] = numbers.snapshot.record_faults.items()
+    assert (record, fault.reason) == ("scores", reason)
+    assert fault.message.startswith("pipelines.care.records.scores: ")
+    assert "hunter2" not in fault.message
+    assert {s.labels[0] for s in numbers.snapshot.samples if "record" in s.metric.labels} == {"notes"}
+    assert numbers.family("eligible_sessions") == {}
+    assert numbers.positive("sessions") == {("done",): 3}
+    assert numbers.positive("record_sessions") == {("notes", "current"): 3}
+    assert numbers.positive("records") == {("notes", "v1", "current"): 3}
+    assert numbers("orphaned_records", "notes") == 0
+    return fault
+
+
+def assert_whole(numbers: Numbers) -> None:
+    assert numbers.snapshot.record_faults == {}
+    assert numbers.positive("eligible_sessions") == {("complete",): 2, ("gap",): 1}
+    assert numbers.positive("record_sessions") == {
+        ("scores", "current"): 2,
+        ("scores", "missing"): 1,
+        ("notes", "current"): 3,
+    }
+
+
+async def until(database: Database, condition: str) -> None:
+    """Wait until a query's value is true, by a connection of its own; fails after 5 s."""
+    connection = await asyncpg.connect(database.dsn)
+    try:
+        async with asyncio.timeout(5):
+            while not await connection.fetchval(f"select {condition}"):  # noqa: ASYNC110 - a database has no events
+                await asyncio.sleep(0.01)
+    finally:
+        await connection.close()
+
+
+OURS = (
+    "from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() "
+    "and application_name = 'session-health-exporter'"
+)
+
+
+@asynccontextmanager
+async def other_transaction(database: Database, sql: str) -> AsyncIterator[asyncpg.Connection]:
+    """Another session that has begun a transaction with `sql`, and rolls it back at the end."""
+    connection = await asyncpg.connect(database.dsn)
+    await connection.execute("begin;" + sql)
+    yield connection
+    await connection.close()
+
+
+# --- A fault stays where it is
+
+
+async def test_a_dropped_table_takes_only_its_own_numbers_and_they_come_back(visits: Database) -> None:
+    whole = await visits.measure(config())
+    await visits.execute("alter table scores rename to away")
+    broken = await visits.measure(config())
+    await visits.execute("alter table away rename to scores")
+    mended = await visits.measure(config())
+
+    assert_whole(whole)
+    fault = assert_only_scores_is_lost(broken, "missing_object")
+    assert '"scores" does not exist' in fault.message
+    assert_whole(mended)
+
+
+@pytest.mark.parametrize(
+    ("breakage", "keys", "reason"),
+    [
+        ("alter table scores drop column version", "", "missing_object"),
+        ("alter table scores rename visit_id to visit", "", "missing_object"),
+        ("alter table scores alter visit_id type text", "", "type"),
+        ("alter table scores alter visit_id type text", "where: owner > 5", "type"),
+        ("alter table scores add started text", "created_at: started, VERSION", "type"),
+        ("select", "valid: missing_column > 0", "missing_object"),
+        ("select", "required_when: missing_column > 0", "missing_object"),
+        ("select", "valid: no_such_function(blocks)", "type"),
+        ("select", "valid: blocks", "type"),
+        ("select", "valid: 1 / (blocks - 1) > 0", "type"),
+        ("select", "valid: owner::int > 0", "type"),
+        ("select", "where: owner::int > 0", "type"),
+        ("select", "required_when: secret::int > 0", "type"),
+        ("select", "valid: blocks >", "invalid_sql"),
+        ("select", "valid: count(*) > 0", "invalid_sql"),
+        ("select", "valid: true; select 1", "invalid_sql"),
+        ("create schema closed; alter table scores set schema closed", "TABLE closed.scores", "permission"),
+        ("create schema closed", "TABLE closed.scores", "permission"),
+        ("drop table scores", "TABLE nowhere.scores", "missing_object"),
+        ("drop table scores; create index scores on notes (visit_id)", "", "invalid_sql"),
+        ("drop table scores; create sequence scores", "", "missing_object"),
+        (ENDLESS, "valid: endless(1)", "internal"),
+        ("select", "valid: lower(distinct owner) = 'x'", "invalid_sql"),
+        (MATERIALIZED + "with no data", "", "missing_object"),
+    ],
+)
+async def test_whatever_is_wrong_with_one_record_the_others_are_measured(
+    visits: Database, breakage: str, keys: str, reason: str
+) -> None:
+    await visits.execute(breakage)
+    reader = await as_reader(visits, SELECT_ALL)
+    text = config() if keys.startswith("TABLE") else config(keys)
+    if keys.startswith("TABLE"):
+        text = text.replace("scores: {table: scores", f"scores: {{table: {keys.split()[1]}")
+    if keys.endswith("VERSION"):
+        text = config("created_at: started").replace("current: v3", "current: v3, current_since: 2025-01-01")
+
+    numbers = await reader.measure(text)
+
+    assert_only_scores_is_lost(numbers, reason)
+
+
+async def test_a_grant_on_columns_is_not_enough_to_hold_a_table(visits: Database) -> None:
+    reader = await as_reader(visits, "grant select (id, status, started_at, completed_at, done) on visits to {role}")
+
+    fault = await refused(reader, config())
+
+    assert fault.reason == "permission"
+
+
+async def test_a_materialized_view_is_measured_though_it_cannot_be_locked(visits: Database) -> None:
+    await visits.execute(MATERIALIZED)
+
+    numbers = await visits.measure(config())
+
+    assert_whole(numbers)
+
+
+async def test_a_foreign_table_whose_server_is_away_is_lost_alone(visits: Database) -> None:
+    await visits.execute(
+        """
+        create extension postgres_fdw;
+        create server away foreign data wrapper postgres_fdw options (host '127.0.0.1', port '1');
+        create user mapping for current_user server away options (user 'x', password 'hunter2');
+        drop table scores;
+        create foreign table scores (visit_id int, version text) server away;
+        """
+    )
+
+    numbers = await visits.measure(config())
+
+    assert_only_scores_is_lost(numbers, "connect")
+
+
+async def test_every_record_may_be_lost_and_the_sessions_are_still_counted(visits: Database) -> None:
+    await visits.execute("drop table scores; drop table notes")
+
+    numbers = await visits.measure(config())
+
+    assert list(numbers.snapshot.record_faults) == ["scores", "notes"]
+    assert {s.metric.name for s in numbers.snapshot.samples} == {"sessions", "undated_sessions", "future_sessions"}
+    assert numbers.positive("sessions") == {("done",): 3}
+
+
+async def test_two_records_with_different_faults_are_both_named(visits: Database) -> None:
+    await visits.execute("drop table notes")
+
+    numbers = await visits.measure(config("valid: 1 / 0 > blocks"))
+
+    assert {name: fault.reason for name, fault in numbers.snapshot.record_faults.items()} == {
+        "scores": "type",
+        "notes": "missing_object",
+    }
+
+
+async def test_a_revoked_privilege_is_named_with_its_remedy(visits: Database) -> None:
+    reader = await as_reader(visits, SELECT_ALL, "revoke select on scores from {role}")
+
+    broken = await reader.measure(config())
+    await visits.execute(f"grant select on scores to {urlsplit(reader.dsn).username}")
+    mended = await reader.measure(config())
+
+    fault = assert_only_scores_is_lost(broken, "permission")
+    assert "permission denied for table scores: GRANT SELECT ON" in fault.message
+    assert_whole(mended)
+
+
+async def test_a_policy_on_a_record_is_an_error_and_never_a_smaller_number(visits: Database) -> None:
+    reader = await as_reader(visits, SELECT_ALL)
+    await visits.execute("alter table scores enable row level security; create policy own on scores using (false)")
+
+    broken = await reader.measure(config())
+    await visits.execute(f"alter role {urlsplit(reader.dsn).username} bypassrls")
+    mended = await reader.measure(config())
+
+    fault = assert_only_scores_is_lost(broken, "row_security")
+    assert "BYPASSRLS" in fault.message
+    assert_whole(mended)
+
+
+async def test_a_policy_on_the_sessions_leaves_nothing_to_measure(visits: Database) -> None:
+    reader = await as_reader(visits, SELECT_ALL)
+    await visits.execute("alter table visits enable row level security; create policy own on visits using (id = 1)")
+
+    fault = await refused(reader, config())
+
+    assert fault.reason == "row_security"
+
+
+async def test_a_policy_on_a_table_in_a_sub_query_is_an_error_too(visits: Database) -> None:
+    reader = await as_reader(visits, "create table flags as select 1 as visit_id", SELECT_ALL)
+    await visits.execute("alter table flags enable row level security; create policy own on flags using (false)")
+
+    numbers = await reader.measure(config("required_when: exists (select 1 from flags where visit_id = visits.id)"))
+
+    assert_only_scores_is_lost(numbers, "row_security")
+
+
+@pytest.mark.parametrize(
+    ("breakage", "text", "reason"),
+    [
+        ("drop table visits", config(), "missing_object"),
+        ("alter table visits drop column completed_at", config(), "missing_object"),
+        ("alter table visits alter started_at type text", config(), "type"),
+        ("revoke select on visits from {role}", config(), "permission"),
+        ("select", config(eligible="1 / (id - 1) > 0"), "type"),
+        ("select", config(eligible="secret::int > 0"), "type"),
+        ("select", config(eligible="count(*) > 0"), "invalid_sql"),
+        ("select", config(eligible="done; drop table visits"), "invalid_sql"),
+    ],
+)
+async def test_without_the_sessions_there_is_no_snapshot(
+    visits: Database, breakage: str, text: str, reason: str
+) -> None:
+    reader = await as_reader(visits, SELECT_ALL)
+    await visits.execute(breakage.format(role=urlsplit(reader.dsn).username))
+
+    fault = await refused(reader, text)
+
+    assert fault.reason == reason
+    assert fault.message.startswith("pipelines.care.sessions")
+
+
+async def test_a_key_that_does_not_tell_sessions_apart_is_refused(visits: Database) -> None:
+    text = config().replace("table: visits", "table: every_visit")
+    await visits.execute("create view every_visit as select * from visits union all select * from visits where id = 1")
+    broken = await refused(visits, text)
+    await visits.execute("create or replace view every_visit as select * from visits")
+
+    mended = await visits.measure(text)
+
+    assert broken.reason == "duplicate_key"
+    assert "(id)" in broken.message
+    assert_whole(mended)
+
+
+@pytest.mark.parametrize(
+    ("index", "unique"),
+    [
+        ("create unique index on visits (id)", True),
+        ("create unique index on visits (id) include (status)", True),
+        ("create unique index on visits (id, status)", False),
+        ("create unique index on visits (id) where id > 1", False),
+        ("create unique index on visits (id, (1))", False),
+        ("alter table visits add unique (id) deferrable", False),
+        ("create index on visits (id)", False),
+    ],
+)
+async def test_only_a_full_unique_index_on_the_key_spares_the_look_up(
+    visits: Database, index: str, unique: bool
+) -> None:
+    await visits.execute(f"alter table visits drop constraint visits_pkey; {index}")
+    plan = visits.plan(config())
+
+    async with visits.connection.transaction():
+        lines = await visits.connection.fetch(
+            "explain (analyze, costs off, timing off, summary off, buffers off) " + plan.catalog.sql,
+            *plan.catalog.arguments(datetime.now(UTC)),
+        )
+
+    [look_up] = [line[0] for line in lines if "on visits" in line[0]]
+    assert ("never executed" in look_up) is unique
+
+
+# --- Time-outs and locks
+
+
+async def test_a_locked_record_is_lost_alone_and_soon(visits: Database) -> None:
+    async with other_transaction(visits, "lock table scores in access exclusive mode"):
+        started = time.monotonic()
+        locked = await visits.measure(config())
+        duration = time.monotonic() - started
+    free = await visits.measure(config())
+
+    assert_only_scores_is_lost(locked, "lock_timeout")
+    assert duration < 2
+    assert_whole(free)
+
+
+async def test_locked_sessions_leave_nothing_to_measure(visits: Database) -> None:
+    async with other_transaction(visits, "lock table visits in access exclusive mode"):
+        fault = await refused(visits, config())
+
+    assert fault.reason == "lock_timeout"
+
+
+@pytest.mark.parametrize("mode", ["row exclusive", "share update exclusive", "share", "exclusive"])
+async def test_writers_and_index_builds_do_not_keep_us_waiting(visits: Database, mode: str) -> None:
+    async with other_transaction(visits, f"lock table visits, scores in {mode} mode; delete from scores"):
+        numbers = await visits.measure(config())
+
+    assert_whole(numbers)
+
+
+async def test_a_slow_statement_is_ended_and_not_tried_again(visits: Database, server: EmbeddedPostgres) -> None:
+    await visits.set("log_statement", "'all'")
+    text = config("valid: pg_sleep(5) is not null", database="statement_timeout: 300ms")
+
+    fault = await refused(visits, text)
+
+    assert fault.reason == "statement_timeout"
+    assert "at most 0.3 s" in fault.message
+    log = server.log_file.read_text()
+    executed = [line for line in log[log.rindex("begin isolation level") :].splitlines() if "  execute " in line]
+    assert [line.rpartition("care: ")[2] for line in executed] == ["clock and catalog */", "sessions */"]
+
+
+async def test_a_record_that_cannot_be_locked_in_the_statements_time_is_lost_alone(visits: Database) -> None:
+    text = config(database="statement_timeout: 200ms").replace("lock_timeout: 200ms", "lock_timeout: 5s")
+    async with other_transaction(visits, "lock table scores in access exclusive mode"):
+        numbers = await visits.measure(text)
+
+    assert_only_scores_is_lost(numbers, "statement_timeout")
+
+
+# --- One snapshot
+
+
+async def test_a_table_rewritten_before_our_lock_is_seen_whole(visits: Database) -> None:
+    """Had the snapshot been taken before the lock, the rewritten tables would look empty."""
+    text = config().replace("lock_timeout: 200ms", "lock_timeout: 5s")
+    async with other_transaction(
+        visits, f"truncate visits, scores, notes; {ROWS}; delete from visits where id = 3; delete from notes"
+    ) as other:
+        task = asyncio.create_task(visits.measure(text))
+        await until(visits, f"exists (select {OURS} and wait_event_type = 'Lock')")
+        await other.execute("commit")
+
+        numbers = await task
+
+    assert numbers.positive("eligible_sessions") == {("gap",): 2}
+    assert numbers.positive("record_sessions") == {("scores", "current"): 2, ("notes", "missing"): 2}
+    assert numbers("orphaned_records", "scores") == 0
+
+
+async def test_a_record_rewritten_before_our_lock_is_seen_whole(visits: Database) -> None:
+    text = config().replace("lock_timeout: 200ms", "lock_timeout: 5s")
+    async with other_transaction(
+        visits, "truncate notes; insert into notes select n, 'v1' from generate_series(1,3) n"
+    ) as other:
+        task = asyncio.create_task(visits.measure(text))
+        await until(visits, f"exists (select {OURS} and wait_event_type = 'Lock')")
+        await other.execute("commit")
+
+        numbers = await task
+
+    assert_whole(numbers)
+
+
+@pytest.mark.parametrize("table", ["visits", "scores", "notes"])
+async def test_a_rewrite_after_our_lock_waits_until_we_are_done(visits: Database, table: str) -> None:
+    """The collection pauses as soon as it has its snapshot, before it has read any table."""
+    await visits.stop_clock("2025-06-01")
+    await visits.execute(
+        "create or replace function stopped.clock_timestamp() returns timestamptz language sql as $$ "
+        "select timestamptz '2025-06-01' from pg_sleep(0.3) $$"
+    )
+    other = await asyncpg.connect(visits.dsn)
+    task = asyncio.create_task(visits.measure(config()))
+    await until(visits, f"exists (select {OURS} and wait_event = 'PgSleep')")
+
+    truncate = asyncio.create_task(other.execute(f"truncate {table}"))
+    numbers = await task
+    await truncate
+
+    assert_whole(numbers)
+    assert await other.fetchval(f"select count(*) from {table}") == 0
+    await other.close()
+
+
+async def test_what_is_written_meanwhile_is_seen_whole_or_not_at_all(visits: Database) -> None:
+    """A writer adds and removes visits with their records, each time in one transaction."""
+    writer = await asyncpg.connect(visits.dsn)
+    done = asyncio.Event()
+
+    async def write() -> int:
+        n = 3
+        while not done.is_set():
+            n += 1
+            await writer.execute(
+                f"""
+                begin;
+                delete from scores; delete from notes; delete from visits;
+                insert into visits select x, 'done', '2025-05-01', '2025-05-01', true from generate_series(1, {n}) x;
+                insert into scores select id, 'v3' from visits;
+                insert into notes select id, 'v1' from visits;
+                commit
+                """
+            )
+        return n
+
+    task = asyncio.create_task(write())
+    await until(visits, "count(*) > 5 from visits")
+    rounds = [await visits.measure(config()) for _ in range(40)]
+    done.set()
+    written = await task
+    await writer.close()
+
+    assert written > 20
+    for numbers in rounds:
+        [(_, total)] = numbers.family("sessions").items()
+        assert numbers.positive("eligible_sessions") == {("complete",): total}
+        for record, version in (("scores", "v3"), ("notes", "v1")):
+            assert numbers.positive("record_sessions")[record, "current"] == total
+            assert numbers("record_version_sessions", record, version, "current") == total
+            assert numbers("records", record, version, "current") == total
+            assert numbers("orphaned_records", record) == 0
+
+
+async def test_a_snapshot_says_when_it_was_taken_by_the_databases_clock(visits: Database) -> None:
+    await visits.stop_clock("2025-06-01 12:00+00")
+
+    numbers = await visits.measure(config())
+
+    assert numbers.snapshot.taken_at == 1748779200
+    assert numbers.snapshot.pipeline == "care"
+
+
+# --- The transaction
+
+
+async def test_the_transaction_is_guarded(visits: Database) -> None:
+    guards = {
+        "application_name": "session-health-exporter",
+        "transaction_isolation": "repeatable read",
+        "transaction_read_only": "on",
+        "row_security": "off",
+        "TimeZone": "UTC",
+        "statement_timeout": "7s",
+        "lock_timeout": "200ms",
+        "idle_in_transaction_session_timeout": "7s",
+        "max_parallel_workers_per_gather": "0",
+        "jit": "off",
+    }
+    for name, value in {"timezone": "'Asia/Tokyo'", "jit": "on", "max_parallel_workers_per_gather": "4"}.items():
+        await visits.set(name, value)
+    await visits.execute("create table guards (name text, value text)")
+    await visits.connection.executemany("insert into guards values ($1, $2)", guards.items())
+    unlike = "exists (select from guards where value is distinct from current_setting(name))"
+
+    numbers = await visits.measure(config(f"required_when: {unlike}", database="statement_timeout: 7s"))
+
+    assert numbers.positive("record_sessions")["scores", "not_required"] == 3
+
+
+async def test_an_expression_cannot_write(visits: Database) -> None:
+    await visits.execute(
+        "create function touch() returns boolean language sql as "
+        "$$ update visits set status = 'touched' returning true $$"
+    )
+
+    numbers = await visits.measure(config("valid: touch()"))
+
+    fault = assert_only_scores_is_lost(numbers, "invalid_sql")
+    assert "ReadOnlySQLTransactionError" in fault.message
+    assert await visits.connection.fetchval("select count(*) from visits where status = 'touched'") == 0
+
+
+@pytest.mark.parametrize("code", ["42501", "42P01", "42703", "42883", "42601", "22000", "P0001", "XX999", "57014"])
+async def test_what_a_function_of_the_platform_says_stays_there(visits: Database, code: str) -> None:
+    await visits.execute(
+        f"""
+        create function tell(told text) returns boolean language plpgsql as $$
+        begin raise exception using errcode = '{code}', message = 'it is ' || told, hint = told, detail = told; end $$
+        """
+    )
+
+    try:
+        faults = list((await visits.measure(config("valid: tell(owner)"))).snapshot.record_faults.values())
+    except CollectionError as error:
+        faults = [error.fault]
+
+    assert len(faults) == 1
+    assert "hunter2" not in faults[0].message
+
+
+async def test_nothing_is_left_behind_in_the_database(visits: Database) -> None:
+    await visits.measure(config())
+    await visits.measure(config("valid: blocks >"))
+
+    await until(visits, f"count(*) = 0 {OURS}")
+
+    assert await visits.connection.fetchval("select count(*) from pg_prepared_xacts") == 0
+
+
+async def test_cancelling_a_collection_ends_its_statement_on_the_server(visits: Database) -> None:
+    task = asyncio.create_task(visits.measure(config("valid: pg_sleep(60) is not null")))
+    await until(visits, f"exists (select {OURS} and wait_event = 'PgSleep')")
+    cancelled = time.monotonic()
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(visits, f"count(*) = 0 {OURS}")
+
+    assert time.monotonic() - cancelled < 2
+
+
+# --- No snapshot at all
+
+
+async def test_a_connection_ended_by_the_server_is_a_fault(visits: Database) -> None:
+    task = asyncio.create_task(refused(visits, config("valid: pg_sleep(60) is not null")))
+    await until(visits, f"exists (select {OURS} and wait_event = 'PgSleep')")
+
+    await visits.execute(f"select pg_terminate_backend(pid) {OURS}")
+
+    assert (await task).reason == "connect"
+
+
+async def test_a_server_killed_in_the_middle_is_a_fault() -> None:
+    with EmbeddedPostgres() as server:
+        connection = await asyncpg.connect(server.dsn())
+        await connection.execute(TABLES + ROWS)
+        database = Database(server.dsn(), connection)
+        task = asyncio.create_task(refused(database, config("valid: pg_sleep(60) is not null")))
+        await until(database, f"exists (select {OURS} and wait_event = 'PgSleep')")
+
+        await asyncio.to_thread(server.stop_server)
+        killed = await task
+        down = await refused(database, config())
+
+    assert killed.reason == "connect"
+    assert "is the server running" in down.message
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "remedy"),
+    [
+        ({"password": "wr0ng-secret"}, "authentication", "pg_hba.conf"),
+        ({"username": "nobody_here"}, "authentication", "pg_hba.conf"),
+        ({"path": "/no_such_database"}, "connect", "check its name in the url"),
+        ({"port": 1}, "connect", "is the server running"),
+        ({"hostname": "no-such-host.invalid"}, "connect", "check address and network"),
+        ({"scheme": "mysql"}, "connect", "write postgresql://"),
+        ({"scheme": ""}, "connect", "write postgresql://"),
+    ],
+)
+async def test_a_wrong_address_is_named_by_its_remedy_alone(
+    visits: Database, tmp_path: Path, change: dict[str, str | int], reason: str, remedy: str
+) -> None:
+    parts = urlsplit(visits.dsn)
+    given: dict[str, str | int | None] = {
+        "scheme": "postgresql",
+        "username": parts.username,
+        "password": parts.password,
+        "path": parts.path,
+    }
+    given |= {"hostname": parts.hostname, "port": parts.port} | change
+    url = "{scheme}://{username}:{password}@{hostname}:{port}{path}".format(**given)
+    (tmp_path / "url").write_text(url + "\n")
+    text = config().replace('url: "${DATABASE_URL}"', f"url_file: {tmp_path / 'url'}")
+
+    fault = await refused(Database(url, visits.connection), text)
+
+    assert fault.reason == reason
+    assert remedy in fault.message
+
+
+async def test_a_role_that_may_not_connect_is_told_what_to_grant(visits: Database) -> None:
+    database = await visits.connection.fetchval("select quote_ident(current_database())")
+    reader = await as_reader(visits, SELECT_ALL, f"revoke connect on database {database} from public")
+
+    fault = await refused(reader, config())
+
+    assert fault.reason == "permission"
+    assert "GRANT CONNECT" in fault.message
+
+
+async def test_a_server_that_never_answers_is_given_up(visits: Database) -> None:
+    held = asyncio.Event()
+
+    async def never_answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await held.wait()
+        writer.close()
+
+    silent = await asyncio.start_server(never_answer, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    url = f"postgresql://reader_x:wOrd@127.0.0.1:{port}/no_database"
+
+    fault = await refused(Database(url, visits.connection), config(database="connect_timeout: 200ms"))
+
+    assert fault.reason == "connect"
+    assert "no answer within 0.2 s" in fault.message
+    held.set()
+    silent.close()
+    await silent.wait_closed()
+
+
+async def test_a_password_file_is_read_again_at_each_connect(visits: Database, tmp_path: Path) -> None:
+    reader = await as_reader(visits, SELECT_ALL)
+    parts = urlsplit(reader.dsn)
+    plan = plan_of(
+        config(database=f"password_file: {tmp_path / 'password'}"),
+        parts._replace(netloc=f"{parts.username}:stale@{parts.hostname}:{parts.port}").geturl(),
+    )
+    faults = []
+    for content in (None, b"wrong", b"\xff", f"{parts.password}\n".encode()):
+        if content is not None:
+            (tmp_path / "password").write_bytes(content)
+        try:
+            assert_whole(Numbers(await collect(plan)))
+        except CollectionError as error:
+            faults.append(error.fault)
+
+    assert [fault.reason for fault in faults] == ["connect", "authentication", "connect"]
+    assert "password_file cannot be read (No such file" in faults[0].message
+    for fault in faults:
+        assert_keeps_secrets(fault, reader.dsn)
+        assert str(tmp_path) not in fault.message
+
+
+# --- Several pipelines, and what a collection costs
+
+
+async def test_pipelines_are_measured_apart(visits: Database) -> None:
+    text = config(text=CONFIG + CONFIG.partition("pipelines:\n")[2].replace("care:", "other:"))
+    text = text.replace("table: notes", "table: no_notes", 1)
+
+    care, other = await visits.measure(text, "care"), await visits.measure(text, "other")
+
+    assert list(care.snapshot.record_faults) == ["notes"]
+    assert care.snapshot.pipeline == "care"
+    assert other.snapshot.pipeline == "other"
+    assert_whole(other)
+
+
+async def test_databases_are_measured_apart(visits: Database, new_database: NewDatabase) -> None:
+    elsewhere = await new_database(None)
+    await elsewhere.execute(TABLES)
+    text = (
+        config()
+        .replace("database: {", "databases:\n  here: {")
+        .replace("pipelines:", f"  there: {{url: '{elsewhere.dsn}'}}\npipelines:")
+    )
+    text = text.replace("  care:\n", "  care:\n    database: here\n")
+    text += text.partition("pipelines:\n")[2].replace("care:", "other:").replace("database: here", "database: there")
+
+    care, other = await visits.measure(text, "care"), await visits.measure(text, "other")
+
+    assert_whole(care)
+    assert other.positive("sessions") == {}
+    assert other.family("eligible_sessions") == {("complete",): 0, ("pending",): 0, ("gap",): 0}
+
+
+@pytest.fixture
+async def large(visits: Database) -> Database:
+    """20,000 visits with records, as vacuum leaves them."""
+    await visits.execute(
+        """
+        truncate visits, scores, notes;
+        insert into visits select n, 'done', timestamptz '2025-01-01' + n * interval '10 minutes', now(), true
+        from generate_series(1, 20000) n;
+        create index on visits (started_at);
+        insert into scores select id, 'v3', 1 from visits where id % 10 > 0;
+        insert into scores select id, 'v2', 1 from visits where id % 3 = 0;
+        create unique index on scores (visit_id, version);
+        insert into notes select id, 'v1' from visits where id % 7 > 0;
+        create unique index on notes (visit_id);
+        """
+    )
+    for table in ("visits", "scores", "notes"):
+        await visits.execute(f"vacuum analyze {table}")
+    return visits
+
+
+async def test_a_collection_reads_each_table_at_most_twice(large: Database) -> None:
+    reader = await as_reader(large, SELECT_ALL, "create extension pg_stat_statements")
+    role = urlsplit(reader.dsn).username
+    await reader.measure(config())  # fills the catalog's caches and sets hint bits
+    await large.execute("select pg_stat_statements_reset()")
+    scans = "select relname, seq_tup_read + coalesce(idx_tup_fetch, 0) from pg_stat_user_tables order by 1"
+    before: dict[str, int] = {name: rows for name, rows in await large.connection.fetch(scans)}  # noqa: C416
+
+    numbers = await reader.measure(config())
+
+    await until(large, f"count(*) = 0 {OURS}")
+    await large.execute("select pg_stat_clear_snapshot()")
+    after: dict[str, int] = {name: rows for name, rows in await large.connection.fetch(scans)}  # noqa: C416
+    ours = await large.connection.fetch(
+        "select calls, shared_blks_hit + shared_blks_read as blocks, query from pg_stat_statements "
+        "where userid = $1::text::regrole and dbid = (select oid from pg_database where datname = current_database()) "
+        "and query ~ 'visits|scores|notes' and query !~* '^lock'",
+        role,
+    )
+    pages = await large.connection.fetchval(
+        "select sum(relpages) from pg_class "
+        "where relnamespace = 'public'::regnamespace and relname ~ 'visits|scores|notes'"
+    )
+    assert numbers.positive("sessions") == {("done",): 20000}
+    assert sum(row["calls"] for row in ours) <= 4
+    assert sum(row["blocks"] for row in ours) <= 2 * pages + 100
+    # The planner itself looks at the ends of an index: hence the 9.
+    for table, rows in await large.connection.fetch(
+        "select relname, reltuples from pg_class where relname = any($1)", [*after]
+    ):
+        assert rows < after[table] - before[table] <= 2 * rows + 9, table
