@@ -1,0 +1,102 @@
+"""What is known of every pipeline, for whoever asks: one immutable `Board`, in the one mutable cell."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from exporter.snapshot import REASONS, RESULTS, Collection, Fault, Reason, Result, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of one pipeline.
+
+    `snapshot` is the one to serve, None before the first; it was published at `published` (seconds of a
+    clock that never steps) and is withdrawn when older than `max_age` seconds.  `last` is the latest
+    round, which may have failed.  `last_success` (Unix seconds) is None until everything was measured once.
+    """
+
+    database: str
+    pipeline: str
+    records: tuple[str, ...]
+    max_age: float
+    snapshot: Snapshot | None = None
+    published: float = 0.0
+    last: Collection | None = None
+    last_success: float | None = None
+    failures_in_a_row: int = 0
+    results: Mapping[Result, int] = field(default_factory=lambda: dict.fromkeys(RESULTS, 0))
+    errors: Mapping[Reason, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+
+    def after(self, collection: Collection, now: float) -> "Standing":
+        """The standing once a round has ended at `now`."""
+        errors = dict(self.errors)
+        for fault in collection.faults:
+            errors[fault.reason] += 1
+        succeeded = collection.result == "success"
+        standing = replace(
+            self,
+            last=collection,
+            last_success=collection.ended_at if succeeded else self.last_success,
+            failures_in_a_row=self.failures_in_a_row + 1 if collection.snapshot is None else 0,
+            results={**self.results, collection.result: self.results[collection.result] + 1},
+            errors=errors,
+        )
+        if collection.snapshot is None:
+            return standing
+        return replace(standing, snapshot=collection.snapshot, published=now)
+
+    def is_withdrawn(self, now: float) -> bool:
+        """Whether the snapshot is too old to be served."""
+        return self.snapshot is not None and now - self.published > self.max_age
+
+    @property
+    def record_faults(self) -> Mapping[str, Fault]:
+        """The records that the last round could not measure; all of them when it could not look at all."""
+        if self.last is None or self.last.snapshot is None:
+            fault = self.last.fault if self.last and self.last.fault else _NOT_YET
+            return dict.fromkeys(self.records, fault)
+        return self.last.snapshot.record_faults
+
+
+_NOT_YET: Final = Fault("internal", "nothing has been measured yet")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Board:
+    """The standing of every pipeline, in the order of the config.  Compared by identity."""
+
+    standings: Mapping[str, Standing]
+
+    def withdrawn(self, now: float) -> frozenset[str]:
+        """The pipelines whose snapshot is too old to be served at `now`."""
+        return frozenset(name for name, standing in self.standings.items() if standing.is_withdrawn(now))
+
+    def without_snapshots(self, pipelines: frozenset[str]) -> "Board":
+        """The board as it is when the values of some pipelines are withdrawn."""
+        return Board(
+            {
+                name: replace(standing, snapshot=None) if name in pipelines else standing
+                for name, standing in self.standings.items()
+            }
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the first round of every pipeline has ended, well or not."""
+        return all(standing.last is not None for standing in self.standings.values())
+
+
+class Latest:
+    """The one mutable cell: the board that readers see; `ready` is set once the board is."""
+
+    def __init__(self, standings: Iterable[Standing]) -> None:
+        self.board = Board({standing.pipeline: standing for standing in standings})
+        self.ready = asyncio.Event()
+
+    def publish(self, standing: Standing) -> None:
+        """Replace the standing of one pipeline."""
+        self.board = Board({**self.board.standings, standing.pipeline: standing})
+        if self.board.is_ready:
+            self.ready.set()

@@ -1,0 +1,224 @@
+"""Words -> calls.  Exit codes: 0 done, 2 usage or configuration, 3 could not measure."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from exporter import __version__, logs
+from exporter.config import ConfigError, load_config
+from exporter.database import CollectionError
+from exporter.queries import explained, script
+from exporter.schema import Config
+from exporter.serve import Address, ListenError, compile_plans, parse_address, serve, stop_on_signals
+from exporter.web import DEFAULT_ADDRESS
+
+DONE: Final = 0
+USAGE: Final = 2
+NOT_MEASURED: Final = 3
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    logs.configure(options.log_level, options.log_format)
+    command: Command = options.command
+    try:
+        code = command(options)
+        # A short output leaves only here; at exit nobody would catch that its reader is gone.
+        sys.stdout.flush()
+    except ConfigError as error:
+        _say(str(error))
+        return USAGE
+    except ListenError as error:
+        _say(f"session-health-exporter: {error}")
+        return USAGE
+    except CollectionError as error:
+        _say(f"session-health-exporter: {error}")
+        return NOT_MEASURED
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    return code
+
+
+def _serve(options: argparse.Namespace) -> int:
+    return _run(lambda stop: serve(_config(options), options.addresses or _default_addresses(), stop))
+
+
+def _queries(options: argparse.Namespace) -> int:
+    plans = compile_plans(_config(options)).values()
+    if not options.explain:
+        sys.stdout.write(script(plans))
+        return DONE
+    for plan in plans:
+        sys.stdout.write(asyncio.run(explained(plan)))
+    return DONE
+
+
+def _config_check(options: argparse.Namespace) -> int:
+    config = _config(options)
+    records = sum(len(pipeline.records) for pipeline in config.pipelines.values())
+    counts = (
+        _count(len(config.databases), "database"),
+        _count(len(config.pipelines), "pipeline"),
+        _count(records, "record"),
+    )
+    sys.stdout.write(f"{options.config_file}: valid ({', '.join(counts)})\n")
+    return DONE
+
+
+def _demo(options: argparse.Namespace) -> int:
+    # The demo's needs are not the exporter's: its driver of a private server is looked for only here.
+    from exporter.demo.platform import SampleError, sample_platform  # noqa: PLC0415
+    from exporter.demo.run import demo  # noqa: PLC0415
+    from exporter.demo.scenarios import SCENARIOS  # noqa: PLC0415
+    from exporter.embedded import EmbeddedPostgresError  # noqa: PLC0415
+
+    try:
+        return _run(
+            lambda stop: demo(
+                sample_platform(
+                    SCENARIOS[options.scenario],
+                    _say,
+                    options.postgres_url or os.environ.get("SESSION_HEALTH_POSTGRES_URL"),
+                    options.postgres_bin,
+                ),
+                scenario=options.scenario,
+                live=options.live,
+                load=lambda environ: load_config(options.config_file or demo_config(), {**os.environ, **environ}),
+                addresses=options.addresses or _default_addresses(),
+                stop=stop,
+                report=_say,
+            )
+        )
+    except (EmbeddedPostgresError, SampleError) as error:
+        _say(f"session-health-exporter: {error}")
+        return NOT_MEASURED
+
+
+def demo_config() -> Path:
+    """The commented tour: of the checkout, or the copy that the package carries."""
+    checkout = Path(__file__).parent.parent / "config.yaml"
+    return checkout if checkout.exists() else Path(str(files("exporter.demo").joinpath("config.yaml")))
+
+
+def _run(work: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+    async def until_stopped() -> None:
+        await work(stop_on_signals())
+
+    asyncio.run(until_stopped())
+    return DONE
+
+
+def _config(options: argparse.Namespace) -> Config:
+    return load_config(options.config_file, os.environ)
+
+
+def _default_addresses() -> list[Address]:
+    return [parse_address(DEFAULT_ADDRESS)]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="session-health-exporter",
+        description="Prometheus exporter that answers: is our data whole?",
+        epilog="Try: session-health-exporter demo --scenario backfill",
+    )
+    parser.add_argument("--version", action="version", version=f"session-health-exporter {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    serving = _command(commands, "serve", _serve, "collect on the interval and serve /metrics")
+    _add_web(serving)
+
+    demo = _command(commands, "demo", _demo, "the same on a private PostgreSQL with sample data", config_default=None)
+    _add_web(demo)
+    demo.add_argument(
+        "--scenario",
+        choices=("healthy", "backfill", "drift"),
+        default="healthy",
+        help="the state of the sample data (default: %(default)s)",
+    )
+    demo.add_argument("--live", action="store_true", help="keep writing sessions, so that graphs move")
+    demo.add_argument(
+        "--postgres.url",
+        dest="postgres_url",
+        metavar="URL",
+        help="use this server: a database is created and dropped (or SESSION_HEALTH_POSTGRES_URL)",
+    )
+    demo.add_argument(
+        "--postgres.bin",
+        dest="postgres_bin",
+        type=Path,
+        metavar="FOLDER",
+        help="PostgreSQL's programs (or SESSION_HEALTH_POSTGRES_BIN)",
+    )
+
+    queries = _command(commands, "queries", _queries, "print exactly the SQL that a collection runs")
+    queries.add_argument("--explain", action="store_true", help="connect, and add the database's estimate of each")
+
+    config = commands.add_parser("config", help="about the config file")
+    about = config.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _command(about, "check", _config_check, "say every problem of the config file, without connecting")
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    command: Command,
+    summary: str,
+    config_default: str | None = "config.yaml",
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+    parser.set_defaults(command=command)
+    shown = config_default or "the commented tour that comes with the exporter"
+    parser.add_argument(
+        "--config.file",
+        dest="config_file",
+        type=Path,
+        default=Path(config_default) if config_default else None,
+        metavar="FILE",
+        help=f"default: {shown}",
+    )
+    parser.add_argument(
+        "--log.level", dest="log_level", choices=tuple(logs.LEVELS), default="info", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--log.format", dest="log_format", choices=("logfmt", "json"), default="logfmt", help="default: %(default)s"
+    )
+    return parser
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _add_web(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--web.listen-address",
+        dest="addresses",
+        action="append",
+        type=_address,
+        metavar="ADDRESS",
+        help=f"may be repeated; default: {DEFAULT_ADDRESS}",
+    )

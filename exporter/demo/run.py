@@ -1,0 +1,59 @@
+"""The demo from start to end: a sample platform, the exporter on it, and what to try next."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+
+from exporter.demo.live import keep_writing
+from exporter.demo.platform import Report, SamplePlatform
+from exporter.demo.scenarios import SCENARIOS
+from exporter.schema import Config
+from exporter.serve import Address, serve
+
+
+async def demo(
+    platform: AbstractAsyncContextManager[SamplePlatform],
+    *,
+    scenario: str,
+    live: bool,
+    load: Callable[[Mapping[str, str]], Config],
+    addresses: Sequence[Address],
+    stop: asyncio.Event,
+    report: Report,
+) -> None:
+    """Serve the sample platform in a scenario until `stop` is set.
+
+    `load` reads the config, given the sample's DATABASE_URL.
+
+    Raises ConfigError, ListenError, EmbeddedPostgresError, SampleError.
+    """
+    chosen = SCENARIOS[scenario]
+    async with platform as sample:
+        config = load({"DATABASE_URL": sample.dsn})
+        writing = asyncio.create_task(keep_writing(sample.writer_dsn, chosen.loss)) if live else None
+        try:
+            await serve(config, addresses, stop, announce=lambda urls: report(_welcome(scenario, urls, live=live)))
+        finally:
+            if writing is not None:
+                writing.cancel()
+                with suppress(asyncio.CancelledError):
+                    await writing
+    report("stopped; nothing is left behind")
+
+
+def _welcome(scenario: str, urls: Sequence[str], *, live: bool) -> str:
+    url = urls[0]
+    other = next(name for name in SCENARIOS if name != scenario)
+    lines = [
+        "",
+        f"  metrics   {url}/metrics",
+        f"  page      {url}/",
+        "",
+        "  try       curl -s " + url + "/metrics | grep -E 'eligible|gap_sessions'",
+        f"            demo --scenario {other}" + ("" if live else "   or   --live, to see graphs move"),
+        "            queries   prints the SQL that was run; serve   is the same on your own database",
+        "",
+        "  Ctrl-C ends it and leaves nothing behind.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,203 @@
+"""Board -> metric families -> text.  Pure: knows neither the database nor HTTP.
+
+Families are made anew from immutable values, so a value that is gone leaves nothing behind.
+https://prometheus.io/docs/instrumenting/writing_exporters/
+"""
+
+import os
+import platform
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import generate_latest as text_format
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_format
+from prometheus_client.registry import Collector
+
+from exporter import __version__
+from exporter.board import Board, Standing
+from exporter.dimension import Metric
+from exporter.dimensions import DIMENSIONS
+from exporter.snapshot import REASONS, RESULTS, Sample
+
+Family = GaugeMetricFamily | CounterMetricFamily
+Values = Iterable[tuple[tuple[str, ...], float | None]]
+
+OPENMETRICS_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+TEXT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class SelfMetric:
+    """A family about the measuring itself: `values` gives label values and a number, None for no series."""
+
+    metric: Metric
+    values: Callable[[Standing], Values]
+    is_counter: bool = False
+
+
+def _up(standing: Standing) -> Values:
+    yield (), float(standing.last is not None and standing.last.result == "success")
+
+
+def _record_up(standing: Standing) -> Values:
+    faults = standing.record_faults
+    for record in standing.records:
+        yield (record,), float(record not in faults)
+
+
+def _snapshot_time(standing: Standing) -> Values:
+    yield (), standing.snapshot.taken_at if standing.snapshot else None
+
+
+def _last_success(standing: Standing) -> Values:
+    yield (), standing.last_success
+
+
+def _duration(standing: Standing) -> Values:
+    yield (), standing.last.duration if standing.last else None
+
+
+def _collections(standing: Standing) -> Values:
+    for result in RESULTS:
+        yield (result,), standing.results[result]
+
+
+def _errors(standing: Standing) -> Values:
+    for reason in REASONS:
+        yield (reason,), standing.errors[reason]
+
+
+SELF_METRICS: Final = (
+    SelfMetric(Metric("up", "1 when the last collection measured everything, else 0."), _up),
+    SelfMetric(Metric("record_up", "1 when the last collection measured this record.", ("record",)), _record_up),
+    SelfMetric(
+        Metric("snapshot_timestamp_seconds", "When the served snapshot was taken, by the database's clock."),
+        _snapshot_time,
+    ),
+    SelfMetric(
+        Metric(
+            "last_success_timestamp_seconds",
+            "When a collection last measured everything, by the exporter's clock; absent until one has.",
+        ),
+        _last_success,
+    ),
+    SelfMetric(Metric("collection_duration_seconds", "How long the last collection took."), _duration),
+    SelfMetric(
+        Metric(
+            "collections_total",
+            "Collections: success (all measured), partial (records were not), failure (no snapshot).",
+            ("result",),
+        ),
+        _collections,
+        is_counter=True,
+    ),
+    SelfMetric(
+        Metric("collection_errors_total", "Why collections did not measure everything.", ("reason",)),
+        _errors,
+        is_counter=True,
+    ),
+)
+
+BUILD_INFO: Final = Metric(
+    "exporter_build_info",
+    "1; the labels say what is running.",
+    labels=("version", "python_version", "revision"),
+)
+
+
+def families(board: Board) -> Iterator[Family]:
+    """Every family of the page."""
+    for own in SELF_METRICS:
+        family = _family(own.metric, is_counter=own.is_counter)
+        for standing in board.standings.values():
+            _add(family, standing, own.values(standing))
+        if family.samples:
+            yield family
+    samples = {
+        name: _by_metric(standing.snapshot.samples)
+        for name, standing in board.standings.items()
+        if standing.snapshot is not None
+    }
+    for dimension in DIMENSIONS:
+        for measure in dimension.measures:
+            family = _family(measure.metric)
+            for name, measured in samples.items():
+                found = measured.get(measure.metric.name, [])
+                _add(family, board.standings[name], ((sample.labels, sample.value) for sample in found))
+            if family.samples:
+                yield family
+    build = GaugeMetricFamily(BUILD_INFO.full_name, BUILD_INFO.help, labels=BUILD_INFO.labels)
+    build.add_metric([__version__, platform.python_version(), revision()], 1)
+    yield build
+
+
+def revision() -> str:
+    """The commit that an image was built from, by its environment; `unknown` elsewhere."""
+    return os.environ.get("SESSION_HEALTH_REVISION") or "unknown"
+
+
+def _family(metric: Metric, *, is_counter: bool = False) -> Family:
+    labels = ("database", "pipeline", *metric.labels)
+    if is_counter:
+        return CounterMetricFamily(metric.full_name, metric.help, labels=labels)
+    return GaugeMetricFamily(metric.full_name, metric.help, labels=labels)
+
+
+def _add(family: Family, standing: Standing, values: Values) -> None:
+    for labels, value in values:
+        if value is not None:
+            family.add_metric([standing.database, standing.pipeline, *labels], value)
+
+
+def _by_metric(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    grouped: dict[str, list[Sample]] = {}
+    for sample in samples:
+        grouped.setdefault(sample.metric.name, []).append(sample)
+    return grouped
+
+
+class _Ready(Collector):
+    """Families that exist already, in the form that prometheus_client renders."""
+
+    def __init__(self, made: Sequence[Family]) -> None:
+        self.made = made
+
+    def collect(self) -> Sequence[Family]:
+        return self.made
+
+
+@lru_cache(maxsize=4)
+def page(board: Board, withdrawn: frozenset[str], *, openmetrics: bool) -> bytes:
+    """The page as text; rendered once for each board, however often it is scraped."""
+    ready = _Ready(list(families(board.without_snapshots(withdrawn))))
+    render: Callable[[Collector], bytes] = openmetrics_format if openmetrics else text_format
+    return render(ready)
+
+
+def wants_openmetrics(accept: str) -> bool:
+    """Whether a scraper that sends this Accept header is answered in OpenMetrics 1.0, else in text 0.0.4.
+
+    Prometheus lists what it takes in the order of preference, weighted; whatever else a client sends
+    (a browser, garbage) is answered in text.  https://prometheus.io/docs/instrumenting/content_negotiation/
+    """
+    weights = {"openmetrics": 0.0, "text": 0.0}
+    for entry in accept.split(","):
+        media, *parameters = (part.strip().lower() for part in entry.split(";"))
+        given = dict(parameter.partition("=")[::2] for parameter in parameters)
+        weight = _weight(given.get("q", "1"))
+        if media == "application/openmetrics-text" and given.get("version", "1.0.0") in ("1.0.0", "0.0.1"):
+            weights["openmetrics"] = max(weights["openmetrics"], weight)
+        elif media in ("text/plain", "text/*") and given.get("version", "0.0.4") == "0.0.4":
+            weights["text"] = max(weights["text"], weight)
+    return weights["openmetrics"] > 0 and weights["openmetrics"] >= weights["text"]
+
+
+def _weight(text: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        return 0.0
+    return weight if 0 <= weight <= 1 else 0.0

@@ -1,0 +1,75 @@
+"""Board -> HTTP.  Answers from what was measured already: no request ever waits for the database."""
+
+import time
+from collections.abc import Awaitable, Callable
+from html import escape
+from typing import Final
+
+from aiohttp import web
+
+from exporter import __version__
+from exporter.board import Latest
+from exporter.expose import OPENMETRICS_TYPE, TEXT_TYPE, page, wants_openmetrics
+
+DEFAULT_ADDRESS: Final = ":10157"
+
+KEEP_ALIVE_SECONDS: Final = 75
+"""Longer than a usual scrape interval; it also bounds how long half a request may stay open."""
+
+_LATEST: Final = web.AppKey("latest", Latest)
+
+
+def application(latest: Latest) -> web.Application:
+    """The routes."""
+    app = web.Application(middlewares=[_guard])
+    app[_LATEST] = latest
+    app.router.add_get("/", _index)
+    app.router.add_get("/metrics", _metrics)
+    app.router.add_get("/-/healthy", _healthy)
+    app.router.add_get("/-/ready", _ready)
+    return app
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    board = request.app[_LATEST].board
+    openmetrics = wants_openmetrics(request.headers.get("Accept", ""))
+    body = page(board, board.withdrawn(time.monotonic()), openmetrics=openmetrics)
+    response = web.Response(body=body, headers={"Content-Type": OPENMETRICS_TYPE if openmetrics else TEXT_TYPE})
+    response.headers["Vary"] = "Accept, Accept-Encoding"
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        response.enable_compression(web.ContentCoding.gzip)
+    return response
+
+
+async def _healthy(_request: web.Request) -> web.Response:
+    return web.Response(text="session-health-exporter is healthy.\n")
+
+
+async def _ready(request: web.Request) -> web.Response:
+    if request.app[_LATEST].board.is_ready:
+        return web.Response(text="session-health-exporter is ready.\n")
+    return web.Response(status=503, text="The first collection has not ended yet.\n")
+
+
+async def _index(request: web.Request) -> web.Response:
+    rows = "".join(
+        f"<tr><th scope=row>{escape(name)}</th><td>{standing.last.result if standing.last else 'not yet'}</td></tr>"
+        for name, standing in request.app[_LATEST].board.standings.items()
+    )
+    text = (
+        "<!doctype html><html lang=en><meta charset=utf-8><title>session-health-exporter</title>"
+        f"<h1>session-health-exporter</h1><p>version {escape(__version__)}</p>"
+        "<ul><li><a href=metrics>Metrics</a></li><li><a href='-/ready'>Ready</a></li></ul>"
+        f"<table><caption>Last collection</caption>{rows}</table>"
+    )
+    return web.Response(text=text, content_type="text/html")
+
+
+@web.middleware
+async def _guard(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    response = await handler(request)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
+    return response

@@ -1,0 +1,174 @@
+"""The page: its formats, what is always there, and what is withdrawn."""
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from exporter.board import Board, Standing
+from exporter.dimension import Folded, Metric
+from exporter.expose import page, wants_openmetrics
+from exporter.snapshot import REASONS, RESULTS, Collection, Fault, Sample, Snapshot, fold, label_text
+
+STATUS = Metric("sessions", "Sessions in the window, by status.", ("status",), open_label="status")
+VERSIONS = Metric("records", "Rows.", ("record", "version", "class"), open_label="version")
+
+HOSTILE = [
+    'a"b',
+    "a\\b",
+    "a\nb",
+    "a\rb",
+    "\t\x01\x7f",
+    "zero\u200bwidth",
+    "\u202eright to left",
+    "e\u0301",
+    "NaN",
+    "null",
+    "x" * 300,
+    "} 1\nup 1",
+    "ünïcödé 漢字 🎉",
+]
+
+
+def a_board(*samples: Sample, fault: Fault | None = None) -> Board:
+    snapshot = None if fault else Snapshot("assessments", 1_700_000_000.5, samples, {})
+    standing = Standing("main", "assessments", ("profiles",), max_age=300)
+    return Board({"assessments": standing.after(Collection(snapshot, fault, 0.25, 1_700_000_001.0), now=10.0)})
+
+
+def parsed(board: Board, withdrawn: frozenset[str] = frozenset()) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Name and label values (sorted by label) of every series, the same in both formats."""
+    text = page(board, withdrawn, openmetrics=False).decode()
+    openmetrics = page(board, withdrawn, openmetrics=True).decode()
+    series = {}
+    for family in parse_text(text):
+        for sample in family.samples:
+            key = (sample.name, tuple(value for _, value in sorted(sample.labels.items())))
+            assert key not in series, "one series twice"
+            series[key] = sample.value
+    again = {
+        (sample.name, tuple(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in parse_openmetrics(openmetrics)  # type: ignore[no-untyped-call]
+        for sample in family.samples
+    }
+    assert series == again
+    return series
+
+
+def test_from_start_up_on_every_closed_set_is_there_at_zero() -> None:
+    series = parsed(Board({"assessments": Standing("main", "assessments", ("profiles",), max_age=300)}))
+
+    assert series["session_health_up", ("main", "assessments")] == 0
+    assert series["session_health_record_up", ("main", "assessments", "profiles")] == 0
+    for result in RESULTS:
+        assert series["session_health_collections_total", ("main", "assessments", result)] == 0
+    for reason in REASONS:
+        assert series["session_health_collection_errors_total", ("main", "assessments", reason)] == 0
+    assert not any(name == "session_health_last_success_timestamp_seconds" for name, _ in series)
+
+
+def test_a_measured_pipeline_is_up_and_says_when() -> None:
+    series = parsed(a_board(Sample(STATUS, ("completed",), 5)))
+
+    assert series["session_health_up", ("main", "assessments")] == 1
+    assert series["session_health_snapshot_timestamp_seconds", ("main", "assessments")] == 1_700_000_000.5
+    assert series["session_health_last_success_timestamp_seconds", ("main", "assessments")] == 1_700_000_001
+    assert series["session_health_collection_duration_seconds", ("main", "assessments")] == 0.25
+    assert series["session_health_sessions", ("main", "assessments", "completed")] == 5
+
+
+def test_a_withdrawn_pipeline_keeps_only_what_is_known_of_the_measuring() -> None:
+    series = parsed(a_board(Sample(STATUS, ("completed",), 5)), frozenset({"assessments"}))
+
+    names = {name for name, _ in series}
+    assert "session_health_sessions" not in names
+    assert "session_health_snapshot_timestamp_seconds" not in names
+    assert {"session_health_up", "session_health_last_success_timestamp_seconds"} <= names
+
+
+def test_a_failed_round_counts_its_reason() -> None:
+    series = parsed(a_board(fault=Fault("lock_timeout", "…")))
+
+    assert series["session_health_collection_errors_total", ("main", "assessments", "lock_timeout")] == 1
+    assert series["session_health_collections_total", ("main", "assessments", "failure")] == 1
+    assert series["session_health_up", ("main", "assessments")] == 0
+
+
+def test_hostile_values_neither_break_the_page_nor_change() -> None:
+    series = parsed(a_board(*(Sample(STATUS, (label_text(value),), n) for n, value in enumerate(HOSTILE, start=1))))
+
+    found = {labels[-1]: value for (name, labels), value in series.items() if name == "session_health_sessions"}
+    assert found == {value: n for n, value in enumerate(HOSTILE, start=1)}
+
+
+def test_the_page_is_rendered_once_for_a_board() -> None:
+    board = a_board(Sample(STATUS, ("completed",), 5))
+
+    assert page(board, frozenset(), openmetrics=False) is page(board, frozenset(), openmetrics=False)
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        (None, "<null>"),
+        ("", "<empty>"),
+        (Folded.OTHER, "<other>"),
+        ("completed", "completed"),
+        ("<null>", "\\<null>"),
+        ("<empty>", "\\<empty>"),
+        ("<other>", "\\<other>"),
+        ("\\<null>", "\\\\<null>"),
+        ("<nul>", "<nul>"),
+    ],
+)
+def test_no_two_values_share_a_label(value: str | Folded | None, label: str) -> None:
+    assert label_text(value) == label
+
+
+def test_folding_keeps_the_known_first_then_the_largest_and_every_total() -> None:
+    values: dict[tuple[str, ...], float] = {("profiles", f"v{n}", "other"): float(n) for n in range(1, 101)}
+    values[("profiles", "now", "current")] = 0.0
+    values[("scores", "old", "accepted")] = 1.0
+
+    kept = fold(VERSIONS, values, 5)
+
+    assert kept == {
+        ("profiles", "now", "current"): 0,
+        ("scores", "old", "accepted"): 1,
+        ("profiles", "v100", "other"): 100,
+        ("profiles", "v99", "other"): 99,
+        ("profiles", "v98", "other"): 98,
+        ("profiles", "<other>", "other"): sum(range(1, 98)),
+    }
+
+
+def test_what_the_database_folded_already_stays_folded() -> None:
+    values: dict[tuple[str, ...], float] = {("<other>",): 7.0, ("completed",): 1.0}
+
+    assert fold(STATUS, values, 50) == values
+
+
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+
+
+@pytest.mark.parametrize(
+    ("accept", "openmetrics"),
+    [
+        (PROMETHEUS_3, True),
+        ("application/openmetrics-text; version=0.0.1,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", True),
+        ("application/openmetrics-text", True),
+        ("text/plain;version=0.0.4;q=1,application/openmetrics-text;version=1.0.0;q=0.5", False),
+        ("application/openmetrics-text;version=2.0.0", False),
+        ("application/openmetrics-text;q=0", False),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", False),
+        ("*/*", False),
+        ("", False),
+        (";;,=;q=x,application/openmetrics-text;q=nan", False),
+        ("," * 10_000, False),
+    ],
+)
+def test_the_format_is_what_the_scraper_prefers(accept: str, openmetrics: bool) -> None:
+    assert wants_openmetrics(accept) is openmetrics

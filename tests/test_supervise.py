@@ -1,0 +1,184 @@
+"""Time: when the next round starts, what is published, and what is said.  No database, no waiting."""
+
+import asyncio
+import logging
+
+import pytest
+from conftest import TOUR, plan_of
+
+from exporter.board import Latest, Standing
+from exporter.database import CollectionError
+from exporter.plan import Plan
+from exporter.snapshot import Collection, Fault, Snapshot
+from exporter.supervise import JITTER, pause, supervise
+
+REFUSED = Fault("connect", "connection refused: is the server running?")
+GONE = Fault("missing_object", "relation does not exist")
+WHOLE = Snapshot("assessments", 1000.0, (), {})
+BROKEN = Snapshot("assessments", 1000.0, (), {"profiles": GONE})
+
+
+def a_standing(**changes: object) -> Standing:
+    return Standing("main", "assessments", ("profiles", "fc_scores"), max_age=300.0, **changes)  # type: ignore[arg-type]
+
+
+def ended(snapshot: Snapshot | None, fault: Fault | None = None) -> Collection:
+    return Collection(snapshot, fault, duration=0.5, ended_at=2000.0)
+
+
+class Script:
+    """Collects what it is told to, one outcome a round, then ends the watch."""
+
+    def __init__(self, *outcomes: Snapshot | Exception) -> None:
+        self.outcomes = list(outcomes)
+        self.pauses: list[float] = []
+        self.running = 0
+
+    async def collect(self, _plan: Plan) -> Snapshot:
+        if not self.outcomes:
+            raise asyncio.CancelledError
+        self.running += 1
+        assert self.running == 1, "two rounds at once"
+        await asyncio.sleep(0)
+        self.running -= 1
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+    async def run(self, standing: Standing | None = None) -> Latest:
+        latest = Latest([standing or a_standing()])
+        plan = plan_of(TOUR.read_text(), "postgresql://nowhere")
+        with pytest.raises(asyncio.CancelledError):
+            await supervise(plan, latest, 10, self.collect, self.sleep)
+        return latest
+
+
+async def run(*outcomes: Snapshot | Exception) -> tuple[Standing, Script]:
+    script = Script(*outcomes)
+    latest = await script.run()
+    return latest.board.standings["assessments"], script
+
+
+async def test_a_whole_round_is_published_and_counted() -> None:
+    standing, _ = await run(WHOLE)
+
+    assert standing.snapshot is WHOLE
+    assert standing.results == {"success": 1, "partial": 0, "failure": 0}
+    assert standing.last_success is not None
+    assert standing.record_faults == {}
+
+
+async def test_a_partial_round_replaces_the_snapshot_whole_and_is_no_success() -> None:
+    standing, _ = await run(WHOLE, BROKEN)
+
+    assert standing.snapshot is BROKEN
+    assert standing.results["partial"] == 1
+    assert standing.errors["missing_object"] == 1
+    assert set(standing.record_faults) == {"profiles"}
+
+
+async def test_a_failed_round_keeps_the_snapshot_and_fails_every_record() -> None:
+    standing, _ = await run(WHOLE, CollectionError(REFUSED))
+
+    assert standing.snapshot is WHOLE
+    assert standing.last is not None
+    assert standing.last.result == "failure"
+    assert standing.errors["connect"] == 1
+    assert set(standing.record_faults) == {"profiles", "fc_scores"}
+
+
+async def test_a_fault_of_our_own_is_a_failed_round_and_does_not_end_the_watch(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    standing, _ = await run(RuntimeError("secret of a row"), WHOLE)
+
+    assert standing.results == {"success": 1, "partial": 0, "failure": 1}
+    assert standing.errors["internal"] == 1
+    assert "collection.crashed" in caplog.messages
+    assert "secret" not in str([vars(record) for record in caplog.records if record.msg != "collection.crashed"])
+
+
+async def test_before_the_first_round_nothing_is_up() -> None:
+    latest = Latest([a_standing()])
+
+    assert not latest.board.is_ready
+    assert not latest.ready.is_set()
+    assert set(latest.board.standings["assessments"].record_faults) == {"profiles", "fc_scores"}
+
+
+async def test_ready_once_every_pipeline_has_had_a_round_well_or_not() -> None:
+    other = Standing("main", "orders", ("invoices",), max_age=300.0)
+    latest = Latest([a_standing(), other])
+
+    latest.publish(a_standing().after(ended(WHOLE), now=1.0))
+    assert not latest.ready.is_set()
+
+    latest.publish(other.after(ended(None, REFUSED), now=1.0))
+    assert latest.ready.is_set()
+
+
+def test_values_are_withdrawn_when_older_than_max_age_and_not_before() -> None:
+    standing = a_standing().after(ended(WHOLE), now=1000.0).after(ended(None, REFUSED), now=1290.0)
+
+    assert not standing.is_withdrawn(1300.0)
+    assert standing.is_withdrawn(1300.1)
+
+
+def test_rounds_start_an_interval_apart() -> None:
+    assert pause(a_standing(), interval=30, rest_ratio=10, duration=2) == pytest.approx(28)
+
+
+def test_a_slow_database_is_left_in_peace_ten_times_as_long_as_it_took() -> None:
+    assert pause(a_standing(), interval=30, rest_ratio=10, duration=12) == pytest.approx(120)
+    assert pause(a_standing(), interval=30, rest_ratio=0, duration=45) == 0
+
+
+@pytest.mark.parametrize(("failures", "intervals"), [(0, 1), (1, 1), (2, 2), (3, 4), (4, 4), (5000, 4)])
+def test_total_failures_back_off_to_four_intervals(failures: int, intervals: int) -> None:
+    assert pause(a_standing(failures_in_a_row=failures), interval=30, rest_ratio=10, duration=0) == 30 * intervals
+
+
+async def test_a_partial_failure_does_not_back_off_and_a_success_ends_the_back_off() -> None:
+    refused = CollectionError(REFUSED)
+    _, script = await run(BROKEN, BROKEN, BROKEN, refused, refused, refused, refused, WHOLE)
+
+    expected = [30, 30, 30, 30, 60, 120, 120, 30]
+    for waited, interval in zip(script.pauses, expected, strict=True):
+        assert interval - 1 <= waited <= interval * (1 + JITTER)
+
+
+async def test_a_failure_and_its_recovery_are_each_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    refused = CollectionError(REFUSED)
+
+    await run(WHOLE, refused, refused, WHOLE, BROKEN, BROKEN, WHOLE, WHOLE)
+
+    events = [(r.msg, getattr(r, "record", None), getattr(r, "reason", None)) for r in caplog.records]
+    assert events == [
+        ("collection.first", None, None),
+        ("collection.failing", None, "connect"),
+        ("collection.recovered", None, None),
+        ("collection.failing", "profiles", "missing_object"),
+        ("collection.recovered", "profiles", None),
+    ]
+
+
+async def test_another_reason_is_news(caplog: pytest.LogCaptureFixture) -> None:
+    await run(CollectionError(REFUSED), CollectionError(Fault("authentication", "…")))
+
+    assert [getattr(record, "reason", None) for record in caplog.records] == ["connect", "authentication"]
+
+
+async def test_a_record_still_broken_after_an_outage_is_said_again(caplog: pytest.LogCaptureFixture) -> None:
+    await run(BROKEN, CollectionError(REFUSED), BROKEN)
+
+    assert [(r.msg, getattr(r, "record", None)) for r in caplog.records] == [
+        ("collection.failing", "profiles"),
+        ("collection.failing", None),
+        ("collection.failing", "profiles"),
+        ("collection.recovered", None),
+    ]

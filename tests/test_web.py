@@ -1,0 +1,113 @@
+"""HTTP: what is answered, by which route, without a database in sight."""
+
+import gzip
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from exporter.board import Latest, Standing
+from exporter.expose import OPENMETRICS_TYPE, TEXT_TYPE
+from exporter.serve import Address, parse_address
+from exporter.snapshot import Collection, Fault, Snapshot
+from exporter.web import application
+
+
+def a_latest(*collections: Collection) -> Latest:
+    latest = Latest([Standing("main", "assess<ments", ("profiles",), max_age=300)])
+    for collection in collections:
+        latest.publish(latest.board.standings["assess<ments"].after(collection, now=0.0))
+    return latest
+
+
+SUCCESS = Collection(Snapshot("assess<ments", 1.0, (), {}), None, 0.1, 2.0)
+FAILURE = Collection(None, Fault("connect", "connection refused"), 0.1, 2.0)
+
+
+def a_client(latest: Latest) -> TestClient:  # type: ignore[type-arg]
+    # Without this the client asks for gzip by itself.
+    plain = {"Accept-Encoding": "identity"}
+    return TestClient(TestServer(application(latest)), auto_decompress=False, headers=plain)
+
+
+async def test_metrics_in_text_for_people_and_in_openmetrics_for_who_asks() -> None:
+    async with a_client(a_latest(SUCCESS)) as client:
+        text = await client.get("/metrics")
+        openmetrics = await client.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"})
+
+        assert text.headers["Content-Type"] == TEXT_TYPE
+        assert openmetrics.headers["Content-Type"] == OPENMETRICS_TYPE
+        assert (await openmetrics.text()).endswith("# EOF\n")
+        assert "# EOF" not in await text.text()
+
+
+async def test_gzip_for_who_takes_it_and_plain_for_who_does_not() -> None:
+    async with a_client(a_latest(SUCCESS)) as client:
+        plain = await client.get("/metrics")
+        packed = await client.get("/metrics", headers={"Accept-Encoding": "gzip"})
+
+        assert "Content-Encoding" not in plain.headers
+        assert packed.headers["Content-Encoding"] == "gzip"
+        assert gzip.decompress(await packed.read()) == await plain.read()
+        assert packed.headers["Vary"] == "Accept, Accept-Encoding"
+
+
+async def test_alive_at_once_and_ready_after_the_first_round_well_or_not() -> None:
+    latest = a_latest()
+    async with a_client(latest) as client:
+        assert (await client.get("/-/healthy")).status == 200
+        assert (await client.get("/-/ready")).status == 503
+
+        latest.publish(latest.board.standings["assess<ments"].after(FAILURE, now=0.0))
+
+        assert (await client.get("/-/ready")).status == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready"])
+async def test_head_is_answered_as_get(path: str) -> None:
+    async with a_client(a_latest(SUCCESS)) as client:
+        assert (await client.head(path)).status == 200
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/-/", "/metrics/", "/-/reload"])
+async def test_other_paths_are_not_found(path: str) -> None:
+    async with a_client(a_latest(SUCCESS)) as client:
+        assert (await client.get(path)).status == 404
+
+
+async def test_only_reading_is_allowed() -> None:
+    async with a_client(a_latest(SUCCESS)) as client:
+        assert (await client.post("/metrics")).status == 405
+
+
+async def test_the_page_escapes_names_and_says_the_last_result() -> None:
+    async with a_client(a_latest(FAILURE)) as client:
+        response = await client.get("/")
+        text = await response.text()
+
+        assert "assess&lt;ments" in text
+        assert "<td>failure</td>" in text
+        assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
+
+
+async def test_what_a_scraper_sends_too_large_is_refused_not_swallowed() -> None:
+    async with a_client(a_latest(SUCCESS)) as client:
+        assert (await client.get("/metrics", headers={"X-Long": "x" * 100_000})).status == 400
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        (":10157", Address(None, 10157)),
+        ("127.0.0.1:0", Address("127.0.0.1", 0)),
+        ("[::1]:10157", Address("::1", 10157)),
+        ("localhost:80", Address("localhost", 80)),
+    ],
+)
+def test_addresses_are_written_as_for_every_exporter(text: str, address: Address) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize("text", ["10157", "host", "host:", ":x", ":70000", "::1:80", ":-1", ""])
+def test_what_is_no_address_says_how_to_write_one(text: str) -> None:
+    with pytest.raises(ValueError, match=r"write :10157"):
+        parse_address(text)
