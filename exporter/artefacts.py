@@ -1,0 +1,72 @@
+"""Dimensions -> the generated files: written by `make generate`, compared by `make check`.
+
+A generated file says so in its first line and is committed, so that users need no Python to read it.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from exporter.dimension import Dimension, Metric
+from exporter.dimensions import DIMENSIONS
+from exporter.expose import BUILD_INFO, SELF_METRICS
+
+ROOT: Final = Path(__file__).parent.parent
+
+
+def metrics_page(dimensions: tuple[Dimension, ...]) -> str:
+    """docs/metrics.md: every family of the page, by dimension."""
+    parts = [
+        "<!-- Generated from exporter/dimensions by `make generate`: change it there. -->",
+        "# Metrics",
+        "",
+        "All are gauges unless the name ends in `_total`.  All but the build info carry the labels `database` and",
+        "`pipeline` beside those below.  The values of one pipeline come from one snapshot of the database, refreshed",
+        "on `collection.interval`; a scrape never waits for the database.  What could not be measured is absent,",
+        "never 0.",
+        "",
+    ]
+    for dimension in dimensions:
+        parts += [f"## {dimension.name.capitalize()}", "", dimension.question, "", *_HEADER]
+        parts += [_row(measure.metric, is_counter=False) for measure in dimension.measures]
+        parts.append("")
+    parts += ["## The exporter itself", "", "Was everything measured, when, and at what cost?", "", *_HEADER]
+    parts += [_row(own.metric, is_counter=own.is_counter) for own in SELF_METRICS]
+    parts += [_row(BUILD_INFO, is_counter=False), ""]
+    return "\n".join(parts)
+
+
+_HEADER: Final = ("| metric | labels | meaning |", "|---|---|---|")
+
+
+def _row(metric: Metric, *, is_counter: bool) -> str:
+    labels = ", ".join(f"`{label}`" for label in metric.labels)
+    kind = "Counter: " if is_counter else ""
+    return f"| `{metric.full_name}` | {labels} | {kind}{metric.help} |"
+
+
+def artefacts() -> dict[Path, str]:
+    """Every generated file, by its path below the root."""
+    return {Path("docs/metrics.md"): metrics_page(DIMENSIONS)}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the files, or with --check only say which are stale; returns the exit code."""
+    stale = []
+    for path, text in artefacts().items():
+        target = ROOT / path
+        if target.exists() and target.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(str(path))
+        if "--check" not in arguments:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+    if stale and "--check" in arguments:
+        sys.stderr.write(f"stale: {', '.join(stale)}; run: make generate\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

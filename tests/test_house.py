@@ -1,0 +1,112 @@
+"""The shape of the house: who may import whom, and that a dimension is complete.  Changed on purpose only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from exporter import artefacts
+from exporter.dimensions import DIMENSIONS
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "exporter"
+
+# What each room may import of ours; docs/architecture.md says why.
+MAY_IMPORT = {
+    "sql": set(),
+    "schema": {"sql"},
+    "config": {"schema"},
+    "dimension": {"schema", "sql"},
+    "states": {"schema", "sql"},
+    "dimensions": {"dimension", "states", "schema", "sql"},
+    "plan": {"dimension", "states", "schema", "sql"},
+    "snapshot": {"dimension"},
+    "database": {"plan", "schema", "snapshot"},
+    "collect": {"database", "dimension", "plan", "snapshot"},
+    "board": {"snapshot"},
+    "supervise": {"board", "database", "plan", "snapshot"},
+    "expose": {"board", "dimension", "dimensions", "snapshot", ""},
+    "web": {"board", "expose", ""},
+    "queries": {"collect", "plan", "sql"},
+    "serve": {"board", "collect", "dimensions", "plan", "schema", "supervise", "web"},
+    "logs": set(),
+    "artefacts": {"dimension", "dimensions", "expose"},
+    "embedded": set(),
+    "demo": {"embedded", "schema", "serve", "sql"},
+    "cli": {"", "logs", "config", "database", "queries", "schema", "serve", "web", "demo", "embedded"},
+    "__main__": {"cli"},
+    "": set(),
+}
+DRIVERS = {"asyncpg": {"database", "collect", "demo"}, "aiohttp": {"web", "serve"}, "prometheus_client": {"expose"}}
+
+
+def room_of(path: Path) -> str:
+    return "" if path == PACKAGE / "__init__.py" else path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of the modules that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import hides where it comes from"
+            found.add(node.module or "")
+    return found
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_what_it_may(path: Path) -> None:
+    room = room_of(path)
+    ours = {(name + ".").split(".")[1] for name in imports(path) if name.split(".")[0] == "exporter"}
+
+    assert ours - {room} <= MAY_IMPORT[room]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_drivers_stay_at_the_edges(path: Path) -> None:
+    theirs = {name.split(".")[0] for name in imports(path)} & DRIVERS.keys()
+
+    assert all(room_of(path) in DRIVERS[driver] for driver in theirs)
+
+
+def test_no_import_cycle_is_allowed() -> None:
+    settled: set[str] = set()
+    while waiting := {room for room in MAY_IMPORT if room not in settled}:
+        free = {room for room in waiting if MAY_IMPORT[room] <= settled}
+        assert free, f"a cycle among {sorted(waiting)}"
+        settled |= free
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "dimensions").glob("[!_]*.py")), ids=lambda path: path.stem)
+def test_a_dimension_file_stands_alone(path: Path) -> None:
+    assert not {name for name in imports(path) if name.startswith("exporter.dimensions")}
+
+
+def test_every_dimension_has_its_file_its_test_and_its_line() -> None:
+    files = {path.stem for path in (PACKAGE / "dimensions").glob("[!_]*.py")}
+    tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests" / "dimensions").glob("test_*.py")}
+
+    assert files == {dimension.name for dimension in DIMENSIONS}
+    assert files == tests
+
+
+def test_the_stages_know_no_dimension_by_name() -> None:
+    names = [dimension.name for dimension in DIMENSIONS]
+    stages = [path for path in FILES if room_of(path) in {"plan", "collect", "expose", "web", "supervise", "board"}]
+
+    assert [(path.name, name) for path in stages for name in names if name in path.read_text(encoding="utf-8")] == []
+
+
+def test_no_metric_is_declared_twice() -> None:
+    names = [measure.metric.full_name for dimension in DIMENSIONS for measure in dimension.measures]
+
+    assert len(names) == len(set(names))
+
+
+def test_generated_files_are_fresh() -> None:
+    assert artefacts.main(["--check"]) == 0
