@@ -12,7 +12,7 @@ from typing import Final
 from exporter import __version__, logs
 from exporter.config import ConfigError, load_config
 from exporter.database import CollectionError
-from exporter.queries import explained, script
+from exporter.queries import NOTE, explained, script
 from exporter.schema import Config
 from exporter.serve import Address, ListenError, compile_plans, parse_address, serve, stop_on_signals
 from exporter.web import DEFAULT_ADDRESS
@@ -55,6 +55,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _queries(options: argparse.Namespace) -> int:
     plans = compile_plans(_config(options)).values()
+    sys.stdout.write(NOTE)
     if not options.explain:
         sys.stdout.write(script(plans))
         return DONE

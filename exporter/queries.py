@@ -1,6 +1,5 @@
 """Plans -> the SQL that a collection runs, for people; with a database also what it expects them to cost."""
 
-import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -8,7 +7,9 @@ from exporter.collect import open_snapshot
 from exporter.plan import Plan, Statement
 from exporter.sql import Bound, Moment
 
-_VISIBLE: Final = re.compile(r"\s+")
+NOTE: Final = (
+    "-- Around each statement that may fail by itself runs a savepoint, so that a failure costs nothing else.\n\n"
+)
 
 
 def script(plans: Iterable[Plan]) -> str:
@@ -36,5 +37,6 @@ def _show(plan: Plan, statement: Statement) -> str:
 
 
 def _value(value: Bound) -> str:
-    text = value.value if isinstance(value, Moment) else repr(list(value) if isinstance(value, tuple) else str(value))
-    return _VISIBLE.sub(" ", text)
+    if isinstance(value, Moment):
+        return value.value
+    return repr(list(value) if isinstance(value, tuple) else str(value))

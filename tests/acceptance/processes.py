@@ -1,0 +1,269 @@
+"""The exporter as a process of its own, and what a user or Prometheus sees of it."""
+
+import asyncio
+import gzip
+import http.client
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+import exporter
+
+COMMAND = (str(Path(sys.executable).with_name("session-health-exporter")),)
+MODULE = (sys.executable, "-m", "exporter")
+ANY_PORT = ("--web.listen-address", "127.0.0.1:0")
+OPENMETRICS = "application/openmetrics-text;version=1.0.0"
+
+START_SECONDS = 20.0
+"""How long a process may take until it listens; usually half a second."""
+
+T = TypeVar("T")
+_URL = re.compile(r"msg=server\.listening urls=(\S+)|\"msg\": \"server\.listening\", \"urls\": \"([^\"]+)\"")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Ours, without what would lead the exporter elsewhere; the package under test is the one that we import."""
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PG", "SESSION_HEALTH_")) or name == "SESSION_HEALTH_POSTGRES_BIN"
+    }
+    # Unbuffered, a reader who is gone would be noticed where nobody else notices it.
+    for name in ("DATABASE_URL", "PYTHONUNBUFFERED"):
+        ours.pop(name, None)
+    return ours | {"PYTHONPATH": str(Path(exporter.__file__).parents[1])} | more
+
+
+def run(*arguments: str, command: tuple[str, ...] = COMMAND, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the exporter to its end, in a folder where there is nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        return subprocess.run(
+            [*command, *arguments],
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            env=environment(**environ),
+            timeout=START_SECONDS,
+            check=False,
+        )
+
+
+def soon(condition: Callable[[], T], seconds: float = 5.0) -> T:
+    """Wait until something holds, at most so long; the last answer."""
+    deadline = time.monotonic() + seconds
+    while not (met := condition()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return met
+
+
+async def eventually(condition: Callable[[], T], seconds: float = 5.0) -> T:
+    """The same while the event loop goes on."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if (met := condition()) or time.monotonic() >= deadline:
+            return met
+        await asyncio.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Of the web server; `text` is unpacked."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        packed = self.headers.get("content-encoding") == "gzip"
+        return (gzip.decompress(self.body) if packed else self.body).decode()
+
+
+class Page:
+    """Every series of one /metrics page: `page("eligible_sessions", state="gap")`, None where there is none."""
+
+    def __init__(self, text: str, *, openmetrics: bool = False) -> None:
+        self.text = text
+        self.series: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        for family in (parse_openmetrics if openmetrics else parse_text)(text):
+            for sample in family.samples:
+                key = (sample.name, tuple(sorted(sample.labels.items())))
+                assert key not in self.series, f"one series twice: {key}"
+                self.series[key] = sample.value
+
+    def __call__(self, metric: str, **labels: str) -> float | None:
+        found = [
+            value
+            for (name, own), value in self.series.items()
+            if name == f"session_health_{metric}" and labels.items() <= dict(own).items()
+        ]
+        assert len(found) <= 1, f"{metric}{labels} is not one series"
+        return found[0] if found else None
+
+    def total(self, metric: str, **labels: str) -> float:
+        """The sum over all series with these labels."""
+        return sum(
+            value
+            for (name, own), value in self.series.items()
+            if name == f"session_health_{metric}" and labels.items() <= dict(own).items()
+        )
+
+    def names(self, **labels: str) -> set[str]:
+        """The metrics that have a series with these labels."""
+        return {
+            name.removeprefix("session_health_") for name, own in self.series if labels.items() <= dict(own).items()
+        }
+
+
+class Exporter:
+    """A running exporter, for a `with` statement; ended with it, and its log shown if the test failed.
+
+    Its log is in a file, so that it never waits for us to read it.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        command: tuple[str, ...] = COMMAND,
+        cwd: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="log-"))
+        self._log_file = self._folder / "log"
+        with self._log_file.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=cwd or self._folder,
+                env=environment() if environ is None else dict(environ),
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if kind is not None:
+            sys.stderr.write(self.log)
+        shutil.rmtree(self._folder)
+
+    @property
+    def log(self) -> str:
+        """All that it has said so far."""
+        return self._log_file.read_text()
+
+    def events(self, *parts: str) -> list[str]:
+        """The lines of its log that have all of these."""
+        return [line for line in self.log.splitlines() if all(part in line for part in parts)]
+
+    @property
+    def url(self) -> str:
+        """Where it listens; waits until it does."""
+        match = soon(lambda: _URL.search(self.log) or self.process.poll() is not None, START_SECONDS)
+        assert isinstance(match, re.Match), f"it does not listen:\n{self.log}"
+        return str(match[1] or match[2])
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def get(self, path: str, method: str = "GET", **headers: str) -> Answer:
+        """Ask; `accept_encoding="gzip"` is a header."""
+        port = self.port
+        asked = time.monotonic()
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            connection.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
+            response = connection.getresponse()
+            body = response.read()
+        finally:
+            connection.close()
+        own = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, own, body, time.monotonic() - asked)
+
+    def page(self) -> Page:
+        """What it serves at this moment."""
+        answer = self.get("/metrics")
+        assert answer.status == 200
+        return Page(answer.text)
+
+    async def when(self, condition: Callable[[Page], object], seconds: float = 8.0) -> Page:
+        """The first page for which something holds."""
+
+        def look() -> Page | None:
+            page = self.page()
+            return page if condition(page) else None
+
+        page = await eventually(look, seconds)
+        assert page is not None, f"not within {seconds} s; the page was:\n{self.page().text}"
+        return page
+
+    async def measured(self) -> Page:
+        """The first page after everything was measured."""
+        return await self.when(lambda page: page("last_success_timestamp_seconds"), START_SECONDS)
+
+    def end(self, number: int, seconds: float) -> int:
+        """Send a signal; the exit code, which must come within so long."""
+        self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody may enter: pytest's are closed to the user that runs root's server."""
+    folder = Path(tempfile.mkdtemp(prefix="t-")).resolve()
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def processes() -> dict[int, tuple[int, str]]:
+    """Parent and command line of every process that is not a zombie."""
+    command = ["ps", "-A", "-ww", "-o", "pid=,ppid=,stat=,args="]
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = [row.split(None, 3) for row in table.splitlines()]
+    return {int(row[0]): (int(row[1]), row[3]) for row in rows if len(row) == 4 and row[2][0] != "Z"}
+
+
+def content(folder: Path) -> list[Path]:
+    """What is in a folder."""
+    return [*folder.iterdir()]
+
+
+def family(ancestor: int) -> set[int]:
+    """A process and everything that it started, directly or not."""
+    table, found = processes(), {ancestor}
+    while more := {pid for pid, (parent, _) in table.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def nothing_left(pids: set[int], folder: Path) -> bool:
+    """Whether none of the processes, no other about `folder` and no file in it is left."""
+    table = processes()
+    named = [args for _, args in table.values() if str(folder) in args]
+    return not pids & table.keys() and not named and not content(folder)
