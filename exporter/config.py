@@ -89,7 +89,8 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        remedy = "name another with --config.file" if isinstance(error, FileNotFoundError) else "check its permissions"
+        absent = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+        remedy = "name the file with --config.file" if absent else "check its permissions"
         raise ConfigError(str(path), (Problem("", f"cannot be read ({error.strerror}): {remedy}"),)) from None
     except UnicodeDecodeError as error:
         raise ConfigError(str(path), (Problem("", f"is not UTF-8 at byte {error.start}: save it as UTF-8"),)) from None

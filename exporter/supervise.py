@@ -20,7 +20,7 @@ BACK_OFF_LIMIT: Final = 4
 """A database that cannot be looked at is tried again after at most so many intervals."""
 
 JITTER: Final = 0.1
-"""Pipelines that start together drift apart by up to this share of the interval."""
+"""A round may start earlier by up to this share of the interval, so that pipelines drift apart."""
 
 
 async def measure(plan: Plan, collect: Collect) -> Collection:
@@ -38,8 +38,8 @@ async def measure(plan: Plan, collect: Collect) -> Collection:
     return Collection(snapshot, fault, duration=time.monotonic() - started, ended_at=time.time())
 
 
-def pause(standing: Standing, interval: float, rest_ratio: float, duration: float) -> float:
-    """Seconds to wait after a round that took `duration`.
+def pause(standing: Standing, interval: float, rest_ratio: float, duration: float, jitter: float = 0) -> float:
+    """Seconds to wait after a round that took `duration`; `jitter` is a share of the interval, 0 to 1.
 
     Rounds start an interval apart, later while a database cannot be looked at (a partial failure does not
     count), and never sooner than `rest_ratio` times the last round's duration after it: a slow database is
@@ -47,7 +47,7 @@ def pause(standing: Standing, interval: float, rest_ratio: float, duration: floa
     """
     doublings = max(0, standing.failures_in_a_row - 1)
     stretched = interval * min(1 << min(doublings, BACK_OFF_LIMIT), BACK_OFF_LIMIT)
-    return max(stretched - duration, rest_ratio * duration, 0.0)
+    return max(stretched * (1 - jitter) - duration, rest_ratio * duration, 0.0)
 
 
 async def supervise(
@@ -66,7 +66,8 @@ async def supervise(
         standing = before.after(collection, time.monotonic())
         latest.publish(standing)
         report_changes(before, standing)
-        wait = pause(standing, interval, rest_ratio, collection.duration)
+        jitter = random.uniform(0, JITTER)  # noqa: S311 - spreads load, guards nothing
+        wait = pause(standing, interval, rest_ratio, collection.duration, jitter)
         if standing.snapshot is not None and wait > standing.max_age and not slow:
             log.warning(
                 "collection.slow",
@@ -77,7 +78,7 @@ async def supervise(
                 },
             )
         slow = wait > standing.max_age
-        await sleep(wait * random.uniform(1, 1 + JITTER))  # noqa: S311 - spreads load, guards nothing
+        await sleep(wait)
 
 
 def report_changes(before: Standing, after: Standing) -> None:

@@ -16,6 +16,11 @@ DEFAULT_ADDRESS: Final = ":10157"
 KEEP_ALIVE_SECONDS: Final = 75
 """Longer than a usual scrape interval; it also bounds how long half a request may stay open."""
 
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+}
+
 _LATEST: Final = web.AppKey("latest", Latest)
 
 
@@ -69,7 +74,10 @@ async def _index(request: web.Request) -> web.Response:
 async def _guard(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    response = await handler(request)
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
+    try:
+        response = await handler(request)
+    except web.HTTPException as refusal:
+        refusal.headers.update(_HEADERS)
+        raise
+    response.headers.update(_HEADERS)
     return response

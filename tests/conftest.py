@@ -1,10 +1,13 @@
 """A real PostgreSQL for every test: one server, one database each."""
 
+import asyncio
 import itertools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -86,17 +89,47 @@ class Numbers:
         return {labels: value for labels, value in self.family(metric).items() if value}
 
 
+class NamedServer(EmbeddedPostgres):
+    """A server of yours, neither started nor stopped: `url` is a superuser's, named in the environment."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url = urlsplit(url)
+        self.host, self.port = self._url.hostname or "127.0.0.1", self._url.port or 5432
+
+    def dsn(self, database: str = "postgres", user: str | None = None, password: str | None = None) -> str:
+        who = self._url.netloc.rpartition("@")[0] if user is None else f"{user}:{password or ''}"
+        return urlunsplit(self._url._replace(netloc=f"{who}@{self.host}:{self.port}", path=f"/{database}"))
+
+    def __getattr__(self, name: str) -> Any:
+        pytest.skip(f"needs the {name} of a server of our own")
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[EmbeddedPostgres]:
-    with EmbeddedPostgres() as started:
-        yield started
+    """The server of SESSION_HEALTH_POSTGRES_URL, else an embedded one (see SESSION_HEALTH_POSTGRES_BIN)."""
+    url = os.environ.get("SESSION_HEALTH_POSTGRES_URL")
+    with NamedServer(url) if url else EmbeddedPostgres() as chosen:
+        yield chosen
 
 
 @pytest.fixture(scope="session")
-def templates(server: EmbeddedPostgres) -> dict[str, str]:
+def templates(server: EmbeddedPostgres) -> Iterator[dict[str, str]]:
     """Names of template databases made so far, by scenario."""
-    del server
-    return {}
+    made: dict[str, str] = {}
+    yield made
+    for name in made.values():
+        asyncio.run(_drop(server, name))
+
+
+async def _drop(server: EmbeddedPostgres, name: str) -> None:
+    connection = await asyncpg.connect(server.dsn())
+    await connection.execute(f'drop database "{name}" with (force)')
+    await connection.close()
 
 
 NewDatabase = Callable[[str | None], Awaitable[Database]]
@@ -120,7 +153,7 @@ async def new_database(server: EmbeddedPostgres, templates: dict[str, str]) -> A
                 await connection.execute(SCENARIOS[scenario].sql)
             await connection.close()
             templates[scenario] = name
-        name = f"test_{next(_numbers)}"
+        name = f"test_{os.getpid()}_{next(_numbers)}"
         template = f'template "{templates[scenario]}"' if scenario else ""
         await admin.execute(f'create database "{name}" {template} {strategy}')
         connection = await asyncpg.connect(server.dsn(name))

@@ -37,7 +37,11 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "": set(),
 }
-DRIVERS = {"asyncpg": {"database", "collect", "demo"}, "aiohttp": {"web", "serve"}, "prometheus_client": {"expose"}}
+DRIVERS = {
+    "asyncpg": {"database", "collect", "demo"},
+    "aiohttp": {"web", "serve", "logs"},
+    "prometheus_client": {"expose"},
+}
 
 
 def room_of(path: Path) -> str:

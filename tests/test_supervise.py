@@ -132,6 +132,11 @@ def test_rounds_start_an_interval_apart() -> None:
     assert pause(a_standing(), interval=30, rest_ratio=10, duration=2) == pytest.approx(28)
 
 
+def test_jitter_brings_a_round_forward_but_never_into_the_rest() -> None:
+    assert pause(a_standing(), interval=30, rest_ratio=10, duration=0, jitter=0.1) == pytest.approx(27)
+    assert pause(a_standing(), interval=30, rest_ratio=10, duration=12, jitter=0.1) == pytest.approx(120)
+
+
 def test_a_slow_database_is_left_in_peace_ten_times_as_long_as_it_took() -> None:
     assert pause(a_standing(), interval=30, rest_ratio=10, duration=12) == pytest.approx(120)
     assert pause(a_standing(), interval=30, rest_ratio=0, duration=45) == 0
@@ -148,7 +153,7 @@ async def test_a_partial_failure_does_not_back_off_and_a_success_ends_the_back_o
 
     expected = [30, 30, 30, 30, 60, 120, 120, 30]
     for waited, interval in zip(script.pauses, expected, strict=True):
-        assert interval - 1 <= waited <= interval * (1 + JITTER)
+        assert interval * (1 - JITTER) - 1 <= waited <= interval
 
 
 async def test_a_failure_and_its_recovery_are_each_logged_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -71,7 +71,10 @@ async def test_head_is_answered_as_get(path: str) -> None:
 @pytest.mark.parametrize("path", ["/nothing", "/-/", "/metrics/", "/-/reload"])
 async def test_other_paths_are_not_found(path: str) -> None:
     async with a_client(a_latest(SUCCESS)) as client:
-        assert (await client.get(path)).status == 404
+        response = await client.get(path)
+
+        assert response.status == 404
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 async def test_only_reading_is_allowed() -> None:

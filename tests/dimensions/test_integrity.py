@@ -169,6 +169,8 @@ ELSEWHERE = "create table people (id int primary key); alter table scores add fo
 async def test_only_a_validated_foreign_key_on_these_very_columns_proves_the_link(
     visits: Database, link: str, text: str, enforced: int | None
 ) -> None:
+    if "not enforced" in link and visits.connection.get_server_version().major < 18:
+        pytest.skip("constraints that are not enforced exist from PostgreSQL 18 on")
     await visits.execute(link)
 
     numbers = await visits.measure(text)
