@@ -30,7 +30,7 @@ format: $(VENV)/.stamp  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-generate: $(VENV)/.stamp  ## rewrite the files that are generated from the dimensions
+generate: $(VENV)/.stamp  ## rewrite the files that are generated from the code
 	$(BIN)/python -m exporter.artefacts
 
 tools:            ## promtool and prometheus into .cache/tools, from Debian's packages, without root
@@ -42,6 +42,7 @@ bench: $(VENV)/.stamp   ## what a collection costs, side by side with the obviou
 lock: $(VENV)/.stamp    ## resolve the dependencies anew (needs uv)
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements.txt
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group dev --all-extras pyproject.toml -o requirements-dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group build -c requirements-dev.txt -o requirements-build.txt
 
 clean:            ## remove what the other targets made
 	rm -rf "$(VENV)" .cache .mypy_cache .ruff_cache .pytest_cache

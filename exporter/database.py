@@ -41,7 +41,7 @@ async def connect(database: Database) -> AsyncIterator[asyncpg.Connection]:
                 # Statements run once per collection, and a pooler in transaction mode keeps no prepared ones.
                 statement_cache_size=0,
             )
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, KeyError) as error:
         raise CollectionError(connect_fault(error, timeout)) from None
     try:
         yield connection
@@ -112,11 +112,11 @@ def connect_fault(error: Exception, timeout: float) -> Fault:
                 "connect",
                 "the url cannot be used: write postgresql://user@host:5432/database, special signs percent-encoded",
             )
+        case KeyError() | OSError() if "username" in str(error) or isinstance(error, KeyError):
+            # Where the url names none, the driver asks the system for the name of a user id that may have none.
+            return Fault("connect", "the url names no user, and neither does the system: write one, or set PGUSER")
         case OSError():
-            return Fault(
-                "connect",
-                f"the server cannot be reached ({error.strerror or type(error).__name__}): check address and network",
-            )
+            return Fault("connect", "the server cannot be reached: check address, port and network")
         case _:
             return Fault("internal", type(error).__name__)
 

@@ -639,7 +639,7 @@ async def test_a_server_killed_in_the_middle_is_a_fault() -> None:
         ({"username": "nobody_here"}, "authentication", "pg_hba.conf"),
         ({"path": "/no_such_database"}, "connect", "check its name in the url"),
         ({"port": 1}, "connect", "is the server running"),
-        ({"hostname": "no-such-host.invalid"}, "connect", "check address and network"),
+        ({"hostname": "no-such-host.invalid"}, "connect", "check address, port and network"),
         ({"scheme": "mysql"}, "connect", "write postgresql://"),
         ({"scheme": ""}, "connect", "write postgresql://"),
     ],
@@ -693,6 +693,29 @@ async def test_a_server_that_never_answers_is_given_up(visits: Database) -> None
     held.set()
     silent.close()
     await silent.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("getpwuid(): uid not found: 65532"), OSError("No username set in the environment")]
+)
+async def test_a_user_whom_neither_url_nor_system_names_is_asked_for(
+    visits: Database, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """As in a container, whose user has no account."""
+
+    def nobody() -> str:
+        raise error
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    monkeypatch.delenv("PGUSER", raising=False)
+    parts = urlsplit(visits.dsn)
+
+    fault = await refused(
+        Database(parts._replace(netloc=f"{parts.hostname}:{parts.port}").geturl(), visits.connection), config()
+    )
+
+    assert fault.reason == "connect"
+    assert "PGUSER" in fault.message
 
 
 async def test_a_password_file_is_read_again_at_each_connect(visits: Database, tmp_path: Path) -> None:
