@@ -1,16 +1,18 @@
-"""Dimensions -> the generated files: written by `make generate`, compared by `make check`.
+"""Dimensions and schema -> the generated files: written by `make generate`, compared by `make check`.
 
-A generated file says so in its first line and is committed, so that users need no Python to read it.
+A generated file says so at its top and is committed, so that users need no Python to read it.
 """
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from exporter.config_schema import config_schema
 from exporter.dimension import Dimension, Metric
 from exporter.dimensions import DIMENSIONS
-from exporter.expose import BUILD_INFO, SELF_METRICS
+from exporter.expose import PROGRAM_METRICS, SELF_METRICS
 
 ROOT: Final = Path(__file__).parent.parent
 
@@ -21,10 +23,10 @@ def metrics_page(dimensions: tuple[Dimension, ...]) -> str:
         "<!-- Generated from exporter/dimensions by `make generate`: change it there. -->",
         "# Metrics",
         "",
-        "All are gauges unless the name ends in `_total`.  All but the build info carry the labels `database` and",
-        "`pipeline` beside those below.  The values of one pipeline come from one snapshot of the database, refreshed",
-        "on `collection.interval`; a scrape never waits for the database.  What could not be measured is absent,",
-        "never 0.",
+        "All are gauges unless the name ends in `_total`.  All but those of the config and the build carry the labels",
+        "`database` and `pipeline` beside those below.  The values of one pipeline come from one snapshot of the",
+        "database, refreshed on `collection.interval`; a scrape never waits for the database.  What could",
+        "not be measured is absent, never 0.",
         "",
     ]
     for dimension in dimensions:
@@ -33,7 +35,8 @@ def metrics_page(dimensions: tuple[Dimension, ...]) -> str:
         parts.append("")
     parts += ["## The exporter itself", "", "Was everything measured, when, and at what cost?", "", *_HEADER]
     parts += [_row(own.metric, is_counter=own.is_counter) for own in SELF_METRICS]
-    parts += [_row(BUILD_INFO, is_counter=False), ""]
+    parts += [_row(program.metric, is_counter=False) for program in PROGRAM_METRICS]
+    parts.append("")
     return "\n".join(parts)
 
 
@@ -48,7 +51,10 @@ def _row(metric: Metric, *, is_counter: bool) -> str:
 
 def artefacts() -> dict[Path, str]:
     """Every generated file, by its path below the root."""
-    return {Path("docs/metrics.md"): metrics_page(DIMENSIONS)}
+    return {
+        Path("docs/metrics.md"): metrics_page(DIMENSIONS),
+        Path("docs/config.schema.json"): json.dumps(config_schema(), indent=2, ensure_ascii=False) + "\n",
+    }
 
 
 def main(arguments: Sequence[str]) -> int:

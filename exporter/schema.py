@@ -1,5 +1,6 @@
 """What a config may say, as frozen values.  Reading a file into them: `exporter.config`.
 
+The text below a key is what an editor shows of it: `exporter.config_schema`.
 No message quotes a text from the config: it may have come from the environment, and be a secret.
 """
 
@@ -9,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticKnownError
 
 from exporter.sql import TableName, parse_table_name, parse_type_name
@@ -172,22 +174,39 @@ def _check_name(value: str) -> str:
     return value
 
 
+def _as(pattern: str) -> WithJsonSchema:
+    """How a value is written, for editors; with a variable in it, which is filled in later, it may be anything."""
+    return WithJsonSchema({"type": "string", "pattern": rf"{pattern}|\$\{{"})
+
+
+_PART: Final = r'([^\s".;,()0-9][^\s".;,()]*|"([^"]|"")+")'
+_AMOUNT: Final = f"{_DURATION.pattern}$"
+_MOMENT: Final = r"^[0-9]{4}(-(0?[1-9]|1[0-2])-[0-9]|-?W[0-9]{2}|[0-9]{4})"
+
 Value = Annotated[str, AfterValidator(_check_value)]
-Text = Annotated[Value, AfterValidator(_check_not_blank)]
-Expression = Annotated[Text, AfterValidator(_check_expression)]
-Url = Annotated[Text, AfterValidator(_check_url)]
-Column = Annotated[Text, AfterValidator(_check_column)]
-Name = Annotated[str, AfterValidator(_check_name)]
-Count = Annotated[int, BeforeValidator(_parse_count)]
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
-Interval = Annotated[Duration, AfterValidator(_check_positive)]
+Text = Annotated[Value, AfterValidator(_check_not_blank), WithJsonSchema({"type": "string", "pattern": r"\S"})]
+Expression = Annotated[Text, AfterValidator(_check_expression), _as(r"[^;\s]\s*$")]
+Url = Annotated[Text, AfterValidator(_check_url), _as(r"^postgres(ql)?://\S*$")]
+Column = Annotated[Text, AfterValidator(_check_column), _as(r'^(?!"[\s\S]*"$)[\s\S]*\S')]
+Name = Annotated[str, AfterValidator(_check_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})]
+COUNT: Final = BeforeValidator(_parse_count)
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), _as(f"^{_AMOUNT}")]
+Interval = Annotated[Duration, AfterValidator(_check_positive), _as(f"^(?=.*[1-9]){_AMOUNT}")]
 Timeout = Annotated[Interval, AfterValidator(_check_timeout)]
-InstantUTC = Annotated[datetime, BeforeValidator(parse_moment)]
-Table = Annotated[TableName, BeforeValidator(_parse_table)]
-Columns = Annotated[tuple[Column, ...], BeforeValidator(_parse_columns), AfterValidator(_check_not_empty)]
+InstantUTC = Annotated[datetime, BeforeValidator(parse_moment), _as(_MOMENT)]
+Table = Annotated[TableName, BeforeValidator(_parse_table), _as(rf"^({_PART}\.)?{_PART}$")]
+Columns = Annotated[
+    tuple[Column, ...],
+    BeforeValidator(_parse_columns, json_schema_input_type=Column | Annotated[list[Column], Field(min_length=1)]),
+    AfterValidator(_check_not_empty),
+]
 TextList = Annotated[tuple[Text, ...], BeforeValidator(_parse_list)]
-Values = Annotated[tuple[Value, ...], BeforeValidator(_parse_list), AfterValidator(_check_not_empty)]
-TypeName = Annotated[Text, AfterValidator(parse_type_name)]
+Values = Annotated[
+    tuple[Value, ...],
+    BeforeValidator(_parse_list, json_schema_input_type=Annotated[list[Value], Field(min_length=1)]),
+    AfterValidator(_check_not_empty),
+]
+TypeName = Annotated[Text, AfterValidator(parse_type_name), _as(r'^[\w."]+( \w+)*( ?\([0-9]+(, ?[0-9]+)?\))?$')]
 
 
 class Section(BaseModel):
@@ -202,6 +221,7 @@ class Section(BaseModel):
         strict=True,
         arbitrary_types_allowed=True,
         hide_input_in_errors=True,
+        use_attribute_docstrings=True,
     )
     refused: ClassVar[Mapping[str, str]] = {}
 
@@ -211,46 +231,52 @@ def _not_yet(purpose: str) -> str:
 
 
 class Database(Section):
-    """Where to read; None where the PG* environment variables decide.
-
-    `password_file` and `url_file` are read again at each connect, so that a rotated secret needs no restart.
-    """
+    """Where to read; what is not given the PG* environment variables decide."""
 
     refused: ClassVar[Mapping[str, str]] = {
         "password": "does not belong into a config: write password_file, or a url from the environment",
     }
 
     url: Url | None = Field(default=None, repr=False)
+    """postgresql://user@host:5432/database, best from ${DATABASE_URL}; without it the PG* variables decide."""
     url_file: Text | None = None
+    """A file with the url, instead of it; read again at each connect, so that a rotated secret needs no restart."""
     password_file: Text | None = None
+    """A file with the password, which wins over the url's; read again at each connect."""
     connect_timeout: Timeout = timedelta(seconds=5)
+    """How long connecting may take, at most 1d."""
     statement_timeout: Timeout = timedelta(seconds=30)
+    """The server ends a slower statement by itself, at most 1d."""
     lock_timeout: Timeout = timedelta(seconds=1)
+    """How long to wait behind an ALTER TABLE, at most 1d."""
     row_security: Annotated[Literal["strict"], BeforeValidator(_parse_row_security)] = "strict"
+    """A policy that would hide rows from us is an error, never a smaller number."""
 
 
 class Collection(Section):
-    """When to collect, and how much of it to keep.
-
-    `max_age`: without a new snapshot the values are withdrawn after this.  `max_label_values`: per metric and
-    pipeline.  `rest_ratio`: the database is left in peace for so many times the duration of a collection.
-    """
+    """When to collect, and how much of it to keep."""
 
     interval: Interval = timedelta(seconds=30)
+    """How often each pipeline is measured, from the start of one collection to the next."""
     max_age: Interval = timedelta(minutes=5)
-    max_label_values: Annotated[Count, Field(ge=1, le=1000)] = 50
-    rest_ratio: Annotated[Count, Field(ge=0, le=1000)] = 10
+    """Without a new snapshot for so long the values are withdrawn; longer than every interval."""
+    max_label_values: Annotated[int, Field(ge=1, le=1000), COUNT] = 50
+    """How many versions or values a metric of a pipeline may tell apart; the rest is summed in <other>."""
+    rest_ratio: Annotated[int, Field(ge=0, le=1000), COUNT] = 10
+    """The database is left in peace for so many times the duration of a collection."""
 
 
 class Window(Section):
-    """Which sessions are looked at, by their start: since a moment, or the last so long; the other is None."""
+    """Which sessions are looked at, by their start: exactly one of since and last."""
 
     since: InstantUTC | None = None
+    """A date or a time, UTC unless it has an offset: 2025-08-01 or 2025-08-01T12:00:00Z."""
     last: Interval | None = None
+    """A duration back from now: 90d."""
 
 
 class Sessions(Section):
-    """The table of sessions: one row is one unit of a user's work.  `eligible` is SQL over it alone."""
+    """The table of sessions: one row is one unit of a user's work."""
 
     refused: ClassVar[Mapping[str, str]] = {
         "completed": _not_yet("the conversion funnel"),
@@ -258,49 +284,74 @@ class Sessions(Section):
     }
 
     table: Table
+    """The table or view, as in SQL: schema.table, with double quotes around a part that needs them."""
     key: Columns
+    """The column, or the list of columns, that tells sessions apart."""
     status: Column
+    """The column with the status, by which sessions are counted."""
     started_at: Column
+    """The column with the start, by which the window chooses."""
     completed_at: Column
+    """The column with the completion, from which the grace of a record runs."""
     eligible: Expression
+    """SQL over this table alone: which sessions must have records; NULL is not eligible."""
 
 
 class KeyPart(Section):
-    """A column that points at one column of the sessions' key; `cast` where the types differ, else None."""
+    """A column that points at one column of the sessions' key."""
 
     column: Column
+    """The column of the record table."""
     cast: TypeName | None = None
+    """The SQL type to convert it to, such as uuid, where the types differ."""
 
 
 class Version(Section):
-    """Which versions of a record count; None for `current_since`: drift is not measured."""
+    """Which versions of a record count."""
 
     column: Column
+    """The column with the version."""
     current: Text
+    """The version that is written today, as text: "1.10", not 1.10."""
     accepted: TextList = ()
+    """Older versions that are good enough, as text."""
     current_since: InstantUTC | None = None
+    """Rows created later at another version are drift (UTC; needs created_at); not measured unless given."""
 
 
 class Record(Section):
-    """A table whose rows must be derived from sessions.
-
-    `valid` and `where` are SQL over it, `required_when` is SQL over the sessions table; None where every row is
-    valid, exists, or is required.  Without `version` any valid row is current.  `grace` is the pipeline's unless given.
-    """
+    """A table whose rows must be derived from sessions."""
 
     refused: ClassVar[Mapping[str, str]] = {"unique": _not_yet("duplicate records")}
 
-    name: str
+    name: SkipJsonSchema[str]
     table: Table
-    session_key: Annotated[tuple[KeyPart, ...], BeforeValidator(_parse_key_parts), AfterValidator(_check_not_empty)]
+    """The table or view, as in SQL: schema.table, with double quotes around a part that needs them."""
+    session_key: Annotated[
+        tuple[KeyPart, ...],
+        BeforeValidator(
+            _parse_key_parts,
+            json_schema_input_type=Column | KeyPart | Annotated[list[Column | KeyPart], Field(min_length=1)],
+        ),
+        AfterValidator(_check_not_empty),
+    ]
+    """The column, or the list of columns, that points at sessions.key; {column, cast} where the types differ."""
     created_at: Column | None = None
+    """The column that says when a row was written."""
     version: Version | None = None
+    """Which versions count; without it any valid row is current."""
     accepted_values: dict[Column, Values] = Field(default_factory=dict)
+    """Column: list of texts; any other value, NULL too, makes a row invalid."""
     valid: Expression | None = None
+    """SQL over this table: which rows are valid; every one unless given."""
     where: Expression | None = None
+    """SQL over this table: which rows exist for us; every one unless given."""
     required_when: Expression | None = None
+    """SQL over the sessions table: which eligible sessions need this record; every one unless given."""
     satisfied_by: Literal["any_version", "current_version"] = "current_version"
+    """Whether a session is complete with any valid row, or only with one of a version that counts."""
     grace: Duration = timedelta(0)
+    """How late this record may be before it counts as a gap; the pipeline's grace unless given."""
 
 
 class Pipeline(Section):
@@ -311,13 +362,19 @@ class Pipeline(Section):
         "limits": _not_yet("limits and the verdict"),
     }
 
-    name: str
+    name: SkipJsonSchema[str]
     database: Text
+    """The name of its database; may be left out where there is only one."""
     interval: Interval
+    """How often this pipeline is measured; collection.interval unless given."""
     window: Window
+    """Which sessions are looked at, by their start: exactly one of since and last."""
     grace: Duration = timedelta(0)
+    """How late a record may be before it counts as a gap, from the completion of its session."""
     sessions: Sessions
+    """The table of sessions: one row is one unit of a user's work."""
     records: Annotated[dict[Name, Record], Field(min_length=1)]
+    """What must be derived from each session; a name of your choice, then its table."""
 
 
 class Config(Section):
@@ -326,8 +383,11 @@ class Config(Section):
     refused: ClassVar[Mapping[str, str]] = {"database": "excludes databases: keep one of them"}
 
     databases: Annotated[dict[Name, Database], Field(min_length=1)]
+    """Where to read; a name of your choice, then how to connect."""
     collection: Collection = Field(default_factory=Collection)
+    """When to collect, and how much of it to keep."""
     pipelines: Annotated[dict[Name, Pipeline], Field(min_length=1)]
+    """What is measured; a name of your choice, then its sessions and records."""
 
 
 def contradictions(config: object) -> Iterator[tuple[KeyPath, str]]:
