@@ -63,11 +63,20 @@ class Standing:
 _NOT_YET: Final = Fault("internal", "nothing has been measured yet")
 
 
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """The last attempt to read the config: whether it succeeded, and when one last did (Unix seconds)."""
+
+    succeeded: bool
+    last_success: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Board:
     """The standing of every pipeline, in the order of the config.  Compared by identity."""
 
     standings: Mapping[str, Standing]
+    reload: Reload
 
     def withdrawn(self, now: float) -> frozenset[str]:
         """The pipelines whose snapshot is too old to be served at `now`."""
@@ -75,12 +84,11 @@ class Board:
 
     def without_snapshots(self, pipelines: frozenset[str]) -> "Board":
         """The board as it is when the values of some pipelines are withdrawn."""
-        return Board(
-            {
-                name: replace(standing, snapshot=None) if name in pipelines else standing
-                for name, standing in self.standings.items()
-            }
-        )
+        visible = {
+            name: replace(standing, snapshot=None) if name in pipelines else standing
+            for name, standing in self.standings.items()
+        }
+        return replace(self, standings=visible)
 
     @property
     def is_ready(self) -> bool:
@@ -91,12 +99,25 @@ class Board:
 class Latest:
     """The one mutable cell: the board that readers see; `ready` is set once the board is."""
 
-    def __init__(self, standings: Iterable[Standing]) -> None:
-        self.board = Board({standing.pipeline: standing for standing in standings})
+    def __init__(self, standings: Iterable[Standing], now: float) -> None:
+        """Begin with the standings of a config that was read at `now` (Unix seconds)."""
+        self.board = Board(_by_pipeline(standings), Reload(succeeded=True, last_success=now))
         self.ready = asyncio.Event()
+
+    def reloaded(self, standings: Iterable[Standing], now: float) -> None:
+        """Begin anew with the standings of another config, read at `now`."""
+        self.board = Board(_by_pipeline(standings), Reload(succeeded=True, last_success=now))
+
+    def reload_failed(self) -> None:
+        """Note that another config could not be read, and go on as before."""
+        self.board = replace(self.board, reload=replace(self.board.reload, succeeded=False))
 
     def publish(self, standing: Standing) -> None:
         """Replace the standing of one pipeline."""
-        self.board = Board({**self.board.standings, standing.pipeline: standing})
+        self.board = replace(self.board, standings={**self.board.standings, standing.pipeline: standing})
         if self.board.is_ready:
             self.ready.set()
+
+
+def _by_pipeline(standings: Iterable[Standing]) -> dict[str, Standing]:
+    return {standing.pipeline: standing for standing in standings}

@@ -14,7 +14,7 @@ from exporter.config import ConfigError, load_config
 from exporter.database import CollectionError
 from exporter.queries import NOTE, explained, script
 from exporter.schema import Config
-from exporter.serve import Address, ListenError, compile_plans, parse_address, serve, stop_on_signals
+from exporter.serve import Address, ListenError, WebOptions, compile_plans, parse_address, serve, stop_on_signals
 from exporter.web import DEFAULT_ADDRESS
 
 DONE: Final = 0
@@ -50,7 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    return _run(lambda stop: serve(_config(options), options.addresses or _default_addresses(), stop))
+    return _run(
+        lambda stop: serve(
+            lambda: _config(options),
+            _web(options),
+            stop,
+            reload_on_hangup=True,
+        )
+    )
 
 
 def _queries(options: argparse.Namespace) -> int:
@@ -95,7 +102,7 @@ def _demo(options: argparse.Namespace) -> int:
                 scenario=options.scenario,
                 live=options.live,
                 load=lambda environ: load_config(options.config_file or demo_config(), {**os.environ, **environ}),
-                addresses=options.addresses or _default_addresses(),
+                web=_web(options),
                 stop=stop,
                 report=_say,
             )
@@ -123,8 +130,9 @@ def _config(options: argparse.Namespace) -> Config:
     return load_config(options.config_file, os.environ)
 
 
-def _default_addresses() -> list[Address]:
-    return [parse_address(DEFAULT_ADDRESS)]
+def _web(options: argparse.Namespace) -> WebOptions:
+    addresses = options.addresses or [parse_address(DEFAULT_ADDRESS)]
+    return WebOptions(tuple(addresses), options.enable_lifecycle)
 
 
 def _count(number: int, what: str) -> str:
@@ -222,4 +230,10 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
         type=_address,
         metavar="ADDRESS",
         help=f"may be repeated; default: {DEFAULT_ADDRESS}",
+    )
+    parser.add_argument(
+        "--web.enable-lifecycle",
+        dest="enable_lifecycle",
+        action="store_true",
+        help="let POST /-/reload read the config again, as SIGHUP always does",
     )

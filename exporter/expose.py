@@ -101,10 +101,44 @@ SELF_METRICS: Final = (
     ),
 )
 
-BUILD_INFO: Final = Metric(
-    "exporter_build_info",
-    "1; the labels say what is running.",
-    labels=("version", "python_version", "revision"),
+
+@dataclass(frozen=True, slots=True)
+class ProgramMetric:
+    """A family about the program as a whole: it carries no labels but its own."""
+
+    metric: Metric
+    values: Callable[[Board], Values]
+
+
+def _build_info(_board: Board) -> Values:
+    yield (__version__, platform.python_version(), revision()), 1
+
+
+def _reload_succeeded(board: Board) -> Values:
+    yield (), float(board.reload.succeeded)
+
+
+def _reload_success_time(board: Board) -> Values:
+    yield (), board.reload.last_success
+
+
+PROGRAM_METRICS: Final = (
+    ProgramMetric(
+        Metric("config_last_reload_successful", "1 when the config was last read without a mistake, else 0."),
+        _reload_succeeded,
+    ),
+    ProgramMetric(
+        Metric("config_last_reload_success_timestamp_seconds", "When the config that is in force was read."),
+        _reload_success_time,
+    ),
+    ProgramMetric(
+        Metric(
+            "exporter_build_info",
+            "1; the labels say what is running.",
+            labels=("version", "python_version", "revision"),
+        ),
+        _build_info,
+    ),
 )
 
 
@@ -129,9 +163,12 @@ def families(board: Board) -> Iterator[Family]:
                 _add(family, board.standings[name], ((sample.labels, sample.value) for sample in found))
             if family.samples:
                 yield family
-    build = GaugeMetricFamily(BUILD_INFO.full_name, BUILD_INFO.help, labels=BUILD_INFO.labels)
-    build.add_metric([__version__, platform.python_version(), revision()], 1)
-    yield build
+    for program in PROGRAM_METRICS:
+        family = GaugeMetricFamily(program.metric.full_name, program.metric.help, labels=program.metric.labels)
+        for labels, value in program.values(board):
+            if value is not None:
+                family.add_metric(labels, value)
+        yield family
 
 
 def revision() -> str:

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from aiohttp import web
 
 from exporter.board import Latest, Standing
 from exporter.collect import collect
+from exporter.config import ConfigError
 from exporter.dimensions import DIMENSIONS
 from exporter.plan import Plan, compile_plan
 from exporter.schema import Config
@@ -41,6 +43,14 @@ def parse_address(text: str) -> Address:
     return Address((host[1:-1] if bare else host) or None, int(port))
 
 
+@dataclass(frozen=True, slots=True)
+class WebOptions:
+    """How to serve: the `--web.*` flags."""
+
+    addresses: tuple[Address, ...]
+    enable_lifecycle: bool = False
+
+
 def compile_plans(config: Config) -> dict[str, Plan]:
     """The plan of each pipeline."""
     return {name: compile_plan(config, pipeline, DIMENSIONS) for name, pipeline in config.pipelines.items()}
@@ -56,51 +66,96 @@ def stop_on_signals() -> asyncio.Event:
 
 
 async def serve(
-    config: Config,
-    addresses: Sequence[Address],
+    load: Callable[[], Config],
+    options: WebOptions,
     stop: asyncio.Event,
+    *,
     announce: Callable[[Sequence[str]], None] = lambda _urls: None,
+    reload_on_hangup: bool = False,
 ) -> None:
-    """Collect and serve until `stop` is set; raises ListenError.
+    """Collect and serve until `stop` is set; raises ConfigError and ListenError.
 
-    `announce` gets the URLs once the first round of every pipeline has ended.
+    `load` reads the config, at once and at each reload.  `announce` gets the URLs once the first round of
+    every pipeline has ended.  A supervisor that ends by itself is a fault of ours, and ends the program.
     """
-    plans = compile_plans(config)
-    latest = Latest(
-        Standing(
-            database=plan.pipeline.database,
-            pipeline=name,
-            records=tuple(plan.pipeline.records),
-            max_age=config.collection.max_age.total_seconds(),
-        )
-        for name, plan in plans.items()
-    )
-    async with _listening(latest, addresses) as urls:
-        tasks = [
-            asyncio.create_task(supervise(plan, latest, config.collection.rest_ratio, collect))
-            for plan in plans.values()
-        ]
-        tasks.append(asyncio.create_task(_announce_when_ready(latest, urls, announce)))
+    watch = Watch(load)
+    app = application(watch.latest, watch.reload if options.enable_lifecycle else None)
+    async with _listening(app, options.addresses) as urls, asyncio.TaskGroup() as tasks:
+        watch.begin(tasks)
+        if reload_on_hangup:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, watch.reload)
+        announcing = tasks.create_task(_announce_when_ready(watch.latest, urls, announce))
+        await stop.wait()
+        log.info("server.stopping")
+        announcing.cancel()
+        watch.end()
+
+
+class Watch:
+    """One supervisor for each pipeline of the config in force."""
+
+    def __init__(self, load: Callable[[], Config]) -> None:
+        """Read the config; raises ConfigError."""
+        self._load = load
+        self._tasks: asyncio.TaskGroup | None = None
+        self._config = load()
+        self._plans = compile_plans(self._config)
+        self._supervisors: dict[str, asyncio.Task[None]] = {}
+        self.latest = Latest(self._standings({}), time.time())
+
+    def begin(self, tasks: asyncio.TaskGroup) -> None:
+        """Start looking."""
+        self._tasks = tasks
+        for name, plan in self._plans.items():
+            if name not in self._supervisors:
+                watching = supervise(plan, self.latest, self._config.collection.rest_ratio, collect)
+                self._supervisors[name] = tasks.create_task(watching)
+
+    def reload(self) -> ConfigError | None:
+        """Read the config again, all or nothing: with a mistake in it, which is returned, nothing changes.
+
+        Pipelines that it leaves as they were go on undisturbed.
+        """
         try:
-            await _until(stop, tasks)
-        finally:
-            log.info("server.stopping")
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            config = self._load()
+        except ConfigError as error:
+            self.latest.reload_failed()
+            log.error("config.reload_failed", extra={"error": str(error)})  # noqa: TRY400 - it is the operator's
+            return error
+        plans = compile_plans(config)
+        kept = {
+            name
+            for name, plan in plans.items()
+            if plan == self._plans.get(name) and config.collection == self._config.collection
+        }
+        for name in self._supervisors.keys() - kept:
+            self._supervisors.pop(name).cancel()
+        before = {name: self.latest.board.standings[name] for name in kept}
+        self._config, self._plans = config, plans
+        self.latest.reloaded(self._standings(before), time.time())
+        if self._tasks is not None:
+            self.begin(self._tasks)
+        log.info(
+            "config.reloaded", extra={"kept": ",".join(sorted(kept)), "begun": ",".join(sorted(plans.keys() - kept))}
+        )
+        return None
 
+    def end(self) -> None:
+        """Stop looking."""
+        for supervisor in self._supervisors.values():
+            supervisor.cancel()
 
-async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Wait for `stop`; a supervisor that ends by itself is a fault of ours, and ends the program."""
-    stopped = asyncio.create_task(stop.wait())
-    waiting: set[asyncio.Task[None] | asyncio.Task[bool]] = {stopped, *tasks}
-    try:
-        while not stop.is_set():
-            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-    finally:
-        stopped.cancel()
+    def _standings(self, kept: Mapping[str, Standing]) -> list[Standing]:
+        return [
+            kept.get(name)
+            or Standing(
+                database=plan.pipeline.database,
+                pipeline=name,
+                records=tuple(plan.pipeline.records),
+                max_age=self._config.collection.max_age.total_seconds(),
+            )
+            for name, plan in self._plans.items()
+        ]
 
 
 async def _announce_when_ready(latest: Latest, urls: Sequence[str], announce: Callable[[Sequence[str]], None]) -> None:
@@ -109,10 +164,8 @@ async def _announce_when_ready(latest: Latest, urls: Sequence[str], announce: Ca
 
 
 @asynccontextmanager
-async def _listening(latest: Latest, addresses: Sequence[Address]) -> AsyncIterator[list[str]]:
-    runner = web.AppRunner(
-        application(latest), access_log=None, keepalive_timeout=KEEP_ALIVE_SECONDS, shutdown_timeout=1
-    )
+async def _listening(app: web.Application, addresses: Sequence[Address]) -> AsyncIterator[list[str]]:
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE_SECONDS, shutdown_timeout=1)
     await runner.setup()
     try:
         urls = []

@@ -21,17 +21,24 @@ _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
 }
 
+Reload = Callable[[], Exception | None]
+"""Reads the config again; returns what is wrong with it, after which nothing has changed."""
+
 _LATEST: Final = web.AppKey("latest", Latest)
+_RELOAD: Final[web.AppKey[Reload | None]] = web.AppKey("reload")
 
 
-def application(latest: Latest) -> web.Application:
-    """The routes."""
+def application(latest: Latest, reload: Reload | None = None) -> web.Application:
+    """The routes; `reload` is None where the lifecycle API is not enabled."""
     app = web.Application(middlewares=[_guard])
     app[_LATEST] = latest
+    app[_RELOAD] = reload
     app.router.add_get("/", _index)
     app.router.add_get("/metrics", _metrics)
     app.router.add_get("/-/healthy", _healthy)
     app.router.add_get("/-/ready", _ready)
+    app.router.add_post("/-/reload", _reload)
+    app.router.add_put("/-/reload", _reload)
     return app
 
 
@@ -54,6 +61,16 @@ async def _ready(request: web.Request) -> web.Response:
     if request.app[_LATEST].board.is_ready:
         return web.Response(text="session-health-exporter is ready.\n")
     return web.Response(status=503, text="The first collection has not ended yet.\n")
+
+
+async def _reload(request: web.Request) -> web.Response:
+    reload = request.app[_RELOAD]
+    if reload is None:
+        return web.Response(status=403, text="The lifecycle API is not enabled: start with --web.enable-lifecycle.\n")
+    mistake = reload()
+    if mistake is not None:
+        return web.Response(status=500, text=f"{mistake}\n")
+    return web.Response(text="The config was reloaded.\n")
 
 
 async def _index(request: web.Request) -> web.Response:

@@ -1,10 +1,12 @@
 """The page: its formats, what is always there, and what is withdrawn."""
 
+from dataclasses import replace
+
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter.board import Board, Standing
+from exporter.board import Board, Reload, Standing
 from exporter.dimension import Folded, Metric
 from exporter.expose import page, wants_openmetrics
 from exporter.snapshot import REASONS, RESULTS, Collection, Fault, Sample, Snapshot, fold, label_text
@@ -29,10 +31,14 @@ HOSTILE = [
 ]
 
 
+def a_board_of(standing: Standing) -> Board:
+    return Board({standing.pipeline: standing}, Reload(succeeded=True, last_success=1_690_000_000.0))
+
+
 def a_board(*samples: Sample, fault: Fault | None = None) -> Board:
     snapshot = None if fault else Snapshot("assessments", 1_700_000_000.5, samples, {})
     standing = Standing("main", "assessments", ("profiles",), max_age=300)
-    return Board({"assessments": standing.after(Collection(snapshot, fault, 0.25, 1_700_000_001.0), now=10.0)})
+    return a_board_of(standing.after(Collection(snapshot, fault, 0.25, 1_700_000_001.0), now=10.0))
 
 
 def parsed(board: Board, withdrawn: frozenset[str] = frozenset()) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -55,7 +61,7 @@ def parsed(board: Board, withdrawn: frozenset[str] = frozenset()) -> dict[tuple[
 
 
 def test_from_start_up_on_every_closed_set_is_there_at_zero() -> None:
-    series = parsed(Board({"assessments": Standing("main", "assessments", ("profiles",), max_age=300)}))
+    series = parsed(a_board_of(Standing("main", "assessments", ("profiles",), max_age=300)))
 
     assert series["session_health_up", ("main", "assessments")] == 0
     assert series["session_health_record_up", ("main", "assessments", "profiles")] == 0
@@ -98,6 +104,16 @@ def test_hostile_values_neither_break_the_page_nor_change() -> None:
 
     found = {labels[-1]: value for (name, labels), value in series.items() if name == "session_health_sessions"}
     assert found == {value: n for n, value in enumerate(HOSTILE, start=1)}
+
+
+def test_a_config_that_could_not_be_read_again_is_said_and_the_old_one_dated() -> None:
+    board = a_board(Sample(STATUS, ("completed",), 5))
+    failed = replace(board, reload=replace(board.reload, succeeded=False))
+
+    assert parsed(board)["session_health_config_last_reload_successful", ()] == 1
+    assert parsed(failed)["session_health_config_last_reload_successful", ()] == 0
+    assert parsed(failed)["session_health_config_last_reload_success_timestamp_seconds", ()] == 1_690_000_000
+    assert parsed(failed)["session_health_sessions", ("main", "assessments", "completed")] == 5
 
 
 def test_the_page_is_rendered_once_for_a_board() -> None:

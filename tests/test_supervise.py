@@ -50,7 +50,7 @@ class Script:
         self.pauses.append(seconds)
 
     async def run(self, standing: Standing | None = None) -> Latest:
-        latest = Latest([standing or a_standing()])
+        latest = Latest([standing or a_standing()], now=1.0)
         plan = plan_of(TOUR.read_text(), "postgresql://nowhere")
         with pytest.raises(asyncio.CancelledError):
             await supervise(plan, latest, 10, self.collect, self.sleep)
@@ -103,7 +103,7 @@ async def test_a_fault_of_our_own_is_a_failed_round_and_does_not_end_the_watch(
 
 
 async def test_before_the_first_round_nothing_is_up() -> None:
-    latest = Latest([a_standing()])
+    latest = Latest([a_standing()], now=1.0)
 
     assert not latest.board.is_ready
     assert not latest.ready.is_set()
@@ -112,7 +112,7 @@ async def test_before_the_first_round_nothing_is_up() -> None:
 
 async def test_ready_once_every_pipeline_has_had_a_round_well_or_not() -> None:
     other = Standing("main", "orders", ("invoices",), max_age=300.0)
-    latest = Latest([a_standing(), other])
+    latest = Latest([a_standing(), other], now=1.0)
 
     latest.publish(a_standing().after(ended(WHOLE), now=1.0))
     assert not latest.ready.is_set()

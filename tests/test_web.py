@@ -13,7 +13,7 @@ from exporter.web import application
 
 
 def a_latest(*collections: Collection) -> Latest:
-    latest = Latest([Standing("main", "assess<ments", ("profiles",), max_age=300)])
+    latest = Latest([Standing("main", "assess<ments", ("profiles",), max_age=300)], now=1.0)
     for collection in collections:
         latest.publish(latest.board.standings["assess<ments"].after(collection, now=0.0))
     return latest
@@ -68,13 +68,34 @@ async def test_head_is_answered_as_get(path: str) -> None:
         assert (await client.head(path)).status == 200
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/-/", "/metrics/", "/-/reload"])
+@pytest.mark.parametrize("path", ["/nothing", "/-/", "/metrics/"])
 async def test_other_paths_are_not_found(path: str) -> None:
     async with a_client(a_latest(SUCCESS)) as client:
         response = await client.get(path)
 
         assert response.status == 404
         assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_reloading_over_http_must_be_allowed() -> None:
+    async with a_client(a_latest(SUCCESS)) as client:
+        response = await client.post("/-/reload")
+
+        assert response.status == 403
+        assert "--web.enable-lifecycle" in await response.text()
+
+
+async def test_a_reload_says_whether_the_config_could_be_used() -> None:
+    answers: list[Exception | None] = [None, ValueError("config.yaml: 1 problem")]
+    app = application(a_latest(SUCCESS), lambda: answers.pop(0))
+    async with TestClient(TestServer(app)) as client:
+        assert (await client.get("/-/reload")).status == 405
+        assert (await client.post("/-/reload")).status == 200
+
+        refused = await client.put("/-/reload")
+
+        assert refused.status == 500
+        assert await refused.text() == "config.yaml: 1 problem\n"
 
 
 async def test_only_reading_is_allowed() -> None:

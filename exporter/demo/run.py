@@ -8,7 +8,7 @@ from exporter.demo.live import keep_writing
 from exporter.demo.platform import Report, SamplePlatform
 from exporter.demo.scenarios import SCENARIOS
 from exporter.schema import Config
-from exporter.serve import Address, serve
+from exporter.serve import WebOptions, serve
 
 
 async def demo(
@@ -17,7 +17,7 @@ async def demo(
     scenario: str,
     live: bool,
     load: Callable[[Mapping[str, str]], Config],
-    addresses: Sequence[Address],
+    web: WebOptions,
     stop: asyncio.Event,
     report: Report,
 ) -> None:
@@ -29,10 +29,12 @@ async def demo(
     """
     chosen = SCENARIOS[scenario]
     async with platform as sample:
-        config = load({"DATABASE_URL": sample.dsn})
+        environ = {"DATABASE_URL": sample.dsn}
         writing = asyncio.create_task(keep_writing(sample.writer_dsn, chosen.loss)) if live else None
         try:
-            await serve(config, addresses, stop, announce=lambda urls: report(_welcome(scenario, urls, live=live)))
+            await serve(
+                lambda: load(environ), web, stop, announce=lambda urls: report(_welcome(scenario, urls, live=live))
+            )
         finally:
             if writing is not None:
                 writing.cancel()
