@@ -1,4 +1,4 @@
-"""Plan + database -> Collection.  The only module that runs measuring SQL.
+"""Plan + database -> Snapshot.  The only module that runs measuring SQL.
 
 What the database refuses about one record becomes a value in the snapshot; what keeps us from taking a
 snapshot at all raises `CollectionError`.
@@ -52,7 +52,7 @@ async def open_snapshot(plan: Plan) -> AsyncIterator["Session"]:
         session = Session(connection, plan)
         await session.run(plan.begin, "begin")
         session.faults = await _lock(session, plan)
-        session.clock, session.facts = await _read_catalog(session, plan)
+        await _read_catalog(session, plan)
         yield session
 
 
@@ -95,7 +95,8 @@ class Session:
             if self.connection.is_closed() or not refusals(error):
                 raise CollectionError(fault) from None
             await self.run(_BACK, subject)
-            # A materialized view or a foreign table cannot be locked, nor does a rewrite make it look empty.
+            # A materialized view cannot be locked, nor does a REFRESH make it look empty; the catalog tells it
+            # from a foreign table, which is refused there.
             unlockable = not statement.returns_rows and isinstance(error, asyncpg.WrongObjectTypeError)
             return [] if unlockable else fault
         except (asyncpg.InterfaceError, OSError) as error:
@@ -137,11 +138,14 @@ def _subject(plan: Plan, record: str) -> str:
     return f"pipelines.{plan.pipeline.name}.records.{record}"
 
 
-async def _read_catalog(session: Session, plan: Plan) -> tuple[datetime, list[Any]]:
-    """The snapshot's clock, and one value for each of the plan's catalog readings."""
+async def _read_catalog(session: Session, plan: Plan) -> None:
+    """Note the snapshot's clock, one value for each of the plan's catalog readings, and tables that are not ours."""
     subject = f"pipelines.{plan.pipeline.name}.sessions"
     [row] = await session.run(plan.catalog, subject)
-    clock, unique, *facts = row
+    session.clock, unique, foreign, *session.facts = row
+    if None in foreign:
+        raise CollectionError(_foreign(subject))
+    session.faults = {**session.faults, **{name: _foreign(_subject(plan, name)) for name in foreign}}
     if not unique:
         key = ", ".join(plan.pipeline.sessions.key)
         raise CollectionError(
@@ -150,7 +154,14 @@ async def _read_catalog(session: Session, plan: Plan) -> tuple[datetime, list[An
                 f"{subject}.key: several rows share a value of ({key}): name columns that tell sessions apart",
             )
         )
-    return clock, facts
+
+
+def _foreign(subject: str) -> Fault:
+    return Fault(
+        "row_security",
+        f"{subject}: a foreign table: what its server hides from us cannot be seen from here, nor is it part of the "
+        "snapshot: measure it on its own server",
+    )
 
 
 async def _count(session: Session, plan: Plan, names: Sequence[str]) -> Counted:
@@ -204,7 +215,8 @@ def interpret(plan: Plan, counted: Counted, facts: Sequence[Any]) -> Iterator[Sa
             else:
                 for name, (sessions, rows) in counted.of_record.items():
                     if isinstance(measure, RecordMeasure):
-                        values |= _labelled(measure.read(pipeline.records[name], sessions, rows), name)
+                        own = rows.only("facet", [plan.facet(dimension, name)])
+                        values |= _labelled(measure.read(pipeline.records[name], sessions, own), name)
                     else:
                         values |= _labelled({(): float(known[id(measure), name])}, name)
             yield from _samples(measure.metric, values, plan.max_label_values)

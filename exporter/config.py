@@ -384,7 +384,9 @@ def _section(place: KeyPath) -> type[Section] | None:
 
 
 def _is_secret(path: KeyPath) -> bool:
-    return path == ("database", "url") or (path[:1] == ("databases",) and path[2:] == ("url",))
+    """Whether a secret is, or may by mistake be, written there."""
+    place = path[1:] if path[:1] == ("database",) else path[2:] if path[:1] == ("databases",) else ()
+    return place in {("url",), ("url_file",), ("password_file",)}
 
 
 def _show(path: KeyPath) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 
 import asyncpg
 
-from exporter.plan import APPLICATION_NAME
+from exporter import APPLICATION_NAME
 from exporter.schema import Database
 from exporter.snapshot import Fault
 
@@ -41,7 +41,14 @@ async def connect(database: Database) -> AsyncIterator[asyncpg.Connection]:
                 # Statements run once per collection, and a pooler in transaction mode keeps no prepared ones.
                 statement_cache_size=0,
             )
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, KeyError) as error:
+    except (
+        OSError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+        ValueError,
+        KeyError,
+    ) as error:
         raise CollectionError(connect_fault(error, timeout)) from None
     try:
         yield connection
@@ -74,20 +81,30 @@ def _secret(path: str, key: str) -> str:
 def connect_fault(error: Exception, timeout: float) -> Fault:
     """Why no connection could be made.  The driver's texts name hosts and users, so ours take their place."""
     match error:
-        case ssl.SSLCertVerificationError():
+        case KeyError() | OSError() if "username" in str(error) or isinstance(error, KeyError):
+            # Where the url names none, the driver asks the system for the name of a user id that may have none.
+            return Fault("connect", "the url names no user, and neither does the system: write one, or set PGUSER")
+        case OSError():
+            return Fault("connect", _unreachable(error, timeout))
+        case asyncpg.PostgresError():
+            return _refusal(error)
+        case asyncpg.TargetServerAttributeNotMatched():
+            return Fault("connect", "no server of the url is what its target_session_attrs ask for: check both")
+        case asyncpg.InternalClientError():
+            return Fault("connect", f"the driver cannot talk to the server ({type(error).__name__})")
+        case asyncpg.InterfaceError() | ValueError():
             return Fault(
                 "connect",
-                f"the server's certificate is not trusted ({error.verify_message}): check sslrootcert and host name",
+                "the url cannot be used: write postgresql://user@host:5432/database, special signs percent-encoded; "
+                "sslmode=verify-ca and verify-full need sslrootcert",
             )
-        case ssl.SSLError():
-            return Fault("connect", "TLS with the server failed: check sslmode and the server's ssl setting")
-        case TimeoutError():
-            return Fault(
-                "connect",
-                f"no answer within {timeout:g} s: check address, network and firewall, or raise connect_timeout",
-            )
-        case ConnectionRefusedError():
-            return Fault("connect", "connection refused: is the server running, and are host and port right?")
+        case _:
+            return Fault("internal", type(error).__name__)
+
+
+def _refusal(error: asyncpg.PostgresError) -> Fault:
+    """Why the server lets us not in."""
+    match error:
         case asyncpg.InvalidAuthorizationSpecificationError():
             return Fault(
                 "authentication",
@@ -102,23 +119,48 @@ def connect_fault(error: Exception, timeout: float) -> Fault:
                 "connect",
                 "the server has no connection left for us: raise max_connections or the role's limit",
             )
-        case asyncpg.PostgresError():
+        case asyncpg.ProtocolViolationError():
+            # What PgBouncer answers, whatever it refuses.
             return Fault(
                 "connect",
-                f"the server refuses connections ({type(error).__name__}, SQLSTATE {error.sqlstate})",
+                "a pooler refused the connection: check role, password, database and the parameters of the url, "
+                "and see its log",
             )
-        case asyncpg.InterfaceError() | ValueError():
-            return Fault(
-                "connect",
-                "the url cannot be used: write postgresql://user@host:5432/database, special signs percent-encoded",
+    return Fault("connect", f"the server refuses connections ({type(error).__name__}, SQLSTATE {error.sqlstate})")
+
+
+_OF_ANOTHER_HOST: Final = frozenset({62, 64})
+"""X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH: OpenSSL's words for them name the host."""
+
+
+def _unreachable(error: OSError, timeout: float) -> str:
+    match error:
+        case ssl.SSLCertVerificationError() if error.verify_code in _OF_ANOTHER_HOST:
+            return (
+                "the server's certificate is for another host name: connect by a name that it holds, or, where "
+                "sslrootcert is an authority of your own, with sslmode=verify-ca"
             )
-        case KeyError() | OSError() if "username" in str(error) or isinstance(error, KeyError):
-            # Where the url names none, the driver asks the system for the name of a user id that may have none.
-            return Fault("connect", "the url names no user, and neither does the system: write one, or set PGUSER")
-        case OSError():
-            return Fault("connect", "the server cannot be reached: check address, port and network")
+        case ssl.SSLCertVerificationError():
+            return f"the server's certificate is not trusted ({error.verify_message}): check sslrootcert"
+        case ssl.SSLError():
+            return (
+                f"TLS failed ({error.reason or type(error).__name__}): check sslmode, sslrootcert, sslcert and sslkey "
+                "in the url, and the server's ssl settings"
+            )
+        case TimeoutError():
+            return f"no answer within {timeout:g} s: check address, network and firewall, or raise connect_timeout"
+        case ConnectionRefusedError():
+            return "connection refused: is the server running, and are host and port right?"
+        case ConnectionError() if type(error) is ConnectionError:
+            # The driver's own: the server said no, or nothing, when it was asked for TLS.
+            return "the server speaks no TLS, or refused it: turn on its ssl setting, or change sslmode in the url"
+        case FileNotFoundError() | PermissionError():
+            return (
+                "what the url names is not there or may not be opened: check the files of sslrootcert, sslcert and "
+                "sslkey, the folder of a socket, and a local firewall"
+            )
         case _:
-            return Fault("internal", type(error).__name__)
+            return "the server cannot be reached: check address, port and network"
 
 
 _REJECTIONS: Final = frozenset({"08", "0A", "20", "21", "22", "2F", "38", "39", "3F", "42", "44", "54", "HV", "P0"})
@@ -149,7 +191,8 @@ def query_fault(error: BaseException, subject: str, statement_timeout: float) ->
         if isinstance(error, TimeoutError):
             return Fault(
                 "statement_timeout",
-                f"{subject}: no answer {PATIENCE_SECONDS} s after its time-out: check the network",
+                f"{subject}: no answer {PATIENCE_SECONDS} s after its time-out: check the network, and whether a "
+                "pooler has a free connection",
             )
         return Fault("connect", f"{subject}: the connection was lost: is the server running?")
     match error:
@@ -167,8 +210,8 @@ def query_fault(error: BaseException, subject: str, statement_timeout: float) ->
         case asyncpg.QueryCanceledError():
             return Fault(
                 "statement_timeout",
-                f"{subject}: ended by the server after at most {statement_timeout:g} s (statement_timeout): "
-                "add an index for the window, shorten it, or raise statement_timeout",
+                f"{subject}: ended by the server, after statement_timeout ({statement_timeout:g} s) or by somebody who "
+                "cancelled it: add an index for the window, shorten it, or raise statement_timeout",
             )
         case asyncpg.LockNotAvailableError():
             return Fault(
@@ -204,6 +247,13 @@ def _fault_by_class(error: asyncpg.PostgresError, subject: str) -> Fault:
         return Fault(
             "invalid_sql",
             f"{subject}: {_text(error)}: correct the SQL in the config, see it whole with `queries`",
+        )
+    if state[:2] == "08" and subject == "begin":
+        # PgBouncer cuts the connection where its mode knows no transactions: https://www.pgbouncer.org/features.html
+        return Fault(
+            "connect",
+            "begin: the connection ended where the transaction begins: is the server of a pooler down? "
+            "its pool_mode must be transaction or session",
         )
     if state[:2] in {"08", "57"}:
         return Fault(

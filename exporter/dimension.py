@@ -7,7 +7,7 @@ The stages (plan, collect, expose) work on these values and know no dimension by
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, Literal
 
 from exporter.schema import Pipeline, Record
 from exporter.sql import Bindings
@@ -48,14 +48,20 @@ LabelValue = str | None | Folded
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Something that rows are grouped by, or a total of each group: an SQL expression with a name.
-
-    `open` marks a grouping whose values come from the data.
-    """
+    """Something that rows are grouped by: an SQL expression with a name; `open` if its values come from the data."""
 
     name: str
     sql: str
     open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """A number of each group of rows: an SQL aggregate with a name, and how those of several groups become one."""
+
+    name: str
+    sql: str
+    combined_by: Literal["sum", "min", "max"] = "sum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ class Cells:
 
     def total(self, column: str) -> int:
         """The sum of a total; 0 where there is no cell, as no row was counted."""
-        return sum(int(value) for value in self.values(column) if isinstance(value, int))
+        return sum(_count(value) for value in self.values(column))
 
     def oldest(self, column: str) -> float | None:
         """The smallest value of a time, in Unix seconds; None where no row has one."""
@@ -97,9 +103,15 @@ class Cells:
         result: dict[tuple[LabelValue, ...], int] = {}
         for row in self.rows:
             key = tuple(_label(row[place]) for place in places)
-            count = row[at]
-            result[key] = result.get(key, 0) + (int(count) if isinstance(count, int) else 0)
+            result[key] = result.get(key, 0) + _count(row[at])
         return result
+
+
+def _count(value: CellValue) -> int:
+    # A count that is none (NULL, say) is a fault, and must never read as 0.
+    if not isinstance(value, int):
+        raise TypeError(f"a total is {type(value).__name__}, not a count")
+    return value
 
 
 def _label(value: CellValue) -> LabelValue:
@@ -150,20 +162,29 @@ def _no_row_columns(_record: Record, _bind: Bindings) -> tuple[Column, ...]:
     return ()
 
 
+def _no_row_totals(_record: Record, _bind: Bindings) -> tuple[Total, ...]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Dimension:
     """One aspect of data health.
 
-    `session_columns` group the sessions in the window.  They are SQL over one session with the columns
-    `status`, `started`, `completed` (timestamptz or NULL), `analysed` and, for the n-th of the records
-    asked for, `best_n` and `required_n`.
+    `session_columns` group the sessions in the window, and `session_totals` are theirs beside `sessions`, the count.
+    They are SQL over one session with the columns `status`, `started`, `completed` (timestamptz or NULL),
+    `analysed` and, for the n-th of the records asked for, `best_n` and `required_n`.
 
-    `row_columns` group, and `row_totals` add up, the rows of a record table: SQL over that table alone.
+    `row_columns` (text) group the rows of a record table, and `row_totals` are theirs beside `rows`: SQL over that
+    table alone.  They are counted for each dimension apart, so that none changes another's numbers; a dimension
+    without columns of its own gets the rows ungrouped.  In the cells, `sessions` counts the groups of rows of one
+    session, and the flags `keyed`, `linked` and `analysed` say whether its key is there, its session exists, and
+    is one of those analysed.
     """
 
     name: str
     question: str
     measures: tuple[Measure, ...]
     session_columns: Callable[[Pipeline, tuple[Record, ...], Bindings], tuple[Column, ...]] = _no_session_columns
+    session_totals: tuple[Total, ...] = ()
     row_columns: Callable[[Record, Bindings], tuple[Column, ...]] = _no_row_columns
-    row_totals: Callable[[Record, Bindings], tuple[Column, ...]] = _no_row_columns
+    row_totals: Callable[[Record, Bindings], tuple[Total, ...]] = _no_row_totals

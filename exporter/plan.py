@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from exporter.dimension import CatalogMeasure, Cells, CellValue, Column, Dimension, Folded
+from exporter import APPLICATION_NAME
+from exporter.dimension import CatalogMeasure, Cells, CellValue, Column, Dimension, Folded, Total
 from exporter.schema import Config, Database, Pipeline, Record
-from exporter.sql import Bindings, Bound, Moment, condition, enclose, quote
+from exporter.sql import Bindings, Bound, Moment, condition, quote, relation
 from exporter.states import RANK, is_valid, version_class
 
-APPLICATION_NAME: Final = "session-health-exporter"
 VALUE_LIMIT: Final = 10_000
 """Values of an open column that cross the wire; the rarest are added up beyond it, so totals stay right."""
 STATUS_LENGTH: Final = 256
@@ -20,13 +20,14 @@ STATUS_LENGTH: Final = 256
 class Statement:
     """SQL with numbered placeholders, the values that fill them, and the names of its result's columns.
 
-    A name that ends in `*` is that of an open column: its values come from the data.
+    `folding` names the columns whose values come from the data, and are folded beyond the limit.
     """
 
     title: str
     sql: str
     bound: tuple[Bound, ...] = ()
     columns: tuple[str, ...] = ()
+    folding: frozenset[str] = frozenset()
     returns_rows: bool = True
 
     def arguments(self, clock: datetime) -> list[object]:
@@ -35,7 +36,7 @@ class Statement:
 
     def read(self, rows: Sequence[Sequence[Any]]) -> Cells:
         """The cells of a result of this statement; its last column says whether a cell was folded."""
-        open_places = [index for index, name in enumerate(self.columns) if name.endswith("*")]
+        open_places = [index for index, name in enumerate(self.columns) if name in self.folding]
 
         def cell(row: Sequence[Any]) -> tuple[CellValue, ...]:
             values = list(row[:-1])
@@ -44,7 +45,7 @@ class Statement:
                     values[index] = Folded.OTHER
             return tuple(values)
 
-        return Cells(tuple(name.rstrip("*") for name in self.columns), tuple(cell(row) for row in rows))
+        return Cells(self.columns, tuple(cell(row) for row in rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class CatalogReading:
 class Plan:
     """All that collecting one pipeline takes; built once, from the config alone.
 
-    The order of a collection: `begin`, then `locks` (no snapshot is taken by them), then `catalog`, which
+    The order of a collection: `begin`, then the locks (no snapshot is taken by them), then `catalog`, which
     takes the snapshot and reads its clock, then `sessions(...)` and `rows(...)`.
     """
 
@@ -80,6 +81,11 @@ class Plan:
     def rows(self, records: Sequence[str]) -> Statement:
         """One pass over the tables of `records` and over the keys of all sessions."""
         return _rows_statement(self.pipeline, self.dimensions, _pick(self.pipeline, records))
+
+    def facet(self, dimension: Dimension, record: str) -> str:
+        """How the rows are grouped that a dimension gets: as it asks, else as whoever asks first."""
+        facets = _facets(self.dimensions, self.pipeline.records[record], Bindings())
+        return dimension.name if dimension.name in facets else next(iter(facets))
 
     def statements(self) -> Iterator[Statement]:
         """What a collection runs when nothing is broken, in order."""
@@ -131,6 +137,13 @@ def _begin(database: Database) -> Statement:
     settings = {
         "application_name": f"'{APPLICATION_NAME}'",
         "timezone": "'UTC'",
+        # A version or a status is compared as text: the same, whatever the role's or the database's defaults are.
+        "datestyle": "'ISO, YMD'",
+        "intervalstyle": "'postgres'",
+        "bytea_output": "'hex'",
+        "extra_float_digits": 1,
+        "standard_conforming_strings": "on",
+        "transform_null_equals": "off",
         "row_security": "off",
         "statement_timeout": _milliseconds(database.statement_timeout),
         "lock_timeout": _milliseconds(database.lock_timeout),
@@ -175,7 +188,7 @@ def _catalog_statement(
                     readings.append(CatalogReading(measure, record.name))
                     expressions.append(measure.sql(pipeline, record, bind))
     # The clock is read after the snapshot was taken, so nothing that it shows is ahead of the clock.
-    columns = ["clock_timestamp()", _unique_key(pipeline, bind), *expressions]
+    columns = ["clock_timestamp()", _unique_key(pipeline, bind), _foreign_tables(pipeline, bind), *expressions]
     sql = f"select {_marker(pipeline, 'clock and catalog')}\n  " + ",\n  ".join(columns)
     return Statement("clock and catalog", sql, tuple(bind.values)), tuple(readings)
 
@@ -189,8 +202,15 @@ def _unique_key(pipeline: Pipeline, bind: Bindings) -> str:
     when exists (
       select 1
       from pg_catalog.pg_index i
-      where i.indrelid = to_regclass({bind(sessions.table.sql, "text")})
+      where i.indrelid = {relation(sessions.table, bind)}
         and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and i.indexprs is null
+        -- Tables that inherit (partitions do not) are read with their parent, and are outside its index.
+        and not exists (
+          select 1
+          from pg_catalog.pg_inherits h
+          join pg_catalog.pg_class p on p.oid = h.inhparent
+          where h.inhparent = i.indrelid and p.relkind = 'r'
+        )
         and (
           select array_agg(a.attname::text)
           from pg_catalog.pg_attribute a
@@ -201,6 +221,24 @@ def _unique_key(pipeline: Pipeline, bind: Bindings) -> str:
       select 1 from {sessions.table.sql} where {present} group by {keys} having count(*) > 1
     )
   end"""
+
+
+def _foreign_tables(pipeline: Pipeline, bind: Bindings) -> str:
+    """The names of those tables (NULL for the sessions) that are foreign ones, or have foreign partitions.
+
+    Row security is switched off for us alone: what another server hides from the role that asks it cannot be seen.
+    """
+    tables = [f"(null, {relation(pipeline.sessions.table, bind)})"]
+    tables += [f"({bind(name, 'text')}, {relation(r.table, bind)})" for name, r in pipeline.records.items()]
+    return f"""array(
+    select named.table_name
+    from (values {", ".join(tables)}) named(table_name, id)
+    where exists (
+      select 1
+      from pg_catalog.pg_class c
+      where c.relkind = 'f' and (c.oid = id or c.oid in (select relid from pg_catalog.pg_partition_tree(id)))
+    )
+  )"""
 
 
 def _times(column: str) -> str:
@@ -230,7 +268,7 @@ def _on_keys(pipeline: Pipeline, left: str, right: str) -> str:
 
 
 def _where(record: Record, indent: int) -> str:
-    return "\n" + " " * indent + f"where {enclose(record.where)}" if record.where else ""
+    return "\n" + " " * indent + f"where {condition(record.where)}" if record.where else ""
 
 
 def _list(items: Sequence[str], indent: int = 2) -> str:
@@ -243,10 +281,7 @@ def _sessions_statement(
     bind = Bindings()
     sessions = pipeline.sessions
     groups = [c for dimension in dimensions for c in dimension.session_columns(pipeline, records, bind)]
-    totals = [
-        Column("sessions", "count(*)"),
-        Column("oldest", "extract(epoch from min(coalesce(completed, started)))::float8"),
-    ]
+    totals = [Total("sessions", "count(*)"), *(t for dimension in dimensions for t in dimension.session_totals)]
     started = quote(sessions.started_at)
     selected = [
         *_session_keys(pipeline),
@@ -295,33 +330,15 @@ def _rows_statement(pipeline: Pipeline, dimensions: tuple[Dimension, ...], recor
     bind = Bindings()
     sessions = pipeline.sessions
     keys = [f"key_{k}" for k in range(1, len(sessions.key) + 1)]
-    declared = {
-        record.name: (
-            [c for d in dimensions for c in d.row_columns(record, bind)],
-            [c for d in dimensions for c in d.row_totals(record, bind)],
-        )
+    facets = {record.name: _facets(dimensions, record, bind) for record in records}
+    declared = {record.name: [t for d in dimensions for t in d.row_totals(record, bind)] for record in records}
+    columns = {c.name: c for of_record in facets.values() for facet in of_record.values() for c in facet}
+    totals = {t.name: t for of_record in declared.values() for t in of_record}
+    branch = "\n    union all\n".join(
+        _rows_of(record, facets[record.name], declared[record.name], tuple(columns), tuple(totals.values()), bind)
         for record in records
-    }
-    group_columns = {c.name: c for columns, _ in declared.values() for c in columns}
-    total_names = list(dict.fromkeys(c.name for _, totals in declared.values() for c in totals))
-    branches = []
-    for record in records:
-        columns, totals = ({c.name: c.sql for c in part} for part in declared[record.name])
-        selected = [
-            f"{bind(record.name, 'text')} as record",
-            *_record_keys(record),
-            *(f"{columns.get(name, 'null')} as {name}" for name in group_columns),
-            "count(*) as rows",
-            *(f"{totals.get(name, '0::bigint')} as {name}" for name in total_names),
-        ]
-        places = [str(n) for n in range(2, 2 + len(keys) + len(group_columns))]
-        branches.append(
-            f"    select\n      {_list(selected, 6)}\n    from {record.table.sql}{_where(record, 4)}\n"
-            f"    group by {', '.join(places)}"
-        )
+    )
     started = quote(sessions.started_at)
-    since = _window_start(pipeline, bind)
-    branch = "\n    union all\n".join(branches)
     linked = f"""linked_rows as (
   select r.*, coalesce(s.analysed, false) as analysed, s.key_1 is not null as linked,
     {" and ".join(f"r.{key} is not null" for key in keys)} as keyed
@@ -331,23 +348,91 @@ def _rows_statement(pipeline: Pipeline, dimensions: tuple[Dimension, ...], recor
   left join (
     select
       {_list(_session_keys(pipeline), 6)},
-      ({started} >= {since} and {started} < 'infinity' and {condition(sessions.eligible)}) is true as analysed
+      ({started} >= {_window_start(pipeline, bind)} and {started} < 'infinity'
+        and {condition(sessions.eligible)}) is true as analysed
     from {sessions.table.sql}
   ) s on {_on_keys(pipeline, "r", "s")}
 )"""
     groups = [
         Column("record", "record"),
-        *(Column(c.name, c.name, open=c.open) for c in group_columns.values()),
+        Column("facet", "facet"),
+        *(Column(c.name, quote(c.name), open=c.open) for c in columns.values()),
         Column("keyed", "keyed"),
         Column("linked", "linked"),
         Column("analysed", "analysed"),
     ]
-    totals_of_cells = [
-        Column("rows", "sum(rows)::bigint"),
-        Column("sessions", "count(*)"),
-        *(Column(name, f"sum({name})::bigint") for name in total_names),
+    of_cells = [
+        Total("rows", "sum(rows)::bigint"),
+        Total("sessions", "count(*)"),
+        *(Total(t.name, _combined(t), t.combined_by) for t in totals.values()),
     ]
-    return _cells("rows", pipeline, bind, linked, "linked_rows", groups, totals_of_cells)
+    return _cells("rows", pipeline, bind, linked, "linked_rows", groups, of_cells)
+
+
+def _facets(dimensions: tuple[Dimension, ...], record: Record, bind: Bindings) -> dict[str, tuple[Column, ...]]:
+    """The ways in which the rows of a record are grouped, by the dimension that asks; never empty."""
+    asked = {dimension.name: dimension.row_columns(record, bind) for dimension in dimensions}
+    return {name: columns for name, columns in asked.items() if columns} or {UNGROUPED: ()}
+
+
+def _rows_of(
+    record: Record,
+    facets: dict[str, tuple[Column, ...]],
+    own_totals: Sequence[Total],
+    column_names: tuple[str, ...],
+    all_totals: tuple[Total, ...],
+    bind: Bindings,
+) -> str:
+    """The rows of one record, grouped by session and by each facet apart, in one pass over its table."""
+    own = {column.name: column.sql for facet in facets.values() for column in facet}
+    totals = {total.name: total.sql for total in own_totals}
+    keys = _record_keys(record)
+    selected = [
+        f"{bind(record.name, 'text')} as record",
+        f"{_facet(facets)} as facet",
+        *keys,
+        *(f"{own.get(name, 'null::text')} as {quote(name)}" for name in column_names),
+        "count(*) as rows",
+        *(f"{totals.get(t.name, _NOTHING[t.combined_by])} as {quote(t.name)}" for t in all_totals),
+    ]
+    key_places = [str(n) for n in range(3, 3 + len(keys))]
+    place = {name: str(n) for n, name in enumerate(column_names, start=3 + len(keys))}
+    sets = [", ".join([*key_places, *(place[column.name] for column in columns)]) for columns in facets.values()]
+    grouped = sets[0] if len(sets) == 1 else f"grouping sets ({', '.join(f'({one})' for one in sets)})"
+    return (
+        f"    select\n      {_list(selected, 6)}\n    from {record.table.sql}{_where(record, 4)}\n"
+        f"    group by {grouped}"
+    )
+
+
+def _facet(facets: dict[str, tuple[Column, ...]]) -> str:
+    """SQL for the name of the facet by which a row is grouped.
+
+    grouping() has a bit for each argument, the last one lowest, set where the row is not grouped by it.
+    https://www.postgresql.org/docs/current/functions-aggregate.html#FUNCTIONS-GROUPING-TABLE
+    """
+    if len(facets) == 1:
+        return f"'{next(iter(facets))}'"
+    expressions = list(dict.fromkeys(column.sql for columns in facets.values() for column in columns))
+    cases = []
+    for name, columns in facets.items():
+        grouped = {column.sql for column in columns}
+        bits = (1 << n for n, expression in enumerate(reversed(expressions)) if expression not in grouped)
+        cases.append(f"when {sum(bits)} then '{name}'")
+    return f"case grouping({', '.join(expressions)}) {' '.join(cases)} end"
+
+
+UNGROUPED: Final = "rows"
+"""The facet of a record whose rows no dimension groups."""
+
+_NOTHING: Final = {"sum": "0::bigint", "min": "null::float8", "max": "null::float8"}
+"""What a total is where a record does not have it."""
+
+
+def _combined(total: Total) -> str:
+    """SQL that makes one total of those of several groups."""
+    combined = f"{total.combined_by}({quote(total.name)})"
+    return f"{combined}::bigint" if total.combined_by == "sum" else combined
 
 
 def _cells(
@@ -357,7 +442,7 @@ def _cells(
     first: str,
     source: str,
     groups: Sequence[Column],
-    totals: Sequence[Column],
+    totals: Sequence[Total],
 ) -> Statement:
     """Count `source` by the groups in one pass, then add up the rarest values of the open columns beyond the limit.
 
@@ -366,20 +451,17 @@ def _cells(
     """
     size = quote(totals[0].name)
     # A value is kept or folded whole, whatever else its rows are grouped by; those that the config knows come first.
-    value = ", ".join(quote(c.name) for c in groups if c.open or c.name == "record") or "true"
+    value = ", ".join(quote(c.name) for c in groups if c.open or c.name in ("record", "facet")) or "true"
     known_first = "\"class\" = 'other', " if any(c.name == "class" for c in groups) else ""
     order = f"{known_first}weight desc, {value}"
-    counted = [f"{column.sql} as {quote(column.name)}" for column in (*groups, *totals)]
+    counted = [f"{column.sql} as {quote(column.name)}" for column in groups]
+    counted += [f"{total.sql} as {quote(total.name)}" for total in totals]
     places = ", ".join(str(n) for n in range(1, len(groups) + 1))
     kept = [
         f"case when place <= {VALUE_LIMIT} then {quote(c.name)} end as {quote(c.name)}" if c.open else quote(c.name)
         for c in groups
     ]
-    summed = [
-        f"{'min' if column.name == 'oldest' else 'sum'}({quote(column.name)})"
-        f"{'' if column.name == 'oldest' else '::bigint'} as {quote(column.name)}"
-        for column in totals
-    ]
+    summed = [f"{_combined(total)} as {quote(total.name)}" for total in totals]
     parts = [
         first,
         f"cells as (\n  select\n    {_list(counted, 4)}\n  from {source}\n  group by {places}\n)",
@@ -393,5 +475,6 @@ def _cells(
         + f"\nselect\n  {_list([*kept, *summed, f'{folded} as folded'])}\nfrom placed\n"
         + f"group by {places}, {folded}"
     )
-    names = tuple(column.name + ("*" if column.open else "") for column in (*groups, *totals))
-    return Statement(title, sql, tuple(bind.values), names)
+    names = (*(column.name for column in groups), *(total.name for total in totals))
+    folding = frozenset(column.name for column in groups if column.open)
+    return Statement(title, sql, tuple(bind.values), names, folding)

@@ -30,6 +30,8 @@ _UNITS: Final = {
 }
 _DURATION: Final = re.compile(r"(?:[0-9]+(?:ms|s|m|h|d|w))+")
 _DURATION_PART: Final = re.compile(r"([0-9]+)(ms|s|m|h|d|w)")
+_LITERAL: Final = re.compile(r"'(?:[^']|'')*'")
+_PLACEHOLDER: Final = re.compile(r"\$[0-9]")
 _LONGEST: Final = timedelta(days=36500)
 _LONGEST_TIMEOUT: Final = timedelta(days=1)
 _NOT_A_MOMENT: Final = "is not a date: write 2025-08-01 or 2025-08-01T12:00:00Z"
@@ -145,6 +147,8 @@ def _check_not_blank(value: str) -> str:
 def _check_expression(value: str) -> str:
     if value.rstrip().endswith(";"):
         raise ValueError("must be one SQL expression: remove the ; at its end")
+    if _PLACEHOLDER.search(_LITERAL.sub("''", value)):
+        raise ValueError("has a $ and a digit, which would be one of our own values: write the value out")
     return value
 
 
@@ -349,7 +353,7 @@ class Record(Section):
     required_when: Expression | None = None
     """SQL over the sessions table: which eligible sessions need this record; every one unless given."""
     satisfied_by: Literal["any_version", "current_version"] = "current_version"
-    """Whether a session is complete with any valid row, or only with one of a version that counts."""
+    """Whether a session is complete with any row, even an invalid one, or only with one of a version that counts."""
     grace: Duration = timedelta(0)
     """How late this record may be before it counts as a gap; the pipeline's grace unless given."""
 

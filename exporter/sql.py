@@ -81,16 +81,11 @@ def parse_type_name(text: str) -> str:
     return text
 
 
-def enclose(expression: str) -> str:
-    """An operator's expression as one operand; the line breaks keep a trailing `--` comment inside."""
-    return f"(\n{expression.strip()}\n)"
-
-
 def condition(expression: str) -> str:
     """An operator's condition as one operand: true, or false where it is not (NULL, too).
 
-    Between these words nothing but one whole expression fits: `a) or (b` and a call that yields several
-    rows, which would count a row twice, are refused by the server.
+    The line breaks keep a trailing `--` comment inside.  Between these words nothing but one whole expression
+    fits: `a) or (b`, and a call that yields several rows, which would count a row twice, are refused by the server.
     """
     return f"case when\n{expression.strip()}\nthen true else false end"
 
@@ -115,3 +110,15 @@ class Bindings:
         self.values.append(value)
         self._types.append(sql_type)
         return f"${len(self.values)}::{sql_type}"
+
+
+def relation(table: TableName, bind: Bindings) -> str:
+    """SQL for the oid of a table; NULL, and not the error of to_regclass, where its schema is closed to us."""
+    if table.schema is None:
+        return f"to_regclass({bind(table.sql, 'text')})"
+    return f"""(
+          select t.oid
+          from pg_catalog.pg_class t
+          join pg_catalog.pg_namespace n on n.oid = t.relnamespace
+          where n.nspname = {bind(table.schema, "text")} and t.relname = {bind(table.name, "text")}
+        )"""

@@ -224,20 +224,82 @@ async def test_a_materialized_view_is_measured_though_it_cannot_be_locked(visits
     assert_whole(numbers)
 
 
-async def test_a_foreign_table_whose_server_is_away_is_lost_alone(visits: Database) -> None:
-    await visits.execute(
+FOREIGN = """
+create extension postgres_fdw;
+create server elsewhere foreign data wrapper postgres_fdw options (host '127.0.0.1', port '1');
+create user mapping for current_user server elsewhere options (user 'x', password 'hunter2');
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "drop table scores; create foreign table scores (visit_id int, version text) server elsewhere",
         """
-        create extension postgres_fdw;
-        create server away foreign data wrapper postgres_fdw options (host '127.0.0.1', port '1');
-        create user mapping for current_user server away options (user 'x', password 'hunter2');
         drop table scores;
-        create foreign table scores (visit_id int, version text) server away;
-        """
-    )
+        create table scores (visit_id int, version text, blocks int) partition by list (version);
+        create table new_scores partition of scores for values in ('v3');
+        create foreign table old_scores partition of scores for values in ('v2') server elsewhere
+        """,
+    ],
+)
+async def test_a_foreign_table_is_not_measured_for_nobody_sees_what_its_server_hides(
+    visits: Database, change: str
+) -> None:
+    await visits.execute(FOREIGN + change)
 
     numbers = await visits.measure(config())
 
-    assert_only_scores_is_lost(numbers, "connect")
+    assert_only_scores_is_lost(numbers, "row_security")
+    assert "foreign table" in numbers.snapshot.record_faults["scores"].message
+
+
+async def test_foreign_sessions_are_not_measured_at_all(visits: Database) -> None:
+    """The server is our own: it answers, and whom it hides rows from is not the role that we know."""
+    parts = urlsplit(visits.dsn)
+    name = parts.path.removeprefix("/")
+    await visits.execute(
+        f"""
+        create extension postgres_fdw;
+        create server near foreign data wrapper postgres_fdw
+          options (host '{parts.hostname}', port '{parts.port}', dbname '{name}');
+        create user mapping for current_user server near options (user 'postgres', password '{parts.password}');
+        alter table visits rename to was;
+        create foreign table visits (
+          id int, status text, started_at timestamptz, completed_at timestamptz, done boolean
+        ) server near options (table_name 'was');
+        """
+    )
+
+    fault = await refused(visits, config())
+
+    assert fault.reason == "row_security"
+    assert "foreign table" in fault.message
+
+
+async def test_an_index_does_not_prove_a_key_that_heirs_repeat(visits: Database) -> None:
+    await visits.execute("create table more () inherits (visits); insert into more select * from visits where id = 1")
+
+    fault = await refused(visits, config())
+
+    assert fault.reason == "duplicate_key"
+
+
+async def test_texts_compare_the_same_whatever_the_defaults_of_the_database(visits: Database) -> None:
+    await visits.execute("alter table scores add day date; update scores set day = '2025-09-17'")
+    await visits.set("datestyle", "'SQL, DMY'")
+    text = config(text=CONFIG.replace("{column: version, current: v3}", "{column: day, current: '2025-09-17'}"))
+
+    numbers = await visits.measure(text)
+
+    assert numbers.positive("records")["scores", "2025-09-17", "current"] > 0
+
+
+async def test_a_url_that_asks_for_a_standby_says_that_there_is_none(visits: Database) -> None:
+    fault = await refused(Database(visits.dsn + "?target_session_attrs=standby", visits.connection), config())
+
+    assert fault.reason == "connect"
+    assert "target_session_attrs" in fault.message
 
 
 async def test_every_record_may_be_lost_and_the_sessions_are_still_counted(visits: Database) -> None:
@@ -407,7 +469,7 @@ async def test_a_slow_statement_is_ended_and_not_tried_again(visits: Database, s
     fault = await refused(visits, text)
 
     assert fault.reason == "statement_timeout"
-    assert "at most 0.3 s" in fault.message
+    assert "statement_timeout (0.3 s)" in fault.message
     log = server.log_file.read_text()
     executed = [line for line in log[log.rindex("begin isolation level") :].splitlines() if "  execute " in line]
     assert [line.rpartition("care: ")[2] for line in executed] == ["clock and catalog */", "sessions */"]

@@ -1,12 +1,15 @@
 """The shape of the house: who may import whom, and that a dimension is complete.  Changed on purpose only."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
+from conftest import TOUR, plan_of
 
 from exporter import artefacts
 from exporter.dimensions import DIMENSIONS
+from exporter.sql import Bindings
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "exporter"
@@ -20,9 +23,9 @@ MAY_IMPORT = {
     "dimension": {"schema", "sql"},
     "states": {"schema", "sql"},
     "dimensions": {"dimension", "states", "schema", "sql"},
-    "plan": {"dimension", "states", "schema", "sql"},
+    "plan": {"", "dimension", "states", "schema", "sql"},
     "snapshot": {"dimension"},
-    "database": {"plan", "schema", "snapshot"},
+    "database": {"", "schema", "snapshot"},
     "collect": {"database", "dimension", "plan", "snapshot"},
     "board": {"snapshot"},
     "supervise": {"board", "database", "plan", "snapshot"},
@@ -105,6 +108,28 @@ def test_the_stages_know_no_dimension_by_name() -> None:
     stages = [path for path in FILES if room_of(path) in {"plan", "collect", "expose", "web", "supervise", "board"}]
 
     assert [(path.name, name) for path in stages for name in names if name in path.read_text(encoding="utf-8")] == []
+
+
+def test_the_rooms_are_those_of_the_architecture() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page[page.index("| room |") : page.index("`tests/test_house.py` holds")]
+    cells = [row.split("|")[1] for row in table.splitlines()[2:] if row]
+    named = {name.removesuffix("/*") for cell in cells for name in re.findall(r"`([\w/*]+)`", cell)}
+
+    assert named == {room for room in MAY_IMPORT if room not in ("", "__main__")}
+
+
+def test_no_two_dimensions_group_or_total_rows_by_one_name() -> None:
+    """Cells have one column for each name, and each dimension reads its own."""
+    record = plan_of(TOUR.read_text(), "postgresql://nowhere").pipeline.records["profiles"]
+    names = [
+        part.name
+        for dimension in DIMENSIONS
+        for declared in (dimension.row_columns, dimension.row_totals)
+        for part in declared(record, Bindings())
+    ]
+
+    assert len(names) == len(set(names))
 
 
 def test_no_metric_is_declared_twice() -> None:

@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import TOUR, Database, plan_of
+from conftest import TOUR, Database, Numbers, plan_of
 
 from exporter.collect import collect
 from exporter.config import ConfigError
 from exporter.database import CollectionError
+from exporter.dimension import Cells, Column, Dimension, Metric, RecordMeasure, Total
 from exporter.embedded import EmbeddedPostgres
 from exporter.plan import Plan, Statement
 from exporter.sql import Moment
@@ -360,10 +362,64 @@ async def test_a_number_of_records_has_its_own_statements(visits: Database) -> N
 
 
 def test_folded_cells_are_read_as_such() -> None:
-    statement = Statement("t", "", columns=("status*", "dated", "sessions"))
+    statement = Statement("t", "", columns=("status", "dated", "sessions"), folding=frozenset({"status"}))
 
     cells = statement.read([("done", True, 3, False), (None, True, 2, False), (None, False, 9, True)])
 
     assert [str(value) for value in cells.values("status")] == ["done", "None", "Folded.OTHER"]
     assert cells.total("sessions") == 14
     assert cells.where(dated=True).total("sessions") == 5
+
+
+KINDS = Metric("kinds", "Rows by owner.", ("record", "owner"), open_label="owner")
+BY_OWNER = Dimension(
+    name="ownership",
+    question="Whose are the rows?",
+    measures=(RecordMeasure(KINDS, lambda _record, _sessions, rows: rows.totals("rows", "owner")),),
+    row_columns=lambda _record, _bind: (Column("owner", "owner::text", open=True),),
+    row_totals=lambda _record, _bind: (Total("shortest", "min(length(owner))::float8", "min"),),
+)
+
+
+async def test_another_dimension_changes_no_number_of_those_before(visits: Database) -> None:
+    await visits.execute("insert into scores values (1, 'v3', 'a'), (1, 'v3', 'c')")
+    before = await visits.measure(config())
+    plan = visits.plan(config())
+    more = replace(plan, dimensions=(*plan.dimensions, BY_OWNER))
+
+    after = Numbers(await collect(more))
+
+    assert {s for s in after.snapshot.samples if s.metric is not KINDS} == set(before.snapshot.samples)
+    assert after.family("kinds") == {("scores", "a"): 1, ("scores", "b"): 5, ("scores", "c"): 1}
+    assert before("record_version_sessions", "scores", "v3", "current") == 1
+
+
+async def test_a_dimension_may_count_some_records_only(visits: Database) -> None:
+    await visits.execute("create table notes (visit_id int); insert into notes values (1), (2)")
+    text = config() + "      notes: {table: notes, session_key: visit_id}\n"
+    plan = visits.plan(text)
+    scores_only = replace(
+        BY_OWNER,
+        row_columns=lambda record, _bind: (Column("owner", "owner", open=True),) if record.name == "scores" else (),
+        row_totals=lambda _record, _bind: (),
+        measures=(
+            RecordMeasure(
+                KINDS, lambda record, _s, rows: rows.totals("rows", "owner") if record.name == "scores" else {}
+            ),
+        ),
+    )
+
+    numbers = Numbers(await collect(replace(plan, dimensions=(*plan.dimensions, scores_only))))
+
+    assert numbers.snapshot.record_faults == {}
+    assert numbers.family("kinds") == {("scores", "b"): 5}
+    assert numbers("records", "notes", "<none>", "current") == 2
+
+
+def test_a_total_that_is_no_count_is_never_read_as_zero() -> None:
+    cells = Cells(("rows",), ((None,),))
+
+    with pytest.raises(TypeError, match="not a count"):
+        cells.total("rows")
+    with pytest.raises(TypeError, match="not a count"):
+        cells.totals("rows")

@@ -13,7 +13,6 @@ from exporter.sql import (
     TableName,
     condition,
     conjunction,
-    enclose,
     parse_table_name,
     parse_type_name,
     quote,
@@ -182,10 +181,10 @@ async def test_a_condition_is_true_or_false(server: EmbeddedPostgres, expression
     assert other is not value
 
 
-async def test_enclosing_keeps_an_expression_together(server: EmbeddedPostgres) -> None:
+async def test_a_condition_stays_together(server: EmbeddedPostgres) -> None:
     connection = await asyncpg.connect(server.dsn())
     try:
-        value = await connection.fetchval(f"select false and {enclose('false or true -- or else')}")
+        value = await connection.fetchval(f"select false and {condition('false or true -- or else')}")
     finally:
         await connection.close()
 

@@ -1,6 +1,6 @@
 """Conformance: are the records at the version that they should be, and does anything still write an old one?"""
 
-from exporter.dimension import Cells, Column, Dimension, LabelValue, Metric, RecordMeasure, Values
+from exporter.dimension import Cells, Column, Dimension, LabelValue, Metric, RecordMeasure, Total, Values
 from exporter.schema import Record
 from exporter.sql import Bindings, quote
 from exporter.states import version_class, version_text
@@ -38,7 +38,7 @@ def _row_columns(record: Record, bind: Bindings) -> tuple[Column, ...]:
     )
 
 
-def _row_totals(record: Record, bind: Bindings) -> tuple[Column, ...]:
+def _row_totals(record: Record, bind: Bindings) -> tuple[Total, ...]:
     if record.version is None or record.version.current_since is None or record.created_at is None:
         return ()
     written = quote(record.created_at)
@@ -46,7 +46,7 @@ def _row_totals(record: Record, bind: Bindings) -> tuple[Column, ...]:
     late = f"({written} >= {since} and {written} < 'infinity') is true"
     undated = f"{written} is null or {written} in ('infinity', '-infinity')"
     return (
-        Column(
+        Total(
             "drifted",
             f"count(*) filter (where ({late} or {undated}) and {version_class(record, bind)} = 'other')",
         ),
@@ -56,7 +56,9 @@ def _row_totals(record: Record, bind: Bindings) -> tuple[Column, ...]:
 def _with_known_versions(record: Record, counts: dict[tuple[LabelValue, ...], int]) -> Values:
     """The versions that the config names are always there, so that a count of 0 is seen."""
     known: dict[tuple[LabelValue, ...], int] = {}
-    if record.version is not None:
+    if record.version is None:
+        known[(UNVERSIONED, "current")] = 0
+    else:
         known[(record.version.current[:LABEL_LENGTH], "current")] = 0
         known |= {(version[:LABEL_LENGTH], "accepted"): 0 for version in record.version.accepted}
     return known | counts

@@ -7,6 +7,7 @@ from exporter.dimension import (
     Metric,
     RecordMeasure,
     SessionMeasure,
+    Total,
     Values,
 )
 from exporter.schema import Pipeline, Record
@@ -95,4 +96,5 @@ COVERAGE = Dimension(
         RecordMeasure(GAP_OLDEST, _oldest_gap),
     ),
     session_columns=_session_columns,
+    session_totals=(Total("oldest", "extract(epoch from min(coalesce(completed, started)))::float8", "min"),),
 )

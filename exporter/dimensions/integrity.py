@@ -2,7 +2,7 @@
 
 from exporter.dimension import CatalogMeasure, Cells, Dimension, Metric, RecordMeasure, Values
 from exporter.schema import Pipeline, Record
-from exporter.sql import Bindings, TableName
+from exporter.sql import Bindings, relation
 
 ORPHANED = Metric("orphaned_records", "Rows whose session does not exist.", labels=("record",))
 UNLINKED = Metric("unlinked_records", "Rows whose session key is NULL.", labels=("record",))
@@ -21,18 +21,6 @@ def _unlinked(_record: Record, _sessions: Cells, rows: Cells) -> Values:
     return {(): rows.where(keyed=False).total("rows")}
 
 
-def _relation(table: TableName, bind: Bindings) -> str:
-    """The number of a table; NULL, and not the error of to_regclass, where its schema is closed to us."""
-    if table.schema is None:
-        return f"to_regclass({bind(table.sql, 'text')})"
-    return f"""(
-          select t.oid
-          from pg_catalog.pg_class t
-          join pg_catalog.pg_namespace n on n.oid = t.relnamespace
-          where n.nspname = {bind(table.schema, "text")}::name and t.relname = {bind(table.name, "text")}::name
-        )"""
-
-
 def _foreign_key(pipeline: Pipeline, record: Record, bind: Bindings) -> str:
     """1 where one constraint pairs exactly our columns.
 
@@ -48,8 +36,18 @@ def _foreign_key(pipeline: Pipeline, record: Record, bind: Bindings) -> str:
       select 1
       from pg_catalog.pg_constraint c
       where c.contype = 'f' and c.convalidated
-        and c.conrelid = {_relation(record.table, bind)}
-        and c.confrelid = {_relation(pipeline.sessions.table, bind)}
+        -- Nor where its triggers are disabled, or rows are in tables that inherit, which it does not reach.
+        and not exists (
+          select 1 from pg_catalog.pg_trigger g where g.tgconstraint = c.oid and g.tgenabled in ('D', 'R')
+        )
+        and not exists (
+          select 1
+          from pg_catalog.pg_inherits h
+          join pg_catalog.pg_class p on p.oid = h.inhparent
+          where h.inhparent in (c.conrelid, c.confrelid) and p.relkind = 'r'
+        )
+        and c.conrelid = {relation(record.table, bind)}
+        and c.confrelid = {relation(pipeline.sessions.table, bind)}
         and (
           select array_agg(array[r.attname::text, s.attname::text] order by r.attname::text)
           from unnest(c.conkey, c.confkey) as paired(record_column, session_column)

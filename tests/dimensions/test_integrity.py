@@ -154,6 +154,8 @@ ELSEWHERE = "create table people (id int primary key); alter table scores add fo
         (SINGLE + " not valid", CONFIG, 0),
         (SINGLE + " not valid; alter table scores validate constraint scores_visit_id_fkey", CONFIG, 1),
         (SINGLE + " not enforced", CONFIG, 0),
+        (SINGLE + "; alter table scores disable trigger all", CONFIG, 0),
+        (SINGLE + "; create table heirs () inherits (scores)", CONFIG, 0),
         (SINGLE, COMPOSITE, 0),
         (PAIR, COMPOSITE, 1),
         (TURNED, COMPOSITE, 1),
