@@ -2,12 +2,15 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from threading import Thread
+from typing import Final, TypeVar
 
 from exporter import __version__, logs
 from exporter.config import ConfigError, load_config
@@ -20,6 +23,9 @@ from exporter.web import DEFAULT_ADDRESS
 DONE: Final = 0
 USAGE: Final = 2
 NOT_MEASURED: Final = 3
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -46,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has seen enough; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except Exception:
+        # Python would exit with 1, which says that a limit is broken.
+        log.exception("command.crashed")
+        return NOT_MEASURED
     return code
 
 
@@ -120,10 +130,28 @@ def demo_config() -> Path:
 
 def _run(work: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     async def until_stopped() -> None:
+        asyncio.get_running_loop().set_default_executor(_UnwaitedThreads())
         await work(stop_on_signals())
 
     asyncio.run(until_stopped())
     return DONE
+
+
+class _UnwaitedThreads(ThreadPoolExecutor):
+    """Threads that nobody waits for at the end: one may look up a name in a DNS that does not answer."""
+
+    def submit(self, fn: Callable[..., T], /, *args: object, **kwargs: object) -> Future[T]:
+        """Run `fn` in a thread of its own."""
+        future: Future[T] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001 - it belongs to whoever asked
+                future.set_exception(error)
+
+        Thread(target=work, daemon=True).start()
+        return future
 
 
 def _config(options: argparse.Namespace) -> Config:
@@ -147,6 +175,7 @@ def _say(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="session-health-exporter",
+        allow_abbrev=False,
         description="Prometheus exporter that answers: is our data whole?",
         epilog="Try: session-health-exporter demo --scenario backfill",
     )
@@ -195,7 +224,9 @@ def _command(
     summary: str,
     config_default: str | None = "config.yaml",
 ) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+    parser = commands.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
+    )
     parser.set_defaults(command=command)
     shown = config_default or "the commented tour that comes with the exporter"
     parser.add_argument(

@@ -39,13 +39,15 @@ class SelfMetric:
 
 
 def _up(standing: Standing) -> Values:
-    yield (), float(standing.last is not None and standing.last.result == "success")
+    # What is withdrawn is not measured any more, however well the last collection went.
+    served = standing.snapshot is not None
+    yield (), float(served and standing.last is not None and standing.last.result == "success")
 
 
 def _record_up(standing: Standing) -> Values:
     faults = standing.record_faults
     for record in standing.records:
-        yield (record,), float(record not in faults)
+        yield (record,), float(standing.snapshot is not None and record not in faults)
 
 
 def _snapshot_time(standing: Standing) -> Values:
@@ -71,8 +73,15 @@ def _errors(standing: Standing) -> Values:
 
 
 SELF_METRICS: Final = (
-    SelfMetric(Metric("up", "1 when the last collection measured everything, else 0."), _up),
-    SelfMetric(Metric("record_up", "1 when the last collection measured this record.", ("record",)), _record_up),
+    SelfMetric(Metric("up", "1 when the last collection measured everything and its values are served, else 0."), _up),
+    SelfMetric(
+        Metric(
+            "record_up",
+            "1 when the last collection measured this record and its values are served, else 0.",
+            ("record",),
+        ),
+        _record_up,
+    ),
     SelfMetric(
         Metric("snapshot_timestamp_seconds", "When the served snapshot was taken, by the database's clock."),
         _snapshot_time,
@@ -214,6 +223,18 @@ def page(board: Board, withdrawn: frozenset[str], *, openmetrics: bool) -> bytes
     return render(ready)
 
 
+def accepts(header: str, coding: str) -> bool:
+    """Whether a header that lists codings, such as `gzip;q=1, *;q=0`, names this one with a weight above 0."""
+    return any(name == coding and _weight(given.get("q", "1")) > 0 for name, given in _entries(header))
+
+
+def _entries(header: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """The entries of an Accept header with their parameters; never raises, whatever a client sends."""
+    for entry in header.lower().split(","):
+        name, *parameters = (part.strip() for part in entry.split(";"))
+        yield name, dict(parameter.partition("=")[::2] for parameter in parameters)
+
+
 def wants_openmetrics(accept: str) -> bool:
     """Whether a scraper that sends this Accept header is answered in OpenMetrics 1.0, else in text 0.0.4.
 
@@ -221,9 +242,7 @@ def wants_openmetrics(accept: str) -> bool:
     (a browser, garbage) is answered in text.  https://prometheus.io/docs/instrumenting/content_negotiation/
     """
     weights = {"openmetrics": 0.0, "text": 0.0}
-    for entry in accept.split(","):
-        media, *parameters = (part.strip().lower() for part in entry.split(";"))
-        given = dict(parameter.partition("=")[::2] for parameter in parameters)
+    for media, given in _entries(accept):
         weight = _weight(given.get("q", "1"))
         if media == "application/openmetrics-text" and given.get("version", "1.0.0") in ("1.0.0", "0.0.1"):
             weights["openmetrics"] = max(weights["openmetrics"], weight)

@@ -70,7 +70,7 @@ async def serve(
     options: WebOptions,
     stop: asyncio.Event,
     *,
-    announce: Callable[[Sequence[str]], None] = lambda _urls: None,
+    announce: Callable[[Sequence[str]], None] | None = None,
     reload_on_hangup: bool = False,
 ) -> None:
     """Collect and serve until `stop` is set; raises ConfigError and ListenError.
@@ -84,10 +84,11 @@ async def serve(
         watch.begin(tasks)
         if reload_on_hangup:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, watch.reload)
-        announcing = tasks.create_task(_announce_when_ready(watch.latest, urls, announce))
+        announcing = tasks.create_task(_announce_when_ready(watch.latest, urls, announce)) if announce else None
         await stop.wait()
         log.info("server.stopping")
-        announcing.cancel()
+        if announcing is not None:
+            announcing.cancel()
         watch.end()
 
 
@@ -98,6 +99,7 @@ class Watch:
         """Read the config; raises ConfigError."""
         self._load = load
         self._tasks: asyncio.TaskGroup | None = None
+        self._leaving: dict[str, list[asyncio.Task[None]]] = {}
         self._config = load()
         self._plans = compile_plans(self._config)
         self._supervisors: dict[str, asyncio.Task[None]] = {}
@@ -108,8 +110,10 @@ class Watch:
         self._tasks = tasks
         for name, plan in self._plans.items():
             if name not in self._supervisors:
-                watching = supervise(plan, self.latest, self._config.collection.rest_ratio, collect)
-                self._supervisors[name] = tasks.create_task(watching)
+                self._leaving[name] = leaving = [task for task in self._leaving.get(name, []) if not task.done()]
+                self._supervisors[name] = tasks.create_task(
+                    _after(leaving, plan, self.latest, self._config.collection.rest_ratio)
+                )
 
     def reload(self) -> ConfigError | None:
         """Read the config again, all or nothing: with a mistake in it, which is returned, nothing changes.
@@ -129,7 +133,9 @@ class Watch:
             if plan == self._plans.get(name) and config.collection == self._config.collection
         }
         for name in self._supervisors.keys() - kept:
-            self._supervisors.pop(name).cancel()
+            supervisor = self._supervisors.pop(name)
+            supervisor.cancel()
+            self._leaving.setdefault(name, []).append(supervisor)
         before = {name: self.latest.board.standings[name] for name in kept}
         self._config, self._plans = config, plans
         self.latest.reloaded(self._standings(before), time.time())
@@ -141,7 +147,8 @@ class Watch:
         return None
 
     def end(self) -> None:
-        """Stop looking."""
+        """Stop looking, for good: a reload that comes now begins nothing."""
+        self._tasks = None
         for supervisor in self._supervisors.values():
             supervisor.cancel()
 
@@ -156,6 +163,13 @@ class Watch:
             )
             for name, plan in self._plans.items()
         ]
+
+
+async def _after(leaving: Sequence[asyncio.Task[None]], plan: Plan, latest: Latest, rest_ratio: float) -> None:
+    """Supervise a pipeline once nobody else does: whoever did may still have a statement to cancel."""
+    if leaving:
+        await asyncio.wait(leaving)
+    await supervise(plan, latest, rest_ratio, collect)
 
 
 async def _announce_when_ready(latest: Latest, urls: Sequence[str], announce: Callable[[Sequence[str]], None]) -> None:

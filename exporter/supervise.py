@@ -42,12 +42,13 @@ def pause(standing: Standing, interval: float, rest_ratio: float, duration: floa
     """Seconds to wait after a round that took `duration`; `jitter` is a share of the interval, 0 to 1.
 
     Rounds start an interval apart, later while a database cannot be looked at (a partial failure does not
-    count), and never sooner than `rest_ratio` times the last round's duration after it: a slow database is
-    left in peace.
+    count), and no sooner than `rest_ratio` times the last round's duration after it: a slow database is left in
+    peace.  After a total failure the wait is at most four intervals, so that a recovery is seen.
     """
     doublings = max(0, standing.failures_in_a_row - 1)
     stretched = interval * min(1 << min(doublings, BACK_OFF_LIMIT), BACK_OFF_LIMIT)
-    return max(stretched * (1 - jitter) - duration, rest_ratio * duration, 0.0)
+    wait = max(stretched * (1 - jitter) - duration, rest_ratio * duration, 0.0)
+    return min(wait, BACK_OFF_LIMIT * interval) if standing.failures_in_a_row else wait
 
 
 async def supervise(

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from exporter import __version__
 from exporter.board import Latest
-from exporter.expose import OPENMETRICS_TYPE, TEXT_TYPE, page, wants_openmetrics
+from exporter.expose import OPENMETRICS_TYPE, TEXT_TYPE, accepts, page, wants_openmetrics
 
 DEFAULT_ADDRESS: Final = ":10157"
 
@@ -48,7 +48,7 @@ async def _metrics(request: web.Request) -> web.Response:
     body = page(board, board.withdrawn(time.monotonic()), openmetrics=openmetrics)
     response = web.Response(body=body, headers={"Content-Type": OPENMETRICS_TYPE if openmetrics else TEXT_TYPE})
     response.headers["Vary"] = "Accept, Accept-Encoding"
-    if "gzip" in request.headers.get("Accept-Encoding", ""):
+    if accepts(request.headers.get("Accept-Encoding", ""), "gzip"):
         response.enable_compression(web.ContentCoding.gzip)
     return response
 
@@ -58,7 +58,7 @@ async def _healthy(_request: web.Request) -> web.Response:
 
 
 async def _ready(request: web.Request) -> web.Response:
-    if request.app[_LATEST].board.is_ready:
+    if request.app[_LATEST].ready.is_set():
         return web.Response(text="session-health-exporter is ready.\n")
     return web.Response(status=503, text="The first collection has not ended yet.\n")
 

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.board import Board, Reload, Standing
 from exporter.dimension import Folded, Metric
-from exporter.expose import page, wants_openmetrics
+from exporter.expose import accepts, page, wants_openmetrics
 from exporter.snapshot import REASONS, RESULTS, Collection, Fault, Sample, Snapshot, fold, label_text
 
 STATUS = Metric("sessions", "Sessions in the window, by status.", ("status",), open_label="status")
@@ -86,6 +86,8 @@ def test_a_withdrawn_pipeline_keeps_only_what_is_known_of_the_measuring() -> Non
     series = parsed(a_board(Sample(STATUS, ("completed",), 5)), frozenset({"assessments"}))
 
     names = {name for name, _ in series}
+    assert series["session_health_up", ("main", "assessments")] == 0
+    assert series["session_health_record_up", ("main", "assessments", "profiles")] == 0
     assert "session_health_sessions" not in names
     assert "session_health_snapshot_timestamp_seconds" not in names
     assert {"session_health_up", "session_health_last_success_timestamp_seconds"} <= names
@@ -168,6 +170,14 @@ PROMETHEUS_3 = (
     "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
     "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
 )
+
+
+@pytest.mark.parametrize(
+    ("header", "taken"),
+    [("gzip", True), ("br, GZIP;q=0.5", True), ("gzip;q=0", False), ("identity", False), ("", False), ("xgzip", False)],
+)
+def test_gzip_is_for_who_takes_it(header: str, taken: bool) -> None:
+    assert accepts(header, "gzip") is taken
 
 
 @pytest.mark.parametrize(

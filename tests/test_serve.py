@@ -140,6 +140,33 @@ async def test_another_interval_or_age_is_in_force_at_once(file: File) -> None:
         assert watch.latest.board.standings["one"].max_age == 420
 
 
+async def test_a_reload_while_ending_begins_nothing(file: File) -> None:
+    slow = pipeline("one", "pg_sleep(3) is not null")
+    file.write(config(slow))
+    async with asyncio.timeout(5):
+        async with file.watched() as watch:
+            await asyncio.sleep(0.2)
+            watch.end()
+            file.write(config(pipeline("one"), pipeline("two")))
+
+            watch.reload()
+
+
+async def test_reloads_never_make_two_rounds_of_one_pipeline_run_at_once(file: File, healthy: Database) -> None:
+    running = "select count(*) from pg_stat_activity where application_name = 'session-health-exporter'"
+    most = 0
+    file.write(config(pipeline("one", "pg_sleep(0.01) is not null")))
+    async with file.watched() as watch:
+        for n in range(20):
+            file.write(config(pipeline("one", f"pg_sleep(0.01) is not null and {n} = {n}")))
+            assert watch.reload() is None
+            for _ in range(3):
+                await asyncio.sleep(0.01)
+                most = max(most, await healthy.connection.fetchval(running))
+
+    assert most == 1
+
+
 async def test_a_config_that_cannot_be_read_at_the_start_begins_nothing(file: File) -> None:
     file.write("pipelines: {}")
 

@@ -132,6 +132,10 @@ def test_rounds_start_an_interval_apart() -> None:
     assert pause(a_standing(), interval=30, rest_ratio=10, duration=2) == pytest.approx(28)
 
 
+def test_after_a_total_failure_the_rest_is_at_most_four_intervals_too() -> None:
+    assert pause(a_standing(failures_in_a_row=1), interval=30, rest_ratio=10, duration=30) == 120
+
+
 def test_jitter_brings_a_round_forward_but_never_into_the_rest() -> None:
     assert pause(a_standing(), interval=30, rest_ratio=10, duration=0, jitter=0.1) == pytest.approx(27)
     assert pause(a_standing(), interval=30, rest_ratio=10, duration=12, jitter=0.1) == pytest.approx(120)

@@ -61,6 +61,11 @@ async def test_alive_at_once_and_ready_after_the_first_round_well_or_not() -> No
 
         assert (await client.get("/-/ready")).status == 200
 
+        # Another config begins, and must not take us out of service: there is something to scrape.
+        latest.reloaded([Standing("main", "assess<ments", ("profiles",), max_age=300)], now=3.0)
+
+        assert (await client.get("/-/ready")).status == 200
+
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready"])
 async def test_head_is_answered_as_get(path: str) -> None:
