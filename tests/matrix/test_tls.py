@@ -1,0 +1,269 @@
+"""Real TLS to the database: what is asked for in the url is held, and a refusal says what to do."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from conftest import TOUR, Database, NewDatabase
+from servers import FETCHED, chosen, lacking, name_of, settings
+from test_collect import OURS, as_reader, refused, until
+from test_matrix import GRANT, SLOW
+
+from exporter.embedded import EmbeddedPostgres
+from exporter.snapshot import Fault
+
+pytest_plugins = ["majors"]
+
+with_tls = pytest.mark.parametrize("major", chosen(FETCHED), indirect=True, ids=name_of, scope="session")
+"""For the servers that are built with it."""
+
+CONFIG = TOUR.read_text()
+
+
+@pytest.fixture(scope="session")
+def server(postgres: EmbeddedPostgres) -> EmbeddedPostgres:
+    return postgres
+
+
+@pytest.fixture(scope="session")
+def templates(postgres_templates: dict[str, str]) -> dict[str, str]:
+    return postgres_templates
+
+
+@pytest.fixture
+async def healthy(new_database: NewDatabase) -> Database:
+    return await as_reader(await new_database("healthy"), GRANT)
+
+
+@dataclass(frozen=True)
+class Authority:
+    """An authority that signs certificates, in a folder of its own."""
+
+    folder: Path
+
+    @property
+    def certificate(self) -> Path:
+        return self.folder / "ca.crt"
+
+    def sign(self, name: str, subject: str, *extensions: str) -> Path:
+        """A certificate; its key is beside it."""
+        certificate, request, lines = (self.folder / f"{name}.{end}" for end in ("crt", "csr", "ext"))
+        more = ("authorityKeyIdentifier=keyid", "basicConstraints=critical,CA:FALSE", *extensions)
+        lines.write_text("\n".join(more) + "\n")
+        _openssl("req", *_new_key(certificate), "-subj", f"/CN={subject}", "-out", request)
+        signed_by = ("-CA", self.certificate, "-CAkey", self.certificate.with_suffix(".key"), "-CAcreateserial")
+        _openssl("x509", "-req", "-in", request, *signed_by, "-days", "2", "-extfile", lines, "-out", certificate)
+        return certificate
+
+
+def _new_key(certificate: Path) -> tuple[str | Path, ...]:
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+    return (*curve, "-nodes", "-keyout", certificate.with_suffix(".key"))
+
+
+def _openssl(*arguments: str | Path) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def authorities(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Authority]:
+    """Ours, and another that nobody here trusts."""
+    if not shutil.which("openssl"):
+        lacking("openssl (install it)")
+    made = {}
+    for name in ("ours", "other"):
+        authority = Authority(tmp_path_factory.mktemp(name))
+        usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
+        subject = ("-subj", f"/CN={name}", *usage, "-days", "2")
+        _openssl("req", "-x509", *_new_key(authority.certificate), *subject, "-out", authority.certificate)
+        authority.sign("here", "database", "subjectAltName=IP:127.0.0.1")
+        authority.sign("elsewhere", "database", "subjectAltName=DNS:elsewhere.invalid")
+        made[name] = authority
+    return made
+
+
+@pytest.fixture
+def served(server: EmbeddedPostgres, authorities: dict[str, Authority]) -> dict[str, str]:
+    """The settings that turn TLS on; the server's own certificate is for its address."""
+    return serve_as(server, authorities["ours"], "here")
+
+
+def serve_as(server: EmbeddedPostgres, authority: Authority, name: str) -> dict[str, str]:
+    """Settings for a certificate, which is put where the server may read it."""
+    owner = server.data_directory.stat()
+    for end in ("crt", "key"):
+        copy = server.data_directory / f"server.{end}"
+        shutil.copyfile(authority.folder / f"{name}.{end}", copy)
+        copy.chmod(0o600)
+        os.chown(copy, owner.st_uid, owner.st_gid)
+    return {"ssl": "on", "ssl_cert_file": "server.crt", "ssl_key_file": "server.key"}
+
+
+def asking(database: Database, **parameters: object) -> Database:
+    """The same database by a url with parameters."""
+    query = "&".join(f"{name}={value}" for name, value in parameters.items())
+    return Database(f"{database.dsn}?{query}", database.connection)
+
+
+def role_of(database: Database) -> str:
+    return str(urlsplit(database.dsn).username)
+
+
+@pytest.fixture
+async def encrypted_only(
+    healthy: Database, server: EmbeddedPostgres, served: dict[str, str]
+) -> AsyncIterator[Database]:
+    """The healthy sample for a role that the server lets in by TLS alone."""
+    role = role_of(healthy)
+    async with settings(server, f"hostssl all {role} all scram-sha-256\nhost all {role} all reject", **served):
+        yield healthy
+
+
+async def fault_of(database: Database) -> Fault:
+    """The refusal of a collection; it names no file either."""
+    fault = await refused(database, CONFIG)
+    assert ".crt" not in fault.message
+    return fault
+
+
+@with_tls
+async def test_a_certificate_of_our_authority_for_this_address_is_accepted(
+    encrypted_only: Database, authorities: dict[str, Authority]
+) -> None:
+    numbers = await asking(encrypted_only, sslmode="verify-full", sslrootcert=authorities["ours"].certificate).measure()
+
+    assert numbers.positive("eligible_sessions") == {("complete",): 157}
+
+
+@with_tls
+@pytest.mark.parametrize("mode", ["prefer", "require"])
+async def test_without_verification_the_connection_is_encrypted_all_the_same(
+    encrypted_only: Database, mode: str
+) -> None:
+    numbers = await asking(encrypted_only, sslmode=mode).measure()
+
+    assert numbers.positive("eligible_sessions") == {("complete",): 157}
+
+
+@with_tls
+async def test_without_tls_the_server_refuses_a_role_that_it_admits_by_tls_alone(encrypted_only: Database) -> None:
+    fault = await fault_of(asking(encrypted_only, sslmode="disable"))
+
+    assert fault.reason == "authentication"
+    assert "pg_hba.conf" in fault.message
+
+
+@with_tls
+@pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])
+async def test_a_certificate_of_another_authority_is_refused(
+    encrypted_only: Database, authorities: dict[str, Authority], mode: str
+) -> None:
+    fault = await fault_of(asking(encrypted_only, sslmode=mode, sslrootcert=authorities["other"].certificate))
+
+    assert fault.reason == "connect"
+    assert "not trusted" in fault.message
+    assert "sslrootcert" in fault.message
+
+
+@with_tls
+async def test_a_certificate_for_another_host_is_refused_by_verify_full_alone(
+    healthy: Database, server: EmbeddedPostgres, authorities: dict[str, Authority]
+) -> None:
+    root = authorities["ours"].certificate
+    async with settings(server, **serve_as(server, authorities["ours"], "elsewhere")):
+        fault = await fault_of(asking(healthy, sslmode="verify-full", sslrootcert=root))
+        numbers = await asking(healthy, sslmode="verify-ca", sslrootcert=root).measure()
+
+    assert fault.reason == "connect"
+    assert "host name" in fault.message
+    assert "elsewhere" not in fault.message
+    assert numbers.positive("eligible_sessions") == {("complete",): 157}
+
+
+@with_tls
+async def test_a_role_may_log_in_by_a_certificate_instead_of_a_password(
+    healthy: Database, server: EmbeddedPostgres, served: dict[str, str], authorities: dict[str, Authority]
+) -> None:
+    role, ours = role_of(healthy), authorities["ours"]
+    certificate = ours.sign("client", role)
+    shutil.copyfile(ours.certificate, server.data_directory / "ca.crt")
+    (server.data_directory / "ca.crt").chmod(0o644)
+    parts = urlsplit(healthy.dsn)
+    plain = Database(parts._replace(netloc=f"{role}@{parts.hostname}:{parts.port}").geturl(), healthy.connection)
+    root = {"sslmode": "verify-full", "sslrootcert": ours.certificate}
+    with_key = asking(plain, **root, sslcert=certificate, sslkey=certificate.with_suffix(".key"))
+    async with settings(server, f"hostssl all {role} all cert", **served, ssl_ca_file="ca.crt"):
+        numbers = await with_key.measure()
+        fault = await fault_of(asking(plain, **root))
+
+    assert numbers.positive("eligible_sessions") == {("complete",): 157}
+    assert fault.reason == "authentication"
+
+
+async def test_a_server_without_tls_is_refused_where_tls_is_required(
+    healthy: Database, tmp_path: Path, authorities: dict[str, Authority]
+) -> None:
+    """Nor is the password sent to it in the clear."""
+    root = shutil.copy(authorities["ours"].certificate, tmp_path / "root.crt")
+    required = await fault_of(asking(healthy, sslmode="require"))
+    verified = await fault_of(asking(healthy, sslmode="verify-full", sslrootcert=root))
+
+    for fault in (required, verified):
+        assert fault.reason == "connect"
+        assert "speaks no TLS" in fault.message
+        assert "sslmode" in fault.message
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+async def test_a_root_certificate_that_cannot_be_read_is_named_by_its_key(
+    healthy: Database, tmp_path: Path, content: str | None
+) -> None:
+    if content:
+        (tmp_path / "root.crt").write_text(content)
+
+    fault = await fault_of(asking(healthy, sslmode="verify-full", sslrootcert=tmp_path / "root.crt"))
+
+    assert fault.reason == "connect"
+    assert "sslrootcert" in fault.message
+
+
+async def test_verification_without_a_root_certificate_is_refused(
+    healthy: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    fault = await fault_of(asking(healthy, sslmode="verify-full"))
+
+    assert fault.reason == "connect"
+    assert "sslrootcert" in fault.message
+
+
+async def test_a_mode_that_does_not_exist_is_refused(healthy: Database) -> None:
+    fault = await fault_of(asking(healthy, sslmode="always"))
+
+    assert fault.reason == "connect"
+    assert "sslmode" in fault.message
+
+
+@with_tls
+async def test_a_cancelled_collection_ends_its_statement_over_tls_too(
+    encrypted_only: Database, authorities: dict[str, Authority]
+) -> None:
+    verified = asking(encrypted_only, sslmode="verify-full", sslrootcert=authorities["ours"].certificate)
+    task = asyncio.create_task(verified.measure(SLOW))
+    await until(encrypted_only, f"exists (select {OURS} and wait_event = 'PgSleep')")
+    cancelled = time.monotonic()
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(encrypted_only, f"count(*) = 0 {OURS}")
+
+    assert time.monotonic() - cancelled < 2

@@ -1,0 +1,123 @@
+"""The exporter against the oracle: on random databases no number differs, none lacks, and none is too many.
+
+They are always the same few, unless the environment variable SESSION_HEALTH_ORACLE_EXAMPLES says how many new
+ones to try.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+import asyncpg
+import pytest
+from cases import Case, cases
+from conftest import Database
+from hypothesis import HealthCheck, Phase, given, settings
+from model import REASONS, STATES, Series, gauges
+
+from exporter.embedded import EmbeddedPostgres
+
+EXAMPLES: Final = int(os.environ.get("SESSION_HEALTH_ORACLE_EXAMPLES", "0"))
+FEW: Final = 400
+
+REACHED: Final = {
+    *(("eligible_sessions", state) for state in ("complete", "pending", "gap")),
+    *(("record_sessions", state) for state in STATES),
+    *(("gap_sessions", reason) for reason in REASONS),
+    *(("records", label) for label in ("current", "accepted", "other", "<other>", "<none>", "<null>", "<empty>")),
+    *(("record_version_sessions", label) for label in ("current", "accepted", "other", "<other>")),
+    *(("sessions", label) for label in ("<other>", "<null>", "<empty>")),
+    ("drifted_records", "scores"),
+    ("foreign_key_enforced", "scores"),
+    ("future_sessions",),
+    ("gap_oldest_timestamp_seconds", "scores"),
+    ("orphaned_records", "scores"),
+    ("undated_sessions",),
+    ("unlinked_records", "scores"),
+}
+"""What must have been more than 0 somewhere, else the cases have grown tame."""
+
+
+class Laboratory:
+    """One database that is made anew for each case.
+
+    `reached` has what was more than 0: the names of gauges, each with one of its labels if it has any.
+    """
+
+    def __init__(self, runner: asyncio.Runner, database: Database) -> None:
+        self.runner = runner
+        self.database = database
+        self.tried = 0
+        self.reached: set[Series] = set()
+
+    def measure(self, case: Case) -> dict[Series, float]:
+        """What the exporter says of a case."""
+        self.runner.run(self.database.execute(case.script()))
+        numbers = self.runner.run(self.database.measure(case.config()))
+        self.tried += 1
+        assert numbers.snapshot.record_faults == {}
+        assert numbers.snapshot.taken_at == case.world.clock.timestamp()
+        return {(s.metric.name, *s.labels): s.value for s in numbers.snapshot.samples}
+
+
+@pytest.fixture
+def laboratory(server: EmbeddedPostgres, capsys: pytest.CaptureFixture[str]) -> Iterator[Laboratory]:
+    async def connect() -> Database:
+        admin = await asyncpg.connect(server.dsn())
+        await admin.execute("create database oracle")
+        await admin.close()
+        database = Database(server.dsn("oracle"), await asyncpg.connect(server.dsn("oracle")))
+        await database.stop_clock("now")
+        return database
+
+    async def drop() -> None:
+        await made.database.connection.close(timeout=5)
+        admin = await asyncpg.connect(server.dsn())
+        await admin.execute("drop database oracle with (force)")
+        await admin.close()
+
+    with asyncio.Runner() as runner:
+        made = Laboratory(runner, runner.run(connect()))
+        yield made
+        runner.run(drop())
+    if EXAMPLES:
+        with capsys.disabled():
+            sys.stdout.write(f"\noracle: {made.tried} databases tried\n")
+
+
+def differences(found: dict[Series, float], expected: dict[Series, float]) -> str:
+    """A line for each series of which the two say something else."""
+    return "\n".join(
+        f"{series[0]}{list(series[1:])}: the exporter says {found.get(series)}, the oracle {expected.get(series)}"
+        for series in sorted(found.keys() | expected.keys())
+        if found.get(series) != expected.get(series)
+    )
+
+
+def test_the_exporter_and_the_oracle_agree(laboratory: Laboratory) -> None:
+    @settings(
+        max_examples=FEW,
+        derandomize=not EXAMPLES,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+        print_blob=bool(EXAMPLES),
+    )
+    @given(case=cases())
+    def agree(case: Case) -> None:
+        expected = gauges(case.world)
+        found = laboratory.measure(case)
+        for (metric, *labels), value in expected.items():
+            if value:
+                laboratory.reached |= {(metric, label) for label in labels} if labels else {(metric,)}
+        if wrong := differences(found, expected):
+            raise AssertionError(wrong)
+
+    agree()
+    while laboratory.tried < EXAMPLES:
+        agree()
+
+    assert laboratory.reached >= REACHED
