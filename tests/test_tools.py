@@ -6,14 +6,21 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tools import find_tool, not_checked_summary
+from tools import NEWER_SUITE, find_tool, not_checked_summary
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "debian-tools"
 COMMANDS = ("cat", "flock", "ln", "mkdir", "mktemp", "mv", "rm", "sed", "sleep", "touch")
 TOOLS = ("prometheus", "promtool")
 
 APT = """#!/bin/sh
-while [ "$1" != update ] && [ "$1" != download ]; do shift; done
+if [ "$1" = indextargets ]; then
+    [ -z "${NO_MIRROR:-}" ] && echo https://mirror.test/debian/
+    exit
+fi
+while [ "$1" != update ] && [ "$1" != download ]; do
+    case $1 in Dir::Etc::sourcelist=*) cat "${1#*=}" >>"$CALLS" ;; esac
+    shift
+done
 echo "$*" >>"$CALLS"
 [ "$1" = download ] || exit 0
 sleep "${SLOW:-0}"
@@ -22,6 +29,10 @@ if [ -n "${OFFLINE:-}" ]; then
     exit 100
 fi
 touch prometheus_1_all.deb
+"""
+APT_CACHE = """#!/bin/sh
+printf 'prometheus\\n  Depends: libc6\\n'
+[ -z "${SPLIT:-}" ] || printf '  Depends: promtool\\n'
 """
 DPKG = """#!/bin/sh
 [ -f "$2" ] && mkdir -p "$3/usr/bin" || exit 1
@@ -39,10 +50,10 @@ def executable(path: Path, text: str = "#!/bin/sh\n") -> Path:
     return path
 
 
-def outcome(name: str) -> Path | str:
+def outcome(name: str, suite: str | None = None) -> Path | str:
     """Look for a tool; a skip must come out as a value here, or it would skip the test itself."""
     try:
-        return find_tool(name)
+        return find_tool(name, suite)
     except pytest.skip.Exception as skipped:
         return f"skip: {skipped.msg}"
     except pytest.fail.Exception as failed:
@@ -57,14 +68,14 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     path = tmp_path / "path"
     path.mkdir()
     monkeypatch.setenv("PATH", str(path))
-    monkeypatch.setattr("tools.CACHE", tmp_path / "cache")
+    monkeypatch.setattr("tools.CACHE", tmp_path / "cache" / "bin")
     return path
 
 
 def test_the_variable_wins_over_path_and_path_over_the_cache(
     bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cached = executable(tmp_path / "cache" / "promtool")
+    cached = executable(tmp_path / "cache" / "bin" / "promtool")
     assert outcome("promtool") == cached
     on_path = executable(bare / "promtool")
     assert outcome("promtool") == on_path
@@ -93,6 +104,18 @@ def test_a_missing_tool_skips_with_the_remedy(monkeypatch: pytest.MonkeyPatch, c
 def test_a_missing_tool_fails_where_it_is_required(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv(variable, value)
     assert outcome("prometheus") == "fail: needs prometheus; run: make tools"
+
+
+def test_a_tool_of_another_suite_is_that_one_or_none_and_its_absence_never_fails(
+    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = executable(tmp_path / "cache" / "bin" / "promtool")
+    executable(bare / "promtool")
+    monkeypatch.setenv("PROMTOOL", str(named))
+    monkeypatch.setenv("CI", "true")
+    assert outcome("promtool", "forky") == "skip: needs promtool of forky; run: make tools"
+    newer = executable(tmp_path / "cache" / "forky" / "bin" / "promtool")
+    assert outcome("promtool", "forky") == newer
 
 
 class Terminal:
@@ -129,6 +152,13 @@ class Terminal:
             ),
             ["NOT CHECKED: 2 test(s) need promtool, prometheus or pgbouncer; run: make tools"],
         ),
+        (
+            (f"needs prometheus of {NEWER_SUITE}; run: make tools", "needs promtool; run: make tools"),
+            [
+                "NOT CHECKED with Prometheus 3: 1 test(s); run: make tools",
+                "NOT CHECKED: 1 test(s) need promtool, prometheus or pgbouncer; run: make tools",
+            ],
+        ),
     ],
 )
 def test_the_last_line_counts_only_tests_that_missed_a_tool(reasons: tuple[str, ...], lines: list[str]) -> None:
@@ -154,11 +184,12 @@ class Checkout:
 
     def with_apt(self) -> None:
         executable(self.path / "apt-get", APT)
+        executable(self.path / "apt-cache", APT_CACHE)
         executable(self.path / "dpkg", DPKG)
 
-    def start(self, **env: str) -> subprocess.Popen[str]:
+    def start(self, *packages: str, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [self.script],
+            [self.script, *packages],
             env={"PATH": str(self.path), "CALLS": str(self.calls), **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -167,8 +198,8 @@ class Checkout:
             encoding="utf-8",
         )
 
-    def run(self, **env: str) -> tuple[int, str, str]:
-        with self.start(**env) as process:
+    def run(self, *packages: str, **env: str) -> tuple[int, str, str]:
+        with self.start(*packages, **env) as process:
             out, err = process.communicate(timeout=30)
             return process.returncode, out, err
 
@@ -284,3 +315,52 @@ def test_tools_from_elsewhere_need_nothing(checkout: Checkout, tmp_path: Path) -
 def test_a_variable_that_names_nothing_stops_the_script(checkout: Checkout) -> None:
     wrong = "PROMTOOL=/nowhere/promtool is not a command: correct it or unset it\n"
     assert checkout.run(PROMTOOL="/nowhere/promtool") == (1, "", wrong)
+
+
+@needs_flock
+def test_another_suite_has_a_folder_of_its_own_and_comes_from_the_same_mirror_signed(checkout: Checkout) -> None:
+    checkout.with_apt()
+    for tool in TOOLS:
+        executable(checkout.path / tool)
+    assert checkout.run("prometheus/forky", CI="true", SPLIT="1") == (
+        0,
+        "fetching prometheus of forky from Debian's packages…\n",
+        "",
+    )
+    assert [os.access(checkout.tools / "forky" / "bin" / name, os.X_OK) for name in TOOLS] == [True, True]
+    assert not list((checkout.tools / "bin").iterdir())
+    source = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] https://mirror.test/debian/ forky main"
+    calls = ["update", "download prometheus promtool"]
+    said = checkout.calls.read_text(encoding="utf-8").splitlines()
+    assert [line for line in said if line != source] == calls
+    assert said[0] == source
+    assert checkout.run("prometheus/forky", CI="true") == (0, "", "")
+    assert checkout.calls.read_text(encoding="utf-8").splitlines() == said
+
+
+@needs_flock
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        ({"OFFLINE": "1"}, "Unable to locate package"),
+        ({"BROKEN": "prometheus"}, "the package does not unpack or run"),
+        ({"NO_MIRROR": "1"}, "this machine names no mirror of Debian"),
+    ],
+)
+def test_another_suite_that_cannot_be_had_is_said_loudly_and_fails_nowhere(
+    checkout: Checkout, fault: dict[str, str], cause: str
+) -> None:
+    checkout.with_apt()
+    for required in ({}, {"CI": "true"}):
+        code, _, err = checkout.run("prometheus/forky", **fault, **required)
+        assert (code, err.count("\n")) == (0, 1)
+        assert err.startswith(f"NOT CHECKED with the prometheus of forky ({cause}")
+    assert checkout.state() == {}
+    # The machine's own suite is as required as ever.
+    assert checkout.run("prometheus", "prometheus/forky", **fault | {"OFFLINE": "1"}, CI="true")[0] == 1
+
+
+@pytest.mark.parametrize("wrong", ["prometheus/bin", "prometheus/../x", "prometheus/a/b", "pgbouncer/forky", "x"])
+def test_a_wrong_name_is_refused_and_the_usage_shown(checkout: Checkout, wrong: str) -> None:
+    assert checkout.run(wrong) == (2, "", "usage: debian-tools [prometheus[/SUITE]] [pgbouncer]\n")
+    assert not checkout.tools.exists()

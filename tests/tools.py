@@ -8,15 +8,24 @@ from pathlib import Path
 import pytest
 
 CACHE = Path(__file__).parents[1] / ".cache" / "tools" / "bin"
+NEWER_SUITE = "forky"
+"""The suite of Debian that has Prometheus 3, the second one that everything is checked with."""
+
 _REMEDY = "run: make tools"
 _SKIPPED = re.compile(rf"needs [\w-]+; {_REMEDY}")
+_SKIPPED_NEWER = re.compile(rf"needs [\w-]+ of {NEWER_SUITE}; {_REMEDY}")
 
 
-def find_tool(name: str) -> Path:
-    """Find a command by its variable (`PROMTOOL=…`), on PATH or in .cache.
+def find_tool(name: str, suite: str | None = None) -> Path:
+    """Find a command by its variable (`PROMTOOL=…`), on PATH or in .cache; one of another suite in .cache alone.
 
-    Without it the test is skipped, or fails where the tools are required.
+    Without it the test is skipped, or fails where the tools are required.  Those of another suite never are: it
+    moves, and may not be had today.
     """
+    if suite is not None:
+        if found := shutil.which(name, path=CACHE.parent / suite / "bin"):
+            return Path(found).absolute()
+        pytest.skip(f"needs {name} of {suite}; {_REMEDY}")
     variable = name.upper().replace("-", "_")
     if wanted := os.environ.get(variable):
         if found := shutil.which(wanted):
@@ -31,13 +40,15 @@ def find_tool(name: str) -> Path:
 
 
 def not_checked_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name the price of the skipped tests in one last line."""
-    skipped = {
-        report.nodeid
+    """Name the price of the skipped tests in the last lines."""
+    reasons = {
+        report.nodeid: report.longrepr[2]
         for report in terminalreporter.stats.get("skipped", [])
-        if isinstance(report.longrepr, tuple) and _SKIPPED.search(report.longrepr[2])
+        if isinstance(report.longrepr, tuple)
     }
-    if skipped:
+    if newer := [reason for reason in reasons.values() if _SKIPPED_NEWER.search(reason)]:
+        terminalreporter.write_line(f"NOT CHECKED with Prometheus 3: {len(newer)} test(s); {_REMEDY}", yellow=True)
+    if skipped := [reason for reason in reasons.values() if _SKIPPED.search(reason)]:
         terminalreporter.write_line(
             f"NOT CHECKED: {len(skipped)} test(s) need promtool, prometheus or pgbouncer; {_REMEDY}",
             yellow=True,

@@ -224,6 +224,8 @@ async def watch_withdrawal(it: Exporter) -> None:
         "collection_duration_seconds",
         "collections_total",
         "collection_errors_total",
+        "config_last_reload_success_timestamp_seconds",
+        "config_last_reload_successful",
         "exporter_build_info",
     }
     assert page("up") == 0
