@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from exporter import __version__, logs
 from exporter.config import ConfigError, load_config
 from exporter.database import CollectionError
+from exporter.demo.scenarios import SCENARIOS
 from exporter.queries import NOTE, explained, script
 from exporter.schema import Config
 from exporter.serve import Address, ListenError, WebOptions, compile_plans, parse_address, serve, stop_on_signals
@@ -97,7 +98,6 @@ def _demo(options: argparse.Namespace) -> int:
     # The demo's needs are not the exporter's: its driver of a private server is looked for only here.
     from exporter.demo.platform import SampleError, sample_platform  # noqa: PLC0415
     from exporter.demo.run import demo  # noqa: PLC0415
-    from exporter.demo.scenarios import SCENARIOS  # noqa: PLC0415
     from exporter.embedded import EmbeddedPostgresError  # noqa: PLC0415
 
     try:
@@ -189,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_web(demo)
     demo.add_argument(
         "--scenario",
-        choices=("healthy", "backfill", "drift"),
+        choices=tuple(SCENARIOS),
         default="healthy",
         help="the state of the sample data (default: %(default)s)",
     )
@@ -266,5 +266,5 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
         "--web.enable-lifecycle",
         dest="enable_lifecycle",
         action="store_true",
-        help="let POST /-/reload read the config again, as SIGHUP always does",
+        help="let POST /-/reload read the config again; `serve` also does at SIGHUP, always",
     )
