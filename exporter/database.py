@@ -237,6 +237,11 @@ def query_fault(error: BaseException, subject: str, statement_timeout: float) ->
 
 def _fault_by_class(error: asyncpg.PostgresError, subject: str) -> Fault:
     state = error.sqlstate or ""
+    if state == "22021":
+        return Fault(
+            "type",
+            f"{subject}: holds text that is not UTF-8 (SQLSTATE {state}): correct the rows, or the database's encoding",
+        )
     if state.startswith("22"):
         return Fault(
             "type",

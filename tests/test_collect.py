@@ -295,6 +295,23 @@ async def test_texts_compare_the_same_whatever_the_defaults_of_the_database(visi
     assert numbers.positive("records")["scores", "2025-09-17", "current"] > 0
 
 
+async def test_text_that_is_not_utf8_is_named_and_never_guessed(server: EmbeddedPostgres) -> None:
+    admin = await asyncpg.connect(server.dsn())
+    name = f"bytes_{next(_numbers)}"
+    await admin.execute(f"create database {name} encoding 'SQL_ASCII' locale 'C' template template0")
+    connection = await asyncpg.connect(server.dsn(name))
+    await connection.execute(TABLES + ROWS)
+    await connection.execute(r"update scores set version = convert_from('\xff', 'SQL_ASCII') where visit_id = 1")
+
+    numbers = await Database(server.dsn(name), connection).measure(config())
+
+    await connection.close()
+    await admin.execute(f"drop database {name}")
+    await admin.close()
+    assert_only_scores_is_lost(numbers, "type")
+    assert "UTF-8" in numbers.snapshot.record_faults["scores"].message
+
+
 async def test_a_url_that_asks_for_a_standby_says_that_there_is_none(visits: Database) -> None:
     fault = await refused(Database(visits.dsn + "?target_session_attrs=standby", visits.connection), config())
 

@@ -315,6 +315,10 @@ def test_tools_from_elsewhere_need_nothing(checkout: Checkout, tmp_path: Path) -
 def test_a_variable_that_names_nothing_stops_the_script(checkout: Checkout) -> None:
     wrong = "PROMTOOL=/nowhere/promtool is not a command: correct it or unset it\n"
     assert checkout.run(PROMTOOL="/nowhere/promtool") == (1, "", wrong)
+    for tool in TOOLS:  # even when the tools are there
+        executable(checkout.tools / "bin" / tool)
+    assert checkout.run() == (0, "", "")
+    assert checkout.run(PROMTOOL="/nowhere/promtool") == (1, "", wrong)
 
 
 @needs_flock

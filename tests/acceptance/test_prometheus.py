@@ -1,23 +1,17 @@
 """A real Prometheus on real exporters: what its users can ask, and what its own linter says of the page."""
 
 import asyncio
-import http.client
-import json
 import signal
-import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
 
 import asyncpg
 import pytest
 from conftest import TOUR
-from processes import ANY_PORT, START_SECONDS, Exporter, environment, eventually, soon
+from processes import ANY_PORT, START_SECONDS, Exporter, environment, eventually
+from prometheus import Prometheus, running_prometheus
 from tools import find_tool
 
 from exporter.demo.scenarios import SCENARIOS, SCHEMA
@@ -32,85 +26,12 @@ Result = dict[tuple[str, ...], float]
 
 
 @dataclass(frozen=True)
-class Prometheus:
-    """A running one."""
-
-    port: int
-    log_file: Path
-
-    def api(self, path: str, **parameters: str) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        try:
-            connection.request("GET", f"/api/v1/{path}?{urlencode(parameters)}")
-            response = connection.getresponse()
-            answer = json.loads(response.read())
-        finally:
-            connection.close()
-        assert answer["status"] == "success", answer
-        return answer["data"]
-
-    def __call__(self, promql: str, *labels: str) -> Result:
-        """The values of an instant query, by these labels."""
-        found = self.api("query", query=promql)["result"]
-        return {tuple(one["metric"].get(label, "") for label in labels): float(one["value"][1]) for one in found}
-
-    @property
-    def is_ready(self) -> bool:
-        try:
-            return self("vector(1)") == {(): 1}
-        except (OSError, ValueError):
-            return False
-
-
-@dataclass(frozen=True)
 class Scene:
     """Exporters on databases in different states, each scraped as an instance of its name."""
 
     exporters: dict[str, Exporter]
     dsns: dict[str, str]
     prometheus: Prometheus
-
-
-@contextmanager
-def running_prometheus(targets: dict[str, Exporter]) -> Iterator[Prometheus]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="prometheus-") as name:
-        folder = Path(name)
-        jobs = [
-            {"targets": [target.url.removeprefix("http://")], "labels": {"instance": instance}}
-            for instance, target in targets.items()
-        ]
-        config = {
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-            "scrape_configs": [{"job_name": "session-health", "static_configs": jobs}],
-        }
-        (folder / "prometheus.yml").write_text(json.dumps(config))
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [
-                    find_tool("prometheus"),
-                    f"--config.file={folder / 'prometheus.yml'}",
-                    f"--storage.tsdb.path={folder / 'data'}",
-                    f"--web.listen-address=127.0.0.1:{port}",
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=folder,
-            )
-        try:
-            prometheus = Prometheus(port, folder / "log")
-            assert soon(lambda: prometheus.is_ready or process.poll() is not None, START_SECONDS)
-            assert process.poll() is None, prometheus.log_file.read_text()
-            yield prometheus
-        finally:
-            process.terminate()
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def execute(dsn: str, *statements: str) -> None:
@@ -145,7 +66,12 @@ def scene(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) ->
         for name, dsn in dsns.items():
             arguments = ("serve", "--config.file", str(config), *ANY_PORT)
             exporters[name] = stack.enter_context(Exporter(*arguments, environ=environment(DATABASE_URL=dsn)))
-        prometheus = stack.enter_context(running_prometheus(exporters))
+        targets = [
+            {"targets": [exporter.url.removeprefix("http://")], "labels": {"instance": instance}}
+            for instance, exporter in exporters.items()
+        ]
+        jobs = [{"job_name": "session-health", "static_configs": targets}]
+        prometheus = stack.enter_context(running_prometheus(jobs))
         yield Scene(exporters, dsns, prometheus)
 
 
