@@ -112,8 +112,8 @@ def compile_plan(config: Config, pipeline: Pipeline, dimensions: tuple[Dimension
         dimensions=dimensions,
         max_label_values=config.collection.max_label_values,
         begin=_begin(database),
-        lock_sessions=_lock("sessions", pipeline.sessions.table.sql),
-        lock_records={name: _lock(name, record.table.sql) for name, record in pipeline.records.items()},
+        lock_sessions=_lock(pipeline, "sessions", pipeline.sessions.table.sql),
+        lock_records={name: _lock(pipeline, name, record.table.sql) for name, record in pipeline.records.items()},
         catalog=catalog,
         catalog_readings=readings,
     )
@@ -163,16 +163,17 @@ def _begin(database: Database) -> Statement:
     return Statement("begin", ";\n".join(lines), returns_rows=False)
 
 
-def _lock(title: str, table: str) -> Statement:
+def _lock(pipeline: Pipeline, title: str, table: str) -> Statement:
     """Taken before the snapshot: a rewrite (TRUNCATE, ALTER TABLE) after it would show an empty table.
 
     https://www.postgresql.org/docs/current/mvcc-caveats.html
     """
-    return Statement(f"lock {title}", f"lock table {table} in access share mode", returns_rows=False)
+    sql = f"lock table {table} in access share mode {_marker(pipeline, f'lock {title}')}"
+    return Statement(f"lock {title}", sql, returns_rows=False)
 
 
 def _marker(pipeline: Pipeline, what: str) -> str:
-    """Says in pg_stat_activity whose a statement is; behind its first word, for pg_stat_statements drops it before."""
+    """Says whose a statement is, in pg_stat_activity; never before its first word: pg_stat_statements drops that."""
     return f"/* {APPLICATION_NAME}: {pipeline.name}: {what} */"
 
 
