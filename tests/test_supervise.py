@@ -57,6 +57,17 @@ class Script:
         return latest
 
 
+async def test_a_pipeline_may_have_an_interval_of_its_own() -> None:
+    script = Script(WHOLE)
+    text = TOUR.read_text().replace("    interval: 30s             ", "    interval: 70s             ")
+    latest = Latest([a_standing()], now=1.0)
+
+    with pytest.raises(asyncio.CancelledError):
+        await supervise(plan_of(text, "postgresql://nowhere"), latest, 10, script.collect, script.sleep)
+
+    assert 70 * (1 - JITTER) - 1 <= script.pauses[0] <= 70
+
+
 async def run(*outcomes: Snapshot | Exception) -> tuple[Standing, Script]:
     script = Script(*outcomes)
     latest = await script.run()
