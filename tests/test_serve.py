@@ -9,7 +9,9 @@ import pytest
 from conftest import Database
 
 from exporter.config import ConfigError, load_config
+from exporter.plan import Plan
 from exporter.serve import Watch
+from exporter.snapshot import Snapshot
 
 PIPELINE = """
   {name}:
@@ -38,9 +40,12 @@ class File:
     def write(self, text: str) -> None:
         self.path.write_text(text)
 
+    def watch(self) -> Watch:
+        return Watch(lambda: load_config(self.path, {"DATABASE_URL": self.dsn}))
+
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[Watch]:
-        watch = Watch(lambda: load_config(self.path, {"DATABASE_URL": self.dsn}))
+        watch = self.watch()
         async with asyncio.TaskGroup() as tasks:
             watch.begin(tasks)
             yield watch
@@ -140,31 +145,56 @@ async def test_another_interval_or_age_is_in_force_at_once(file: File) -> None:
         assert watch.latest.board.standings["one"].max_age == 420
 
 
-async def test_a_reload_while_ending_begins_nothing(file: File) -> None:
-    slow = pipeline("one", "pg_sleep(3) is not null")
-    file.write(config(slow))
-    async with asyncio.timeout(5):
-        async with file.watched() as watch:
-            await asyncio.sleep(0.2)
-            watch.end()
-            file.write(config(pipeline("one"), pipeline("two")))
+class SlowToLeave:
+    """A collection that takes its time to clean up when it is cancelled, as behind a slow network."""
 
-            watch.reload()
+    def __init__(self) -> None:
+        self.running = self.most = self.begun = 0
+
+    async def collect(self, _plan: Plan) -> Snapshot:
+        self.begun += 1
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.05)
+            self.running -= 1
+        pytest.fail("nobody waits for so long")
 
 
-async def test_reloads_never_make_two_rounds_of_one_pipeline_run_at_once(file: File, healthy: Database) -> None:
-    running = "select count(*) from pg_stat_activity where application_name = 'session-health-exporter'"
-    most = 0
-    file.write(config(pipeline("one", "pg_sleep(0.01) is not null")))
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> SlowToLeave:
+    slow = SlowToLeave()
+    monkeypatch.setattr("exporter.serve.collect", slow.collect)
+    return slow
+
+
+async def test_a_reload_while_ending_begins_nothing(file: File, slow: SlowToLeave) -> None:
+    file.write(config(pipeline("one")))
+    watch = file.watch()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        watch.begin(tasks)
+        await until(lambda: slow.running == 1)
+        watch.end()
+        file.write(config(pipeline("one", "completed_questions > 0"), pipeline("two")))
+
+        watch.reload()
+
+    assert (slow.begun, slow.running) == (1, 0)
+
+
+async def test_reloads_never_make_two_rounds_of_one_pipeline_run_at_once(file: File, slow: SlowToLeave) -> None:
+    file.write(config(pipeline("one")))
     async with file.watched() as watch:
-        for n in range(20):
-            file.write(config(pipeline("one", f"pg_sleep(0.01) is not null and {n} = {n}")))
+        await until(lambda: slow.running == 1)
+        for n in range(5):
+            file.write(config(pipeline("one", f"completed_questions > {n}")))
             assert watch.reload() is None
-            for _ in range(3):
-                await asyncio.sleep(0.01)
-                most = max(most, await healthy.connection.fetchval(running))
+            await asyncio.sleep(0.02)
+        await until(lambda: slow.begun >= 2 and slow.running == 1)
 
-    assert most == 1
+    assert slow.most == 1
 
 
 async def test_a_config_that_cannot_be_read_at_the_start_begins_nothing(file: File) -> None:
