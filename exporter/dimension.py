@@ -14,6 +14,9 @@ from exporter.sql import Bindings
 
 PREFIX: Final = "session_health_"
 
+LABEL_LENGTH: Final = 256
+"""Characters of a value that become a label: what exceeds them never crosses the wire."""
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:

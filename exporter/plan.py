@@ -6,14 +6,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from exporter import APPLICATION_NAME
-from exporter.dimension import CatalogMeasure, Cells, CellValue, Column, Dimension, Folded, Total
+from exporter.dimension import LABEL_LENGTH, CatalogMeasure, Cells, CellValue, Column, Dimension, Folded, Total
 from exporter.schema import Config, Database, Pipeline, Record
 from exporter.sql import Bindings, Bound, Moment, condition, quote, relation
 from exporter.states import RANK, is_valid, version_class
 
 VALUE_LIMIT: Final = 10_000
 """Values of an open column that cross the wire; the rarest are added up beyond it, so totals stay right."""
-STATUS_LENGTH: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +285,7 @@ def _sessions_statement(
     started = quote(sessions.started_at)
     selected = [
         *_session_keys(pipeline),
-        f"left({quote(sessions.status)}::text, {STATUS_LENGTH}) as status",
+        f"left({quote(sessions.status)}::text, {LABEL_LENGTH}) as status",
         f"{_times(sessions.started_at)} as started",
         f"{_times(sessions.completed_at)} as completed",
         f"{condition(sessions.eligible)} as eligible",

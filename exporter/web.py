@@ -21,14 +21,14 @@ _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
 }
 
-Reload = Callable[[], Exception | None]
+ReadConfigAgain = Callable[[], Exception | None]
 """Reads the config again; returns what is wrong with it, after which nothing has changed."""
 
 _LATEST: Final = web.AppKey("latest", Latest)
-_RELOAD: Final[web.AppKey[Reload | None]] = web.AppKey("reload")
+_RELOAD: Final[web.AppKey[ReadConfigAgain | None]] = web.AppKey("reload")
 
 
-def application(latest: Latest, reload: Reload | None = None) -> web.Application:
+def application(latest: Latest, reload: ReadConfigAgain | None = None) -> web.Application:
     """The routes; `reload` is None where the lifecycle API is not enabled."""
     app = web.Application(middlewares=[_guard])
     app[_LATEST] = latest

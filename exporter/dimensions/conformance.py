@@ -1,6 +1,6 @@
 """Conformance: are the records at the version that they should be, and does anything still write an old one?"""
 
-from exporter.dimension import Cells, Column, Dimension, LabelValue, Metric, RecordMeasure, Total, Values
+from exporter.dimension import LABEL_LENGTH, Cells, Column, Dimension, LabelValue, Metric, RecordMeasure, Total, Values
 from exporter.schema import Record
 from exporter.sql import Bindings, quote
 from exporter.states import version_class, version_text
@@ -24,7 +24,6 @@ DRIFTED = Metric(
     labels=("record",),
 )
 
-LABEL_LENGTH = 256
 UNVERSIONED = "<none>"
 """The version of a record that has none."""
 
