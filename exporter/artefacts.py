@@ -31,7 +31,7 @@ def metrics_page(dimensions: tuple[Dimension, ...]) -> str:
     ]
     for dimension in dimensions:
         parts += [f"## {dimension.name.capitalize()}", "", dimension.question, "", *_HEADER]
-        parts += [_row(measure.metric, is_counter=False) for measure in dimension.measures]
+        parts += [_row(metric, is_counter=False) for metric in dimension.metrics]
         parts.append("")
     parts += ["## The exporter itself", "", "Was everything measured, when, and at what cost?", "", *_HEADER]
     parts += [_row(own.metric, is_counter=own.is_counter) for own in SELF_METRICS]

@@ -5,6 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from exporter.dimension import Caveat
+from exporter.judge import Finding, Verdict
+from exporter.schema import Severity
 from exporter.snapshot import REASONS, RESULTS, Collection, Fault, Reason, Result, Snapshot
 
 
@@ -15,12 +18,14 @@ class Standing:
     `snapshot` is the one to serve, None before the first; it was published at `published` (seconds of a
     clock that never steps) and is withdrawn when older than `max_age` seconds.  `last` is the latest
     round, which may have failed.  `last_success` (Unix seconds) is None until everything was measured once.
+    `limits` are the thresholds of the config: limit, severity and number in base units.
     """
 
     database: str
     pipeline: str
     records: tuple[str, ...]
     max_age: float
+    limits: tuple[tuple[str, Severity, float], ...] = ()
     snapshot: Snapshot | None = None
     published: float = 0.0
     last: Collection | None = None
@@ -50,6 +55,23 @@ class Standing:
     def is_withdrawn(self, now: float) -> bool:
         """Whether the snapshot is too old to be served."""
         return self.snapshot is not None and now - self.published > self.max_age
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst that is known: a broken critical limit of what is served, else unknown unless all was measured."""
+        if self.snapshot is None or self.last is None:
+            return "unknown"
+        return self.snapshot.judgement.verdict(is_complete=self.last.result == "success")
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Every value of what is served that was held against a limit."""
+        return self.snapshot.judgement.findings if self.snapshot else ()
+
+    @property
+    def caveats(self) -> tuple[Caveat, ...]:
+        """What else keeps what is served from being healthy."""
+        return self.snapshot.judgement.caveats if self.snapshot else ()
 
     @property
     def record_faults(self) -> Mapping[str, Fault]:

@@ -13,22 +13,38 @@ from typing import Any, Final
 import asyncpg
 
 from exporter.database import PATIENCE_SECONDS, CollectionError, connect, is_refused_lock, is_rejection, query_fault
-from exporter.dimension import Cells, Metric, RecordMeasure, SessionMeasure, Values
+from exporter.dimension import (
+    CatalogMeasure,
+    Cells,
+    Dimension,
+    Measure,
+    Metric,
+    Part,
+    PartMeasure,
+    Readings,
+    RecordMeasure,
+    Rows,
+    SessionMeasure,
+    Values,
+)
+from exporter.judge import judge
 from exporter.plan import END, Plan, Statement
 from exporter.snapshot import Fault, Sample, Snapshot, fold, label_text
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """The answers of the database: cells by record, and what was refused.
+    """The answers of the database: cells by record and by part, and what was refused.
 
-    `sessions` has the cells of the sessions (with the states of every record, where all were counted
-    together), `of_record` those for each measured record with the cells of its own rows.
+    `sessions` has the cells of the sessions (with the states of every record, where all were counted together),
+    `of_record` those for each measured record with its own rows, `of_part` those for each measured part, by its path.
     """
 
     sessions: Cells
-    of_record: Mapping[str, tuple[Cells, Cells]]
-    faults: Mapping[str, Fault]
+    of_record: Mapping[str, tuple[Cells, Rows]]
+    of_part: Mapping[str, Cells]
+    record_faults: Mapping[str, Fault]
+    part_faults: Mapping[str, Fault]
 
 
 async def collect(plan: Plan) -> Snapshot:
@@ -36,12 +52,27 @@ async def collect(plan: Plan) -> Snapshot:
     async with open_snapshot(plan) as session:
         measurable = tuple(name for name in plan.pipeline.records if name not in session.faults)
         counted = await _count(session, plan, measurable)
+        restricted = await _see_what_was_read(session, plan)
         await session.run(END, "end")
+    samples = tuple(interpret(plan, counted, session.facts))
+    families: dict[str, dict[tuple[str, ...], float]] = {}
+    for sample in samples:
+        families.setdefault(sample.metric.name, {})[sample.labels] = sample.value
+    faults = {name: counted.record_faults[name] for name in plan.pipeline.records if name in counted.record_faults}
     return Snapshot(
         pipeline=plan.pipeline.name,
         taken_at=session.clock.timestamp(),
-        samples=tuple(interpret(plan, counted, session.facts)),
-        record_faults={name: counted.faults[name] for name in plan.pipeline.records if name in counted.faults},
+        samples=samples,
+        record_faults=faults,
+        part_faults=counted.part_faults,
+        restricted=restricted,
+        judgement=judge(
+            plan.dimensions,
+            Readings(plan.pipeline, session.clock.timestamp(), families),
+            frozenset(faults),
+            frozenset(part.name for part in plan.parts if part.path in counted.part_faults),
+            restricted,
+        ),
     )
 
 
@@ -112,7 +143,10 @@ class Session:
         return await self.connection.fetch(statement.sql, *statement.arguments(self.clock), timeout=patience)
 
     def _fault(self, error: BaseException, subject: str) -> Fault:
-        return query_fault(error, subject, self.plan.database.statement_timeout.total_seconds())
+        pipeline = self.plan.pipeline
+        tables = {_subject(self.plan, name): record.table for name, record in pipeline.records.items()}
+        table = tables.get(subject, pipeline.sessions.table)
+        return query_fault(error, subject, table, self.plan.database.statement_timeout.total_seconds())
 
 
 _SAVE = Statement("save", "savepoint attempt", returns_rows=False)
@@ -164,35 +198,84 @@ def _foreign(subject: str) -> Fault:
     )
 
 
+async def _see_what_was_read(session: Session, plan: Plan) -> tuple[str, ...]:
+    """The tables of which policies show us only some rows; raises CollectionError where what was read is not whole."""
+    subject = f"pipelines.{plan.pipeline.name}"
+    tables = await session.run(plan.touched, subject)
+    if rewritten := [table["name"] for table in tables if table["rewritten"]]:
+        raise CollectionError(
+            Fault(
+                "table_rewrite",
+                f"{subject}: {', '.join(rewritten)} was rewritten (TRUNCATE, ALTER TABLE, REFRESH) while we read, and "
+                "would look empty: tried again at the next interval",
+            )
+        )
+    if foreign := [table["name"] for table in tables if table["is_foreign"]]:
+        raise CollectionError(_foreign(f"{subject}: {', '.join(foreign)}, read through a view or a sub-query"))
+    if plan.database.row_security == "strict":
+        return ()  # A policy that applied would have been refused; one that the owner of a view escapes hides nothing.
+    return tuple(table["name"] for table in tables if table["restricted"])
+
+
 async def _count(session: Session, plan: Plan, names: Sequence[str]) -> Counted:
-    """Count all records together; where that is rejected, each apart, so that only the culprit is lost."""
+    """Count all together; where that is rejected, parts and records apart, so that only the culprit is lost."""
     pipeline = f"pipelines.{plan.pipeline.name}"
-    together = await _count_records(session, plan, names, pipeline)
+    together = await _count_records(session, plan, names, plan.parts, pipeline)
     if not isinstance(together, Fault):
-        sessions, rows = together
-        of_record = {name: (sessions, rows.only("record", [name])) for name in names}
-        return Counted(sessions, of_record, session.faults)
-    alone = plan.sessions(())
-    sessions = alone.read(await session.run(alone, f"{pipeline}.sessions"))
-    of_record = {}
-    faults = dict(session.faults)
-    for name in names:
-        apart = await _count_records(session, plan, (name,), _subject(plan, name))
-        if isinstance(apart, Fault):
-            faults[name] = apart
-        else:
-            of_record[name] = apart
-    if faults == session.faults:
-        # Each is accepted alone but not all together: no record is the culprit, so none may look whole.
+        return Counted(
+            together[0],
+            {name: (together[0], plan.rows_of(name, together[1])) for name in names},
+            {part.path: together[0] for part in plan.parts},
+            session.faults,
+            {},
+        )
+    of_part, part_faults = await _count_parts(session, plan)
+    records = await _count_records(session, plan, names, (), pipeline) if plan.parts else together
+    if not isinstance(records, Fault):
+        sessions, rows = records
+        of_record = {name: (sessions, plan.rows_of(name, rows)) for name in names}
+        faults: Mapping[str, Fault] = session.faults
+    else:
+        alone = plan.sessions(())
+        sessions = alone.read(await session.run(alone, f"{pipeline}.sessions"))
+        of_record, apart = await _count_records_apart(session, plan, names)
+        faults = {**session.faults, **apart}
+    if faults == session.faults and not part_faults:
+        # Each is accepted alone but not all together: none is the culprit, so none may look whole.
         raise CollectionError(together)
-    return Counted(sessions, of_record, faults)
+    return Counted(sessions, of_record, of_part, faults, part_faults)
+
+
+async def _count_records_apart(
+    session: Session, plan: Plan, names: Sequence[str]
+) -> tuple[dict[str, tuple[Cells, Rows]], dict[str, Fault]]:
+    counted, faults = {}, {}
+    for name in names:
+        found = await _count_records(session, plan, (name,), (), _subject(plan, name))
+        if isinstance(found, Fault):
+            faults[name] = found
+        else:
+            counted[name] = (found[0], plan.rows_of(name, found[1]))
+    return counted, faults
+
+
+async def _count_parts(session: Session, plan: Plan) -> tuple[dict[str, Cells], dict[str, Fault]]:
+    counted, faults = {}, {}
+    for part in plan.parts:
+        found = await _count_records(session, plan, (), (part,), f"pipelines.{plan.pipeline.name}.{part.path}")
+        if isinstance(found, Fault):
+            faults[part.path] = found
+        else:
+            counted[part.path] = found[0]
+    return counted, faults
 
 
 async def _count_records(
-    session: Session, plan: Plan, names: Sequence[str], subject: str
+    session: Session, plan: Plan, names: Sequence[str], parts: Sequence[Part], subject: str
 ) -> tuple[Cells, Cells] | Fault:
     cells = []
-    for statement in (plan.sessions(names), plan.rows(names)) if names else (plan.sessions(names),):
+    statements = (plan.sessions(names, parts), *((plan.rows(names),) if names else ()))
+    for statement in statements:
         rows = await session.attempt(statement, subject, is_rejection)
         if isinstance(rows, Fault):
             return rows
@@ -205,21 +288,34 @@ def interpret(plan: Plan, counted: Counted, facts: Sequence[Any]) -> Iterator[Sa
     known = {
         (id(reading.measure), reading.record): fact for reading, fact in zip(plan.catalog_readings, facts, strict=True)
     }
-    pipeline = plan.pipeline
     for dimension in plan.dimensions:
+        found: dict[Metric, dict[tuple[str, ...], float]] = {metric: {} for metric in dimension.metrics}
         for measure in dimension.measures:
-            values: dict[tuple[str, ...], float] = {}
-            if isinstance(measure, SessionMeasure):
-                if not (measure.needs_every_record and counted.faults):
-                    values = _labelled(measure.read(pipeline, counted.sessions))
-            else:
-                for name, (sessions, rows) in counted.of_record.items():
-                    if isinstance(measure, RecordMeasure):
-                        own = rows.only("facet", [plan.facet(dimension, name)])
-                        values |= _labelled(measure.read(pipeline.records[name], sessions, own), name)
-                    else:
-                        values |= _labelled({(): float(known[id(measure), name])}, name)
-            yield from _samples(measure.metric, values, plan.max_label_values)
+            found[measure.metric] |= _measured(plan, dimension, measure, counted, known)
+        for metric, values in found.items():
+            yield from _samples(metric, values, plan.max_label_values)
+
+
+def _measured(
+    plan: Plan, dimension: Dimension, measure: Measure, counted: Counted, known: Mapping[tuple[int, str], Any]
+) -> dict[tuple[str, ...], float]:
+    pipeline = plan.pipeline
+    values: dict[tuple[str, ...], float] = {}
+    match measure:
+        case SessionMeasure():
+            if not (measure.needs_every_record and counted.record_faults):
+                values = _labelled(measure.read(pipeline, counted.sessions))
+        case PartMeasure():
+            for part in dimension.parts(pipeline):
+                if (cells := counted.of_part.get(part.path)) is not None:
+                    values |= _labelled(measure.read(pipeline, part, cells), part.name)
+        case RecordMeasure():
+            for name, (sessions, rows) in counted.of_record.items():
+                values |= _labelled(measure.read(pipeline.records[name], sessions, rows), name)
+        case CatalogMeasure():
+            for name in counted.of_record:
+                values |= _labelled({(): float(known[id(measure), name])}, name)
+    return values
 
 
 def _labelled(values: Values, *prefix: str) -> dict[tuple[str, ...], float]:

@@ -13,6 +13,7 @@ from typing import Any, Final, get_args, get_origin
 import yaml
 from pydantic import ValidationError
 
+from exporter.config_model import CONFIG, NEEDS, sections_in
 from exporter.schema import Collection, Config, KeyPath, Pipeline, Record, Section, contradictions, known_names, nearest
 
 MAX_DEPTH: Final = 20
@@ -112,13 +113,13 @@ def parse_config(text: str, environ: Mapping[str, str], source: str = "config") 
     if isinstance(written, dict):
         settled = _settle(written)
         try:
-            config = Config.model_validate(settled)
+            config = CONFIG.model_validate(settled)
         except ValidationError as error:
             reading.report_invalid(error, settled)
-        for path, message in contradictions(settled):
+        for path, message in contradictions(settled, NEEDS):
             reading.report(reading.as_written(path), message)
         for path in reading.marks:
-            if path[-1:] == ("name",) and _section(path[:-1]) in {Pipeline, Record}:
+            if path[-1:] == ("name",) and issubclass(_section(path[:-1]) or Section, Pipeline | Record):
                 reading.report(path, "is not a key: the name is the key above")
     else:
         reading.report((), "must be a mapping: begin with databases: and pipelines:")
@@ -306,9 +307,9 @@ class _Reading:
             case "model_type" | "model_attributes_type":
                 return f"must be a section with the keys {', '.join(_known_keys(_section(place)))}"
             case "greater_than_equal":
-                return f"must be at least {detail['ctx']['ge']}"
+                return f"must be at least {detail['ctx']['ge']:g}"
             case "less_than_equal":
-                return f"must be at most {detail['ctx']['le']}"
+                return f"must be at most {detail['ctx']['le']:g}"
             case "literal_error":
                 return f"must be {detail['ctx']['expected'].replace(chr(39), '')}"
             case kind:
@@ -369,7 +370,7 @@ def _known_keys(section: type[Section] | None) -> list[str]:
 
 def _section(place: KeyPath) -> type[Section] | None:
     """The model that describes what is at `place` of a settled config."""
-    current: Any = Config
+    current: Any = CONFIG
     for step in place:
         if get_origin(current) is dict:
             current = get_args(current)[1]
@@ -377,9 +378,8 @@ def _section(place: KeyPath) -> type[Section] | None:
             current = current.model_fields[str(step)].annotation
         elif not isinstance(step, int):
             return None
-        models = (part for part in get_args(current) if isinstance(part, type) and issubclass(part, Section))
         if get_origin(current) is not dict:
-            current = next(models, current)
+            current = next(sections_in(current), current)
     return current if isinstance(current, type) and issubclass(current, Section) else None
 
 

@@ -10,15 +10,16 @@ from typing import Any, Final
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from exporter.schema import Config
+from exporter.config_model import CONFIG
 
 _WITH_VARIABLE: Final = {"type": "string", "pattern": r"\$\{"}
+_DECIMALS: Final = {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,9})?$|\$\{"}
 _DIGITS: Final = {"type": "string", "pattern": r"^[0-9]{1,9}$|\$\{"}
 
 
 def config_schema() -> dict[str, Any]:
     """The schema, in draft 2020-12."""
-    made = Config.model_json_schema(schema_generator=_AsWritten)
+    made = CONFIG.model_json_schema(schema_generator=_AsWritten)
     sections = made["$defs"]
     pipeline, record = sections["Pipeline"], sections["Record"]
     # Shorthand and inheritance, as `exporter.config` settles them.
@@ -27,6 +28,8 @@ def config_schema() -> dict[str, Any]:
     shorthand = {"$ref": "#/$defs/Database", "description": "Where to read, where there is only one database."}
     # What keys say against each other, as far as a shape can tell.
     sections["Database"]["dependentSchemas"] = {"url": {"properties": {"url_file": False}}}
+    for name in ("CountThresholds", "RatioThresholds", "AgeThresholds"):
+        sections[name]["anyOf"] = [{"required": ["warning"]}, {"required": ["critical"]}]
     sections["Window"]["oneOf"] = [{"required": ["since"]}, {"required": ["last"]}]
     for section in (made, *sections.values()):
         for key in section["properties"].values():
@@ -69,6 +72,10 @@ class _AsWritten(GenerateJsonSchema):
     def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
         """A number, or what a variable makes of a text."""
         return {"anyOf": [super().int_schema(schema), _DIGITS]}
+
+    def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
+        """A number, or what a variable makes of a text."""
+        return {"anyOf": [super().float_schema(schema), _DECIMALS]}
 
     def literal_schema(self, schema: core_schema.LiteralSchema) -> JsonSchemaValue:
         """One of these, or a text with a variable."""

@@ -1,6 +1,7 @@
 """The edge to PostgreSQL: opens connections, and turns the driver's refusals into faults."""
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import asyncpg
 from exporter import APPLICATION_NAME
 from exporter.schema import Database
 from exporter.snapshot import Fault
+from exporter.sql import TableName, quote
 
 PATIENCE_SECONDS: Final = 5
 """How much longer than the server's own time-out we wait for its answer before we give the connection up."""
@@ -182,8 +184,12 @@ def is_refused_lock(error: asyncpg.PostgresError) -> bool:
     return is_rejection(error) or isinstance(error, asyncpg.LockNotAvailableError | asyncpg.QueryCanceledError)
 
 
-def query_fault(error: BaseException, subject: str, statement_timeout: float) -> Fault:
-    """Why a statement about `subject` (a key of the config) failed.
+ROLE: Final = "<role>"
+"""Stands for the role that the exporter connects as, in the SQL that mends something: its name is never told."""
+
+
+def query_fault(error: BaseException, subject: str, table: TableName, statement_timeout: float) -> Fault:
+    """Why a statement about `subject` (a key of the config) failed, which reads `table`.
 
     The server's text is passed on only where it speaks of names: elsewhere it may quote a value of a row.
     """
@@ -197,16 +203,9 @@ def query_fault(error: BaseException, subject: str, statement_timeout: float) ->
         return Fault("connect", f"{subject}: the connection was lost: is the server running?")
     match error:
         case asyncpg.InsufficientPrivilegeError() if _is_row_security(error):
-            return Fault(
-                "row_security",
-                f"{subject}: row-level security would hide rows from this role: ALTER ROLE … BYPASSRLS, or read a view "
-                "of the owner's that shows every row",
-            )
+            return Fault("row_security", f"{subject}: {_text(error)}: {_see_every_row(_named(error, table))}")
         case asyncpg.InsufficientPrivilegeError():
-            return Fault(
-                "permission",
-                f"{subject}: {_text(error)}: GRANT SELECT ON … TO …, and USAGE on its schema",
-            )
+            return Fault("permission", f"{subject}: {_text(error)}: {_may_read(_named(error, table))}")
         case asyncpg.QueryCanceledError():
             return Fault(
                 "statement_timeout",
@@ -265,6 +264,39 @@ def _fault_by_class(error: asyncpg.PostgresError, subject: str) -> Fault:
             "connect", f"{subject}: the server, or a foreign table's, ended the connection ({type(error).__name__})"
         )
     return Fault("internal", f"{subject}: {type(error).__name__}, SQLSTATE {state}")
+
+
+_NAME_IN_TEXT: Final = re.compile(r'"(?P<quoted>[^"]+)"|(?P<last>[^\s"]+)$')
+
+
+def _named(error: asyncpg.PostgresError, table: TableName) -> TableName | None:
+    """The table that an error is about: its schema is known where it is the one that was asked for."""
+    found = _NAME_IN_TEXT.search(_text(error))
+    name = found and (found["quoted"] or found["last"])
+    if not name or name in (table.name, table.schema):
+        return table
+    return TableName(None, name) if name.isidentifier() else None
+
+
+def _may_read(table: TableName | None) -> str:
+    if table is None:
+        return f"GRANT SELECT ON the table TO {ROLE}, and USAGE ON its SCHEMA"
+    schema = f"GRANT USAGE ON SCHEMA {quote(table.schema)} TO {ROLE}; " if table.schema else ""
+    return f"{schema}GRANT SELECT ON {table.sql} TO {ROLE}"
+
+
+def _see_every_row(table: TableName | None) -> str:
+    """How the role gets to see what a policy hides.  A view reads with the rights of its owner, unless told not to.
+
+    https://www.postgresql.org/docs/current/sql-createview.html#id-1.9.3.97.6
+    """
+    name = table.sql if table else "the table"
+    view = TableName(table.schema, f"every_{table.name}").sql if table else "every_row"
+    return (
+        f"rows may be hidden from this role, so none are counted: ALTER ROLE {ROLE} BYPASSRLS; or, as an owner of the "
+        f"table whom no policy binds (no FORCE), CREATE VIEW {view} AS SELECT * FROM {name}; GRANT SELECT ON {view} TO "
+        f"{ROLE}, and name the view in the config"
+    )
 
 
 def _is_row_security(error: asyncpg.PostgresError) -> bool:

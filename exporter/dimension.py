@@ -1,15 +1,16 @@
 """The vocabulary of data health: what is counted, how it is called, and what it needs.
 
-A dimension is a value: the columns by which it wants rows counted, and measures that read the counts.
-The stages (plan, collect, expose) work on these values and know no dimension by name.
+A dimension is a value: its keys of the config, the columns by which it wants rows counted, measures that read the
+counts, and limits by which they are judged.  The stages (plan, collect, judge, expose) work on these values and know
+no dimension by name.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from exporter.schema import Pipeline, Record
+from exporter.schema import Key, LimitUnit, Pipeline, Record
 from exporter.sql import Bindings
 
 PREFIX: Final = "session_health_"
@@ -45,7 +46,7 @@ class Folded(Enum):
     OTHER = "<other>"
 
 
-CellValue = str | bool | float | int | None | Folded
+CellValue = str | bool | float | int | tuple[float, ...] | None | Folded
 LabelValue = str | None | Folded
 
 
@@ -65,6 +66,40 @@ class Total:
     name: str
     sql: str
     combined_by: Literal["sum", "min", "max"] = "sum"
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How a number is spread over sessions: SQL (float8) over one session; where it is NULL the session is left out."""
+
+    name: str
+    sql: str
+
+
+PERCENTILES: Final = (50, 95, 99)
+"""What is told of a spread, by nearest rank: so many percent of the values are at most that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """One way to tell the rows of a record apart, in the same pass as all others.
+
+    Rows of one session are grouped by `value` (text from the data), by `category` (text from a closed set, of which
+    `other` and `invalid` are the least known) and by what is in `by`, all SQL over the record table.  Without
+    `per_session` the session plays no part; `having` says which groups are worth keeping.
+    """
+
+    name: str
+    value: str = "null::text"
+    category: str = "null::text"
+    by: tuple[str, ...] = ()
+    per_session: bool = True
+    having: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every row is counted, at its session."""
+        return self.per_session and self.having is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +135,15 @@ class Cells:
         """The smallest value of a time, in Unix seconds; None where no row has one."""
         return min((v for v in self.values(column) if isinstance(v, int | float)), default=None)
 
+    def newest(self, column: str) -> float | None:
+        """The largest value of a time, in Unix seconds; None where no row has one."""
+        return max((v for v in self.values(column) if isinstance(v, int | float)), default=None)
+
+    def spread(self, column: str) -> tuple[int, dict[int, float]]:
+        """On how many sessions a spread rests, and its percentiles; none where it rests on none."""
+        count, *values = next((v for v in self.values(column) if isinstance(v, tuple)), (0,))
+        return int(count), dict(zip(PERCENTILES, values, strict=True)) if count else {}
+
     def totals(self, column: str, *by: str) -> dict[tuple[LabelValue, ...], int]:
         """The sum of a total for each combination of the columns `by`."""
         at, places = self.columns.index(column), [self.columns.index(name) for name in by]
@@ -121,8 +165,42 @@ def _label(value: CellValue) -> LabelValue:
     return value if value is None or isinstance(value, str | Folded) else str(value)
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of one record, counted once for each of its facets; `whole` names one that has every row."""
+
+    cells: Cells
+    whole: str
+
+    @property
+    def all(self) -> Cells:
+        """Every row once."""
+        return self.facet(self.whole)
+
+    def facet(self, name: str) -> Cells:
+        """The rows as one facet tells them apart."""
+        return self.cells.only("facet", [name])
+
+
 Values = Mapping[tuple[LabelValue, ...], float]
 """Label values, without those that the stages fill, and the number; what is not there is not exported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Something of a pipeline, beside its records, that may fail by itself: a name, and its keys below the pipeline."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What one statement about the sessions of a pipeline is about."""
+
+    pipeline: Pipeline
+    records: tuple[Record, ...]
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +217,19 @@ class SessionMeasure:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordMeasure:
-    """A number about one record: read from the cells of the sessions and from those of its own rows."""
+class PartMeasure:
+    """A number about one part: read from the cells of the sessions; its name is the first label."""
 
     metric: Metric
-    read: Callable[[Record, Cells, Cells], Values]
+    read: Callable[[Pipeline, Part, Cells], Values]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordMeasure:
+    """A number about one record: read from the cells of the sessions and from its own rows."""
+
+    metric: Metric
+    read: Callable[[Record, Cells, Rows], Values]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,18 +240,61 @@ class CatalogMeasure:
     sql: Callable[[Pipeline, Record, Bindings], str]
 
 
-Measure = SessionMeasure | RecordMeasure | CatalogMeasure
+Measure = SessionMeasure | PartMeasure | RecordMeasure | CatalogMeasure
 
 
-def _no_session_columns(_pipeline: Pipeline, _records: tuple[Record, ...], _bind: Bindings) -> tuple[Column, ...]:
-    return ()
+class UnmeasuredError(Exception):
+    """A number that every complete snapshot has is not there."""
 
 
-def _no_row_columns(_record: Record, _bind: Bindings) -> tuple[Column, ...]:
-    return ()
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What one snapshot found, for whoever judges it: by name of metric, then by labels.  `clock` in Unix seconds."""
+
+    pipeline: Pipeline
+    clock: float
+    families: Mapping[str, Mapping[tuple[str, ...], float]]
+
+    def get(self, metric: Metric, *labels: str) -> float | None:
+        """A number, None where there is none to tell."""
+        return self.families.get(metric.name, {}).get(labels)
+
+    def need(self, metric: Metric, *labels: str) -> float:
+        """A number that is always there when it was measured; raises UnmeasuredError."""
+        value = self.get(metric, *labels)
+        if value is None:
+            raise UnmeasuredError
+        return value
 
 
-def _no_row_totals(_record: Record, _bind: Bindings) -> tuple[Total, ...]:
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What an operator may set a threshold for: `limits.NAME` of a pipeline.
+
+    `read` gives the value to judge: of the pipeline, or of the record or part whose name it gets.  None stands for
+    nothing to judge; it raises UnmeasuredError where something was not measured.  A `below` limit is broken by a value
+    below it.  A ratio comes with the number of sessions that it rests on.  `needs` are paths of keys of the
+    pipeline without which there is never anything to judge.
+    """
+
+    name: str
+    unit: LimitUnit
+    what: str
+    read: Callable[[Readings, str], float | tuple[float, float] | None]
+    per: Literal["pipeline", "record", "part"] = "pipeline"
+    below: bool = False
+    needs: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Caveat:
+    """What keeps a pipeline from being healthy beside its limits, and why in words."""
+
+    verdict: Literal["unknown", "no_data"]
+    message: str
+
+
+def _none(*_arguments: object) -> tuple[()]:
     return ()
 
 
@@ -173,21 +302,36 @@ def _no_row_totals(_record: Record, _bind: Bindings) -> tuple[Total, ...]:
 class Dimension:
     """One aspect of data health.
 
-    `session_columns` group the sessions in the window, and `session_totals` are theirs beside `sessions`, the count.
-    They are SQL over one session with the columns `status`, `started`, `completed` (timestamptz or NULL),
-    `analysed` and, for the n-th of the records asked for, `best_n` and `required_n`.
+    `keys` are its own keys of the config.  `parts` are what of a pipeline may fail by itself.
 
-    `row_columns` (text) group the rows of a record table, and `row_totals` are theirs beside `rows`: SQL over that
-    table alone.  They are counted for each dimension apart, so that none changes another's numbers; a dimension
-    without columns of its own gets the rows ungrouped.  In the cells, `sessions` counts the groups of rows of one
-    session, and the flags `keyed`, `linked` and `analysed` say whether its key is there, its session exists, and
-    is one of those analysed.
+    `session_facts` are SQL over the sessions table, for the columns below to use by their (quoted) names.
+    `session_columns` group the sessions in the window and in the cohort, `session_totals` are theirs beside
+    `sessions`, the count, and `session_spreads` are over all of them: SQL over one session with the columns `status`,
+    `started`, `completed` (timestamptz or NULL), `in_window`, `in_cohort`, `analysed` and, for the n-th of the records
+    asked for, `best_n`, `required_n`, and `first_n`, when its first row came that satisfies.
+
+    `facets` tell the rows of a record table apart, and `row_totals` are theirs beside `rows`: SQL over that table
+    alone.  In their cells `value` and `category` are the facet's, `sessions` counts the groups of rows of one session,
+    and the flags `keyed`, `linked` and `analysed` say whether its key is there, its session exists, and is one of
+    those analysed.  `owner_flags` are more such flags: SQL over the sessions table, false where there is no session.
     """
 
     name: str
     question: str
     measures: tuple[Measure, ...]
-    session_columns: Callable[[Pipeline, tuple[Record, ...], Bindings], tuple[Column, ...]] = _no_session_columns
-    session_totals: tuple[Total, ...] = ()
-    row_columns: Callable[[Record, Bindings], tuple[Column, ...]] = _no_row_columns
-    row_totals: Callable[[Record, Bindings], tuple[Total, ...]] = _no_row_totals
+    keys: tuple[Key[Any], ...] = ()
+    limits: tuple[Limit, ...] = ()
+    caveats: Callable[[Readings], tuple[Caveat, ...]] = _none
+    parts: Callable[[Pipeline], tuple[Part, ...]] = _none
+    session_facts: Callable[[Scope, Bindings], tuple[Column, ...]] = _none
+    session_columns: Callable[[Scope, Bindings], tuple[Column, ...]] = _none
+    session_totals: Callable[[Scope, Bindings], tuple[Total, ...]] = _none
+    session_spreads: Callable[[Scope, Bindings], tuple[Spread, ...]] = _none
+    facets: Callable[[Record, Bindings], tuple[Facet, ...]] = _none
+    row_totals: Callable[[Record, Bindings], tuple[Total, ...]] = _none
+    owner_flags: Callable[[Pipeline, Bindings], tuple[Column, ...]] = _none
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Its families, each once."""
+        return tuple(dict.fromkeys(measure.metric for measure in self.measures))

@@ -20,6 +20,7 @@ from exporter import __version__
 from exporter.board import Board, Standing
 from exporter.dimension import Metric
 from exporter.dimensions import DIMENSIONS
+from exporter.judge import VERDICTS
 from exporter.snapshot import REASONS, RESULTS, Sample
 
 Family = GaugeMetricFamily | CounterMetricFamily
@@ -72,7 +73,37 @@ def _errors(standing: Standing) -> Values:
         yield (reason,), standing.errors[reason]
 
 
+def _verdict(standing: Standing) -> Values:
+    for verdict in VERDICTS:
+        yield (verdict,), float(verdict == standing.verdict)
+
+
+def _limits(standing: Standing) -> Values:
+    for limit, severity, bound in standing.limits:
+        yield (limit, severity), bound
+
+
+def _restricted(standing: Standing) -> Values:
+    yield (), float(bool(standing.snapshot.restricted)) if standing.snapshot else None
+
+
 SELF_METRICS: Final = (
+    SelfMetric(
+        Metric(
+            "verdict",
+            "1 for the verdict that holds, 0 for the others; unknown while anything is not measured.",
+            ("verdict",),
+        ),
+        _verdict,
+    ),
+    SelfMetric(
+        Metric(
+            "limit",
+            "The limits of the config, in base units: counts, shares from 0 to 1, seconds.",
+            ("limit", "severity"),
+        ),
+        _limits,
+    ),
     SelfMetric(Metric("up", "1 when the last collection measured everything and its values are served, else 0."), _up),
     SelfMetric(
         Metric(
@@ -81,6 +112,13 @@ SELF_METRICS: Final = (
             ("record",),
         ),
         _record_up,
+    ),
+    SelfMetric(
+        Metric(
+            "visibility_restricted",
+            "1 where row_security: allow met a policy, so that only the rows which it shows were measured, else 0.",
+        ),
+        _restricted,
     ),
     SelfMetric(
         Metric("snapshot_timestamp_seconds", "When the served snapshot was taken, by the database's clock."),
@@ -165,10 +203,10 @@ def families(board: Board) -> Iterator[Family]:
         if standing.snapshot is not None
     }
     for dimension in DIMENSIONS:
-        for measure in dimension.measures:
-            family = _family(measure.metric)
+        for metric in dimension.metrics:
+            family = _family(metric)
             for name, measured in samples.items():
-                found = measured.get(measure.metric.name, [])
+                found = measured.get(metric.name, [])
                 _add(family, board.standings[name], ((sample.labels, sample.value) for sample in found))
             if family.samples:
                 yield family

@@ -1,15 +1,30 @@
 """Config -> Plan: writes every statement of a collection, and knows how to read its rows.  No I/O."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from exporter import APPLICATION_NAME
-from exporter.dimension import LABEL_LENGTH, CatalogMeasure, Cells, CellValue, Column, Dimension, Folded, Total
+from exporter.dimension import (
+    LABEL_LENGTH,
+    PERCENTILES,
+    CatalogMeasure,
+    Cells,
+    CellValue,
+    Column,
+    Dimension,
+    Facet,
+    Folded,
+    Part,
+    Rows,
+    Scope,
+    Spread,
+    Total,
+)
 from exporter.schema import Config, Database, Pipeline, Record
-from exporter.sql import Bindings, Bound, Moment, condition, quote, relation
-from exporter.states import RANK, is_valid, version_class
+from exporter.sql import Bindings, Bound, Moment, TableName, condition, moment, quote, relation
+from exporter.states import RANK, is_valid, satisfies, version_class
 
 VALUE_LIMIT: Final = 10_000
 """Values of an open column that cross the wire; the rarest are added up beyond it, so totals stay right."""
@@ -38,7 +53,7 @@ class Statement:
         open_places = [index for index, name in enumerate(self.columns) if name in self.folding]
 
         def cell(row: Sequence[Any]) -> tuple[CellValue, ...]:
-            values = list(row[:-1])
+            values = [tuple(map(float, value)) if isinstance(value, list) else value for value in row[:-1]]
             if row[-1]:
                 for index in open_places:
                     values[index] = Folded.OTHER
@@ -60,7 +75,7 @@ class Plan:
     """All that collecting one pipeline takes; built once, from the config alone.
 
     The order of a collection: `begin`, then the locks (no snapshot is taken by them), then `catalog`, which
-    takes the snapshot and reads its clock, then `sessions(...)` and `rows(...)`.
+    takes the snapshot and reads its clock, then `sessions(...)` and `rows(...)`, then `touched`.
     """
 
     pipeline: Pipeline
@@ -72,19 +87,26 @@ class Plan:
     lock_records: dict[str, Statement]
     catalog: Statement
     catalog_readings: tuple[CatalogReading, ...]
+    touched: Statement
 
-    def sessions(self, records: Sequence[str]) -> Statement:
-        """One pass over the sessions in the window and over the tables of `records`."""
-        return _sessions_statement(self.pipeline, self.dimensions, _pick(self.pipeline, records))
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What may fail by itself beside the records."""
+        return tuple(part for dimension in self.dimensions for part in dimension.parts(self.pipeline))
+
+    def sessions(self, records: Sequence[str], parts: Sequence[Part] = ()) -> Statement:
+        """One pass over the sessions in the window and the cohort, and over the tables of `records`."""
+        scope = Scope(self.pipeline, _pick(self.pipeline, records), tuple(parts))
+        return _sessions_statement(scope, self.dimensions)
 
     def rows(self, records: Sequence[str]) -> Statement:
         """One pass over the tables of `records` and over the keys of all sessions."""
         return _rows_statement(self.pipeline, self.dimensions, _pick(self.pipeline, records))
 
-    def facet(self, dimension: Dimension, record: str) -> str:
-        """How the rows are grouped that a dimension gets: as it asks, else as whoever asks first."""
+    def rows_of(self, record: str, cells: Cells) -> Rows:
+        """The rows of one record, from the cells of `rows(...)`."""
         facets = _facets(self.dimensions, self.pipeline.records[record], Bindings())
-        return dimension.name if dimension.name in facets else next(iter(facets))
+        return Rows(cells.only("record", [record]), next(facet.name for facet in facets if facet.is_whole))
 
     def statements(self) -> Iterator[Statement]:
         """What a collection runs when nothing is broken, in order."""
@@ -93,8 +115,9 @@ class Plan:
         yield self.lock_sessions
         yield from self.lock_records.values()
         yield self.catalog
-        yield self.sessions(names)
+        yield self.sessions(names, self.parts)
         yield self.rows(names)
+        yield self.touched
         yield END
 
 
@@ -115,6 +138,7 @@ def compile_plan(config: Config, pipeline: Pipeline, dimensions: tuple[Dimension
         lock_records={name: _lock(pipeline, name, record.table.sql) for name, record in pipeline.records.items()},
         catalog=catalog,
         catalog_readings=readings,
+        touched=_touched_statement(pipeline),
     )
 
 
@@ -143,7 +167,7 @@ def _begin(database: Database) -> Statement:
         "extra_float_digits": 1,
         "standard_conforming_strings": "on",
         "transform_null_equals": "off",
-        "row_security": "off",
+        "row_security": "off" if database.row_security == "strict" else "on",
         "statement_timeout": _milliseconds(database.statement_timeout),
         "lock_timeout": _milliseconds(database.lock_timeout),
         "idle_in_transaction_session_timeout": _milliseconds(database.statement_timeout),
@@ -191,6 +215,44 @@ def _catalog_statement(
     columns = ["clock_timestamp()", _unique_key(pipeline, bind), _foreign_tables(pipeline, bind), *expressions]
     sql = f"select {_marker(pipeline, 'clock and catalog')}\n  " + ",\n  ".join(columns)
     return Statement("clock and catalog", sql, tuple(bind.values)), tuple(readings)
+
+
+def _touched_statement(pipeline: Pipeline) -> Statement:
+    """Every table that the transaction has read, behind views, sub-queries and functions too, for it holds their locks.
+
+    A table that is rewritten (TRUNCATE, ALTER TABLE, REFRESH) looks empty to a snapshot from before, and one that was
+    made anew is none of its.  The catalog's own functions see the present, its tables the snapshot: where they differ,
+    that is what happened.  Foreign partitions of the pipeline's own tables are the catalog statement's to find.
+    https://www.postgresql.org/docs/current/mvcc-caveats.html
+    """
+    bind = Bindings()
+    named = [f"({relation(table, bind)})" for table in _tables(pipeline)]
+    sql = f"""select {_marker(pipeline, "what was read")}
+  coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), 'a table that is new') as name,
+  c.oid is null or c.relkind in ('r', 'm') and c.relfilenode <> pg_relation_filenode(l.relation) as rewritten,
+  c.relkind = 'f' and not exists (
+    select 1 from (values {", ".join(named)}) named(id), pg_partition_tree(named.id) part where part.relid = c.oid
+  ) as is_foreign,
+  coalesce(row_security_active(c.oid), false) as restricted
+from (
+  select distinct relation
+  from pg_catalog.pg_locks
+  where pid = pg_backend_pid() and locktype = 'relation' and relation >= {_FIRST_OF_USERS}
+    and database = (select oid from pg_catalog.pg_database where datname = current_database())
+) l
+left join pg_catalog.pg_class c on c.oid = l.relation
+left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where c.oid is null or c.relkind in ('r', 'p', 'm', 'f')
+order by 1"""
+    return Statement("what was read", sql, tuple(bind.values))
+
+
+_FIRST_OF_USERS: Final = 16384
+"""Oids below are those of the system's own tables: FirstNormalObjectId in access/transam.h."""
+
+
+def _tables(pipeline: Pipeline) -> list[TableName]:
+    return list(dict.fromkeys([pipeline.sessions.table, *(record.table for record in pipeline.records.values())]))
 
 
 def _unique_key(pipeline: Pipeline, bind: Bindings) -> str:
@@ -241,11 +303,6 @@ def _foreign_tables(pipeline: Pipeline, bind: Bindings) -> str:
   )"""
 
 
-def _times(column: str) -> str:
-    """An infinite time says as little as none."""
-    return f"nullif(nullif({quote(column)}, 'infinity'), '-infinity')::timestamptz"
-
-
 def _window_start(pipeline: Pipeline, bind: Bindings) -> str:
     if pipeline.window.since is not None:
         return bind(pipeline.window.since, "timestamptz")
@@ -257,10 +314,11 @@ def _session_keys(pipeline: Pipeline) -> list[str]:
 
 
 def _record_keys(record: Record) -> list[str]:
-    return [
-        quote(part.column) + (f"::{part.cast}" if part.cast else "") + f" as key_{n}"
-        for n, part in enumerate(record.session_key, start=1)
-    ]
+    return [quote(part.column) + (f"::{part.cast}" if part.cast else "") for part in record.session_key]
+
+
+def _named_keys(record: Record) -> list[str]:
+    return [f"{key} as key_{n}" for n, key in enumerate(_record_keys(record), start=1)]
 
 
 def _on_keys(pipeline: Pipeline, left: str, right: str) -> str:
@@ -275,37 +333,58 @@ def _list(items: Sequence[str], indent: int = 2) -> str:
     return (",\n" + " " * indent).join(items)
 
 
-def _sessions_statement(
-    pipeline: Pipeline, dimensions: tuple[Dimension, ...], records: tuple[Record, ...]
-) -> Statement:
+def _cohort_end(pipeline: Pipeline, bind: Bindings) -> str:
+    maturity = pipeline.cohort.maturity if pipeline.cohort else timedelta(0)
+    return f"{bind(Moment.CLOCK, 'timestamptz')} - {bind(maturity, 'interval')}"
+
+
+def _cohort_start(pipeline: Pipeline, bind: Bindings) -> str:
+    cohort = pipeline.cohort
+    length = cohort.maturity + cohort.window if cohort else timedelta(0)
+    return f"{bind(Moment.CLOCK, 'timestamptz')} - {bind(length, 'interval')}"
+
+
+def _sessions_statement(scope: Scope, dimensions: tuple[Dimension, ...]) -> Statement:
     bind = Bindings()
-    sessions = pipeline.sessions
-    groups = [c for dimension in dimensions for c in dimension.session_columns(pipeline, records, bind)]
-    totals = [Total("sessions", "count(*)"), *(t for dimension in dimensions for t in dimension.session_totals)]
-    started = quote(sessions.started_at)
+    pipeline, records, sessions = scope.pipeline, scope.records, scope.pipeline.sessions
+    groups = [column for dimension in dimensions for column in dimension.session_columns(scope, bind)]
+    totals = [Total("sessions", "count(*)"), *(t for d in dimensions for t in d.session_totals(scope, bind))]
+    spreads = [spread for dimension in dimensions for spread in dimension.session_spreads(scope, bind)]
+    facts = [fact for dimension in dimensions for fact in dimension.session_facts(scope, bind)]
+    started = moment(sessions.started_at, sessions.timezone, bind)
+    in_window = f"{started} >= {_window_start(pipeline, bind)}"
+    in_cohort = "false"
+    if pipeline.cohort:
+        in_cohort = f"({started} >= {_cohort_start(pipeline, bind)} and {started} < {_cohort_end(pipeline, bind)})"
     selected = [
         *_session_keys(pipeline),
         f"left({quote(sessions.status)}::text, {LABEL_LENGTH}) as status",
-        f"{_times(sessions.started_at)} as started",
-        f"{_times(sessions.completed_at)} as completed",
+        f"{started} as started",
+        f"{moment(sessions.completed_at, sessions.timezone, bind)} as completed",
+        f"({in_window}) is true as in_window",
+        f"({in_cohort}) is true as in_cohort",
         f"{condition(sessions.eligible)} as eligible",
         *(
             f"{condition(record.required_when) if record.required_when else 'true'} as required_{n}"
             for n, record in enumerate(records, start=1)
         ),
+        *(f"{fact.sql} as {quote(fact.name)}" for fact in facts),
     ]
-    since = _window_start(pipeline, bind)
     joins = []
     for n, record in enumerate(records, start=1):
         keys = [f"key_{k}" for k in range(1, len(record.session_key) + 1)]
         row = [
-            *_record_keys(record),
+            *_named_keys(record),
             f"{version_class(record, bind)} as class",
             f"{is_valid(record, bind)} as valid",
         ]
+        first = "null::timestamptz"
+        if pipeline.cohort and record.created_at:
+            row.append(f"{moment(record.created_at, record.timezone, bind)} as created")
+            first = f"min(created) filter (where {satisfies(record, f'({RANK})')})"
         joins.append(f"""
   left join (
-    select {", ".join(keys)}, min({RANK}) as best_{n}
+    select {", ".join(keys)}, min({RANK}) as best_{n}, {first} as first_{n}
     from (
       select
         {_list(row, 8)}
@@ -313,117 +392,153 @@ def _sessions_statement(
     ) rows
     group by {", ".join(keys)}
   ) best_{n}_rows on {_on_keys(pipeline, "s", f"best_{n}_rows")}""")
+    found = [f"best_{n}, first_{n}" for n in range(1, len(records) + 1)]
     judged = f"""judged as (
-  select {", ".join(["s.*", *(f"best_{n}" for n in range(1, len(records) + 1))])},
-    eligible and started is not null as analysed
+  select {", ".join(["s.*", *found])},
+    eligible and in_window as analysed
   from (
     select
       {_list(selected, 6)}
     from {sessions.table.sql}
-    where {started} >= {since} or {started} is null or {started} = '-infinity'
+    where {_wanted_sessions(pipeline, bind)}
   ) s{"".join(joins)}
 )"""
-    return _cells("sessions", pipeline, bind, judged, "judged", groups, totals)
+    return _cells("sessions", pipeline, bind, (judged, "judged"), groups, totals, spreads)
+
+
+def _wanted_sessions(pipeline: Pipeline, bind: Bindings) -> str:
+    """Sessions in the window, in the cohort, or in none for want of a start.
+
+    The column itself is compared, so that an index is of use; where its zone is the config's it is compared with a day
+    to spare, for no zone is further from UTC.
+    """
+    started = quote(pipeline.sessions.started_at)
+    first = _window_start(pipeline, bind)
+    if pipeline.cohort:
+        first = f"least({first}, {_cohort_start(pipeline, bind)})"
+    if pipeline.sessions.timezone:
+        first = f"{first} - interval '1 day'"
+    return f"{started} >= {first} or {started} is null or {started} = '-infinity'"
 
 
 def _rows_statement(pipeline: Pipeline, dimensions: tuple[Dimension, ...], records: tuple[Record, ...]) -> Statement:
     bind = Bindings()
     sessions = pipeline.sessions
     keys = [f"key_{k}" for k in range(1, len(sessions.key) + 1)]
-    facets = {record.name: _facets(dimensions, record, bind) for record in records}
     declared = {record.name: [t for d in dimensions for t in d.row_totals(record, bind)] for record in records}
-    columns = {c.name: c for of_record in facets.values() for facet in of_record.values() for c in facet}
     totals = {t.name: t for of_record in declared.values() for t in of_record}
+    flags = [flag for dimension in dimensions for flag in dimension.owner_flags(pipeline, bind)]
     branch = "\n    union all\n".join(
-        _rows_of(record, facets[record.name], declared[record.name], tuple(columns), tuple(totals.values()), bind)
+        _rows_of(record, _facets(dimensions, record, bind), declared[record.name], tuple(totals.values()), bind)
         for record in records
     )
-    started = quote(sessions.started_at)
+    started = moment(sessions.started_at, sessions.timezone, bind)
+    owner = [
+        *_session_keys(pipeline),
+        f"({started} >= {_window_start(pipeline, bind)} and {condition(sessions.eligible)}) is true as analysed",
+        *(f"({flag.sql}) is true as {quote(flag.name)}" for flag in flags),
+    ]
     linked = f"""linked_rows as (
   select r.*, coalesce(s.analysed, false) as analysed, s.key_1 is not null as linked,
-    {" and ".join(f"r.{key} is not null" for key in keys)} as keyed
+    {" and ".join(f"r.{key} is not null" for key in keys)} as keyed{
+        "".join(f", coalesce(s.{quote(flag.name)}, false) as {quote(flag.name)}" for flag in flags)
+    }
   from (
 {branch}
   ) r
   left join (
     select
-      {_list(_session_keys(pipeline), 6)},
-      ({started} >= {_window_start(pipeline, bind)} and {started} < 'infinity'
-        and {condition(sessions.eligible)}) is true as analysed
+      {_list(owner, 6)}
     from {sessions.table.sql}
   ) s on {_on_keys(pipeline, "r", "s")}
 )"""
     groups = [
         Column("record", "record"),
         Column("facet", "facet"),
-        *(Column(c.name, quote(c.name), open=c.open) for c in columns.values()),
-        Column("keyed", "keyed"),
-        Column("linked", "linked"),
-        Column("analysed", "analysed"),
+        Column("value", "value", open=True),
+        *(Column(name, name) for name in ("category", "keyed", "linked", "analysed")),
+        *(Column(flag.name, quote(flag.name)) for flag in flags),
     ]
     of_cells = [
         Total("rows", "sum(rows)::bigint"),
         Total("sessions", "count(*)"),
         *(Total(t.name, _combined(t), t.combined_by) for t in totals.values()),
     ]
-    return _cells("rows", pipeline, bind, linked, "linked_rows", groups, of_cells)
+    return _cells("rows", pipeline, bind, (linked, "linked_rows"), groups, of_cells)
 
 
-def _facets(dimensions: tuple[Dimension, ...], record: Record, bind: Bindings) -> dict[str, tuple[Column, ...]]:
-    """The ways in which the rows of a record are grouped, by the dimension that asks; never empty."""
-    asked = {dimension.name: dimension.row_columns(record, bind) for dimension in dimensions}
-    return {name: columns for name, columns in asked.items() if columns} or {UNGROUPED: ()}
+def _facets(dimensions: tuple[Dimension, ...], record: Record, bind: Bindings) -> tuple[Facet, ...]:
+    """The ways in which the rows of a record are told apart; one of them has every row."""
+    asked = tuple(facet for dimension in dimensions for facet in dimension.facets(record, bind))
+    return asked if any(facet.is_whole for facet in asked) else (Facet(UNGROUPED), *asked)
 
 
 def _rows_of(
     record: Record,
-    facets: dict[str, tuple[Column, ...]],
+    facets: Sequence[Facet],
     own_totals: Sequence[Total],
-    column_names: tuple[str, ...],
-    all_totals: tuple[Total, ...],
+    all_totals: Sequence[Total],
     bind: Bindings,
 ) -> str:
     """The rows of one record, grouped by session and by each facet apart, in one pass over its table."""
-    own = {column.name: column.sql for facet in facets.values() for column in facet}
     totals = {total.name: total.sql for total in own_totals}
-    keys = _record_keys(record)
+    grouped = {
+        facet.name: [
+            *(_record_keys(record) if facet.per_session else ()),
+            *(part for part in (facet.value, facet.category) if part != _NO_TEXT),
+            *facet.by,
+        ]
+        for facet in facets
+    }
+    which = _which_facet(grouped)
     selected = [
         f"{bind(record.name, 'text')} as record",
-        f"{_facet(facets)} as facet",
-        *keys,
-        *(f"{own.get(name, 'null::text')} as {quote(name)}" for name in column_names),
+        f"{which({name: _text(name) for name in grouped})} as facet",
+        *_named_keys(record),
+        f"{which({facet.name: facet.value for facet in facets})} as value",
+        f"{which({facet.name: facet.category for facet in facets})} as category",
         "count(*) as rows",
         *(f"{totals.get(t.name, _NOTHING[t.combined_by])} as {quote(t.name)}" for t in all_totals),
     ]
-    key_places = [str(n) for n in range(3, 3 + len(keys))]
-    place = {name: str(n) for n, name in enumerate(column_names, start=3 + len(keys))}
-    sets = [", ".join([*key_places, *(place[column.name] for column in columns)]) for columns in facets.values()]
-    grouped = sets[0] if len(sets) == 1 else f"grouping sets ({', '.join(f'({one})' for one in sets)})"
+    kept = {facet.name: facet.having or "true" for facet in facets}
+    having = f"\n    having {which(kept)}" if any(facet.having for facet in facets) else ""
+    sets = [f"({', '.join(expressions)})" for expressions in grouped.values()]
     return (
         f"    select\n      {_list(selected, 6)}\n    from {record.table.sql}{_where(record, 4)}\n"
-        f"    group by {grouped}"
+        f"    group by grouping sets ({_list(sets, 6)}){having}"
     )
 
 
-def _facet(facets: dict[str, tuple[Column, ...]]) -> str:
-    """SQL for the name of the facet by which a row is grouped.
+def _text(name: str) -> str:
+    return "'" + name.replace("'", "''") + "'"
+
+
+def _which_facet(grouped: Mapping[str, Sequence[str]]) -> Callable[[Mapping[str, str]], str]:
+    """Writes SQL that is, for each facet, what is given for it; `grouped` has what each is grouped by.
 
     grouping() has a bit for each argument, the last one lowest, set where the row is not grouped by it.
     https://www.postgresql.org/docs/current/functions-aggregate.html#FUNCTIONS-GROUPING-TABLE
     """
-    if len(facets) == 1:
-        return f"'{next(iter(facets))}'"
-    expressions = list(dict.fromkeys(column.sql for columns in facets.values() for column in columns))
-    cases = []
-    for name, columns in facets.items():
-        grouped = {column.sql for column in columns}
-        bits = (1 << n for n, expression in enumerate(reversed(expressions)) if expression not in grouped)
-        cases.append(f"when {sum(bits)} then '{name}'")
-    return f"case grouping({', '.join(expressions)}) {' '.join(cases)} end"
+    expressions = list(dict.fromkeys(part for parts in grouped.values() for part in parts))
+    bits = {
+        name: sum(1 << n for n, expression in enumerate(reversed(expressions)) if expression not in parts)
+        for name, parts in grouped.items()
+    }
 
+    def write(choices: Mapping[str, str]) -> str:
+        if len(set(choices.values())) == 1:
+            return next(iter(choices.values()))
+        cases = " ".join(f"when {bits[name]} then {sql}" for name, sql in choices.items())
+        return f"case grouping({', '.join(expressions)}) {cases} end"
+
+    return write
+
+
+_NO_TEXT: Final = Facet("").value
+"""What a facet that does not group by a value has in its place."""
 
 UNGROUPED: Final = "rows"
-"""The facet of a record whose rows no dimension groups."""
+"""The facet of a record whose rows no dimension tells apart."""
 
 _NOTHING: Final = {"sum": "0::bigint", "min": "null::float8", "max": "null::float8"}
 """What a total is where a record does not have it."""
@@ -439,42 +554,58 @@ def _cells(
     title: str,
     pipeline: Pipeline,
     bind: Bindings,
-    first: str,
-    source: str,
+    source: tuple[str, str],
     groups: Sequence[Column],
     totals: Sequence[Total],
+    spreads: Sequence[Spread] = (),
 ) -> Statement:
-    """Count `source` by the groups in one pass, then add up the rarest values of the open columns beyond the limit.
+    """Count a source by the groups in one pass, then add up the rarest values of the open columns beyond the limit.
 
-    `first` defines `source` and is the only part that names tables of the platform: no name of ours is known
-    there yet, so none can hide a table of the same name.
+    The first part of `source` defines what the second names, and alone names tables of the platform: no name of ours
+    is known there yet, so none can hide a table of the same name.
     """
+    definition, name = source
     size = quote(totals[0].name)
     # A value is kept or folded whole, whatever else its rows are grouped by; those that the config knows come first.
     value = ", ".join(quote(c.name) for c in groups if c.open or c.name in ("record", "facet")) or "true"
-    known_first = "\"class\" = 'other', " if any(c.name == "class" for c in groups) else ""
+    known_first = "\"category\" in ('other', 'invalid'), " if any(c.name == "category" for c in groups) else ""
     order = f"{known_first}weight desc, {value}"
     counted = [f"{column.sql} as {quote(column.name)}" for column in groups]
     counted += [f"{total.sql} as {quote(total.name)}" for total in totals]
+    counted += [f"array_agg({s.sql}) filter (where ({s.sql}) is not null) as {quote(s.name)}" for s in spreads]
+    weighed = ", ".join(quote(name) for name in (*(c.name for c in groups), *(t.name for t in totals)))
     places = ", ".join(str(n) for n in range(1, len(groups) + 1))
     kept = [
         f"case when place <= {VALUE_LIMIT} then {quote(c.name)} end as {quote(c.name)}" if c.open else quote(c.name)
         for c in groups
     ]
     summed = [f"{_combined(total)} as {quote(total.name)}" for total in totals]
+    spread = [f"{_spread(one)} as {quote(one.name)}" for one in spreads]
     parts = [
-        first,
-        f"cells as (\n  select\n    {_list(counted, 4)}\n  from {source}\n  group by {places}\n)",
-        f"weighed as (\n  select *, sum({size}) over (partition by {value}) as weight from cells\n)",
+        definition,
+        f"cells as (\n  select\n    {_list(counted, 4)}\n  from {name}\n  group by {places}\n)",
+        f"weighed as (\n  select {weighed}, sum({size}) over (partition by {value}) as weight from cells\n)",
         f"placed as (\n  select *, dense_rank() over (order by {order}) as place from weighed\n)",
     ]
     folded = f"place > {VALUE_LIMIT}"
     sql = (
         f"with {_marker(pipeline, title)}\n"
         + ", ".join(parts)
-        + f"\nselect\n  {_list([*kept, *summed, f'{folded} as folded'])}\nfrom placed\n"
+        + f"\nselect\n  {_list([*kept, *summed, *spread, f'{folded} as folded'])}\nfrom placed\n"
         + f"group by {places}, {folded}"
     )
-    names = (*(column.name for column in groups), *(total.name for total in totals))
+    names = (*(c.name for c in groups), *(t.name for t in totals), *(s.name for s in spreads))
     folding = frozenset(column.name for column in groups if column.open)
     return Statement(title, sql, tuple(bind.values), names, folding)
+
+
+def _spread(spread: Spread) -> str:
+    """SQL for the count and the percentiles of all values, the same beside every cell.
+
+    As text, since the driver would ask the catalog what an array of floats is.
+    """
+    shares = ", ".join(str(percentile / 100) for percentile in PERCENTILES)
+    return (
+        f"(select (array[count(*)::float8] || percentile_disc(array[{shares}]) within group (order by v))::text[]"
+        f" from cells, unnest(cells.{quote(spread.name)}) v)"
+    )

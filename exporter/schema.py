@@ -7,8 +7,9 @@ No message quotes a text from the config: it may have come from the environment,
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Generic, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
@@ -20,6 +21,7 @@ KeyPath = tuple[str | int, ...]
 """The keys and list indices that lead from the top of a config to a place in it."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
+_ZONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(?:/[A-Za-z0-9_+\-]+)*")
 _UNITS: Final = {
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
@@ -97,6 +99,12 @@ def _parse_count(value: object) -> object:
     return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
 
 
+def _parse_ratio(value: object) -> object:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
+        return float(value)
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def _parse_list(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -116,14 +124,6 @@ def _parse_table(value: object) -> object:
     if not isinstance(value, str):
         raise PydanticKnownError("string_type")
     return parse_table_name(_check_value(value))
-
-
-def _parse_row_security(value: object) -> object:
-    if value == "allow":
-        raise ValueError(
-            "allow is not supported yet: write strict, and let the role see every row (ALTER ROLE … BYPASSRLS)"
-        )
-    return value
 
 
 def _check_positive(value: timedelta) -> timedelta:
@@ -172,6 +172,12 @@ def _check_not_empty(value: tuple[Any, ...]) -> tuple[Any, ...]:
     return value
 
 
+def _check_zone(value: str) -> str:
+    if not _ZONE.fullmatch(value):
+        raise ValueError("is not the name of a time zone: write it as in Europe/Berlin, America/New_York or UTC")
+    return value
+
+
 def _check_name(value: str) -> str:
     if not _NAME.fullmatch(value):
         raise ValueError("cannot be a name: use letters, digits, _ and -, at most 40")
@@ -193,7 +199,9 @@ Expression = Annotated[Text, AfterValidator(_check_expression), _as(r"[^;\s]\s*$
 Url = Annotated[Text, AfterValidator(_check_url), _as(r"^postgres(ql)?://\S*$")]
 Column = Annotated[Text, AfterValidator(_check_column), _as(r'^(?!"[\s\S]*"$)[\s\S]*\S')]
 Name = Annotated[str, AfterValidator(_check_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})]
+TimeZone = Annotated[Text, AfterValidator(_check_zone), _as(r"^[A-Za-z][A-Za-z0-9_+\-/]*$")]
 COUNT: Final = BeforeValidator(_parse_count)
+RATIO: Final = BeforeValidator(_parse_ratio)
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), _as(f"^{_AMOUNT}")]
 Interval = Annotated[Duration, AfterValidator(_check_positive), _as(f"^(?=.*[1-9]){_AMOUNT}")]
 Timeout = Annotated[Interval, AfterValidator(_check_timeout)]
@@ -230,8 +238,26 @@ class Section(BaseModel):
     refused: ClassVar[Mapping[str, str]] = {}
 
 
-def _not_yet(purpose: str) -> str:
-    return f"is not supported yet ({purpose}): remove it"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Key(Generic[T]):
+    """A key that a dimension adds to the sessions or to a record: `kind` is its annotated type.
+
+    `help` is what an editor shows of it.
+    """
+
+    section: Literal["sessions", "record"]
+    name: str
+    kind: Any
+    default: T
+    help: str
+
+    def of(self, section: "Sessions | Record") -> T:
+        """What the config says."""
+        value: T = getattr(section, self.name)
+        return value
 
 
 class Database(Section):
@@ -253,8 +279,8 @@ class Database(Section):
     """The server ends a slower statement by itself, at most 1d."""
     lock_timeout: Timeout = timedelta(seconds=1)
     """How long to wait behind an ALTER TABLE, at most 1d."""
-    row_security: Annotated[Literal["strict"], BeforeValidator(_parse_row_security)] = "strict"
-    """A policy that would hide rows from us is an error, never a smaller number."""
+    row_security: Literal["strict", "allow"] = "strict"
+    """A policy that would hide rows from us is an error (strict), or only what it shows is measured (allow)."""
 
 
 class Collection(Section):
@@ -282,11 +308,6 @@ class Window(Section):
 class Sessions(Section):
     """The table of sessions: one row is one unit of a user's work."""
 
-    refused: ClassVar[Mapping[str, str]] = {
-        "completed": _not_yet("the conversion funnel"),
-        "checks": _not_yet("checks of sessions"),
-    }
-
     table: Table
     """The table or view, as in SQL: schema.table, with double quotes around a part that needs them."""
     key: Columns
@@ -297,6 +318,8 @@ class Sessions(Section):
     """The column with the start, by which the window chooses."""
     completed_at: Column
     """The column with the completion, from which the grace of a record runs."""
+    timezone: TimeZone | None = None
+    """The time zone of the columns of times that have none, such as Europe/Berlin; UTC unless given."""
     eligible: Expression
     """SQL over this table alone: which sessions must have records; NULL is not eligible."""
 
@@ -326,8 +349,6 @@ class Version(Section):
 class Record(Section):
     """A table whose rows must be derived from sessions."""
 
-    refused: ClassVar[Mapping[str, str]] = {"unique": _not_yet("duplicate records")}
-
     name: SkipJsonSchema[str]
     table: Table
     """The table or view, as in SQL: schema.table, with double quotes around a part that needs them."""
@@ -342,6 +363,8 @@ class Record(Section):
     """The column, or the list of columns, that points at sessions.key; {column, cast} where the types differ."""
     created_at: Column | None = None
     """The column that says when a row was written."""
+    timezone: TimeZone | None = None
+    """The time zone of created_at where it has none, such as Europe/Berlin; UTC unless given."""
     version: Version | None = None
     """Which versions count; without it any valid row is current."""
     accepted_values: dict[Column, Values] = Field(default_factory=dict)
@@ -358,13 +381,69 @@ class Record(Section):
     """How late this record may be before it counts as a gap; the pipeline's grace unless given."""
 
 
+class Cohort(Section):
+    """Sessions old enough that their fate is settled: started in [now - maturity - window, now - maturity)."""
+
+    window: Interval
+    """How long the cohort is: 24h."""
+    maturity: Duration
+    """How old its youngest session is; longer than sessions and their records take: 1h."""
+
+
+Severity = Literal["warning", "critical"]
+SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
+
+LimitUnit = Literal["count", "ratio", "seconds"]
+
+
+class CountThresholds(Section):
+    """How many are too many: at least one of warning and critical."""
+
+    warning: Annotated[int, Field(ge=0), COUNT] | None = None
+    """More than so many are a warning."""
+    critical: Annotated[int, Field(ge=0), COUNT] | None = None
+    """More than so many are critical."""
+
+
+class RatioThresholds(Section):
+    """Which share, 0 to 1, is too large or too small: at least one of warning and critical."""
+
+    warning: Annotated[float, Field(ge=0, le=1), RATIO] | None = None
+    """The share from which on it is a warning."""
+    critical: Annotated[float, Field(ge=0, le=1), RATIO] | None = None
+    """The share from which on it is critical."""
+    min_sessions: Annotated[int, Field(ge=1), COUNT] = 1
+    """From how many sessions on the share says anything."""
+
+
+class AgeThresholds(Section):
+    """How long is too long: at least one of warning and critical."""
+
+    warning: Duration | None = None
+    """Longer is a warning."""
+    critical: Duration | None = None
+    """Longer is critical."""
+
+
+Thresholds = CountThresholds | RatioThresholds | AgeThresholds
+THRESHOLDS: Final[Mapping[LimitUnit, type[Thresholds]]] = {
+    "count": CountThresholds,
+    "ratio": RatioThresholds,
+    "seconds": AgeThresholds,
+}
+
+
+class Limits(Section):
+    """When a number is a warning and when it is critical; the limits themselves belong to the dimensions."""
+
+    def of(self, name: str) -> Thresholds | None:
+        """The thresholds of one limit, None where the config sets none."""
+        thresholds: Thresholds | None = getattr(self, name, None)
+        return thresholds
+
+
 class Pipeline(Section):
     """A table of sessions with the tables of the records that must be derived from it."""
-
-    refused: ClassVar[Mapping[str, str]] = {
-        "cohort": _not_yet("the conversion funnel and the processing delay"),
-        "limits": _not_yet("limits and the verdict"),
-    }
 
     name: SkipJsonSchema[str]
     database: Text
@@ -379,6 +458,10 @@ class Pipeline(Section):
     """The table of sessions: one row is one unit of a user's work."""
     records: Annotated[dict[Name, Record], Field(min_length=1)]
     """What must be derived from each session; a name of your choice, then its table."""
+    cohort: Cohort | None = None
+    """Which sessions tell how many complete and how long their records take; not measured unless given."""
+    limits: Limits = Field(default_factory=Limits)
+    """When a number is a warning and when it is critical; none has a default."""
 
 
 class Config(Section):
@@ -394,10 +477,14 @@ class Config(Section):
     """What is measured; a name of your choice, then its sessions and records."""
 
 
-def contradictions(config: object) -> Iterator[tuple[KeyPath, str]]:
+Needs = Mapping[str, tuple[tuple[str, ...], ...]]
+
+
+def contradictions(config: object, needs: Needs) -> Iterator[tuple[KeyPath, str]]:
     """What keys say against each other, with its place, whether or not the values are valid by themselves.
 
-    `config` is what `Config` is validated from, so that these mistakes are found beside all others.
+    `config` is what `Config` is validated from, so that these mistakes are found beside all others.  `needs` has for
+    the name of a limit the paths of keys of its pipeline without which it would judge nothing.
     """
     for path, database in _mappings(config, "databases", "*"):
         if {"url", "url_file"} <= database.keys():
@@ -431,6 +518,22 @@ def contradictions(config: object) -> Iterator[tuple[KeyPath, str]]:
                     f"has {_columns(found)}, sessions.key has {_columns(width)}: name one for each, in the same order",
                 )
             yield from _version_contradictions(record, (*path, *place))
+        for place, limits in _mappings(pipeline, "limits"):
+            yield from _limit_contradictions(pipeline, limits, (*path, *place), needs)
+
+
+def _limit_contradictions(
+    pipeline: Mapping[str, Any], limits: Mapping[str, Any], path: KeyPath, needs: Needs
+) -> Iterator[tuple[KeyPath, str]]:
+    for name, thresholds in limits.items():
+        if not isinstance(thresholds, dict):
+            continue
+        if thresholds.keys().isdisjoint(SEVERITIES):
+            yield (*path, name), "needs a threshold: give warning, critical or both"
+        for keys in needs.get(name, ()):
+            if not any(keys[-1] in section for _, section in _mappings(pipeline, *keys[:-1])):
+                shown = ".".join("NAME" if key == "*" else key for key in keys)
+                yield (*path, name), f"would judge nothing: it needs {shown} in this pipeline"
 
 
 def _version_contradictions(record: Mapping[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, str]]:

@@ -16,7 +16,7 @@ from exporter.config import ConfigError
 from exporter.dimensions import DIMENSIONS
 from exporter.plan import Plan, compile_plan
 from exporter.schema import Config
-from exporter.supervise import supervise
+from exporter.supervise import beginning, supervise
 from exporter.web import KEEP_ALIVE_SECONDS, application
 
 log = logging.getLogger(__name__)
@@ -154,13 +154,7 @@ class Watch:
 
     def _standings(self, kept: Mapping[str, Standing]) -> list[Standing]:
         return [
-            kept.get(name)
-            or Standing(
-                database=plan.pipeline.database,
-                pipeline=name,
-                records=tuple(plan.pipeline.records),
-                max_age=self._config.collection.max_age.total_seconds(),
-            )
+            kept.get(name) or beginning(plan, self._config.collection.max_age.total_seconds())
             for name, plan in self._plans.items()
         ]
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from exporter.dimension import Folded, LabelValue, Metric
+from exporter.judge import Judgement
 
 Reason = Literal[
     "connect",
@@ -17,6 +18,7 @@ Reason = Literal[
     "duplicate_key",
     "statement_timeout",
     "lock_timeout",
+    "table_rewrite",
     "recovery_conflict",
     "internal",
 ]
@@ -52,14 +54,18 @@ class Sample:
 class Snapshot:
     """All that was measured of a pipeline at one moment.
 
-    `taken_at` is that moment by the database's clock, in Unix seconds.  `record_faults` has the records
-    that could not be measured: their samples, and those that would need them, are not there.
+    `taken_at` is that moment by the database's clock, in Unix seconds.  `record_faults` has the records that could not
+    be measured, `part_faults` other parts of the pipeline, by their keys below it: their samples, and those that would
+    need them, are not there.  `restricted` names the tables of which policies showed us some rows only.
     """
 
     pipeline: str
     taken_at: float
     samples: tuple[Sample, ...]
     record_faults: Mapping[str, Fault]
+    part_faults: Mapping[str, Fault]
+    restricted: tuple[str, ...]
+    judgement: Judgement
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +85,14 @@ class Collection:
         """`success` when everything was measured, `partial` when records were not."""
         if self.snapshot is None:
             return "failure"
-        return "partial" if self.snapshot.record_faults else "success"
+        return "partial" if self.snapshot.record_faults or self.snapshot.part_faults else "success"
 
     @property
     def faults(self) -> tuple[Fault, ...]:
         """Everything that went wrong."""
         if self.snapshot is None:
             return (self.fault,) if self.fault else ()
-        return tuple(self.snapshot.record_faults.values())
+        return (*self.snapshot.record_faults.values(), *self.snapshot.part_faults.values())
 
 
 _RESERVED: Final = frozenset({"<null>", "<empty>", Folded.OTHER.value})

@@ -112,6 +112,21 @@ class Bindings:
         return f"${len(self.values)}::{sql_type}"
 
 
+def moment(column: str, zone: str | None, bind: Bindings) -> str:
+    """A column of times as timestamptz; an infinite time says as little as none, and is NULL.
+
+    A time without a zone is of `zone`, UTC where that is None.  The type of the column is looked at, since
+    `at time zone` means the contrary for a time that has a zone.
+    https://www.postgresql.org/docs/current/functions-datetime.html#FUNCTIONS-DATETIME-ZONECONVERT
+    """
+    # Typed, so that a column of text is refused rather than read as a time wherever its rows happen to look like one.
+    finite = f"nullif(nullif({quote(column)}, timestamptz 'infinity'), timestamptz '-infinity')"
+    if zone is None:
+        return f"{finite}::timestamptz"
+    local = f"{finite}::timestamp at time zone {bind(zone, 'text')}"
+    return f"case when pg_typeof({quote(column)}) = 'timestamptz'::regtype then {finite}::timestamptz else {local} end"
+
+
 def relation(table: TableName, bind: Bindings) -> str:
     """SQL for the oid of a table; NULL, and not the error of to_regclass, where its schema is closed to us."""
     if table.schema is None:

@@ -59,7 +59,7 @@ def version_class(record: Record, bind: Bindings) -> str:
     """SQL over one row: `current`, `accepted` or `other`; a record without versions is always current."""
     text = version_text(record)
     if record.version is None or text is None:
-        return "'current'"
+        return "'current'::text"
     return (
         f"case when {text} = {bind(record.version.current, 'text')} then 'current'"
         f" when {text} = any({bind(record.version.accepted, 'text[]')}) then 'accepted'"
@@ -82,6 +82,13 @@ RANK: Final = (
     f" when class = 'accepted' then {Rank.ACCEPTED:d} else {Rank.CURRENT:d} end"
 )
 """SQL over one row with its `class` and whether it is `valid`: its `Rank`."""
+
+
+def satisfies(record: Record, best: str) -> str:
+    """SQL: whether a row of the rank `best` (NULL: none) is what a session needs; never NULL."""
+    if record.satisfied_by == "any_version":
+        return f"{best} is not null"
+    return f"({best} <= {Rank.ACCEPTED:d}) is true"
 
 
 def state(record: Record, best: str, required: str, bind: Bindings) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 
 from exporter.board import Latest, Standing
 from exporter.database import CollectionError
+from exporter.judge import limits_of
 from exporter.plan import Plan
 from exporter.snapshot import Collection, Fault, Snapshot
 
@@ -21,6 +22,17 @@ BACK_OFF_LIMIT: Final = 4
 
 JITTER: Final = 0.1
 """A round may start earlier by up to this share of the interval, so that pipelines drift apart."""
+
+
+def beginning(plan: Plan, max_age: float) -> Standing:
+    """The standing of a pipeline of which nothing is known yet; `max_age` in seconds."""
+    return Standing(
+        database=plan.pipeline.database,
+        pipeline=plan.pipeline.name,
+        records=tuple(plan.pipeline.records),
+        max_age=max_age,
+        limits=tuple(limits_of(plan.pipeline, plan.dimensions)),
+    )
 
 
 async def measure(plan: Plan, collect: Collect) -> Collection:
@@ -101,13 +113,18 @@ def report_changes(before: Standing, after: Standing) -> None:
 
 
 def _faults(standing: Standing) -> dict[str | None, Fault]:
-    """By record; None stands for the pipeline as a whole."""
+    """By the keys below the pipeline; None stands for the pipeline as a whole."""
     if standing.last is None:
         return {}
     if standing.last.fault is not None:
         return {None: standing.last.fault}
-    return {record: fault for record, fault in standing.record_faults.items()}  # noqa: C416 - widens the key
+    parts = standing.last.snapshot.part_faults if standing.last.snapshot else {}
+    found: dict[str | None, Fault] = {f"records.{name}": fault for name, fault in standing.record_faults.items()}
+    found.update(parts.items())
+    return found
 
 
-def _about(record: str | None) -> dict[str, str]:
-    return {} if record is None else {"record": record}
+def _about(path: str | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    return {"record": path.removeprefix("records.")} if path.startswith("records.") else {"part": path}

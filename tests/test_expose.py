@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from exporter.board import Board, Reload, Standing
 from exporter.dimension import Folded, Metric
 from exporter.expose import accepts, page, wants_openmetrics
+from exporter.judge import Judgement
 from exporter.snapshot import REASONS, RESULTS, Collection, Fault, Sample, Snapshot, fold, label_text
 
 STATUS = Metric("sessions", "Sessions in the window, by status.", ("status",), open_label="status")
@@ -36,7 +37,7 @@ def a_board_of(standing: Standing) -> Board:
 
 
 def a_board(*samples: Sample, fault: Fault | None = None) -> Board:
-    snapshot = None if fault else Snapshot("assessments", 1_700_000_000.5, samples, {})
+    snapshot = None if fault else Snapshot("assessments", 1_700_000_000.5, samples, {}, {}, (), Judgement((), ()))
     standing = Standing("main", "assessments", ("profiles",), max_age=300)
     return a_board_of(standing.after(Collection(snapshot, fault, 0.25, 1_700_000_001.0), now=10.0))
 

@@ -8,6 +8,7 @@ import pytest
 from conftest import TOUR, plan_of
 
 from exporter import artefacts
+from exporter.dimension import Scope
 from exporter.dimensions import DIMENSIONS
 from exporter.sql import Bindings
 
@@ -18,18 +19,21 @@ PACKAGE = ROOT / "exporter"
 MAY_IMPORT = {
     "sql": set(),
     "schema": {"sql"},
-    "config": {"schema"},
-    "config_schema": {"schema"},
+    "config_model": {"dimension", "dimensions", "schema"},
+    "config": {"config_model", "schema"},
+    "config_schema": {"config_model", "schema"},
+    "judge": {"dimension", "schema"},
     "dimension": {"schema", "sql"},
     "states": {"schema", "sql"},
     "dimensions": {"dimension", "states", "schema", "sql"},
     "plan": {"", "dimension", "states", "schema", "sql"},
-    "snapshot": {"dimension"},
-    "database": {"", "schema", "snapshot"},
-    "collect": {"database", "dimension", "plan", "snapshot"},
-    "board": {"snapshot"},
-    "supervise": {"board", "database", "plan", "snapshot"},
-    "expose": {"board", "dimension", "dimensions", "snapshot", ""},
+    "snapshot": {"dimension", "judge"},
+    "database": {"", "schema", "snapshot", "sql"},
+    "collect": {"database", "dimension", "judge", "plan", "snapshot"},
+    "board": {"dimension", "judge", "schema", "snapshot"},
+    "supervise": {"board", "database", "judge", "plan", "snapshot"},
+    "check": {"board", "collect", "judge", "plan", "schema", "supervise"},
+    "expose": {"board", "dimension", "dimensions", "judge", "snapshot", ""},
     "web": {"board", "expose", ""},
     "queries": {"collect", "plan", "sql"},
     "serve": {"board", "collect", "config", "dimensions", "plan", "schema", "supervise", "web"},
@@ -37,10 +41,11 @@ MAY_IMPORT = {
     "artefacts": {"config_schema", "dimension", "dimensions", "expose"},
     "embedded": set(),
     "demo": {"embedded", "schema", "serve", "sql"},
-    "cli": {"", "logs", "config", "database", "queries", "schema", "serve", "web", "demo", "embedded"},
+    "cli": {"", "check", "logs", "config", "database", "queries", "schema", "serve", "web", "demo", "embedded"},
     "__main__": {"cli"},
     "": set(),
 }
+STAGES = {"plan", "collect", "check", "judge", "snapshot", "expose", "web", "supervise", "board"}
 DRIVERS = {
     "asyncpg": {"database", "collect", "demo"},
     "aiohttp": {"web", "serve", "logs"},
@@ -105,7 +110,7 @@ def test_every_dimension_has_its_file_its_test_and_its_line() -> None:
 
 def test_the_stages_know_no_dimension_by_name() -> None:
     names = [dimension.name for dimension in DIMENSIONS]
-    stages = [path for path in FILES if room_of(path) in {"plan", "collect", "expose", "web", "supervise", "board"}]
+    stages = [path for path in FILES if room_of(path) in STAGES]
 
     assert [(path.name, name) for path in stages for name in names if name in path.read_text(encoding="utf-8")] == []
 
@@ -119,21 +124,22 @@ def test_the_rooms_are_those_of_the_architecture() -> None:
     assert named == {room for room in MAY_IMPORT if room not in ("", "__main__")}
 
 
-def test_no_two_dimensions_group_or_total_rows_by_one_name() -> None:
+def test_no_two_dimensions_count_by_one_name() -> None:
     """Cells have one column for each name, and each dimension reads its own."""
-    record = plan_of(TOUR.read_text(), "postgresql://nowhere").pipeline.records["profiles"]
-    names = [
-        part.name
-        for dimension in DIMENSIONS
-        for declared in (dimension.row_columns, dimension.row_totals)
-        for part in declared(record, Bindings())
-    ]
-
-    assert len(names) == len(set(names))
+    plan = plan_of(TOUR.read_text(), "postgresql://nowhere")
+    pipeline, records = plan.pipeline, tuple(plan.pipeline.records.values())
+    scope = Scope(pipeline, records, plan.parts)
+    of_sessions = ("session_facts", "session_columns", "session_totals", "session_spreads")
+    of_rows = [(name, (record,)) for name in ("facets", "row_totals") for record in records]
+    for declared in (
+        [part.name for d in DIMENSIONS for name in of_sessions for part in getattr(d, name)(scope, Bindings())],
+        *([part.name for d in DIMENSIONS for part in getattr(d, name)(*of, Bindings())] for name, of in of_rows),
+    ):
+        assert len(declared) == len(set(declared))
 
 
 def test_no_metric_is_declared_twice() -> None:
-    names = [measure.metric.full_name for dimension in DIMENSIONS for measure in dimension.measures]
+    names = [metric.full_name for dimension in DIMENSIONS for metric in dimension.metrics]
 
     assert len(names) == len(set(names))
 

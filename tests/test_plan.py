@@ -11,7 +11,7 @@ from conftest import TOUR, Database, Numbers, plan_of
 from exporter.collect import collect
 from exporter.config import ConfigError
 from exporter.database import CollectionError
-from exporter.dimension import Cells, Column, Dimension, Metric, RecordMeasure, Total
+from exporter.dimension import Cells, Dimension, Facet, Metric, RecordMeasure, Total
 from exporter.embedded import EmbeddedPostgres
 from exporter.plan import Plan, Statement
 from exporter.sql import Moment
@@ -375,8 +375,8 @@ KINDS = Metric("kinds", "Rows by owner.", ("record", "owner"), open_label="owner
 BY_OWNER = Dimension(
     name="ownership",
     question="Whose are the rows?",
-    measures=(RecordMeasure(KINDS, lambda _record, _sessions, rows: rows.totals("rows", "owner")),),
-    row_columns=lambda _record, _bind: (Column("owner", "owner::text", open=True),),
+    measures=(RecordMeasure(KINDS, lambda _record, _sessions, rows: rows.facet("owner").totals("rows", "value")),),
+    facets=lambda _record, _bind: (Facet("owner", "owner::text"),),
     row_totals=lambda _record, _bind: (Total("shortest", "min(length(owner))::float8", "min"),),
 )
 
@@ -400,11 +400,12 @@ async def test_a_dimension_may_count_some_records_only(visits: Database) -> None
     plan = visits.plan(text)
     scores_only = replace(
         BY_OWNER,
-        row_columns=lambda record, _bind: (Column("owner", "owner", open=True),) if record.name == "scores" else (),
+        facets=lambda record, _bind: (Facet("owner", "owner"),) if record.name == "scores" else (),
         row_totals=lambda _record, _bind: (),
         measures=(
             RecordMeasure(
-                KINDS, lambda record, _s, rows: rows.totals("rows", "owner") if record.name == "scores" else {}
+                KINDS,
+                lambda record, _s, rows: rows.facet("owner").totals("rows", "value") if record.name == "scores" else {},
             ),
         ),
     )

@@ -8,14 +8,15 @@ from conftest import TOUR, plan_of
 
 from exporter.board import Latest, Standing
 from exporter.database import CollectionError
+from exporter.judge import Judgement
 from exporter.plan import Plan
 from exporter.snapshot import Collection, Fault, Snapshot
 from exporter.supervise import JITTER, pause, supervise
 
 REFUSED = Fault("connect", "connection refused: is the server running?")
 GONE = Fault("missing_object", "relation does not exist")
-WHOLE = Snapshot("assessments", 1000.0, (), {})
-BROKEN = Snapshot("assessments", 1000.0, (), {"profiles": GONE})
+WHOLE = Snapshot("assessments", 1000.0, (), {}, {}, (), Judgement((), ()))
+BROKEN = Snapshot("assessments", 1000.0, (), {"profiles": GONE}, {}, (), Judgement((), ()))
 
 
 def a_standing(**changes: object) -> Standing:

@@ -7,6 +7,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.board import Latest, Standing
 from exporter.expose import OPENMETRICS_TYPE, TEXT_TYPE
+from exporter.judge import Judgement
 from exporter.serve import Address, parse_address
 from exporter.snapshot import Collection, Fault, Snapshot
 from exporter.web import application
@@ -19,7 +20,7 @@ def a_latest(*collections: Collection) -> Latest:
     return latest
 
 
-SUCCESS = Collection(Snapshot("assess<ments", 1.0, (), {}), None, 0.1, 2.0)
+SUCCESS = Collection(Snapshot("assess<ments", 1.0, (), {}, {}, (), Judgement((), ())), None, 0.1, 2.0)
 FAILURE = Collection(None, Fault("connect", "connection refused"), 0.1, 2.0)
 
 

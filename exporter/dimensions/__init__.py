@@ -4,8 +4,23 @@ from typing import Final
 
 from exporter.dimension import Dimension
 from exporter.dimensions.conformance import CONFORMANCE
+from exporter.dimensions.conversion import CONVERSION
 from exporter.dimensions.coverage import COVERAGE
+from exporter.dimensions.freshness import FRESHNESS
 from exporter.dimensions.integrity import INTEGRITY
+from exporter.dimensions.timeliness import TIMELINESS
+from exporter.dimensions.uniqueness import UNIQUENESS
+from exporter.dimensions.validity import VALIDITY
 from exporter.dimensions.volume import VOLUME
 
-DIMENSIONS: Final[tuple[Dimension, ...]] = (VOLUME, COVERAGE, CONFORMANCE, INTEGRITY)
+DIMENSIONS: Final[tuple[Dimension, ...]] = (
+    VOLUME,
+    COVERAGE,
+    CONFORMANCE,
+    VALIDITY,
+    UNIQUENESS,
+    INTEGRITY,
+    TIMELINESS,
+    CONVERSION,
+    FRESHNESS,
+)

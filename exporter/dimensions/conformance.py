@@ -1,8 +1,21 @@
 """Conformance: are the records at the version that they should be, and does anything still write an old one?"""
 
-from exporter.dimension import LABEL_LENGTH, Cells, Column, Dimension, LabelValue, Metric, RecordMeasure, Total, Values
+from exporter.dimension import (
+    LABEL_LENGTH,
+    Cells,
+    Dimension,
+    Facet,
+    LabelValue,
+    Limit,
+    Metric,
+    Readings,
+    RecordMeasure,
+    Rows,
+    Total,
+    Values,
+)
 from exporter.schema import Record
-from exporter.sql import Bindings, quote
+from exporter.sql import Bindings, moment
 from exporter.states import version_class, version_text
 
 VERSION_SESSIONS = Metric(
@@ -24,32 +37,27 @@ DRIFTED = Metric(
     labels=("record",),
 )
 
+FACET = "version"
+
 UNVERSIONED = "<none>"
 """The version of a record that has none."""
 
 
-def _row_columns(record: Record, bind: Bindings) -> tuple[Column, ...]:
+def _facets(record: Record, bind: Bindings) -> tuple[Facet, ...]:
     text = version_text(record)
-    return (
-        # One version may be a megabyte of text: what exceeds the length of a label never crosses the wire.
-        Column("version", f"left({text}, {LABEL_LENGTH})" if text else f"'{UNVERSIONED}'", open=True),
-        Column("class", version_class(record, bind)),
-    )
+    # One version may be a megabyte of text: what exceeds the length of a label never crosses the wire.
+    value = f"left({text}, {LABEL_LENGTH})" if text else f"'{UNVERSIONED}'::text"
+    return (Facet(FACET, value, version_class(record, bind)),)
 
 
 def _row_totals(record: Record, bind: Bindings) -> tuple[Total, ...]:
     if record.version is None or record.version.current_since is None or record.created_at is None:
         return ()
-    written = quote(record.created_at)
+    written = moment(record.created_at, record.timezone, bind)
     since = bind(record.version.current_since, "timestamptz")
-    late = f"({written} >= {since} and {written} < 'infinity') is true"
-    undated = f"{written} is null or {written} in ('infinity', '-infinity')"
-    return (
-        Total(
-            "drifted",
-            f"count(*) filter (where ({late} or {undated}) and {version_class(record, bind)} = 'other')",
-        ),
-    )
+    # A row without a time may have been written since.
+    late = f"({written} < {since}) is not true"
+    return (Total("drifted", f"count(*) filter (where {late} and {version_class(record, bind)} = 'other')"),)
 
 
 def _with_known_versions(record: Record, counts: dict[tuple[LabelValue, ...], int]) -> Values:
@@ -63,18 +71,23 @@ def _with_known_versions(record: Record, counts: dict[tuple[LabelValue, ...], in
     return known | counts
 
 
-def _sessions_by_version(record: Record, _sessions: Cells, rows: Cells) -> Values:
-    return _with_known_versions(record, rows.where(analysed=True).totals("sessions", "version", "class"))
+def _sessions_by_version(record: Record, _sessions: Cells, rows: Rows) -> Values:
+    of_sessions = rows.facet(FACET).where(analysed=True)
+    return _with_known_versions(record, of_sessions.totals("sessions", "value", "category"))
 
 
-def _rows_by_version(record: Record, _sessions: Cells, rows: Cells) -> Values:
-    return _with_known_versions(record, rows.totals("rows", "version", "class"))
+def _rows_by_version(record: Record, _sessions: Cells, rows: Rows) -> Values:
+    return _with_known_versions(record, rows.facet(FACET).totals("rows", "value", "category"))
 
 
-def _drifted(record: Record, _sessions: Cells, rows: Cells) -> Values:
+def _drifted(record: Record, _sessions: Cells, rows: Rows) -> Values:
     if record.version is None or record.version.current_since is None:
         return {}
-    return {(): rows.total("drifted")}
+    return {(): rows.all.total("drifted")}
+
+
+def _drifted_count(readings: Readings, record: str) -> float:
+    return readings.need(DRIFTED, record)
 
 
 CONFORMANCE = Dimension(
@@ -85,6 +98,16 @@ CONFORMANCE = Dimension(
         RecordMeasure(RECORDS, _rows_by_version),
         RecordMeasure(DRIFTED, _drifted),
     ),
-    row_columns=_row_columns,
+    limits=(
+        Limit(
+            "drifted_records",
+            "count",
+            "Rows written at a wrong version though the current one is in force",
+            _drifted_count,
+            per="record",
+            needs=(("records", "*", "version", "current_since"),),
+        ),
+    ),
+    facets=_facets,
     row_totals=_row_totals,
 )

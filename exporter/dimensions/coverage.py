@@ -1,11 +1,16 @@
 """Coverage: does every eligible session have the records that it needs?"""
 
 from exporter.dimension import (
+    Caveat,
     Cells,
     Column,
     Dimension,
+    Limit,
     Metric,
+    Readings,
     RecordMeasure,
+    Rows,
+    Scope,
     SessionMeasure,
     Total,
     Values,
@@ -44,13 +49,13 @@ GAP_OLDEST = Metric(
 )
 
 
-def _session_columns(_pipeline: Pipeline, records: tuple[Record, ...], bind: Bindings) -> tuple[Column, ...]:
+def _session_columns(scope: Scope, bind: Bindings) -> tuple[Column, ...]:
     states = (
         Column(
             state_column(record.name),
             f"case when analysed then {state(record, f'best_{n}', f'required_{n}', bind)} end",
         )
-        for n, record in enumerate(records, start=1)
+        for n, record in enumerate(scope.records, start=1)
     )
     return (Column("analysed", "analysed"), *states)
 
@@ -70,21 +75,64 @@ def _eligible(pipeline: Pipeline, sessions: Cells) -> Values:
     return {(name,): count for name, count in counts.items()}
 
 
-def _states(record: Record, sessions: Cells, _rows: Cells) -> Values:
+def _states(record: Record, sessions: Cells, _rows: Rows) -> Values:
     counts = sessions.where(analysed=True).totals("sessions", state_column(record.name))
     return {(name,): counts.get((name,), 0) for name in STATES}
 
 
-def _gaps(record: Record, sessions: Cells, rows: Cells) -> Values:
+def _gaps(record: Record, sessions: Cells, rows: Rows) -> Values:
     states = _states(record, sessions, rows)
     reasons = gap_reasons(record)
     return {(reason,): states[(reason,)] if reason in reasons else 0 for reason in GAP_REASONS}
 
 
-def _oldest_gap(record: Record, sessions: Cells, _rows: Cells) -> Values:
+def _oldest_gap(record: Record, sessions: Cells, _rows: Rows) -> Values:
     oldest = sessions.only(state_column(record.name), gap_reasons(record)).oldest("oldest")
     return {} if oldest is None else {(): oldest}
 
+
+def _session_totals(_scope: Scope, _bind: Bindings) -> tuple[Total, ...]:
+    return (Total("oldest", "extract(epoch from min(coalesce(completed, started)))::float8", "min"),)
+
+
+def _gap_count(readings: Readings, _subject: str) -> float:
+    return readings.need(ELIGIBLE, "gap")
+
+
+def _gap_share(readings: Readings, _subject: str) -> tuple[float, float] | None:
+    gaps, complete = readings.need(ELIGIBLE, "gap"), readings.need(ELIGIBLE, "complete")
+    settled = gaps + complete
+    return (gaps / settled, settled) if settled else None
+
+
+def _gap_age(readings: Readings, subject: str) -> float | None:
+    if not _gap_count(readings, subject):
+        return None
+    since = [readings.get(GAP_OLDEST, name) for name in readings.pipeline.records]
+    # A session that completes in the future may be a gap already.
+    return max(0.0, readings.clock - min(moment for moment in since if moment is not None))
+
+
+def _outdated(readings: Readings, record: str) -> float:
+    return readings.need(RECORD_SESSIONS, record, "outdated")
+
+
+def _caveats(readings: Readings) -> tuple[Caveat, ...]:
+    counts = [readings.need(ELIGIBLE, state) for state in SESSION_STATES]
+    if not sum(counts):
+        return (Caveat("no_data", "no eligible session in the window"),)
+    gaps = _gap_count(readings, "")
+    if gaps and not any(readings.pipeline.limits.of(limit.name) for limit in GAP_LIMITS):
+        names = ", ".join(limit.name for limit in GAP_LIMITS)
+        return (Caveat("unknown", f"{gaps:.0f} sessions are a gap, and no limit judges them: set one of {names}"),)
+    return ()
+
+
+GAP_LIMITS = (
+    Limit("gap_sessions", "count", "Sessions with a gap", _gap_count),
+    Limit("gap_age", "seconds", "Age of the oldest gap", _gap_age),
+    Limit("gap_ratio", "ratio", "Sessions with a gap, of those with a gap or complete", _gap_share),
+)
 
 COVERAGE = Dimension(
     name="coverage",
@@ -95,6 +143,17 @@ COVERAGE = Dimension(
         RecordMeasure(GAP_SESSIONS, _gaps),
         RecordMeasure(GAP_OLDEST, _oldest_gap),
     ),
+    limits=(
+        *GAP_LIMITS,
+        Limit(
+            "outdated_sessions",
+            "count",
+            "Sessions whose record is outdated or of no version that counts",
+            _outdated,
+            per="record",
+        ),
+    ),
+    caveats=_caveats,
     session_columns=_session_columns,
-    session_totals=(Total("oldest", "extract(epoch from min(coalesce(completed, started)))::float8", "min"),),
+    session_totals=_session_totals,
 )

@@ -1,6 +1,6 @@
 """Integrity: does every record belong to a session that exists?"""
 
-from exporter.dimension import CatalogMeasure, Cells, Dimension, Metric, RecordMeasure, Values
+from exporter.dimension import CatalogMeasure, Cells, Dimension, Limit, Metric, Readings, RecordMeasure, Rows, Values
 from exporter.schema import Pipeline, Record
 from exporter.sql import Bindings, relation
 
@@ -13,12 +13,12 @@ FOREIGN_KEY = Metric(
 )
 
 
-def _orphaned(_record: Record, _sessions: Cells, rows: Cells) -> Values:
-    return {(): rows.where(keyed=True, linked=False).total("rows")}
+def _orphaned(_record: Record, _sessions: Cells, rows: Rows) -> Values:
+    return {(): rows.all.where(keyed=True, linked=False).total("rows")}
 
 
-def _unlinked(_record: Record, _sessions: Cells, rows: Cells) -> Values:
-    return {(): rows.where(keyed=False).total("rows")}
+def _unlinked(_record: Record, _sessions: Cells, rows: Rows) -> Values:
+    return {(): rows.all.where(keyed=False).total("rows")}
 
 
 def _foreign_key(pipeline: Pipeline, record: Record, bind: Bindings) -> str:
@@ -62,6 +62,14 @@ def _foreign_key(pipeline: Pipeline, record: Record, bind: Bindings) -> str:
   )"""
 
 
+def _orphaned_count(readings: Readings, record: str) -> float:
+    return readings.need(ORPHANED, record)
+
+
+def _unlinked_count(readings: Readings, record: str) -> float:
+    return readings.need(UNLINKED, record)
+
+
 INTEGRITY = Dimension(
     name="integrity",
     question="Does every record belong to a session that exists?",
@@ -69,5 +77,9 @@ INTEGRITY = Dimension(
         RecordMeasure(ORPHANED, _orphaned),
         RecordMeasure(UNLINKED, _unlinked),
         CatalogMeasure(FOREIGN_KEY, _foreign_key),
+    ),
+    limits=(
+        Limit("orphaned_records", "count", "Rows whose session does not exist", _orphaned_count, per="record"),
+        Limit("unlinked_records", "count", "Rows whose session key is NULL", _unlinked_count, per="record"),
     ),
 )

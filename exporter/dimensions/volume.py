@@ -1,7 +1,7 @@
 """Volume: how many sessions are there, and can their times be believed?"""
 
-from exporter.dimension import Cells, Column, Dimension, Metric, SessionMeasure, Values
-from exporter.schema import Pipeline, Record
+from exporter.dimension import Cells, Column, Dimension, Metric, Scope, SessionMeasure, Values
+from exporter.schema import Pipeline
 from exporter.sql import Bindings, Moment
 
 SESSIONS = Metric("sessions", "Sessions in the window, by status.", labels=("status",), open_label="status")
@@ -9,25 +9,26 @@ UNDATED = Metric("undated_sessions", "Sessions without a start time, so in no wi
 FUTURE = Metric("future_sessions", "Sessions in the window whose start or completion lies in the future.")
 
 
-def _session_columns(_pipeline: Pipeline, _records: tuple[Record, ...], bind: Bindings) -> tuple[Column, ...]:
+def _session_columns(_scope: Scope, bind: Bindings) -> tuple[Column, ...]:
     clock = bind(Moment.CLOCK, "timestamptz")
     return (
         Column("status", "status", open=True),
-        Column("dated", "started is not null"),
+        Column("in_window", "in_window"),
+        Column("undated", "started is null"),
         Column("future", f"(started > {clock}) is true or (completed > {clock}) is true"),
     )
 
 
 def _by_status(_pipeline: Pipeline, sessions: Cells) -> Values:
-    return sessions.where(dated=True).totals("sessions", "status")
+    return sessions.where(in_window=True).totals("sessions", "status")
 
 
 def _undated(_pipeline: Pipeline, sessions: Cells) -> Values:
-    return {(): sessions.where(dated=False).total("sessions")}
+    return {(): sessions.where(undated=True).total("sessions")}
 
 
 def _future(_pipeline: Pipeline, sessions: Cells) -> Values:
-    return {(): sessions.where(dated=True, future=True).total("sessions")}
+    return {(): sessions.where(in_window=True, future=True).total("sessions")}
 
 
 VOLUME = Dimension(

@@ -218,6 +218,8 @@ async def watch_withdrawal(it: Exporter) -> None:
     page = await it.when(lambda page: "eligible_sessions" not in page.names())
     assert time.time() >= taken + MAX_AGE
     assert page.names() == {
+        "verdict",
+        "limit",
         "up",
         "record_up",
         "last_success_timestamp_seconds",
@@ -229,6 +231,7 @@ async def watch_withdrawal(it: Exporter) -> None:
         "exporter_build_info",
     }
     assert page("up") == 0
+    assert page("verdict", verdict="unknown") == 1
 
 
 async def test_without_the_sessions_the_old_numbers_are_served_until_they_are_too_old(

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 from hypothesis.vendor.pretty import RepresentationPrinter
-from model import Row, Table, Truth, World
+from model import ZONES, Row, Table, Truth, World
 
 T = TypeVar("T")
 
@@ -138,7 +138,43 @@ WHERE: Final[Expressions] = {
     "flag is not true": lambda row: row["flag"] is not True,
     "not (flag and points < 2)": lambda row: invert(both(row["flag"], less(row["points"], 2))),
 }
-TRUTHS: Final = ELIGIBLE | REQUIRED_WHEN | VALID | WHERE
+COMPLETED: Final[Expressions] = {
+    "status = 'done'": lambda row: equals(row["status"], "done"),
+    "flag": lambda row: row["flag"],
+}
+CHECKS: Final[Expressions] = {
+    "points > 1": lambda row: invert(less(row["points"], 2)),
+    "completed_at is not null": lambda row: row["completed_at"] is not None,
+    "flag or status = 'done'": lambda row: either(row["flag"], equals(row["status"], "done")),
+}
+TRUTHS: Final = ELIGIBLE | REQUIRED_WHEN | VALID | WHERE | COMPLETED | CHECKS
+COHORTS: Final = [
+    {"window": "24h", "maturity": "1h"},
+    {"window": "90d", "maturity": "0s"},
+    {"window": "3h", "maturity": "3h"},
+    {"window": "1s", "maturity": "4h"},
+]
+COUNTS: Final = [0, 1, 2, 100]
+AGES: Final = ["0s", "1s", "10m", "36h", "3650d"]
+SHARES: Final = [0, 0.5, 0.34, 1]
+LIMITS: Final[dict[str, tuple[Sequence[Any], str | None]]] = {
+    "gap_sessions": (COUNTS, None),
+    "gap_age": (AGES, None),
+    "gap_ratio": (SHARES, None),
+    "outdated_sessions": (COUNTS, None),
+    "drifted_records": (COUNTS, "current_since"),
+    "invalid_records": (COUNTS, None),
+    "duplicate_records": (COUNTS, "unique"),
+    "orphaned_records": (COUNTS, None),
+    "unlinked_records": (COUNTS, None),
+    "failed_checks": (COUNTS, "checks"),
+    "processing_delay_p95": (AGES, "cohort"),
+    "conversion_ratio": (SHARES, "cohort"),
+    "completion_ratio": (SHARES, "cohort"),
+    "newest_session_age": (AGES, None),
+    "newest_record_age": (AGES, None),
+}
+"""Every limit: what its threshold may be, and what a pipeline must have for it."""
 ACCEPTED_VALUES: Final[list[dict[str, list[str]]]] = [
     {},
     {"kind": ["a"]},
@@ -269,13 +305,14 @@ def literal(value: object) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def stored(moment: datetime, kind: str) -> datetime | date:
-    """The value for a moment in a column of this type."""
+def stored(moment: datetime, kind: str, zone: str | None = None) -> datetime | date:
+    """The value for a moment in a column of this type; without a zone of its own it is of `zone`."""
+    local = moment.astimezone(ZONES[zone]) if zone else moment
     match kind:
         case "date":
-            return moment.date()
+            return local.date()
         case "timestamp":
-            return moment.replace(tzinfo=None)
+            return local.replace(tzinfo=None)
     return moment
 
 
@@ -291,14 +328,14 @@ def perhaps(key: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[
     return st.one_of(st.just({}), values.map(lambda value: {key: value}))
 
 
-def times(kind: str, usual: datetime, anchors: Sequence[datetime]) -> st.SearchStrategy[Any]:
+def times(kind: str, usual: datetime, anchors: Sequence[datetime], zone: str | None = None) -> st.SearchStrategy[Any]:
     """Usual times; and those at, just before and just after the moments at which an answer changes."""
     instant = timedelta(microseconds=1)
     moments = [anchor + step for anchor in anchors for step in (timedelta(0), -instant, instant)]
-    moments += [usual - timedelta(minutes=5), datetime(1, 1, 2, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC)]
+    moments += [usual - timedelta(minutes=5), datetime(1, 1, 3, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC)]
     strange = [None, "infinity", "-infinity"]
-    return st.just(stored(usual, kind)) | one(
-        [*dict.fromkeys(stored(moment, kind) for moment in moments), *strange * 3]
+    return st.just(stored(usual, kind, zone)) | one(
+        [*dict.fromkeys(stored(moment, kind, zone) for moment in moments), *strange * 3]
     )
 
 
@@ -330,10 +367,13 @@ def records(draw: st.DrawFn, table: str, keys: KeyKind, pool: list[Any]) -> dict
         name if cast is None else {"column": name, "cast": cast} for name, cast in zip(keys.of, keys.casts, strict=True)
     ]
     values = draw(one(ACCEPTED_VALUES))
+    uniques: list[Any] = [list(keys.of), [*keys.of, "version"], "kind", ["version", "kind", *keys.of]]
     return {
         "table": table,
         "session_key": draw(one_or_list(parts)),
         "created_at": "created_at",
+        **draw(perhaps("timezone", one(list(ZONES)))),
+        **draw(perhaps("unique", one(uniques))),
         **draw(perhaps("version", versions(pool))),
         **({"accepted_values": values} if values else {}),
         **draw(perhaps("valid", one(list(VALID)))),
@@ -358,10 +398,32 @@ def pipelines(
             "status": "status",
             "started_at": "started_at",
             "completed_at": "completed_at",
+            **draw(perhaps("timezone", one(list(ZONES)))),
+            **draw(perhaps("completed", one(list(COMPLETED)))),
             "eligible": draw(one(list(ELIGIBLE))),
+            **draw(perhaps("checks", st.dictionaries(one(["a", "b-2"]), one(list(CHECKS)), min_size=1))),
         },
         "records": {name: draw(records(table, keys, pools[table])) for name, table in tables.items()},
+        **draw(perhaps("cohort", one(COHORTS))),
     }
+
+
+@st.composite
+def limits(draw: st.DrawFn, pipeline: Mapping[str, Any]) -> dict[str, Any]:
+    """Some limits that a pipeline may have, their thresholds in order."""
+    text = json.dumps(pipeline)
+    possible = [name for name, (_, needed) in LIMITS.items() if needed is None or f'"{needed}"' in text]
+    found: dict[str, Any] = {}
+    for name in draw(st.lists(one(possible), max_size=5, unique=True)):
+        values = LIMITS[name][0]
+        places = sorted(draw(st.lists(st.integers(0, len(values) - 1), min_size=2, max_size=2)))
+        ordered = [values[place] for place in places] if values is not SHARES else sorted(values[p] for p in places)
+        if name in ("conversion_ratio", "completion_ratio"):
+            ordered.reverse()
+        both = dict(zip(("warning", "critical"), ordered, strict=True))
+        kept = draw(one([both, {"critical": both["critical"]}, {"warning": both["warning"]}]))
+        found[name] = kept | (draw(perhaps("min_sessions", one([1, 2, 5]))) if values is SHARES else {})
+    return {"limits": found} if found else {}
 
 
 def known_of(record: Mapping[str, Any], table: str, pool: Sequence[Any]) -> list[Any]:
@@ -385,6 +447,9 @@ def anchors_of(pipeline: Mapping[str, Any], clock: datetime) -> list[datetime]:
         anchors += [clock - grace, clock + grace]
         if "current_since" in record.get("version", {}):
             anchors.append(utc(record["version"]["current_since"]))
+    if cohort := pipeline.get("cohort"):
+        end = clock - span(cohort["maturity"])
+        anchors += [end, end - span(cohort["window"])]
     return list(dict.fromkeys(anchors))
 
 
@@ -404,6 +469,7 @@ def cases(draw: st.DrawFn) -> Case:
     tables_of = draw(one(RECORDS))
     pools = {table: draw(one(VERSION_POOLS)) for table in dict.fromkeys(tables_of.values())}
     pipeline = draw(pipelines(keys, tables_of, pools))
+    pipeline |= draw(limits(pipeline))
     anchors = anchors_of(pipeline, clock)
     usual = max(window_start(pipeline, clock), clock - timedelta(hours=4))
 
@@ -416,7 +482,7 @@ def cases(draw: st.DrawFn) -> Case:
         "status": st.just("done") | one(STATUSES),
         "flag": FLAGS,
         "points": POINTS,
-        **{name: times(kind, usual, anchors) for name, kind in kinds.items()},
+        **{name: times(kind, usual, anchors, pipeline["sessions"].get("timezone")) for name, kind in kinds.items()},
     }
     tables = {"visits": Table(draw(rows(list(keys.columns), possible, rest, unique=True)))}
     taken = {tuple(row[name] for name in keys.columns) for row in tables["visits"].rows}
@@ -426,6 +492,9 @@ def cases(draw: st.DrawFn) -> Case:
         link = draw(one(list(LINKS))) if index and not any(keys.casts) else "none"
         constraints.append(LINKS[link].format(table=table, of=", ".join(keys.of), key=", ".join(keys.columns)))
         kind = draw(one(TIME_TYPES))
+        zone = next(
+            (r["timezone"] for r in pipeline["records"].values() if r["table"] == table and "timezone" in r), None
+        )
         columns[table] = {
             **dict(zip(keys.of, keys.types, strict=True)),
             "version": "int" if pool is INTEGERS else draw(one(["text", "varchar(300)"])),
@@ -439,7 +508,7 @@ def cases(draw: st.DrawFn) -> Case:
             "kind": st.just("a") | one(KINDS),
             "flag": FLAGS,
             "points": POINTS,
-            "created_at": times(kind, usual, anchors),
+            "created_at": times(kind, usual, anchors, zone),
         }
         pointing = [spelling for key in keys.spellings if key in taken for spelling in keys.spellings[key]]
         astray = [

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -37,6 +37,9 @@ LABEL_LENGTH: Final = 256
 """Longer texts that begin alike are one label."""
 
 _CASTS: Final[Mapping[str, Callable[[str], object]]] = {"uuid": UUID, "bigint": int}
+ZONES: Final = {"Etc/GMT-14": timezone(timedelta(hours=14)), "Etc/GMT+7": timezone(timedelta(hours=-7))}
+"""Time zones by name; POSIX counts westwards."""
+
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -70,21 +73,32 @@ class World:
 
 def gauges(world: World) -> dict[Series, float]:
     """Every series there must be, with its value."""
-    return {**_volume(world), **_coverage(world), **_conformance(world), **_integrity(world)}
+    return {
+        **_volume(world),
+        **_coverage(world),
+        **_conformance(world),
+        **_validity(world),
+        **_uniqueness(world),
+        **_integrity(world),
+        **_timeliness(world),
+        **_conversion(world),
+        **_freshness(world),
+    }
 
 
 # --- Values
 
 
-def _moment(value: object) -> datetime | None:
-    """A time of a row in UTC; None where it says nothing."""
+def _moment(value: object, zone: str | None = None) -> datetime | None:
+    """A time of a row in UTC; None where it says nothing.  A time without a zone is of `zone`."""
+    local = UTC if zone is None else ZONES[zone]
     match value:
         case None | "infinity" | "-infinity":
             return None
         case datetime():
-            return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+            return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=local).astimezone(UTC)
         case date():
-            return datetime.combine(value, time(), UTC)
+            return datetime.combine(value, time(), local).astimezone(UTC)
     raise TypeError(value)
 
 
@@ -134,20 +148,26 @@ def _fold(
 
 
 def _started(world: World, session: Row) -> datetime | None:
-    return _moment(session[world.pipeline["sessions"]["started_at"]])
+    sessions = world.pipeline["sessions"]
+    return _moment(session[sessions["started_at"]], sessions.get("timezone"))
 
 
 def _completed(world: World, session: Row) -> datetime | None:
-    return _moment(session[world.pipeline["sessions"]["completed_at"]])
+    sessions = world.pipeline["sessions"]
+    return _moment(session[sessions["completed_at"]], sessions.get("timezone"))
 
 
 def _all_sessions(world: World) -> Sequence[Row]:
     return world.tables[world.pipeline["sessions"]["table"]].rows
 
 
-def _in_window(world: World) -> list[Row]:
+def _window_start(world: World) -> datetime:
     window = world.pipeline["window"]
-    first = _instant(window["since"]) if "since" in window else world.clock - _duration(window["last"])
+    return _instant(window["since"]) if "since" in window else world.clock - _duration(window["last"])
+
+
+def _in_window(world: World) -> list[Row]:
+    first = _window_start(world)
     return [row for row in _all_sessions(world) if (started := _started(world, row)) is not None and started >= first]
 
 
@@ -213,6 +233,10 @@ def _version(record: Mapping[str, Any], row: Row) -> tuple[str, str]:
     if text == version["current"]:
         return _label(text), "current"
     return _label(text), "accepted" if text in version.get("accepted", []) else "other"
+
+
+def _written(record: Mapping[str, Any], row: Row) -> datetime | None:
+    return _moment(row[record["created_at"]], record.get("timezone"))
 
 
 def _is_valid(world: World, record: Mapping[str, Any], row: Row) -> bool:
@@ -304,8 +328,7 @@ def _conformance(world: World) -> dict[Series, float]:
         if version is not None and "current_since" in version:
             since = _instant(version["current_since"])
             numbers["drifted_records", name] = sum(
-                _version(record, row)[1] == "other"
-                and ((written := _moment(row[record["created_at"]])) is None or written >= since)
+                _version(record, row)[1] == "other" and ((written := _written(record, row)) is None or written >= since)
                 for row in rows
             )
     for metric, counter in (("records", rows_of), ("record_version_sessions", sessions_of)):
@@ -323,3 +346,198 @@ def _integrity(world: World) -> dict[Series, float]:
         numbers["orphaned_records", name] = sum(None not in link and link not in keys for link in links)
         numbers["foreign_key_enforced", name] = int(world.tables[record["table"]].linked)
     return numbers
+
+
+# --- Rows
+
+
+def _validity(world: World) -> dict[Series, float]:
+    numbers: dict[Series, float] = {}
+    eligible = _eligible(world)
+    for name, expression in world.pipeline["sessions"].get("checks", {}).items():
+        passed = sum(world.truths[expression](session) is True for session in eligible)
+        numbers["check_sessions", name, "pass"] = passed
+        numbers["check_sessions", name, "fail"] = len(eligible) - passed
+    of_rows: Counter[tuple[str, ...]] = Counter()
+    of_sessions: Counter[tuple[str, ...]] = Counter()
+    for name, record, rows in _records(world):
+        numbers["invalid_records", name] = sum(not _is_valid(world, record, row) for row in rows)
+        for column, accepted in record.get("accepted_values", {}).items():
+
+            def labels(row: Row, column: str = column, accepted: Sequence[str] = accepted) -> tuple[str, str]:
+                text = _text(row[column])
+                return _label(text), "accepted" if text in accepted else "invalid"
+
+            for counter in (of_rows, of_sessions):
+                counter.update({(name, column, _label(text), "accepted"): 0 for text in accepted})
+            of_rows.update((name, column, *labels(row)) for row in rows)
+            for session in eligible:
+                of_sessions.update(
+                    {(name, column, *labels(row)) for row in _rows_of(world, session, record, rows)},
+                )
+    for metric, counter in (("record_value_rows", of_rows), ("record_value_sessions", of_sessions)):
+        folded = _fold(counter, 2, world.cap, lambda labels: labels[3] == "accepted")
+        numbers |= {(metric, *labels): count for labels, count in folded.items()}
+    return numbers
+
+
+def _uniqueness(world: World) -> dict[Series, float]:
+    numbers: dict[Series, float] = {}
+    for name, record, rows in _records(world):
+        columns = record.get("unique")
+        if columns is None:
+            continue
+        columns = [columns] if isinstance(columns, str) else columns
+        keys = Counter(key for row in rows if None not in (key := tuple(row[column] for column in columns)))
+        numbers["duplicate_records", name] = sum(count - 1 for count in keys.values())
+    return numbers
+
+
+# --- Time
+
+
+def _cohort(world: World) -> list[Row]:
+    cohort = world.pipeline["cohort"]
+    end = world.clock - _duration(cohort["maturity"])
+    start = end - _duration(cohort["window"])
+    return [row for row in _all_sessions(world) if (at := _started(world, row)) is not None and start <= at < end]
+
+
+def _satisfies(world: World, record: Mapping[str, Any], row: Row) -> bool:
+    if record.get("satisfied_by", "current_version") == "any_version":
+        return True
+    return _version(record, row)[1] in ("current", "accepted") and _is_valid(world, record, row)
+
+
+def _timeliness(world: World) -> dict[Series, float]:
+    if "cohort" not in world.pipeline:
+        return {}
+    numbers: dict[Series, float] = {}
+    for name, record, rows in _records(world):
+        delays: list[float] = []
+        for session in _cohort(world):
+            answers = [row for row in _rows_of(world, session, record, rows) if _satisfies(world, record, row)]
+            written = [at for row in answers if (at := _written(record, row)) is not None]
+            completed = _completed(world, session)
+            if written and completed is not None and min(written) >= completed:
+                delays.append((min(written) - completed) / timedelta(seconds=1))
+        numbers["processing_delay_sessions", name] = len(delays)
+        for percent in (50, 95, 99) if delays else ():
+            enough = [delay for delay in delays if 100 * sum(d <= delay for d in delays) >= percent * len(delays)]
+            numbers["processing_delay_seconds", name, str(percent)] = min(enough)
+    return numbers
+
+
+def _conversion(world: World) -> dict[Series, float]:
+    if "cohort" not in world.pipeline:
+        return {}
+    cohort = _cohort(world)
+    expression = world.pipeline["sessions"].get("completed")
+
+    def is_completed(session: Row) -> bool:
+        if expression is None:
+            return _completed(world, session) is not None
+        return world.says(expression, session)
+
+    def is_covered(session: Row) -> bool:
+        return all(
+            not world.says(record.get("required_when"), session)
+            or any(_satisfies(world, record, row) for row in _rows_of(world, session, record, rows))
+            for _, record, rows in _records(world)
+        )
+
+    completed = [session for session in cohort if is_completed(session)]
+    return {
+        ("cohort_sessions", "started"): len(cohort),
+        ("cohort_sessions", "completed"): len(completed),
+        ("cohort_sessions", "covered"): sum(map(is_covered, completed)),
+    }
+
+
+def _freshness(world: World) -> dict[Series, float]:
+    def newest(moments: Iterable[datetime | None], latest: datetime = world.clock) -> datetime | None:
+        return max((moment for moment in moments if moment is not None and moment <= latest), default=None)
+
+    window = _in_window(world)
+    found: dict[Series, datetime | None] = {
+        ("newest_session_timestamp_seconds", "started"): newest(_started(world, row) for row in window),
+        ("newest_session_timestamp_seconds", "completed"): newest(_completed(world, row) for row in window),
+    }
+    for name, record, rows in _records(world):
+        found["newest_record_timestamp_seconds", name] = newest(_written(record, row) for row in rows)
+        needing = [row for row in _eligible(world) if world.says(record.get("required_when"), row)]
+        grace = _duration(record.get("grace", world.pipeline.get("grace", "0s")))
+        found["newest_due_timestamp_seconds", name] = newest(
+            (_completed(world, row) for row in needing), world.clock - grace
+        )
+    return {series: (at - _EPOCH) / timedelta(seconds=1) for series, at in found.items() if at is not None}
+
+
+# --- The verdict
+
+
+def verdict(world: World, numbers: Mapping[Series, float]) -> str:
+    """What the numbers amount to under the limits of the pipeline, everything having been measured."""
+    limits: Mapping[str, Mapping[str, Any]] = world.pipeline.get("limits", {})
+    broken = {severity for judged in _judged(world, numbers) for severity in _broken(limits, *judged)}
+    if "critical" in broken:
+        return "unhealthy"
+    if numbers["eligible_sessions", "gap"] and limits.keys().isdisjoint({"gap_sessions", "gap_age", "gap_ratio"}):
+        return "unknown"
+    if "warning" in broken:
+        return "degraded"
+    analysed = [numbers["eligible_sessions", state] for state in ("complete", "pending", "gap")]
+    return "healthy" if any(analysed) else "no_data"
+
+
+def _broken(limits: Mapping[str, Mapping[str, Any]], limit: str, value: float, rests_on: float | None) -> Iterator[str]:
+    given = limits.get(limit, {})
+    if rests_on is not None and rests_on < given.get("min_sessions", 1):
+        return
+    for severity in {"warning", "critical"} & given.keys():
+        bound = given[severity]
+        number = float(bound) if isinstance(bound, int | float) else _duration(bound).total_seconds()
+        if value < number if limit in ("conversion_ratio", "completion_ratio") else value > number:
+            yield severity
+
+
+def _judged(world: World, numbers: Mapping[Series, float]) -> Iterator[tuple[str, float, float | None]]:
+    """Every value that a limit may judge: the limit, the value, and the sessions that a ratio rests on."""
+    gaps = numbers["eligible_sessions", "gap"]
+    settled = gaps + numbers["eligible_sessions", "complete"]
+    now = (world.clock - _EPOCH) / timedelta(seconds=1)
+    yield "gap_sessions", gaps, None
+    oldest = [value for series, value in numbers.items() if series[0] == "gap_oldest_timestamp_seconds"]
+    if oldest:
+        yield "gap_age", now - min(oldest), None
+    if settled:
+        yield "gap_ratio", gaps / settled, settled
+    for name in world.pipeline["records"]:
+        yield from _judged_of_record(numbers, name, now)
+    for name in world.pipeline["sessions"].get("checks", {}):
+        yield "failed_checks", numbers["check_sessions", name, "fail"], None
+    steps = [numbers.get(("cohort_sessions", step), 0) for step in ("started", "completed", "covered")]
+    for limit, base, reached in zip(("completion_ratio", "conversion_ratio"), steps, steps[1:], strict=False):
+        if base:
+            yield limit, reached / base, base
+    began = (_window_start(world) - _EPOCH) / timedelta(seconds=1)
+    yield "newest_session_age", now - numbers.get(("newest_session_timestamp_seconds", "started"), began), None
+
+
+def _judged_of_record(
+    numbers: Mapping[Series, float], name: str, now: float
+) -> Iterator[tuple[str, float, float | None]]:
+    yield "outdated_sessions", numbers["record_sessions", name, "outdated"], None
+    for metric in (
+        "drifted_records",
+        "invalid_records",
+        "duplicate_records",
+        "orphaned_records",
+        "unlinked_records",
+    ):
+        yield metric, numbers.get((metric, name), 0), None
+    yield "processing_delay_p95", numbers.get(("processing_delay_seconds", name, "95"), 0), None
+    due = numbers.get(("newest_due_timestamp_seconds", name))
+    written = numbers.get(("newest_record_timestamp_seconds", name))
+    if due is not None and (written is None or written < due):
+        yield "newest_record_age", now - (due if written is None else written), None

@@ -15,7 +15,7 @@ import pytest
 from cases import Case, cases
 from conftest import Database
 from hypothesis import HealthCheck, Phase, given, settings
-from model import REASONS, STATES, Series, gauges
+from model import REASONS, STATES, Series, gauges, verdict
 
 from exporter.embedded import EmbeddedPostgres
 
@@ -29,6 +29,18 @@ REACHED: Final = {
     *(("records", label) for label in ("current", "accepted", "other", "<other>", "<none>", "<null>", "<empty>")),
     *(("record_version_sessions", label) for label in ("current", "accepted", "other", "<other>")),
     *(("sessions", label) for label in ("<other>", "<null>", "<empty>")),
+    *(("record_value_rows", label) for label in ("accepted", "invalid", "<other>", "<null>", "<empty>")),
+    *(("record_value_sessions", label) for label in ("accepted", "invalid")),
+    *(("check_sessions", result) for result in ("pass", "fail")),
+    *(("cohort_sessions", step) for step in ("started", "completed", "covered")),
+    *(("processing_delay_seconds", percentile) for percentile in ("50", "95", "99")),
+    *(("newest_session_timestamp_seconds", step) for step in ("started", "completed")),
+    *(("verdict", name) for name in ("healthy", "degraded", "unhealthy", "no_data", "unknown")),
+    ("duplicate_records", "scores"),
+    ("invalid_records", "scores"),
+    ("newest_due_timestamp_seconds", "scores"),
+    ("newest_record_timestamp_seconds", "scores"),
+    ("processing_delay_sessions", "scores"),
     ("drifted_records", "scores"),
     ("foreign_key_enforced", "scores"),
     ("future_sessions",),
@@ -59,7 +71,8 @@ class Laboratory:
         self.tried += 1
         assert numbers.snapshot.record_faults == {}
         assert numbers.snapshot.taken_at == case.world.clock.timestamp()
-        return {(s.metric.name, *s.labels): s.value for s in numbers.snapshot.samples}
+        found: dict[Series, float] = {(s.metric.name, *s.labels): s.value for s in numbers.snapshot.samples}
+        return {**found, ("verdict", numbers.snapshot.judgement.verdict(is_complete=True)): 1}
 
 
 @pytest.fixture
@@ -109,6 +122,7 @@ def test_the_exporter_and_the_oracle_agree(laboratory: Laboratory) -> None:
     @given(case=cases())
     def agree(case: Case) -> None:
         expected = gauges(case.world)
+        expected["verdict", verdict(case.world, expected)] = 1
         found = laboratory.measure(case)
         for (metric, *labels), value in expected.items():
             if value:

@@ -1,0 +1,162 @@
+"""Validity: are the values of records among those agreed on, and do sessions hold what they must?"""
+
+from typing import Final
+
+from exporter.dimension import (
+    LABEL_LENGTH,
+    Cells,
+    Column,
+    Dimension,
+    Facet,
+    LabelValue,
+    Limit,
+    Metric,
+    Part,
+    PartMeasure,
+    Readings,
+    RecordMeasure,
+    Rows,
+    Scope,
+    Total,
+    Values,
+)
+from exporter.schema import Expression, Key, Name, Pipeline, Record
+from exporter.sql import Bindings, condition, quote
+from exporter.states import is_valid
+
+CHECKS: Final[Key[dict[str, str]]] = Key(
+    "sessions",
+    "checks",
+    dict[Name, Expression],
+    default={},
+    help="Name: SQL over this table that must be true for every eligible session; sub-queries are allowed, NULL fails.",
+)
+
+CHECK_SESSIONS = Metric(
+    "check_sessions",
+    "Eligible sessions in the window for which a check is true (pass) or is not (fail; NULL, too).",
+    labels=("check", "result"),
+)
+VALUE_SESSIONS = Metric(
+    "record_value_sessions",
+    "Eligible sessions in the window that have a row with that value in a column of accepted_values.",
+    labels=("record", "column", "value", "class"),
+    open_label="value",
+)
+VALUE_ROWS = Metric(
+    "record_value_rows",
+    "Rows of the record table by value of a column of accepted_values, whatever their session.",
+    labels=("record", "column", "value", "class"),
+    open_label="value",
+)
+INVALID = Metric(
+    "invalid_records",
+    "Rows with a value that is not accepted (NULL, too), or for which valid is not true; a row bad twice counts once.",
+    labels=("record",),
+)
+
+
+def _parts(pipeline: Pipeline) -> tuple[Part, ...]:
+    return tuple(Part(name, f"sessions.checks.{name}") for name in CHECKS.of(pipeline.sessions))
+
+
+def _passes(part: Part) -> str:
+    return f"passes:{part.name}"
+
+
+def _session_facts(scope: Scope, _bind: Bindings) -> tuple[Column, ...]:
+    checks = CHECKS.of(scope.pipeline.sessions)
+    return tuple(
+        Column(_passes(part), condition(checks[part.name])) for part in _parts(scope.pipeline) if part in scope.parts
+    )
+
+
+def _session_totals(scope: Scope, _bind: Bindings) -> tuple[Total, ...]:
+    return tuple(
+        Total(f"{result}:{part.name}", f"count(*) filter (where analysed and {negation}{quote(_passes(part))})")
+        for part in _parts(scope.pipeline)
+        if part in scope.parts
+        for result, negation in (("pass", ""), ("fail", "not "))
+    )
+
+
+def _check(_pipeline: Pipeline, part: Part, sessions: Cells) -> Values:
+    return {(result,): sessions.total(f"{result}:{part.name}") for result in ("pass", "fail")}
+
+
+def _facet(column: str) -> str:
+    return f"values of {column}"
+
+
+def _facets(record: Record, bind: Bindings) -> tuple[Facet, ...]:
+    return tuple(
+        Facet(
+            _facet(column),
+            f"left({quote(column)}::text, {LABEL_LENGTH})",
+            f"case when {quote(column)}::text = any({bind(values, 'text[]')}) then 'accepted' else 'invalid' end",
+        )
+        for column, values in record.accepted_values.items()
+    )
+
+
+def _row_totals(record: Record, bind: Bindings) -> tuple[Total, ...]:
+    return (Total("invalid", f"count(*) filter (where not {is_valid(record, bind)})"),)
+
+
+def _by_value(record: Record, rows: Rows, total: str, **flags: bool) -> Values:
+    """The values that the config names are always there, so that a count of 0 is seen."""
+    counts: dict[tuple[LabelValue, ...], int] = {}
+    for column, values in record.accepted_values.items():
+        counts |= {(column, value[:LABEL_LENGTH], "accepted"): 0 for value in values}
+        found = rows.facet(_facet(column)).where(**flags).totals(total, "value", "category")
+        counts |= {(column, *labels): count for labels, count in found.items()}
+    return counts
+
+
+def _sessions_by_value(record: Record, _sessions: Cells, rows: Rows) -> Values:
+    return _by_value(record, rows, "sessions", analysed=True)
+
+
+def _rows_by_value(record: Record, _sessions: Cells, rows: Rows) -> Values:
+    return _by_value(record, rows, "rows")
+
+
+def _invalid(_record: Record, _sessions: Cells, rows: Rows) -> Values:
+    return {(): rows.all.total("invalid")}
+
+
+def _invalid_count(readings: Readings, record: str) -> float:
+    return readings.need(INVALID, record)
+
+
+def _failed(readings: Readings, check: str) -> float:
+    return readings.need(CHECK_SESSIONS, check, "fail")
+
+
+VALIDITY = Dimension(
+    name="validity",
+    question="Are the values of records among those agreed on, and do sessions hold what they must?",
+    measures=(
+        PartMeasure(CHECK_SESSIONS, _check),
+        RecordMeasure(VALUE_SESSIONS, _sessions_by_value),
+        RecordMeasure(VALUE_ROWS, _rows_by_value),
+        RecordMeasure(INVALID, _invalid),
+    ),
+    keys=(CHECKS,),
+    limits=(
+        Limit("invalid_records", "count", "Rows that are invalid", _invalid_count, per="record"),
+        Limit(
+            "failed_checks",
+            "count",
+            "Sessions that fail a check",
+            _failed,
+            per="part",
+            needs=(("sessions", "checks"),),
+        ),
+    ),
+    parts=_parts,
+    session_facts=_session_facts,
+    session_totals=_session_totals,
+    facets=_facets,
+    row_totals=_row_totals,
+)
