@@ -1,23 +1,27 @@
-"""Words -> calls.  Exit codes: 0 done, 2 usage or configuration, 3 could not measure."""
+"""Words -> calls.
+
+Exit codes: 0 done, 1 a limit is broken (only `check`), 2 usage or configuration, 3 could not measure, 4 no data.
+"""
 
 import argparse
 import asyncio
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 from threading import Thread
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from exporter import __version__, logs
+from exporter.check import as_json, as_text, exit_code, look
 from exporter.config import ConfigError, load_config
 from exporter.database import CollectionError
 from exporter.demo.scenarios import SCENARIOS
 from exporter.queries import NOTE, explained, script
-from exporter.schema import Config
+from exporter.schema import SEVERITIES, Config
 from exporter.serve import Address, ListenError, WebOptions, compile_plans, parse_address, serve, stop_on_signals
 from exporter.web import DEFAULT_ADDRESS
 
@@ -71,6 +75,13 @@ def _serve(options: argparse.Namespace) -> int:
     )
 
 
+def _check(options: argparse.Namespace) -> int:
+    standings = _await(look(compile_plans(_config(options)).values()))
+    code = exit_code(standings, options.fail_on)
+    sys.stdout.write(as_text(standings) if options.format == "text" else as_json(standings, code) + "\n")
+    return code
+
+
 def _queries(options: argparse.Namespace) -> int:
     plans = compile_plans(_config(options)).values()
     sys.stdout.write(NOTE)
@@ -78,7 +89,7 @@ def _queries(options: argparse.Namespace) -> int:
         sys.stdout.write(script(plans))
         return DONE
     for plan in plans:
-        sys.stdout.write(asyncio.run(explained(plan)))
+        sys.stdout.write(_await(explained(plan)))
     return DONE
 
 
@@ -130,11 +141,18 @@ def demo_config() -> Path:
 
 def _run(work: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     async def until_stopped() -> None:
-        asyncio.get_running_loop().set_default_executor(_UnwaitedThreads())
         await work(stop_on_signals())
 
-    asyncio.run(until_stopped())
+    _await(until_stopped())
     return DONE
+
+
+def _await(work: Coroutine[Any, Any, T]) -> T:
+    async def unwaited() -> T:
+        asyncio.get_running_loop().set_default_executor(_UnwaitedThreads())
+        return await work
+
+    return asyncio.run(unwaited())
 
 
 class _UnwaitedThreads(ThreadPoolExecutor):
@@ -206,6 +224,16 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FOLDER",
         help="PostgreSQL's programs (or SESSION_HEALTH_POSTGRES_BIN)",
+    )
+
+    check = _command(commands, "check", _check, "collect once and hold every number against its limit")
+    check.add_argument("--format", choices=("text", "json"), default="text", help="default: %(default)s")
+    check.add_argument(
+        "--fail-on",
+        dest="fail_on",
+        choices=SEVERITIES,
+        default="warning",
+        help="the least severe broken limit that makes the exit code 1 (default: %(default)s)",
     )
 
     queries = _command(commands, "queries", _queries, "print exactly the SQL that a collection runs")

@@ -1,0 +1,169 @@
+"""`check`: what a person and a CI job are told, and the exit code by which the job goes on or stops."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TOUR, Database
+from processes import run
+
+SMALL = """
+database: {url: "${DATABASE_URL}"}
+pipelines:
+  care:
+    window: {since: 2025-08-01}
+    sessions: {table: assessment_sessions, key: id, status: status, started_at: created_at,
+      completed_at: completed_at, eligible: status = 'completed' and completed_questions > 0}
+    records:
+      fc_scores: {table: fc_scores, session_key: session_id, version: {column: version, current: v1.2}}
+      profiles: {table: profiles, session_key: session_id}
+LIMITS
+"""
+
+
+def check(text: str, dsn: str, folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    path = folder / "config.yaml"
+    path.write_text(text)
+    return run("check", "--config.file", str(path), *flags, DATABASE_URL=dsn)
+
+
+def small(**limits: str) -> str:
+    lines = [f"      {name}: {{{threshold}}}" for name, threshold in limits.items()]
+    return SMALL.replace("LIMITS", "\n".join(["    limits:", *lines]) if lines else "")
+
+
+def as_json(done: subprocess.CompletedProcess[str]) -> Any:
+    return json.loads(done.stdout)
+
+
+async def test_the_tour_on_a_healthy_platform_is_healthy_and_every_limit_has_a_line(
+    healthy: Database, tmp_path: Path
+) -> None:
+    done = check(TOUR.read_text(), healthy.dsn, tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    head, *lines = done.stdout.splitlines()
+    assert head.startswith("assessments: healthy, measured at ")
+    assert [line.split() for line in lines if "gap_" in line] == [
+        ["within", "gap_sessions", "0", "≤", "0"],
+        ["within", "gap_age", "none"],
+        ["within", "gap_ratio", "0%", "of", "157", "sessions", "≤", "1%"],
+    ]
+    assert {line.split()[0] for line in lines} <= {"within", "too"}
+    assert {line.split()[2] for line in lines if "outdated_sessions" in line} == {"profiles", "fc_scores"}
+
+
+async def test_39_gaps_break_a_critical_limit(backfill: Database, tmp_path: Path) -> None:
+    done = check(TOUR.read_text(), backfill.dsn, tmp_path)
+
+    assert done.returncode == 1
+    head, first, *_ = done.stdout.splitlines()
+    assert head.startswith("assessments: unhealthy")
+    assert first.split() == ["critical", "gap_sessions", "39", ">", "0"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "flags", "code", "verdict"),
+    [
+        ({"gap_sessions": "critical: 39"}, (), 0, "healthy"),
+        ({"gap_sessions": "critical: 38"}, (), 1, "unhealthy"),
+        ({"gap_sessions": "critical: 38"}, ("--fail-on", "critical"), 1, "unhealthy"),
+        ({"gap_sessions": "warning: 38"}, (), 1, "degraded"),
+        ({"gap_sessions": "warning: 38"}, ("--fail-on", "critical"), 0, "degraded"),
+        ({"gap_sessions": "warning: 38, critical: 39"}, (), 1, "degraded"),
+        ({"gap_ratio": "critical: 0.25"}, (), 0, "healthy"),
+        ({"gap_ratio": "critical: 0.24"}, (), 1, "unhealthy"),
+        ({"gap_ratio": "critical: 0.24, min_sessions: 158"}, (), 0, "healthy"),
+        ({"gap_age": "critical: 3650d"}, (), 0, "healthy"),
+        ({"outdated_sessions": "critical: 10, warning: 5", "gap_sessions": "warning: 100"}, (), 1, "unhealthy"),
+        ({"orphaned_records": "critical: 0"}, (), 3, "unknown"),
+        ({}, (), 3, "unknown"),
+    ],
+)
+async def test_exit_codes_follow_the_limits(
+    backfill: Database, tmp_path: Path, limits: dict[str, str], flags: tuple[str, ...], code: int, verdict: str
+) -> None:
+    done = check(small(**limits), backfill.dsn, tmp_path, "--format", "json", *flags)
+
+    assert done.returncode == code, done.stdout
+    found = as_json(done)
+    assert (found["verdict"], found["exit_code"]) == (verdict, code)
+    assert found["pipelines"][0]["verdict"] == verdict
+
+
+async def test_gaps_without_a_limit_on_them_are_never_healthy(backfill: Database, tmp_path: Path) -> None:
+    done = check(small(), backfill.dsn, tmp_path)
+
+    assert done.returncode == 3
+    assert "unknown: 39 sessions are a gap, and no limit judges them: set one of gap_sessions" in done.stdout
+    assert "no limits are set" in done.stdout
+
+
+async def test_no_eligible_session_is_no_data_whatever_else_is_well(tables: Database, tmp_path: Path) -> None:
+    done = check(TOUR.read_text(), tables.dsn, tmp_path)
+    strict = check(small(orphaned_records="warning: 0"), tables.dsn, tmp_path)
+
+    assert (done.returncode, strict.returncode) == (4, 4)
+    assert done.stdout.startswith("assessments: no_data")
+    assert "no eligible session in the window" in done.stdout
+
+
+async def test_what_is_not_measured_is_named_and_comes_after_a_broken_critical_limit(
+    backfill: Database, tmp_path: Path
+) -> None:
+    await backfill.execute("drop table profiles")
+
+    unknown = check(small(gap_sessions="critical: 0"), backfill.dsn, tmp_path)
+    broken = check(small(outdated_sessions="critical: 0"), backfill.dsn, tmp_path)
+
+    assert unknown.returncode == 3
+    assert "records.profiles" in unknown.stdout
+    assert "not measured" in unknown.stdout
+    assert broken.returncode == 1
+
+
+async def test_a_dead_database_beside_a_healthy_one_is_unknown_and_hides_nothing(
+    healthy: Database, tmp_path: Path
+) -> None:
+    text = small(gap_sessions="critical: 0").replace(
+        'database: {url: "${DATABASE_URL}"}',
+        'databases: {main: {url: "${DATABASE_URL}"}, gone: {url: "postgresql://nobody:geheim@127.0.0.1:1/x"}}',
+    )
+    [_, pipeline] = text.split("pipelines:\n")
+    other = pipeline.replace("  care:", "  cure:\n    database: gone")
+    text = text.replace("  care:", "  care:\n    database: main") + other
+
+    done = check(text, healthy.dsn, tmp_path, "--format", "json")
+
+    assert done.returncode == 3
+    assert {p["pipeline"]: p["verdict"] for p in as_json(done)["pipelines"]} == {"care": "healthy", "cure": "unknown"}
+    assert as_json(done)["pipelines"][1]["faults"][0]["reason"] == "connect"
+    assert "geheim" not in done.stdout + done.stderr
+
+
+async def test_json_has_every_finding_in_base_units(backfill: Database, tmp_path: Path) -> None:
+    done = check(TOUR.read_text(), backfill.dsn, tmp_path, "--format", "json")
+
+    [pipeline] = as_json(done)["pipelines"]
+    findings = {(finding["limit"], finding["subject"]): finding for finding in pipeline["findings"]}
+    assert findings["gap_age", None]["critical"] == 3600
+    assert findings["gap_age", None]["value"] > 3600
+    assert findings["gap_ratio", None] == {
+        "limit": "gap_ratio",
+        "subject": None,
+        "outcome": "warning",
+        "value": 39 / 157,
+        "unit": "ratio",
+        "warning": 0.01,
+        "critical": None,
+        "sessions": 157,
+        "meaning": "Sessions with a gap, of those with a gap or complete",
+    }
+    assert findings["outdated_sessions", "fc_scores"]["value"] == 11
+    assert findings["failed_checks", "finalized"]["outcome"] == "within"
+
+
+def test_a_config_that_cannot_be_read_is_a_mistake_of_usage(tmp_path: Path) -> None:
+    assert check("pipelines: {}", "", tmp_path).returncode == 2
