@@ -233,27 +233,32 @@ class EmbeddedPostgres:
         return copy
 
     def _initialise(self) -> None:
+        """Fill the data directory, and set `password`: the place for another way than `initdb` to make a cluster."""
         self._report(f"Making a PostgreSQL cluster in {self.data_directory}")
         secret = self.run_directory / "password"
         self.password = secrets.token_urlsafe(24)
         secret.touch(mode=0o600)
         secret.write_text(self.password)
         self._give(secret)
-        process = self._spawn(
+        self._run(
             "initdb",
             *("-D", str(self.data_directory), "-U", "postgres", "-A", "scram-sha-256"),
             *("--pwfile", str(secret), "--locale=C", "-E", "UTF8", "--no-sync"),
             "--no-instructions",
         )
+        secret.unlink()
+
+    def _run(self, program: str, *arguments: str) -> None:
+        """Run a program of the server's to its end, as its user; raises EmbeddedPostgresError."""
+        process = self._spawn(program, *arguments)
         try:
             process.wait(START_SECONDS)
         except subprocess.TimeoutExpired as error:
-            raise EmbeddedPostgresError(f"initdb takes too long.{self._log_tail()}") from error
+            raise EmbeddedPostgresError(f"{program} takes too long.{self._log_tail()}") from error
         finally:
             self._end(process, signal.SIGTERM)
         if process.returncode:
-            raise EmbeddedPostgresError(f"initdb failed; remove the cause it names.{self._log_tail()}")
-        secret.unlink()
+            raise EmbeddedPostgresError(f"{program} failed; remove the cause it names.{self._log_tail()}")
 
     def _start_on_a_free_port(self) -> None:
         for _ in range(PORT_ATTEMPTS):
