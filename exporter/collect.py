@@ -7,12 +7,20 @@ snapshot at all raises `CollectionError`.
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
 
-from exporter.database import PATIENCE_SECONDS, CollectionError, connect, is_refused_lock, is_rejection, query_fault
+from exporter.database import (
+    LOST,
+    PATIENCE_SECONDS,
+    CollectionError,
+    connect,
+    is_refused_lock,
+    is_rejection,
+    query_fault,
+)
 from exporter.dimension import (
     CatalogMeasure,
     Cells,
@@ -28,7 +36,8 @@ from exporter.dimension import (
     Values,
 )
 from exporter.judge import judge
-from exporter.plan import END, Plan, Statement
+from exporter.plan import END, REPLICA, Plan, Statement
+from exporter.replica import LOOK, Look, lag
 from exporter.snapshot import Fault, Sample, Snapshot, fold, label_text
 
 
@@ -73,6 +82,7 @@ async def collect(plan: Plan) -> Snapshot:
             frozenset(part.name for part in plan.parts if part.path in counted.part_faults),
             restricted,
         ),
+        replica_lag=None if session.lag is None else session.lag.total_seconds(),
     )
 
 
@@ -81,9 +91,12 @@ async def open_snapshot(plan: Plan) -> AsyncIterator["Session"]:
     """The guarded transaction of one collection, its locks held and its snapshot taken; raises CollectionError."""
     async with connect(plan.database) as connection:
         session = Session(connection, plan)
+        [row] = await session.run(REPLICA, "begin")
+        before = Look(*row)
+        session.lag = _lag(before, before, plan)
         await session.run(plan.begin, "begin")
         session.faults = await _lock(session, plan)
-        await _read_catalog(session, plan)
+        await _read_catalog(session, plan, before)
         yield session
 
 
@@ -94,13 +107,14 @@ _NO_CLOCK: Final = datetime.min.replace(tzinfo=UTC)
 class Session:
     """The transaction of one collection: runs statements, and survives those that are refused.
 
-    `clock` is the snapshot's, `faults` has the records whose tables could not be held, `facts` the values of
-    the plan's catalog readings.
+    `clock` is the snapshot's: on a replica, `lag` ago.  `faults` has the records whose tables could not be held,
+    `facts` the values of the plan's catalog readings.
     """
 
     connection: asyncpg.Connection
     plan: Plan
     clock: datetime = _NO_CLOCK
+    lag: timedelta | None = None
     faults: Mapping[str, Fault] = field(default_factory=dict)
     facts: Sequence[Any] = ()
 
@@ -108,7 +122,7 @@ class Session:
         """The rows of a statement; raises CollectionError, for whoever calls this cannot do without."""
         try:
             return await self._ask(statement)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except (asyncpg.PostgresError, *LOST) as error:
             raise CollectionError(self._fault(error, subject)) from None
 
     async def attempt(
@@ -130,7 +144,7 @@ class Session:
             # from a foreign table, which is refused there.
             unlockable = not statement.returns_rows and isinstance(error, asyncpg.WrongObjectTypeError)
             return [] if unlockable else fault
-        except (asyncpg.InterfaceError, OSError) as error:
+        except LOST as error:
             raise CollectionError(self._fault(error, subject)) from None
         await self.run(_RELEASE, subject)
         return rows
@@ -143,10 +157,10 @@ class Session:
         return await self.connection.fetch(statement.sql, *statement.arguments(self.clock), timeout=patience)
 
     def _fault(self, error: BaseException, subject: str) -> Fault:
-        pipeline = self.plan.pipeline
+        pipeline, timeout = self.plan.pipeline, self.plan.database.statement_timeout.total_seconds()
         tables = {_subject(self.plan, name): record.table for name, record in pipeline.records.items()}
         table = tables.get(subject, pipeline.sessions.table)
-        return query_fault(error, subject, table, self.plan.database.statement_timeout.total_seconds())
+        return query_fault(error, subject, table, timeout, is_replica=self.lag is not None)
 
 
 _SAVE = Statement("save", "savepoint attempt", returns_rows=False)
@@ -172,11 +186,21 @@ def _subject(plan: Plan, record: str) -> str:
     return f"pipelines.{plan.pipeline.name}.records.{record}"
 
 
-async def _read_catalog(session: Session, plan: Plan) -> None:
-    """Note the snapshot's clock, one value for each of the plan's catalog readings, and tables that are not ours."""
+def _lag(before: Look, now: Look, plan: Plan) -> timedelta | None:
+    found = lag(before, now, plan.database.max_replica_lag)
+    if isinstance(found, Fault):
+        raise CollectionError(found)
+    return found
+
+
+async def _read_catalog(session: Session, plan: Plan, before: Look) -> None:
+    """Note the snapshot's clock and lag, the values of the plan's catalog readings, and tables that are not ours."""
     subject = f"pipelines.{plan.pipeline.name}.sessions"
     [row] = await session.run(plan.catalog, subject)
-    session.clock, unique, foreign, *session.facts = row
+    now = Look(*row[: len(LOOK)])
+    session.lag = _lag(before, now, plan)
+    session.clock = now.clock - (session.lag or timedelta(0))
+    unique, foreign, *session.facts = row[len(LOOK) :]
     if None in foreign:
         raise CollectionError(_foreign(subject))
     session.faults = {**session.faults, **{name: _foreign(_subject(plan, name)) for name in foreign}}

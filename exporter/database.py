@@ -18,6 +18,9 @@ from exporter.sql import TableName, quote
 PATIENCE_SECONDS: Final = 5
 """How much longer than the server's own time-out we wait for its answer before we give the connection up."""
 
+LOST: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""What the driver raises where the connection is gone; the second where the server said farewell unasked."""
+
 
 class CollectionError(Exception):
     """Nothing can be measured for now, and `fault` says why."""
@@ -63,7 +66,7 @@ async def _close(connection: asyncpg.Connection) -> None:
     try:
         # The driver asks the server to cancel what still runs before it says goodbye.
         await asyncio.shield(asyncio.wait_for(connection.close(), timeout=1))
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except (asyncpg.PostgresError, *LOST):
         connection.terminate()
 
 
@@ -188,17 +191,29 @@ ROLE: Final = "<role>"
 """Stands for the role that the exporter connects as, in the SQL that mends something: its name is never told."""
 
 
-def query_fault(error: BaseException, subject: str, table: TableName, statement_timeout: float) -> Fault:
-    """Why a statement about `subject` (a key of the config) failed, which reads `table`.
+def query_fault(
+    error: BaseException, subject: str, table: TableName, statement_timeout: float, *, is_replica: bool = False
+) -> Fault:
+    """Why a statement about `subject` (a key of the config) failed, which reads `table` on a replica or another server.
 
     The server's text is passed on only where it speaks of names: elsewhere it may quote a value of a row.
     """
+    if isinstance(error.__cause__, asyncpg.SerializationError | asyncpg.DeadlockDetectedError):
+        # Within a savepoint, recovery ends the whole connection; the driver tells the server's reason as the cause.
+        error = error.__cause__
     if not isinstance(error, asyncpg.PostgresError):
         if isinstance(error, TimeoutError):
             return Fault(
                 "statement_timeout",
                 f"{subject}: no answer {PATIENCE_SECONDS} s after its time-out: check the network, and whether a "
                 "pooler has a free connection",
+            )
+        if is_replica and not isinstance(error, OSError):
+            # Recovery ends a transaction that is in its way between two statements, too; the driver keeps no reason.
+            return Fault(
+                "recovery_conflict",
+                f"{subject}: the replica ended the connection, most likely for its recovery: "
+                "retried at the next interval",
             )
         return Fault("connect", f"{subject}: the connection was lost: is the server running?")
     match error:

@@ -55,6 +55,10 @@ def _snapshot_time(standing: Standing) -> Values:
     yield (), standing.snapshot.taken_at if standing.snapshot else None
 
 
+def _replica_lag(standing: Standing) -> Values:
+    yield (), standing.snapshot.replica_lag if standing.snapshot else None
+
+
 def _last_success(standing: Standing) -> Values:
     yield (), standing.last_success
 
@@ -123,6 +127,13 @@ SELF_METRICS: Final = (
     SelfMetric(
         Metric("snapshot_timestamp_seconds", "When the served snapshot was taken, by the database's clock."),
         _snapshot_time,
+    ),
+    SelfMetric(
+        Metric(
+            "replica_lag_seconds",
+            "How far the replica was behind when the served snapshot was taken; absent where the database is none.",
+        ),
+        _replica_lag,
     ),
     SelfMetric(
         Metric(

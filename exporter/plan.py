@@ -22,6 +22,7 @@ from exporter.dimension import (
     Spread,
     Total,
 )
+from exporter.replica import LOOK
 from exporter.schema import Config, Database, Pipeline, Record
 from exporter.sql import Bindings, Bound, Moment, TableName, condition, moment, quote, relation
 from exporter.states import RANK, is_valid, satisfies, version_class
@@ -74,8 +75,8 @@ class CatalogReading:
 class Plan:
     """All that collecting one pipeline takes; built once, from the config alone.
 
-    The order of a collection: `begin`, then the locks (no snapshot is taken by them), then `catalog`, which
-    takes the snapshot and reads its clock, then `sessions(...)` and `rows(...)`, then `touched`.
+    The order of a collection: `REPLICA`, `begin`, then the locks (no snapshot is taken by them), then `catalog`,
+    which takes the snapshot and reads its clock, then `sessions(...)` and `rows(...)`, then `touched`.
     """
 
     pipeline: Pipeline
@@ -111,6 +112,7 @@ class Plan:
     def statements(self) -> Iterator[Statement]:
         """What a collection runs when nothing is broken, in order."""
         names = tuple(self.pipeline.records)
+        yield REPLICA
         yield self.begin
         yield self.lock_sessions
         yield from self.lock_records.values()
@@ -120,6 +122,9 @@ class Plan:
         yield self.touched
         yield END
 
+
+REPLICA: Final = Statement("replica", f"select /* {APPLICATION_NAME} */\n  " + ",\n  ".join(LOOK))
+"""A `Look` before the transaction: once in it, there is none without a snapshot."""
 
 END: Final = Statement("end", "rollback", returns_rows=False)
 
@@ -212,7 +217,7 @@ def _catalog_statement(
                     readings.append(CatalogReading(measure, record.name))
                     expressions.append(measure.sql(pipeline, record, bind))
     # The clock is read after the snapshot was taken, so nothing that it shows is ahead of the clock.
-    columns = ["clock_timestamp()", _unique_key(pipeline, bind), _foreign_tables(pipeline, bind), *expressions]
+    columns = [*LOOK, _unique_key(pipeline, bind), _foreign_tables(pipeline, bind), *expressions]
     sql = f"select {_marker(pipeline, 'clock and catalog')}\n  " + ",\n  ".join(columns)
     return Statement("clock and catalog", sql, tuple(bind.values)), tuple(readings)
 

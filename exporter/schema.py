@@ -279,6 +279,8 @@ class Database(Section):
     """The server ends a slower statement by itself, at most 1d."""
     lock_timeout: Timeout = timedelta(seconds=1)
     """How long to wait behind an ALTER TABLE, at most 1d."""
+    max_replica_lag: Timeout = timedelta(minutes=5)
+    """A replica that is further behind is not measured; at most 1d."""
     row_security: Literal["strict", "allow"] = "strict"
     """A policy that would hide rows from us is an error (strict), or only what it shows is measured (allow)."""
 

@@ -20,6 +20,7 @@ Reason = Literal[
     "lock_timeout",
     "table_rewrite",
     "recovery_conflict",
+    "replica_lag",
     "internal",
 ]
 """Why something could not be measured; a closed set, for it is a label."""
@@ -56,7 +57,8 @@ class Snapshot:
 
     `taken_at` is that moment by the database's clock, in Unix seconds.  `record_faults` has the records that could not
     be measured, `part_faults` other parts of the pipeline, by their keys below it: their samples, and those that would
-    need them, are not there.  `restricted` names the tables of which policies showed us some rows only.
+    need them, are not there.  `restricted` names the tables of which policies showed us some rows only.  `replica_lag`
+    is how far the database was behind its primary, in seconds; None where it is no replica.
     """
 
     pipeline: str
@@ -66,6 +68,7 @@ class Snapshot:
     part_faults: Mapping[str, Fault]
     restricted: tuple[str, ...]
     judgement: Judgement
+    replica_lag: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

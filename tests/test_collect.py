@@ -747,7 +747,7 @@ async def test_a_rewrite_after_our_lock_waits_until_we_are_done(visits: Database
     )
     other = await asyncpg.connect(visits.dsn)
     task = asyncio.create_task(visits.measure(config()))
-    await until(visits, f"exists (select {OURS} and wait_event = 'PgSleep')")
+    await until(visits, f"exists (select {OURS} and wait_event = 'PgSleep' and query ~ 'clock and catalog')")
 
     truncate = asyncio.create_task(other.execute(f"truncate {table}"))
     numbers = await task

@@ -217,6 +217,7 @@ WHOLE: dict[str, Any] = {
             "connect_timeout": "5s",
             "statement_timeout": "30s",
             "lock_timeout": "1s",
+            "max_replica_lag": "5m",
             "row_security": "strict",
         },
         "billing": {"url_file": "/run/secrets/url"},

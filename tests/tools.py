@@ -13,6 +13,7 @@ NEWER_SUITE = "forky"
 
 _REMEDY = "run: make tools"
 _SKIPPED = re.compile(rf"needs [\w-]+; {_REMEDY}")
+NO_STANDBY = "needs pg_basebackup beside postgres"
 _SKIPPED_NEWER = re.compile(rf"needs [\w-]+ of {NEWER_SUITE}; {_REMEDY}")
 
 
@@ -48,6 +49,8 @@ def not_checked_summary(terminalreporter: pytest.TerminalReporter) -> None:
     }
     if newer := [reason for reason in reasons.values() if _SKIPPED_NEWER.search(reason)]:
         terminalreporter.write_line(f"NOT CHECKED with Prometheus 3: {len(newer)} test(s); {_REMEDY}", yellow=True)
+    if standby := [reason for reason in reasons.values() if NO_STANDBY in reason]:
+        terminalreporter.write_line(f"NOT CHECKED on a replica: {len(standby)} test(s); {NO_STANDBY}", yellow=True)
     if skipped := [reason for reason in reasons.values() if _SKIPPED.search(reason)]:
         terminalreporter.write_line(
             f"NOT CHECKED: {len(skipped)} test(s) need promtool, prometheus or pgbouncer; {_REMEDY}",
