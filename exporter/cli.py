@@ -20,6 +20,7 @@ from exporter.check import as_json, as_text, exit_code, look
 from exporter.config import ConfigError, load_config
 from exporter.database import CollectionError
 from exporter.demo.scenarios import SCENARIOS
+from exporter.preflight import has_errors, preflight, render
 from exporter.queries import NOTE, explained, script
 from exporter.schema import SEVERITIES, Config
 from exporter.serve import Address, ListenError, WebOptions, compile_plans, parse_address, serve, stop_on_signals
@@ -102,7 +103,11 @@ def _config_check(options: argparse.Namespace) -> int:
         _count(records, "record"),
     )
     sys.stdout.write(f"{options.config_file}: valid ({', '.join(counts)})\n")
-    return DONE
+    if not options.connect:
+        return DONE
+    found = _await(preflight(config))
+    sys.stdout.write(render(found))
+    return NOT_MEASURED if has_errors(found) else DONE
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -241,7 +246,12 @@ def _parser() -> argparse.ArgumentParser:
 
     config = commands.add_parser("config", help="about the config file")
     about = config.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _command(about, "check", _config_check, "say every problem of the config file, without connecting")
+    check = _command(about, "check", _config_check, "say every problem of the config file, without connecting")
+    check.add_argument(
+        "--connect",
+        action="store_true",
+        help="connect as well: say everything in the databases that keeps us from measuring, and collect once",
+    )
     return parser
 
 

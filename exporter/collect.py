@@ -36,9 +36,11 @@ from exporter.dimension import (
     Values,
 )
 from exporter.judge import judge
-from exporter.plan import END, REPLICA, Plan, Statement
+from exporter.plan import END, REPLICA, Plan, Statement, begin
 from exporter.replica import LOOK, Look, lag
+from exporter.schema import Database
 from exporter.snapshot import Fault, Sample, Snapshot, fold, label_text
+from exporter.sql import TableName
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +91,23 @@ async def collect(plan: Plan) -> Snapshot:
 @asynccontextmanager
 async def open_snapshot(plan: Plan) -> AsyncIterator["Session"]:
     """The guarded transaction of one collection, its locks held and its snapshot taken; raises CollectionError."""
-    async with connect(plan.database) as connection:
-        session = Session(connection, plan)
-        [row] = await session.run(REPLICA, "begin")
-        before = Look(*row)
-        session.lag = _lag(before, before, plan)
-        await session.run(plan.begin, "begin")
+    async with open_transaction(plan.database) as session:
+        tables = {_subject(plan, name): record.table for name, record in plan.pipeline.records.items()}
+        session.tables = {f"pipelines.{plan.pipeline.name}.sessions": plan.pipeline.sessions.table, **tables}
+        session.lag = _lag(session.before, session.before, plan)
         session.faults = await _lock(session, plan)
-        await _read_catalog(session, plan, before)
+        await _read_catalog(session, plan)
+        yield session
+
+
+@asynccontextmanager
+async def open_transaction(database: Database) -> AsyncIterator["Session"]:
+    """The same transaction before anything was asked, for whoever does not measure; raises CollectionError."""
+    async with connect(database) as connection:
+        session = Session(connection, database)
+        [row] = await session.run(REPLICA, "begin")
+        session.before = Look(*row)
+        await session.run(begin(database), "begin")
         yield session
 
 
@@ -105,16 +116,19 @@ _NO_CLOCK: Final = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(slots=True)
 class Session:
-    """The transaction of one collection: runs statements, and survives those that are refused.
+    """A guarded transaction: runs statements, and survives those that are refused.
 
-    `clock` is the snapshot's: on a replica, `lag` ago.  `faults` has the records whose tables could not be held,
+    `before` is the look at its recovery before it began.  `clock` is the snapshot's: on a replica, `lag` ago.  `tables`
+    has what is read by the keys of the config that name it, `faults` the records whose tables could not be held,
     `facts` the values of the plan's catalog readings.
     """
 
     connection: asyncpg.Connection
-    plan: Plan
+    database: Database
     clock: datetime = _NO_CLOCK
+    before: Look = field(default_factory=lambda: Look(_NO_CLOCK, None, None, None))
     lag: timedelta | None = None
+    tables: Mapping[str, TableName] = field(default_factory=dict)
     faults: Mapping[str, Fault] = field(default_factory=dict)
     facts: Sequence[Any] = ()
 
@@ -150,17 +164,15 @@ class Session:
         return rows
 
     async def _ask(self, statement: Statement) -> list[Any]:
-        patience = self.plan.database.statement_timeout.total_seconds() + PATIENCE_SECONDS
+        patience = self.database.statement_timeout.total_seconds() + PATIENCE_SECONDS
         if not statement.returns_rows:
             await self.connection.execute(statement.sql, timeout=patience)
             return []
         return await self.connection.fetch(statement.sql, *statement.arguments(self.clock), timeout=patience)
 
     def _fault(self, error: BaseException, subject: str) -> Fault:
-        pipeline, timeout = self.plan.pipeline, self.plan.database.statement_timeout.total_seconds()
-        tables = {_subject(self.plan, name): record.table for name, record in pipeline.records.items()}
-        table = tables.get(subject, pipeline.sessions.table)
-        return query_fault(error, subject, table, timeout, is_replica=self.lag is not None)
+        timeout = self.database.statement_timeout.total_seconds()
+        return query_fault(error, subject, self.tables.get(subject), timeout, is_replica=self.before.paused is not None)
 
 
 _SAVE = Statement("save", "savepoint attempt", returns_rows=False)
@@ -193,12 +205,12 @@ def _lag(before: Look, now: Look, plan: Plan) -> timedelta | None:
     return found
 
 
-async def _read_catalog(session: Session, plan: Plan, before: Look) -> None:
+async def _read_catalog(session: Session, plan: Plan) -> None:
     """Note the snapshot's clock and lag, the values of the plan's catalog readings, and tables that are not ours."""
     subject = f"pipelines.{plan.pipeline.name}.sessions"
     [row] = await session.run(plan.catalog, subject)
     now = Look(*row[: len(LOOK)])
-    session.lag = _lag(before, now, plan)
+    session.lag = _lag(session.before, now, plan)
     session.clock = now.clock - (session.lag or timedelta(0))
     unique, foreign, *session.facts = row[len(LOOK) :]
     if None in foreign:

@@ -191,7 +191,7 @@ class _Reading:
             return
         if mark is None:
             mark = next(self.marks[path[:end]] for end in range(len(path), -1, -1) if path[:end] in self.marks)
-        self.found.append((mark.index, Problem(_show(path), message, mark.line + 1 if path else None)))
+        self.found.append((mark.index, Problem(dotted(path), message, mark.line + 1 if path else None)))
 
     def refuse(self, path: KeyPath, message: str, mark: yaml.Mark | None = None) -> None:
         """Note a mistake that leaves nothing to judge at its place."""
@@ -389,7 +389,8 @@ def _is_secret(path: KeyPath) -> bool:
     return place in {("url",), ("url_file",), ("password_file",)}
 
 
-def _show(path: KeyPath) -> str:
+def dotted(path: KeyPath) -> str:
+    """A place of the config as people write it; a url that became a key by mistake is not shown."""
     shown = ""
     for step in path:
         if isinstance(step, int):

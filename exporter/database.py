@@ -5,6 +5,7 @@ import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -59,6 +60,20 @@ async def connect(database: Database) -> AsyncIterator[asyncpg.Connection]:
         yield connection
     finally:
         await _close(connection)
+
+
+def is_exposed(connection: asyncpg.Connection) -> bool:
+    """Whether others may read along: a connection over a network, without TLS.
+
+    What the server says of itself (pg_stat_ssl) would be about its connection with a pooler.
+    """
+    # The driver has no public way to ask.
+    transport = connection._transport  # type: ignore[attr-defined]  # noqa: SLF001
+    if transport.get_extra_info("ssl_object") is not None:
+        return False
+    peer = transport.get_extra_info("peername")
+    # A unix socket's peer is a path, or nothing.
+    return isinstance(peer, tuple) and not ip_address(peer[0].partition("%")[0]).is_loopback
 
 
 async def _close(connection: asyncpg.Connection) -> None:
@@ -192,9 +207,9 @@ ROLE: Final = "<role>"
 
 
 def query_fault(
-    error: BaseException, subject: str, table: TableName, statement_timeout: float, *, is_replica: bool = False
+    error: BaseException, subject: str, table: TableName | None, statement_timeout: float, *, is_replica: bool = False
 ) -> Fault:
-    """Why a statement about `subject` (a key of the config) failed, which reads `table` on a replica or another server.
+    """Why a statement about `subject` (a key of the config) failed, which reads `table` (None: not one alone).
 
     The server's text is passed on only where it speaks of names: elsewhere it may quote a value of a row.
     """
@@ -284,11 +299,11 @@ def _fault_by_class(error: asyncpg.PostgresError, subject: str) -> Fault:
 _NAME_IN_TEXT: Final = re.compile(r'"(?P<quoted>[^"]+)"|(?P<last>[^\s"]+)$')
 
 
-def _named(error: asyncpg.PostgresError, table: TableName) -> TableName | None:
+def _named(error: asyncpg.PostgresError, table: TableName | None) -> TableName | None:
     """The table that an error is about: its schema is known where it is the one that was asked for."""
     found = _NAME_IN_TEXT.search(_text(error))
     name = found and (found["quoted"] or found["last"])
-    if not name or name in (table.name, table.schema):
+    if not name or (table and name in (table.name, table.schema)):
         return table
     return TableName(None, name) if name.isidentifier() else None
 

@@ -138,7 +138,7 @@ def compile_plan(config: Config, pipeline: Pipeline, dimensions: tuple[Dimension
         database=database,
         dimensions=dimensions,
         max_label_values=config.collection.max_label_values,
-        begin=_begin(database),
+        begin=begin(database),
         lock_sessions=_lock(pipeline, "sessions", pipeline.sessions.table.sql),
         lock_records={name: _lock(pipeline, name, record.table.sql) for name, record in pipeline.records.items()},
         catalog=catalog,
@@ -155,7 +155,7 @@ def _milliseconds(duration: timedelta) -> int:
     return max(1, round(duration.total_seconds() * 1000))
 
 
-def _begin(database: Database) -> Statement:
+def begin(database: Database) -> Statement:
     """The transaction, guarded.
 
     Settings are made here, not at connect: a pooler in transaction mode would lose or refuse them there.
@@ -217,7 +217,7 @@ def _catalog_statement(
                     readings.append(CatalogReading(measure, record.name))
                     expressions.append(measure.sql(pipeline, record, bind))
     # The clock is read after the snapshot was taken, so nothing that it shows is ahead of the clock.
-    columns = [*LOOK, _unique_key(pipeline, bind), _foreign_tables(pipeline, bind), *expressions]
+    columns = [*LOOK, unique_key(pipeline, bind), _foreign_tables(pipeline, bind), *expressions]
     sql = f"select {_marker(pipeline, 'clock and catalog')}\n  " + ",\n  ".join(columns)
     return Statement("clock and catalog", sql, tuple(bind.values)), tuple(readings)
 
@@ -260,8 +260,8 @@ def _tables(pipeline: Pipeline) -> list[TableName]:
     return list(dict.fromkeys([pipeline.sessions.table, *(record.table for record in pipeline.records.values())]))
 
 
-def _unique_key(pipeline: Pipeline, bind: Bindings) -> str:
-    """Whether the key tells sessions apart: proved by an index, else (a view, say) looked up."""
+def unique_key(pipeline: Pipeline, bind: Bindings) -> str:
+    """SQL that says whether the key tells sessions apart: proved by an index, else (a view, say) looked up."""
     sessions = pipeline.sessions
     keys = ", ".join(map(quote, sessions.key))
     present = " and ".join(f"{quote(column)} is not null" for column in sessions.key)

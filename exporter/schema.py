@@ -245,12 +245,14 @@ T = TypeVar("T")
 class Key(Generic[T]):
     """A key that a dimension adds to the sessions or to a record: `kind` is its annotated type.
 
-    `help` is what an editor shows of it.
+    `holds` says what its texts are: SQL over the table of the section, or names of its columns.  `help` is what an
+    editor shows of it.
     """
 
     section: Literal["sessions", "record"]
     name: str
     kind: Any
+    holds: Literal["sql", "columns"]
     default: T
     help: str
 
@@ -258,6 +260,16 @@ class Key(Generic[T]):
         """What the config says."""
         value: T = getattr(section, self.name)
         return value
+
+    def texts(self, section: "Sessions | Record") -> Iterator[tuple[KeyPath, str]]:
+        """Every text that the config says there, with its keys below the section."""
+        match self.of(section):
+            case str(text):
+                yield (self.name,), text
+            case dict(named):
+                yield from (((self.name, name), text) for name, text in named.items())
+            case tuple(listed):
+                yield from (((self.name,), text) for text in listed)
 
 
 class Database(Section):

@@ -16,6 +16,7 @@ Bound = str | int | tuple[str, ...] | datetime | timedelta | Moment
 
 # https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS
 _PART = re.compile(r'"(?P<quoted>(?:[^"\0]|"")+)"|(?P<plain>[^\W\d][\w$]*)', re.UNICODE)
+_BARE = re.compile(r"[a-z_][a-z0-9_$]*")
 _TYPE_NAME = re.compile(r'[\w."]+( [\w]+)*( ?\(\d+(, ?\d+)?\))?', re.ASCII)
 
 
@@ -35,6 +36,11 @@ class TableName:
     def sql(self) -> str:
         """The name as SQL, every part quoted."""
         return quote(self.name) if self.schema is None else f"{quote(self.schema)}.{quote(self.name)}"
+
+    @property
+    def written(self) -> str:
+        """The name as people write it: quoted only where `parse_table_name` needs it."""
+        return ".".join(part if _BARE.fullmatch(part) else quote(part) for part in (self.schema, self.name) if part)
 
     def __str__(self) -> str:
         return self.sql

@@ -218,3 +218,16 @@ def test_values_of_different_kinds_never_share() -> None:
     }
 
     assert len(written) == 5
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+@pytest.mark.parametrize("schema", [None, "public", "My Schema"])
+def test_a_table_is_written_as_a_config_reads_it(schema: str | None, name: str) -> None:
+    table = TableName(schema, name)
+
+    assert parse_table_name(table.written) == table
+
+
+def test_a_table_is_written_without_quotes_where_none_are_needed() -> None:
+    assert TableName("public", "or_ders2").written == "public.or_ders2"
+    assert TableName(None, "Or ders").written == '"Or ders"'

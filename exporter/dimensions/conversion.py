@@ -22,6 +22,7 @@ COMPLETED: Final[Key[str | None]] = Key(
     "sessions",
     "completed",
     Expression | None,
+    "sql",
     default=None,
     help="SQL over this table alone: which sessions are completed; those with a time in completed_at unless given.",
 )

@@ -28,6 +28,7 @@ CHECKS: Final[Key[dict[str, str]]] = Key(
     "sessions",
     "checks",
     dict[Name, Expression],
+    "sql",
     default={},
     help="Name: SQL over this table that must be true for every eligible session; sub-queries are allowed, NULL fails.",
 )

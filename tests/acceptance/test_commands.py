@@ -72,6 +72,43 @@ def test_config_check_does_not_connect_nor_repeat_a_secret() -> None:
     assert "geheim" not in done.stderr + done.stdout
 
 
+# --- config check --connect
+
+
+def test_config_check_connects_when_asked_and_says_the_numbers(healthy: Database) -> None:
+    done = with_tour("config", "check", "--connect", dsn=healthy.dsn)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{TOUR}: valid (1 database, 1 pipeline, 2 records)\n\ndatabase main\n")
+    assert "  ok     pipelines.assessments: 157 sessions analysed: 157 complete, 0 pending, 0 gap\n" in done.stdout
+    assert "  ok     pipelines.assessments.records.profiles: sessions by state: 157 current\n" in done.stdout
+
+
+async def test_config_check_exits_3_where_something_cannot_be_measured(healthy: Database) -> None:
+    await healthy.execute("alter table profiles rename to profile")
+
+    done = with_tour("config", "check", "--connect", dsn=healthy.dsn)
+
+    assert (done.returncode, done.stderr) == (3, "")
+    assert 'records.profiles.table: "public"."profiles" does not exist; did you mean profile?' in done.stdout
+    assert "sessions by state: 157 current" in done.stdout
+
+
+def test_config_check_exits_3_without_a_database_and_repeats_no_secret() -> None:
+    done = with_tour("config", "check", "--connect")
+
+    assert (done.returncode, done.stderr) == (3, "")
+    assert "  error  databases.main: connection refused" in done.stdout
+    assert not [secret for secret in ("geheim", "nobody", "127.0.0.1", "nowhere") if secret in done.stdout]
+
+
+def test_config_check_exits_2_for_the_file_before_it_connects() -> None:
+    done = run("config", "check", "--connect", "--config.file", str(TOUR))
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "DATABASE_URL" in done.stderr
+
+
 # --- queries
 
 
