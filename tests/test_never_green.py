@@ -1,0 +1,231 @@
+"""Never a false green: every fault, alone and beside every unhealthy state, on a platform that was healthy before.
+
+Whatever of both is there: nobody is told `healthy`, no exit code is 0, and no number that was not measured looks fresh.
+"""
+
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from conftest import TOUR, Database, plan_of
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.board import Board, Reload, Standing
+from exporter.check import as_json, as_text, exit_code
+from exporter.collect import collect
+from exporter.expose import page
+from exporter.supervise import beginning, measure
+
+CONFIG = (
+    TOUR.read_text()
+    .replace("statement_timeout: 30s", "statement_timeout: 500ms")
+    .replace("lock_timeout: 1s", "lock_timeout: 200ms")
+    .replace("connect_timeout: 5s", "connect_timeout: 1s")
+    .replace("      # newest_session_age: {warning: 6h}", "      newest_session_age: {warning: 6h}")
+    .replace("      # newest_record_age: {critical: 30m}", "      newest_record_age: {critical: 30m}")
+)
+_numbers = itertools.count(1)
+
+FEW = "in (select id from assessment_sessions where completed_questions > 0 order by id limit 3)"
+STATES = {
+    "nothing is wrong": "select",
+    "records are missing": f"delete from profiles where session_id {FEW}",
+    "records are outdated": f"update fc_scores set version = 'v1.0' where session_id {FEW}",
+    "records are invalid": f"update fc_scores set fc_kind = 'other' where session_id {FEW}",
+    "an old version is written": f"update profiles set results_version = 'v1', created_at = now() "
+    f"where session_id {FEW}",
+    "records have no session": "insert into fc_scores "
+    "select gen_random_uuid(), 'v1.2', 'functions' from generate_series(1, 2)",
+    "records are there twice": "alter table profiles drop constraint profiles_pkey; "
+    "insert into profiles select * from profiles limit 2",
+    "sessions fail a check": f"update assessment_sessions set finalized_at = null where id {FEW}",
+    "nobody comes": "update assessment_sessions set created_at = created_at - interval '2 days'",
+    "there is no session": "truncate assessment_sessions, profiles, fc_scores",
+    "there is no record": "truncate profiles, fc_scores",
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """How measuring is made impossible: by SQL of a superuser's, by changes of the config or the url, by a lock.
+
+    Without rows of its `needs` it does not come about.
+    """
+
+    sql: str = "select"
+    config: dict[str, str] = field(default_factory=dict)
+    url: dict[str, str] = field(default_factory=dict)
+    lock: str | None = None
+    needs: tuple[str, ...] = ()
+
+    def comes_about(self, state: str) -> bool:
+        return not any(table in STATES[state] for table in self.needs if STATES[state].startswith("truncate"))
+
+
+ALLOW = {"row_security: strict": "row_security: allow"}
+FAULTS = {
+    "no privilege on the sessions": Fault("revoke select on assessment_sessions from {role}"),
+    "no privilege on a record": Fault("revoke select on profiles from {role}"),
+    "no privilege on the schema": Fault("revoke usage on schema public from public"),
+    "hidden sessions": Fault("alter table assessment_sessions enable row level security"),
+    "some hidden sessions": Fault(
+        "alter table assessment_sessions enable row level security; "
+        "create policy some_rows on assessment_sessions using (extract(minute from created_at) < 30)"
+    ),
+    "a hidden record": Fault("alter table fc_scores enable row level security"),
+    "a policy that hides nothing": Fault(
+        "alter table profiles enable row level security; create policy every_row on profiles using (true)"
+    ),
+    "hidden sessions, allowed": Fault("alter table assessment_sessions enable row level security", ALLOW),
+    "some hidden sessions, allowed": Fault(
+        "alter table assessment_sessions enable row level security; create policy some_rows on assessment_sessions "
+        "using (exists (select 1 from profiles where session_id = id))",
+        ALLOW,
+    ),
+    "a hidden record, allowed": Fault("alter table fc_scores enable row level security", ALLOW),
+    "a dropped record": Fault("drop table fc_scores"),
+    "dropped sessions": Fault("drop table assessment_sessions cascade"),
+    "a dropped column": Fault("alter table fc_scores drop column fc_kind"),
+    "a dropped column of a check": Fault("alter table assessment_sessions drop column finalized_at"),
+    "a key of another type": Fault("alter table fc_scores alter session_id type text"),
+    "a value that does not convert": Fault(
+        config={"# valid: blocks_answered > 0": "valid: 1 / (blocks_answered - 30) > 0 "}, needs=("fc_scores",)
+    ),
+    "locked sessions": Fault(lock="lock table assessment_sessions in access exclusive mode"),
+    "a locked record": Fault(lock="lock table profiles in access exclusive mode"),
+    "a slow statement": Fault(
+        config={"finalized_at is not null": "pg_sleep(1) is not null"}, needs=("assessment_sessions",)
+    ),
+    "a wrong password": Fault(url={"password": "wrong"}),
+    "no such database": Fault(url={"path": "/nowhere"}),
+    "no server": Fault(url={"port": "1"}),
+}
+
+
+@dataclass(frozen=True)
+class Platform:
+    """The sample platform, healthy, for a role that may read it; `before` is what was known of it then."""
+
+    database: Database
+    role: str
+    dsn: str
+    before: Standing
+
+
+@pytest.fixture
+async def platform(healthy: Database) -> Platform:
+    role = f"watcher_{next(_numbers)}"
+    await healthy.execute(f"create role {role} login password 'watching'")
+    await healthy.execute(f"grant select on all tables in schema public to {role}")
+    parts = urlsplit(healthy.dsn)
+    dsn = parts._replace(netloc=f"{role}:watching@{parts.hostname}:{parts.port}").geturl()
+    plan = plan_of(CONFIG, dsn)
+    before = beginning(plan, max_age=300).after(await measure(plan, collect), now=0.0)
+    assert before.verdict == "healthy", as_text([before])
+    assert exit_code([before], "warning") == 0
+    return Platform(healthy, role, dsn, before)
+
+
+@asynccontextmanager
+async def injected(platform: Platform, state: str, fault: Fault | None) -> AsyncIterator[Standing]:
+    """What is known once a state and a fault have come over the platform."""
+    await platform.database.execute(STATES[state])
+    text, dsn = CONFIG, platform.dsn
+    lock = None
+    if fault is not None:
+        await platform.database.execute(fault.sql.format(role=platform.role))
+        for old, new in fault.config.items():
+            assert old in text
+            text = text.replace(old, new)
+        parts = urlsplit(dsn)
+        login = f"{platform.role}:{fault.url.get('password', 'watching')}"
+        netloc = f"{login}@{parts.hostname}:{fault.url.get('port', parts.port)}"
+        dsn = parts._replace(netloc=netloc, path=fault.url.get("path", parts.path)).geturl()
+        if fault.lock is not None:
+            lock = await asyncpg.connect(platform.database.dsn)
+            await lock.execute(f"begin; {fault.lock}")
+    plan = plan_of(text, dsn)
+    yield platform.before.after(await measure(plan, collect), now=1.0)
+    if lock is not None:
+        await lock.close()
+
+
+def numbers(standing: Standing) -> dict[tuple[str, ...], float]:
+    """The page as Prometheus gets it: the name of each series with its label values, and its number."""
+    board = Board({standing.pipeline: standing}, Reload(succeeded=True, last_success=1.0))
+    text = page(board, board.withdrawn(1.0), openmetrics=False).decode()
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = [value for name, value in sample.labels.items() if name not in ("database", "pipeline")]
+            found[(sample.name.removeprefix("session_health_"), *labels)] = sample.value
+    return found
+
+
+def assert_not_green(standing: Standing) -> dict[tuple[str, ...], float]:
+    found = numbers(standing)
+    assert standing.verdict != "healthy"
+    assert found["verdict", "healthy"] == 0
+    assert sum(value for series, value in found.items() if series[0] == "verdict") == 1
+    for fail_on in ("warning", "critical"):
+        code = exit_code([standing], fail_on)
+        assert code != 0 or (standing.verdict, fail_on) == ("degraded", "critical")
+        assert '"verdict": "healthy"' not in as_json([standing], code)
+    assert ": healthy" not in as_text([standing])
+    return found
+
+
+@pytest.mark.parametrize("state", [name for name in STATES if name != "nothing is wrong"])
+async def test_an_unhealthy_platform_is_not_called_healthy(platform: Platform, state: str) -> None:
+    async with injected(platform, state, None) as standing:
+        found = assert_not_green(standing)
+
+    assert found["up",] == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "state"),
+    [(name, state) for name, fault in FAULTS.items() for state in STATES if fault.comes_about(state)],
+)
+async def test_a_fault_is_never_green_whatever_else_is_wrong(platform: Platform, fault: str, state: str) -> None:
+    async with injected(platform, state, FAULTS[fault]) as standing:
+        found = assert_not_green(standing)
+
+    assert exit_code([standing], "critical") in (1, 3)
+    assert standing.verdict in ("unknown", "unhealthy")
+    assert standing.last is not None
+    if FAULTS[fault].config is ALLOW:
+        assert found["visibility_restricted",] == 1
+        return
+    assert found["up",] == 0
+    assert sum(value for series, value in found.items() if series[0] == "collection_errors_total") >= 1
+    if standing.last.snapshot is None:
+        assert platform.before.snapshot is not None
+        assert found["snapshot_timestamp_seconds",] == platform.before.snapshot.taken_at
+        assert {found["record_up", record] for record in standing.records} == {0}
+        assert standing.verdict == "unknown"
+    for record in standing.last.snapshot.record_faults if standing.last.snapshot else ():
+        assert found["record_up", record] == 0
+        kept = {series[0] for series in found if record in series[1:]}
+        assert kept == {"record_up"}
+        assert ("eligible_sessions", "gap") not in found
+        assert ("cohort_sessions", "covered") not in found
+
+
+async def test_the_first_collection_has_not_ended_and_nobody_calls_it_healthy(platform: Platform) -> None:
+    found = assert_not_green(beginning(plan_of(CONFIG, platform.dsn), max_age=300))
+
+    assert found["verdict", "unknown"] == 1
+    assert found["up",] == 0
+
+
+async def test_what_is_withdrawn_is_unknown(platform: Platform) -> None:
+    board = Board({platform.before.pipeline: platform.before}, Reload(succeeded=True, last_success=1.0))
+    late = 301.0
+    visible = board.without_snapshots(board.withdrawn(late))
+
+    assert_not_green(visible.standings[platform.before.pipeline])
