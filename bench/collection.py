@@ -52,6 +52,8 @@ _ELIGIBLE = "s.created_at >= '2025-08-01' and s.status = 'completed' and s.compl
 _PROFILE = "select 1 from profiles p where p.session_id = s.id"
 _SCORE = "select 1 from fc_scores f where f.session_id = s.id"
 _CURRENT = f"{_SCORE} and f.version = 'v1.2' and f.fc_kind = 'functions'"
+_PERCENTILES = "percentile_disc(array[0.5, 0.95, 0.99]) within group"
+_COHORT = "s.created_at >= now() - interval '25 hours' and s.created_at < now() - interval '1 hour'"
 _FROM = f"from assessment_sessions s where {_ELIGIBLE}"
 
 # The questions that people write, one query each: what a generic SQL exporter would be given for the same gauges.
@@ -82,6 +84,28 @@ OBVIOUS = {
     "where not exists (select 1 from assessment_sessions s where s.id = p.session_id)",
     "orphaned scores": "select count(*) from fc_scores f "
     "where not exists (select 1 from assessment_sessions s where s.id = f.session_id)",
+    "not finalized": f"select count(*) {_FROM} and s.finalized_at is null",
+    "not answered": f"select count(*) {_FROM} and (s.completed_questions >= 240) is not true",
+    "score kinds of sessions": "select f.fc_kind, count(distinct f.session_id) from fc_scores f "
+    f"join assessment_sessions s on s.id = f.session_id where {_ELIGIBLE} group by 1",
+    "scores by kind": "select fc_kind, count(*) from fc_scores group by 1",
+    "invalid scores": "select count(*) from fc_scores where fc_kind is distinct from 'functions'",
+    "duplicate profiles": "select coalesce(sum(n - 1), 0)::bigint "
+    "from (select count(*) as n from profiles where session_id is not null group by session_id) keys",
+    "duplicate scores": "select coalesce(sum(n - 1), 0)::bigint "
+    "from (select count(*) as n from fc_scores group by session_id, version, fc_kind) keys",
+    "cohort started": f"select count(*) from assessment_sessions s where {_COHORT}",
+    "cohort completed": f"select count(*) from assessment_sessions s where {_COHORT} and s.status = 'completed'",
+    "cohort covered": f"select count(*) from assessment_sessions s where {_COHORT} and s.status = 'completed' "
+    f"and exists ({_PROFILE}) and exists ({_CURRENT})",
+    "profile delay": f"select {_PERCENTILES} (order by p.created_at - s.completed_at) "
+    f"from assessment_sessions s join profiles p on p.session_id = s.id where {_COHORT}",
+    "score delay": f"select {_PERCENTILES} (order by f.created_at - s.completed_at) "
+    f"from assessment_sessions s join fc_scores f on f.session_id = s.id where {_COHORT} and f.version = 'v1.2'",
+    "newest started": "select max(created_at) from assessment_sessions where created_at <= now()",
+    "newest completed": "select max(completed_at) from assessment_sessions where completed_at <= now()",
+    "newest profile": "select max(created_at) from profiles where created_at <= now()",
+    "newest score": "select max(created_at) from fc_scores where created_at <= now()",
 }
 
 
@@ -112,6 +136,11 @@ async def collect_once(plan: Plan) -> dict[str, float]:
         "drifted profiles": samples["drifted_records", "profiles"],
         "orphaned profiles": samples["orphaned_records", "profiles"],
         "orphaned scores": samples["orphaned_records", "fc_scores"],
+        "not finalized": samples["check_sessions", "finalized", "fail"],
+        "not answered": samples["check_sessions", "answered", "fail"],
+        "invalid scores": samples["invalid_records", "fc_scores"],
+        "duplicate profiles": samples["duplicate_records", "profiles"],
+        "duplicate scores": samples["duplicate_records", "fc_scores"],
     }
 
 

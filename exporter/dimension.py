@@ -86,7 +86,7 @@ class Facet:
 
     Rows of one session are grouped by `value` (text from the data), by `category` (text from a closed set, of which
     `other` and `invalid` are the least known) and by what is in `by`, all SQL over the record table.  Without
-    `per_session` the session plays no part; `having` says which groups are worth keeping.
+    `per_session` the session plays no part.  `where` leaves rows out, `having` (over aggregates) groups.
     """
 
     name: str
@@ -94,12 +94,13 @@ class Facet:
     category: str = "null::text"
     by: tuple[str, ...] = ()
     per_session: bool = True
+    where: str | None = None
     having: str | None = None
 
     @property
     def is_whole(self) -> bool:
         """Whether every row is counted, at its session."""
-        return self.per_session and self.having is None
+        return self.per_session and self.where is None and self.having is None
 
 
 @dataclass(frozen=True, slots=True)

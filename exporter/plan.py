@@ -1,6 +1,6 @@
 """Config -> Plan: writes every statement of a collection, and knows how to read its rows.  No I/O."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -24,7 +24,7 @@ from exporter.dimension import (
 )
 from exporter.replica import LOOK
 from exporter.schema import Config, Database, Pipeline, Record
-from exporter.sql import Bindings, Bound, Moment, TableName, condition, moment, quote, relation
+from exporter.sql import Bindings, Bound, Moment, TableName, condition, conjunction, moment, quote, relation
 from exporter.states import RANK, is_valid, satisfies, version_class
 
 VALUE_LIMIT: Final = 10_000
@@ -485,32 +485,41 @@ def _rows_of(
     all_totals: Sequence[Total],
     bind: Bindings,
 ) -> str:
-    """The rows of one record, grouped by session and by each facet apart, in one pass over its table."""
+    """The rows of one record, grouped by session and by each facet apart, in one pass over its table.
+
+    Each row is repeated for each facet and all are grouped at once, by hash.  GROUPING SETS would say the same, but
+    the planner sorts the table for each set that may not fit into work_mem.
+    """
     totals = {total.name: total.sql for total in own_totals}
-    grouped = {
-        facet.name: [
-            *(_record_keys(record) if facet.per_session else ()),
-            *(part for part in (facet.value, facet.category) if part != _NO_TEXT),
-            *facet.by,
-        ]
-        for facet in facets
-    }
-    which = _which_facet(grouped)
+
+    def only(chosen: Sequence[Facet], sql: str) -> str:
+        """SQL for those facets, NULL for the others."""
+        names = ", ".join(_text(facet.name) for facet in chosen)
+        return sql if len(chosen) == len(facets) else f"case when {_FACET} in ({names}) then {sql} end"
+
+    of_sessions = [facet for facet in facets if facet.per_session]
+    keys = [only(of_sessions, key) for key in _record_keys(record)]
+    by = [only([facet], part) for facet in facets for part in facet.by]
+    rows = [f"({_FACET} <> {_text(facet.name)} or {facet.where})" for facet in facets if facet.where]
+    rows = [condition(record.where), *rows] if record.where else rows
+    groups = [f"({_FACET} <> {_text(facet.name)} or {facet.having})" for facet in facets if facet.having]
     selected = [
         f"{bind(record.name, 'text')} as record",
-        f"{which({name: _text(name) for name in grouped})} as facet",
-        *_named_keys(record),
-        f"{which({facet.name: facet.value for facet in facets})} as value",
-        f"{which({facet.name: facet.category for facet in facets})} as category",
+        f"{_FACET} as facet",
+        *(f"{key} as key_{n}" for n, key in enumerate(keys, start=1)),
+        f"{_VALUE} as value",
+        f"{_CATEGORY} as category",
         "count(*) as rows",
         *(f"{totals.get(t.name, _NOTHING[t.combined_by])} as {quote(t.name)}" for t in all_totals),
     ]
-    kept = {facet.name: facet.having or "true" for facet in facets}
-    having = f"\n    having {which(kept)}" if any(facet.having for facet in facets) else ""
-    sets = [f"({', '.join(expressions)})" for expressions in grouped.values()]
+    repeated = [f"({_text(facet.name)}, {facet.value}, {facet.category})" for facet in facets]
+    where = f"\n    where {conjunction(rows)}" if rows else ""
+    having = f"\n    having {conjunction(groups)}" if groups else ""
     return (
-        f"    select\n      {_list(selected, 6)}\n    from {record.table.sql}{_where(record, 4)}\n"
-        f"    group by grouping sets ({_list(sets, 6)}){having}"
+        f"    select\n      {_list(selected, 6)}\n    from {record.table.sql}\n"
+        f"    cross join lateral (values\n      {_list(repeated, 6)}\n"
+        f"    ) as {_FACETS} ({_FACET}, {_VALUE}, {_CATEGORY}){where}\n"
+        f"    group by {', '.join([_FACET, _VALUE, _CATEGORY, *keys, *by])}{having}"
     )
 
 
@@ -518,29 +527,8 @@ def _text(name: str) -> str:
     return "'" + name.replace("'", "''") + "'"
 
 
-def _which_facet(grouped: Mapping[str, Sequence[str]]) -> Callable[[Mapping[str, str]], str]:
-    """Writes SQL that is, for each facet, what is given for it; `grouped` has what each is grouped by.
-
-    grouping() has a bit for each argument, the last one lowest, set where the row is not grouped by it.
-    https://www.postgresql.org/docs/current/functions-aggregate.html#FUNCTIONS-GROUPING-TABLE
-    """
-    expressions = list(dict.fromkeys(part for parts in grouped.values() for part in parts))
-    bits = {
-        name: sum(1 << n for n, expression in enumerate(reversed(expressions)) if expression not in parts)
-        for name, parts in grouped.items()
-    }
-
-    def write(choices: Mapping[str, str]) -> str:
-        if len(set(choices.values())) == 1:
-            return next(iter(choices.values()))
-        cases = " ".join(f"when {bits[name]} then {sql}" for name, sql in choices.items())
-        return f"case grouping({', '.join(expressions)}) {cases} end"
-
-    return write
-
-
-_NO_TEXT: Final = Facet("").value
-"""What a facet that does not group by a value has in its place."""
+# Beside the operator's columns in their SQL: names that no column has.
+_FACETS, _FACET, _VALUE, _CATEGORY = (quote(f"our {name}") for name in ("facets", "facet", "value", "category"))
 
 UNGROUPED: Final = "rows"
 """The facet of a record whose rows no dimension tells apart."""
@@ -588,7 +576,7 @@ def _cells(
     spread = [f"{_spread(one)} as {quote(one.name)}" for one in spreads]
     parts = [
         definition,
-        f"cells as (\n  select\n    {_list(counted, 4)}\n  from {name}\n  group by {places}\n)",
+        f"cells as materialized (\n  select\n    {_list(counted, 4)}\n  from {name}\n  group by {places}\n)",
         f"weighed as (\n  select {weighed}, sum({size}) over (partition by {value}) as weight from cells\n)",
         f"placed as (\n  select *, dense_rank() over (order by {order}) as place from weighed\n)",
     ]
