@@ -3,6 +3,7 @@
 import asyncio
 import re
 import ssl
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
@@ -41,8 +42,8 @@ async def connect(database: Database) -> AsyncIterator[asyncpg.Connection]:
     try:
         async with asyncio.timeout(timeout):
             connection = await asyncpg.connect(
-                dsn=_secret(database.url_file, "url_file") if database.url_file else database.url,
-                password=_secret(database.password_file, "password_file") if database.password_file else None,
+                dsn=await _secret(database.url_file, "url_file") if database.url_file else database.url,
+                password=await _secret(database.password_file, "password_file") if database.password_file else None,
                 server_settings={"application_name": APPLICATION_NAME},
                 # Statements run once per collection, and a pooler in transaction mode keeps no prepared ones.
                 statement_cache_size=0,
@@ -85,17 +86,28 @@ async def _close(connection: asyncpg.Connection) -> None:
         connection.terminate()
 
 
-def _secret(path: str, key: str) -> str:
+async def _secret(path: str, key: str) -> str:
+    """The text of a file; raises CollectionError.
+
+    It is read in a thread, for a dead network file system may take for ever, and other pipelines must not wait.
+    """
     try:
-        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+        return (await asyncio.to_thread(_read, path)).rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        why = (error.strerror or str(error)) if isinstance(error, OSError) else "not UTF-8"
         raise CollectionError(
             Fault(
                 "connect",
                 f"the file of {key} cannot be read ({why}): check its path and permissions",
             )
         ) from None
+
+
+def _read(path: str) -> str:
+    # A named pipe would keep the thread until somebody writes to it, at each connect another one.
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise OSError("not a regular file")
+    return Path(path).read_text(encoding="utf-8")
 
 
 def connect_fault(error: Exception, timeout: float) -> Fault:
