@@ -2,9 +2,11 @@
 
 import asyncio
 import itertools
+import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
 
 import asyncpg
 import pytest
@@ -27,12 +29,17 @@ def binaries_with_basebackup() -> Binaries:
     return binaries
 
 
+def source(primary: EmbeddedPostgres, port: int) -> str:
+    """How a replica finds its primary, whose port may be another's who passes on."""
+    return f"host={primary.host} port={port} user=postgres password={primary.password}"
+
+
 class Standby(EmbeddedPostgres):
     """A server that begins as a copy of a running `primary`, and goes on as its streaming replica."""
 
     def __init__(self, primary: EmbeddedPostgres, binaries: Binaries, **settings: str) -> None:
         self.primary = primary
-        self._source = f"host={primary.host} port={primary.port} user=postgres password={primary.password}"
+        self._source = source(primary, primary.port)
         own = {"primary_conninfo": self._source, "wal_retrieve_retry_interval": "100ms", **settings}
         super().__init__(binaries, settings=own)
 
@@ -43,6 +50,51 @@ class Standby(EmbeddedPostgres):
             *("-D", str(self.data_directory), "--dbname", self._source),
             *("--write-recovery-conf", "--checkpoint=fast", "--no-sync"),
         )
+
+
+@dataclass
+class Line:
+    """A network between a replica and its primary; `rate` is in bytes a second, 0 while it is cut."""
+
+    port: int = 0
+    rate: float = math.inf
+    _writers: list[asyncio.StreamWriter] = field(default_factory=list)
+
+    def cut(self) -> None:
+        """End what goes over it, and let nobody connect until there is a rate again."""
+        self.rate = 0
+        for writer in self._writers:
+            writer.close()
+        self._writers.clear()
+
+    async def lead(self, primary: EmbeddedPostgres, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self.rate:
+            writer.close()
+            return
+        their_reader, their_writer = await asyncio.open_connection(primary.host, primary.port)
+        self._writers += [writer, their_writer]
+        with suppress(OSError):
+            await asyncio.gather(self._carry(their_reader, writer), self._carry(reader, their_writer))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while self.rate and (data := await reader.read(16384)):
+            writer.write(data)
+            await writer.drain()
+            await asyncio.sleep(len(data) / self.rate if self.rate else 0)
+        writer.close()
+
+
+@asynccontextmanager
+async def line_to(primary: EmbeddedPostgres) -> AsyncIterator[Line]:
+    """A port that leads to the primary."""
+    line = Line()
+    server = await asyncio.start_server(partial(line.lead, primary), "127.0.0.1", 0)
+    line.port = server.sockets[0].getsockname()[1]
+    try:
+        yield line
+    finally:
+        line.cut()
+        server.close()
 
 
 @dataclass(frozen=True)

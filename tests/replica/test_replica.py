@@ -5,11 +5,12 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 from conftest import Numbers
-from standby import Pair, Standby, binaries_with_basebackup, replicated
+from standby import Pair, Standby, binaries_with_basebackup, line_to, replicated, source
 from test_collect import ROWS, TABLES, assert_keeps_secrets, assert_whole, config, refused
 
 from exporter.collect import collect, open_snapshot
@@ -66,14 +67,20 @@ async def not_measured(pair: Pair, text: str, *words: str) -> Fault:
     return fault
 
 
-async def measured_again(pair: Pair, text: str) -> Numbers:
-    """The first snapshot after a while in which there was none."""
-    async with asyncio.timeout(10):
+async def until_measured(pair: Pair, text: str) -> tuple[list[str], Numbers]:
+    """The reasons for which there was no snapshot, and the first one after them."""
+    reasons: list[str] = []
+    async with asyncio.timeout(20):
         while True:
             try:
-                return await pair.replica.measure(text)
-            except CollectionError:
-                await asyncio.sleep(0.05)
+                return reasons, await pair.replica.measure(text)
+            except CollectionError as error:
+                reasons.append(error.fault.reason)
+                await asyncio.sleep(0.02)
+
+
+async def measured_again(pair: Pair, text: str) -> Numbers:
+    return (await until_measured(pair, text))[1]
 
 
 # --- What a replica shows
@@ -279,6 +286,40 @@ async def test_without_its_primary_a_replica_is_measured_until_it_is_too_old(
     assert second.snapshot.taken_at == pytest.approx(first.snapshot.taken_at, abs=0.01)
     assert (second.snapshot.replica_lag or 0) - (first.snapshot.replica_lag or 0) >= 0.3
     assert again.snapshot.replica_lag == 0
+
+
+async def test_a_replica_that_waits_for_its_network_is_behind_though_it_has_replayed_all_that_came(
+    primary: EmbeddedPostgres,
+) -> None:
+    """To a role with pg_read_all_stats it tells how far the primary was."""
+    async with line_to(primary) as line:
+        standby = Standby(primary, binaries_with_basebackup(), primary_conninfo=source(primary, line.port))
+        await asyncio.to_thread(standby.start)
+        try:
+            async with replicated(primary, standby, TABLES + ROWS) as pair:
+                await pair.primary.execute(f"grant pg_read_all_stats to {urlsplit(pair.replica.dsn).username}")
+                await pair.replayed()
+                line.cut()
+                await pair.primary.execute(COMPLETED)
+                await asyncio.sleep(1.2)
+                await pair.primary.execute(
+                    "create table ballast as select repeat('x', 90) from generate_series(1, 20000)"
+                )
+                written = await pair.primary.connection.fetchval("select pg_current_wal_flush_lsn()::text")
+                line.rate = 4e6
+                await pair.until(
+                    "exists (select from pg_stat_wal_receiver where latest_end_lsn > pg_last_wal_replay_lsn())"
+                )
+                reasons, numbers = await until_measured(pair, STRICT)
+                arrived = await pair.replica.connection.fetchval(
+                    "select pg_last_wal_replay_lsn() >= $1::text::pg_lsn", written
+                )
+        finally:
+            await asyncio.to_thread(standby.stop)
+
+    assert set(reasons) == {"replica_lag"}
+    assert arrived, "it was measured before the network had brought everything"
+    assert numbers.positive("eligible_sessions") == {("complete",): 2, ("gap",): 2}
 
 
 # --- In the way of the replay
