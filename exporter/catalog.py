@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from exporter.collect import Session
+from exporter.database import is_refused_lock
 from exporter.plan import Statement
-from exporter.sql import Bindings, TableName, relation
+from exporter.snapshot import Fault
+from exporter.sql import Bindings, TableName, quote, relation
 
 NAME_LIMIT: Final = 10_000
 """Tables whose names are read, to find the one that was meant."""
@@ -28,6 +30,9 @@ _KINDS: Final = {
     "c": "type",
 }
 """By pg_class.relkind: https://www.postgresql.org/docs/current/catalog-pg-class.html"""
+
+_OURS: Final = "n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'"
+"""SQL over a schema `n`: it is not the server's own."""
 
 _TABLES: Final = "('r', 'p', 'v', 'm', 'f')"
 
@@ -53,8 +58,23 @@ class Named:
     """A table, view or foreign table that exists, and whether our role may use its schema and read it."""
 
     table: TableName
+    kind: str
     may_use_schema: bool
     may_select: bool
+
+    @property
+    def may_read(self) -> bool:
+        """Whether nothing needs to be granted."""
+        return self.may_use_schema and self.may_select
+
+    def grants(self, role: str) -> list[str]:
+        """The SQL that lets our role read it; empty where it may."""
+        wanted = []
+        if not self.may_use_schema:
+            wanted.append(f"GRANT USAGE ON SCHEMA {quote(self.table.schema or '')} TO {quote(role)};")
+        if not self.may_select:
+            wanted.append(f"GRANT SELECT ON {self.table.sql} TO {quote(role)};")
+        return wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +87,16 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: `type` as SQL writes it, `base` the same without length, and below any domain."""
+    """A column: `sql` is its name as SQL writes it, `type` as SQL writes that, `base` without length and domain.
+
+    `labels` are the values of an enum, in its order; empty for every other type.
+    """
 
     name: str
+    sql: str
     type: str
     base: str
-    not_null: bool
+    labels: tuple[str, ...]
 
     @property
     def is_time(self) -> bool:
@@ -92,6 +116,16 @@ class Index:
     is_primary: bool
     is_partial: bool
     proves_unique: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """Columns that point at those of another table, in the same order."""
+
+    table: TableName
+    columns: tuple[str, ...]
+    target: TableName
+    target_columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,22 +203,68 @@ where r.rolname = current_user"""
 
 async def read_names(session: Session) -> Names:
     """Every schema and table that is not the server's own; raises CollectionError."""
-    own = "n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'"
-    schemas = f"select n.nspname::text from pg_catalog.pg_namespace n where {own} order by 1"
-    tables = f"""select n.nspname::text, c.relname::text,
+    schemas = f"select n.nspname::text from pg_catalog.pg_namespace n where {_OURS} order by 1"
+    tables = f"""select n.nspname::text, c.relname::text, c.relkind::text,
   has_schema_privilege(n.oid, 'USAGE'), has_table_privilege(c.oid, 'SELECT')
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where {own} and c.relkind in {_TABLES} and not c.relispartition
+where {_OURS} and c.relkind in {_TABLES} and not c.relispartition
 order by 1, 2
 limit {NAME_LIMIT}"""
     return Names(
         tuple(name for (name,) in await session.run(Statement("schemas", schemas), "catalog")),
         tuple(
-            Named(TableName(schema, name), usable, readable)
-            for schema, name, usable, readable in await session.run(Statement("tables", tables), "catalog")
+            Named(TableName(schema, name), _KINDS[kind], usable, readable)
+            for schema, name, kind, usable, readable in await session.run(Statement("tables", tables), "catalog")
         ),
     )
+
+
+async def read_columns(session: Session) -> dict[TableName, list[Column]]:
+    """The columns of every table that is not the server's own; raises CollectionError."""
+    sql = f"""select n.nspname::text, c.relname::text, {_COLUMN}
+from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+join pg_catalog.pg_attribute a on a.attrelid = c.oid
+where {_OURS} and c.relkind in {_TABLES} and not c.relispartition and a.attnum > 0 and not a.attisdropped
+order by 1, 2, a.attnum
+limit {NAME_LIMIT * 20}"""
+    found: dict[TableName, list[Column]] = {}
+    for schema, name, *column in await session.run(Statement("columns", sql), "catalog"):
+        found.setdefault(TableName(schema, name), []).append(_column(column))
+    return found
+
+
+async def read_foreign_keys(session: Session) -> list[ForeignKey]:
+    """Every foreign key, those of partitions as their parent's; raises CollectionError."""
+    sql = f"""select n.nspname::text, c.relname::text, {_names_of("k.conrelid", "k.conkey")},
+  fn.nspname::text, f.relname::text, {_names_of("k.confrelid", "k.confkey")}
+from pg_catalog.pg_constraint k
+join pg_catalog.pg_class c on c.oid = k.conrelid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+join pg_catalog.pg_class f on f.oid = k.confrelid
+join pg_catalog.pg_namespace fn on fn.oid = f.relnamespace
+where k.contype = 'f' and k.conparentid = 0 and not c.relispartition
+order by 1, 2, k.conname
+limit {NAME_LIMIT}"""
+    return [
+        ForeignKey(TableName(schema, name), tuple(own), TableName(over, target), tuple(theirs))
+        for schema, name, own, over, target, theirs in await session.run(Statement("foreign keys", sql), "catalog")
+    ]
+
+
+def _names_of(table: str, numbers: str) -> str:
+    return f"""(
+    select array_agg(a.attname::text order by x.place)
+    from unnest({numbers}) with ordinality x(number, place)
+    join pg_catalog.pg_attribute a on a.attrelid = {table} and a.attnum = x.number
+  )"""
+
+
+async def are_comparable(session: Session, left: str, right: str) -> bool:
+    """Whether PostgreSQL compares values of two types; `left` may be followed by a cast.  Raises CollectionError."""
+    question = Statement("types", f"select null::{left} = null::{right}")
+    return not isinstance(await session.attempt(question, "catalog", is_refused_lock), Fault)
 
 
 async def read_relation(session: Session, table: TableName) -> Relation | None:
@@ -213,7 +293,7 @@ where c.oid = {relation(table, bind)}"""
         is_populated=is_populated,
         has_heirs=has_heirs,
         may_use_schema=may_use_schema,
-        columns=tuple(Column(*row) for row in await _rows(session, "columns", _COLUMNS, oid)),
+        columns=tuple(_column(row) for row in await _rows(session, "columns", _COLUMNS, oid)),
         indexes=tuple(
             Index(tuple(columns), *rest) for columns, *rest in await _rows(session, "indexes", _INDEXES, oid)
         ),
@@ -223,6 +303,11 @@ where c.oid = {relation(table, bind)}"""
 
 async def _rows(session: Session, title: str, sql: str, oid: int) -> list[Any]:
     return await session.run(Statement(title, sql, (oid,)), "catalog")
+
+
+def _column(row: Any) -> Column:  # noqa: ANN401 - the driver's row
+    name, sql, kind, base, labels = row
+    return Column(name, sql, kind, base, tuple(labels or ()))
 
 
 def _source(row: Any) -> Source:  # noqa: ANN401 - the driver's row
@@ -241,18 +326,24 @@ def _source(row: Any) -> Source:  # noqa: ANN401 - the driver's row
     )
 
 
-_COLUMNS: Final = """select a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod),
-  (
+_BASE: Final = """(
     with recursive below(id) as (
       select a.atttypid
       union all
       select t.typbasetype from below join pg_catalog.pg_type t on t.oid = below.id where t.typtype = 'd'
     )
-    select pg_catalog.format_type(t.oid, null)
-    from below join pg_catalog.pg_type t on t.oid = below.id
-    where t.typtype <> 'd'
-  ),
-  a.attnotnull
+    select t.oid from below join pg_catalog.pg_type t on t.oid = below.id where t.typtype <> 'd'
+  )"""
+
+_COLUMN: Final = f"""a.attname::text, quote_ident(a.attname), pg_catalog.format_type(a.atttypid, a.atttypmod),
+  pg_catalog.format_type({_BASE}, null),
+  (
+    select array_agg(e.enumlabel::text order by e.enumsortorder)
+    from pg_catalog.pg_enum e
+    where e.enumtypid = {_BASE}
+  )"""
+
+_COLUMNS: Final = f"""select {_COLUMN}
 from pg_catalog.pg_attribute a
 where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped
 order by a.attnum"""

@@ -17,13 +17,16 @@ from typing import Any, Final, TypeVar
 
 from exporter import __version__, logs
 from exporter.check import as_json, as_text, exit_code, look
-from exporter.config import ConfigError, load_config
+from exporter.config import ConfigError, load_config, parse_database
 from exporter.database import CollectionError
 from exporter.demo.scenarios import SCENARIOS
 from exporter.preflight import has_errors, preflight, render
+from exporter.proposal import NoProposalError
 from exporter.queries import NOTE, explained, script
 from exporter.schema import SEVERITIES, Config
 from exporter.serve import Address, ListenError, WebOptions, compile_plans, parse_address, serve, stop_on_signals
+from exporter.sql import TableName, parse_table_name
+from exporter.survey import survey
 from exporter.web import DEFAULT_ADDRESS
 
 DONE: Final = 0
@@ -51,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ListenError as error:
         _say(f"session-health-exporter: {error}")
         return USAGE
-    except CollectionError as error:
+    except (CollectionError, NoProposalError) as error:
         _say(f"session-health-exporter: {error}")
         return NOT_MEASURED
     except BrokenPipeError:
@@ -108,6 +111,30 @@ def _config_check(options: argparse.Namespace) -> int:
     found = _await(preflight(config))
     sys.stdout.write(render(found))
     return NOT_MEASURED if has_errors(found) else DONE
+
+
+def _init(options: argparse.Namespace) -> int:
+    url = options.database_url or os.environ.get("DATABASE_URL") or None
+    database = parse_database(url, "--database.url" if options.database_url else "DATABASE_URL")
+    output: Path | None = options.output
+    if output is not None and output.exists():
+        _say(f"session-health-exporter: {output} exists: name another file with --output, or remove it")
+        return USAGE
+    proposal = _await(survey(database, options.sessions, options.records or (), has_url=url is not None))
+    for remark in proposal.said:
+        _say(remark)
+    if options.database_url:
+        _say("set DATABASE_URL to the url before you use the config: it names the variable, and holds no secret")
+    if output is None:
+        sys.stdout.write(proposal.text)
+        return DONE
+    try:
+        output.write_text(proposal.text, encoding="utf-8")
+    except OSError as error:
+        _say(f"session-health-exporter: {output} cannot be written ({error.strerror}): name another with --output")
+        return USAGE
+    _say(f"next: read {output}, then session-health-exporter config check --connect --config.file {output}")
+    return DONE
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -244,6 +271,8 @@ def _parser() -> argparse.ArgumentParser:
     queries = _command(commands, "queries", _queries, "print exactly the SQL that a collection runs")
     queries.add_argument("--explain", action="store_true", help="connect, and add the database's estimate of each")
 
+    _add_init(commands)
+
     config = commands.add_parser("config", help="about the config file")
     about = config.add_subparsers(title="commands", metavar="COMMAND", required=True)
     check = _command(about, "check", _config_check, "say every problem of the config file, without connecting")
@@ -262,10 +291,7 @@ def _command(
     summary: str,
     config_default: str | None = "config.yaml",
 ) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
-    )
-    parser.set_defaults(command=command)
+    parser = _command_without_config(commands, name, command, summary)
     shown = config_default or "the commented tour that comes with the exporter"
     parser.add_argument(
         "--config.file",
@@ -275,6 +301,16 @@ def _command(
         metavar="FILE",
         help=f"default: {shown}",
     )
+    return parser
+
+
+def _command_without_config(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, command: Command, summary: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
+    )
+    parser.set_defaults(command=command)
     parser.add_argument(
         "--log.level", dest="log_level", choices=tuple(logs.LEVELS), default="info", help="default: %(default)s"
     )
@@ -282,6 +318,39 @@ def _command(
         "--log.format", dest="log_format", choices=("logfmt", "json"), default="logfmt", help="default: %(default)s"
     )
     return parser
+
+
+def _add_init(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    summary = "connect, and propose a commented config for the tables there"
+    init = _command_without_config(commands, "init", _init, summary)
+    init.add_argument(
+        "--database.url",
+        dest="database_url",
+        metavar="URL",
+        help="default: DATABASE_URL, else the PG* variables; never written into the config",
+    )
+    init.add_argument(
+        "--sessions",
+        type=_table,
+        metavar="TABLE",
+        help="the table of sessions (default: the one that looks most like it)",
+    )
+    init.add_argument(
+        "--record",
+        dest="records",
+        action="append",
+        type=_table,
+        metavar="TABLE",
+        help="a table of records; may be repeated (default: those that point at the sessions)",
+    )
+    init.add_argument("--output", type=Path, metavar="FILE", help="a file that does not exist yet (default: to stdout)")
+
+
+def _table(text: str) -> TableName:
+    try:
+        return parse_table_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
 
 
 def _address(text: str) -> Address:

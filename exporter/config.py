@@ -14,7 +14,18 @@ import yaml
 from pydantic import ValidationError
 
 from exporter.config_model import CONFIG, NEEDS, sections_in
-from exporter.schema import Collection, Config, KeyPath, Pipeline, Record, Section, contradictions, known_names, nearest
+from exporter.schema import (
+    Collection,
+    Config,
+    Database,
+    KeyPath,
+    Pipeline,
+    Record,
+    Section,
+    contradictions,
+    known_names,
+    nearest,
+)
 
 MAX_DEPTH: Final = 20
 """Twice as deep as any config goes; the YAML reader calls itself for each level."""
@@ -126,6 +137,15 @@ def parse_config(text: str, environ: Mapping[str, str], source: str = "config") 
     if reading.found or config is None:
         raise ConfigError(source, reading.problems)
     return config
+
+
+def parse_database(url: str | None, source: str) -> Database:
+    """A database by its url alone, None for what the PG* environment variables name; raises ConfigError."""
+    try:
+        return Database(url=url)
+    except ValidationError as error:
+        [detail] = error.errors(include_url=False, include_input=False)
+        raise ConfigError(source, (Problem("", str(detail["ctx"]["error"])),)) from None
 
 
 class _Loader(yaml.SafeLoader):

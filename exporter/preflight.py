@@ -17,6 +17,7 @@ from exporter.catalog import (
     RowSecurity,
     Server,
     Source,
+    are_comparable,
     read_names,
     read_relation,
     read_server,
@@ -206,7 +207,7 @@ def judge_absence(path: KeyPath, table: TableName, names: Names, role: str) -> F
             "error",
             place,
             f"{table.sql} does not exist{' in the search path' if table.schema is None else ''}: write {found}",
-            "\n".join(line for named in hidden for line in _grants(named, role)) or None,
+            "\n".join(line for named in hidden for line in named.grants(role)) or None,
         )
     if table.schema is not None and table.schema not in names.schemas:
         return Finding(
@@ -229,12 +230,6 @@ def _meant(wrong: str, known: Sequence[str]) -> str:
     return (f"; did you mean {near}?" if near else ": create it, or correct the config") + listed
 
 
-def _grants(named: Named, role: str) -> list[str]:
-    table = named.table
-    lines = [] if named.may_use_schema else [f"GRANT USAGE ON SCHEMA {quote(table.schema or '')} TO {quote(role)};"]
-    return lines + ([] if named.may_select else [f"GRANT SELECT ON {table.sql} TO {quote(role)};"])
-
-
 def judge_relation(path: KeyPath, found: Relation, role: str) -> Iterator[Finding]:
     """Whether a table, and all that is read with it, can be read whole."""
     place = dotted((*path, "table"))
@@ -249,7 +244,7 @@ def judge_relation(path: KeyPath, found: Relation, role: str) -> Iterator[Findin
             f"{found.table.sql} is a materialized view that was never filled",
             f"REFRESH MATERIALIZED VIEW {found.table.sql};",
         )
-    wanted = _grants(Named(found.table, found.may_use_schema, itself.may_select), role)
+    wanted = Named(found.table, found.kind, found.may_use_schema, itself.may_select).grants(role)
     if wanted:
         yield Finding("error", place, f"the role may not read {found.table.sql}", "\n".join(wanted))
     for source in (itself, *beneath):
@@ -476,23 +471,15 @@ async def _check_part(
     own, target = record.column(part.column), sessions.column(key)
     if own is None or target is None:
         return []
-    cast = f"::{part.cast}" if part.cast else ""
-    fault = await _refusal(session, f"null::{own.base}{cast} = null::{target.base}", place)
-    if fault is None:
+    if await are_comparable(session, f"{own.base}::{part.cast}" if part.cast else own.base, target.base):
         return []
     types = f"{quote(own.name)} is {own.type}{f' cast to {part.cast}' if part.cast else ''}"
     message = f"{types}, sessions.key {quote(key)} is {target.type}, and PostgreSQL does not compare them"
-    castable = await _refusal(session, f"null::{own.base}::{target.base} = null::{target.base}", place) is None
-    if castable:
+    if await are_comparable(session, f"{own.base}::{target.base}", target.base):
         message += f": write {{column: {own.name}, cast: {target.base}}}"
     else:
         message += ": name the column that holds the session's key"
     return [Finding("error", place, message)]
-
-
-async def _refusal(session: Session, expression: str, subject: str) -> Fault | None:
-    rows = await session.attempt(Statement("types", f"select {expression}"), subject, is_refused_lock)
-    return rows if isinstance(rows, Fault) else None
 
 
 async def _refused_expression(session: Session, path: KeyPath, table: TableName, sql: str) -> Fault | None:

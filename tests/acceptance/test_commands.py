@@ -109,6 +109,67 @@ def test_config_check_exits_2_for_the_file_before_it_connects() -> None:
     assert "DATABASE_URL" in done.stderr
 
 
+# --- init
+
+
+def test_init_proposes_a_config_that_passes_both_checks(healthy: Database, tmp_path: Path) -> None:
+    path = tmp_path / "proposed.yaml"
+
+    proposed = run("init", "--output", str(path), DATABASE_URL=healthy.dsn)
+    done = run("config", "check", "--connect", "--config.file", str(path), DATABASE_URL=healthy.dsn)
+
+    assert (proposed.returncode, proposed.stdout) == (0, "")
+    assert f"config check --connect --config.file {path}" in proposed.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "records.fc_scores: sessions by state: " in done.stdout
+
+
+def test_init_prints_what_it_proposes_for_the_tables_named_and_never_the_url(healthy: Database) -> None:
+    arguments = ("--sessions", "public.assessment_sessions", "--record", "profiles")
+
+    done = run("init", "--database.url", healthy.dsn, *arguments)
+
+    assert done.returncode == 0
+    assert "table: public.profiles" in done.stdout
+    assert "fc_scores" not in done.stdout
+    assert "url: ${DATABASE_URL}" in done.stdout
+    assert "set DATABASE_URL" in done.stderr
+    assert "postgresql://" not in done.stdout + done.stderr
+
+
+def test_init_leaves_a_file_that_is_there_alone(healthy: Database, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("mine")
+
+    done = run("init", "--output", str(path), DATABASE_URL=healthy.dsn)
+
+    assert (done.returncode, done.stdout, path.read_text()) == (2, "", "mine")
+    assert "--output" in done.stderr
+
+
+def test_init_exits_3_where_nothing_can_be_proposed_and_says_what_to_do(empty: Database) -> None:
+    nothing = run("init", DATABASE_URL=empty.dsn)
+    dead = run("init", DATABASE_URL=DEAD)
+
+    assert (nothing.returncode, dead.returncode) == (3, 3)
+    assert "is it the right one?" in nothing.stderr
+    assert "connection refused" in dead.stderr
+    assert "geheim" not in dead.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [(["--sessions", "or ders"], "double quotes"), (["--database.url", "geheim"], "postgresql://")],
+    ids=["table", "url"],
+)
+def test_init_exits_2_for_words_that_make_no_sense(arguments: list[str], remedy: str) -> None:
+    done = run("init", *arguments)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert remedy in done.stderr
+    assert "geheim" not in done.stderr
+
+
 # --- queries
 
 
