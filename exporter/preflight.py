@@ -6,7 +6,7 @@ They hold no address, password or value of a row, save statuses and versions, wh
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from exporter.catalog import (
@@ -230,8 +230,8 @@ def _meant(wrong: str, known: Sequence[str]) -> str:
     return (f"; did you mean {near}?" if near else ": create it, or correct the config") + listed
 
 
-def judge_relation(path: KeyPath, found: Relation, role: str) -> Iterator[Finding]:
-    """Whether a table, and all that is read with it, can be read whole."""
+def judge_relation(path: KeyPath, found: Relation, role: str, *, is_strict: bool) -> Iterator[Finding]:
+    """Whether a table, and all that is read with it, can be read, and if `is_strict` whole."""
     place = dotted((*path, "table"))
     itself, *beneath = found.sources or (None,)
     if itself is None:
@@ -251,7 +251,8 @@ def judge_relation(path: KeyPath, found: Relation, role: str) -> Iterator[Findin
         if source is not itself and not source.may_select and not source.is_partition:
             yield _unreadable_beneath(place, source)
         if source.row_security is not None:
-            yield _hidden_rows(place, source, source.row_security, role)
+            hidden = _hidden_rows(place, source, source.row_security, role)
+            yield hidden if is_strict else replace(hidden, severity="note", message=f"{hidden.message} (allowed)")
         if source.kind == "foreign table":
             yield _elsewhere(place, source, itself)
 
@@ -300,10 +301,10 @@ def _hidden_rows(place: str, source: Source, policies: RowSecurity, role: str) -
 
 
 def _elsewhere(place: str, source: Source, itself: Source) -> Finding:
-    """A foreign table: refused where a collection can tell, noted where a view hides it."""
+    """A foreign table, which a collection refuses behind a view, too."""
     what = "it is a foreign table" if source is itself else f"it reads the foreign table {source.table.sql}"
     unseen = "what its server hides from us cannot be seen from here, nor is it part of the snapshot"
-    return Finding("note" if source.through else "error", place, f"{what}: {unseen}: measure it on its own server")
+    return Finding("error", place, f"{what}: {unseen}: measure it on its own server")
 
 
 def judge_columns(place: Place, found: Relation) -> Iterator[Finding]:
@@ -388,7 +389,8 @@ async def _check(session: Session, plan: Plan, server: Server, names: Names) -> 
             findings.append(judge_absence(place.path, place.table, names, role))
             continue
         found[place.path] = relation
-        of_table = list(judge_relation(place.path, relation, role))
+        is_strict = plan.database.row_security == "strict"
+        of_table = list(judge_relation(place.path, relation, role, is_strict=is_strict))
         if not any(finding.severity == "error" for finding in of_table):
             rows = "" if relation.rows is None else f", about {relation.rows} rows"
             readable = Finding("ok", dotted((*place.path, "table")), f"{relation.kind} {relation.table.sql}{rows}")
@@ -503,7 +505,9 @@ def _failed(findings: Iterable[Finding], path: str) -> bool:
 async def _try(plan: Plan, so_far: Sequence[Finding]) -> list[Finding]:
     """Collect once, unless it is known that nothing would come of it."""
     path = f"pipelines.{plan.pipeline.name}"
-    if _failed(so_far, f"{path}.sessions"):
+    # What fails by itself, a check say, is no reason not to look at the rest.
+    parts = [f"{path}.{part.path}" for part in plan.parts]
+    if _failed((finding for finding in so_far if finding.path not in parts), f"{path}.sessions"):
         return [Finding("note", path, "nothing was collected: mend the errors of its sessions first")]
     try:
         snapshot = await collect(plan)

@@ -609,33 +609,39 @@ async def test_a_table_that_only_an_expression_reads_is_told_too(visits: Databas
     await assert_whole(reader, text)
 
 
+async def test_where_policies_are_allowed_they_are_noted_and_what_they_show_is_counted(reader: Database) -> None:
+    await reader.execute(HIDDEN.format("scores") + "create policy p on scores using (visit_id = 1)")
+    text = config(("lock_timeout", "row_security: allow, lock_timeout"))
+
+    groups = await look(reader, text)
+
+    [note] = [finding for finding in findings(groups) if "row-level security" in finding.message]
+    assert (note.severity, note.path) == ("note", f"{SCORES}.table")
+    assert not has_errors(groups)
+    assert "2 sessions analysed: 1 complete, 0 pending, 1 gap" in render(groups)
+
+
 @pytest.mark.parametrize(
-    ("change", "severity"),
+    "change",
     [
-        ("create foreign table scores (visit_id int, version text, at timestamptz) server elsewhere", "error"),
-        (
-            """
+        "create foreign table scores (visit_id int, version text, at timestamptz) server elsewhere",
+        """
             create table scores (visit_id int, version text, at timestamptz) partition by list (version);
             create foreign table old_scores partition of scores for values in ('v2') server elsewhere
             """,
-            "error",
-        ),
-        (
-            """
+        """
             create foreign table far (visit_id int, version text, at timestamptz) server elsewhere;
             create view scores as select * from far
             """,
-            "note",
-        ),
     ],
 )
-async def test_a_foreign_table_is_told(visits: Database, change: str, severity: str) -> None:
+async def test_a_foreign_table_is_told(visits: Database, change: str) -> None:
     await visits.execute(FOREIGN + "drop table scores;" + change)
     reader = await as_reader(visits, GRANTED)
 
     [finding] = [finding for finding in findings(await look(reader)) if "foreign table" in finding.message][:1]
 
-    assert (finding.path, finding.severity) == (f"{SCORES}.table", severity)
+    assert (finding.path, finding.severity) == (f"{SCORES}.table", "error")
     assert "measure it on its own server" in finding.message
 
 
@@ -658,6 +664,16 @@ async def test_every_broken_expression_is_told_with_its_place(reader: Database) 
     assert "operator does not exist: text > integer" in told[f"{SCORES}.required_when"]
     assert "must be type boolean" in told[f"{SCORES}.valid"]
     assert "aggregate functions are not allowed" in told[f"{SCORES}.where"]
+
+
+async def test_a_broken_check_is_told_and_the_rest_is_counted(reader: Database) -> None:
+    text = config(("eligible: done", "eligible: done, checks: {broken: dnoe, good: done}"))
+
+    groups = await look(reader, text)
+
+    [error] = [finding for finding in findings(groups) if finding.severity == "error"]
+    assert error.path == f"{SESSIONS}.checks.broken"
+    assert "2 sessions analysed: 2 complete" in render(groups)
 
 
 async def test_a_broken_expression_is_told_though_its_table_may_not_be_read(visits: Database) -> None:
