@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from exporter.config_schema import config_schema
-from exporter.dimension import Dimension, Metric
+from exporter.dimension import Dimension, Limit, Metric
 from exporter.dimensions import DIMENSIONS
 from exporter.expose import PROGRAM_METRICS, SELF_METRICS
 
@@ -33,6 +33,9 @@ def metrics_page(dimensions: tuple[Dimension, ...]) -> str:
         parts += [f"## {dimension.name.capitalize()}", "", dimension.question, "", *_HEADER]
         parts += [_row(metric, is_counter=False) for metric in dimension.metrics]
         parts.append("")
+        if dimension.limits:
+            parts += [*_LIMITS_HEADER, *map(_limit, dimension.limits), ""]
+    parts += [*_CARDINALITY, ""]
     parts += ["## The exporter itself", "", "Was everything measured, when, and at what cost?", "", *_HEADER]
     parts += [_row(own.metric, is_counter=own.is_counter) for own in SELF_METRICS]
     parts += [_row(program.metric, is_counter=False) for program in PROGRAM_METRICS]
@@ -40,13 +43,31 @@ def metrics_page(dimensions: tuple[Dimension, ...]) -> str:
     return "\n".join(parts)
 
 
+_LIMITS_HEADER: Final = ("| limit | what is judged | per | broken |", "|---|---|---|---|")
+
+_CARDINALITY: Final = (
+    "## How many series",
+    "",
+    "A label marked as capped has its values from the data: at most `collection.max_label_values` (50) series of that",
+    "metric are told apart for each pipeline, those of class current or accepted first, then the largest; the rest is",
+    "added up in the value `<other>`, one series for each combination of the other labels, and",
+    "`session_health_folded_series` says how many.  Values longer than 256 characters that begin alike are one.  All",
+    "other labels are from closed sets or from the config.  No id, address, user or text of an error is ever a label.",
+)
+
 _HEADER: Final = ("| metric | labels | meaning |", "|---|---|---|")
 
 
 def _row(metric: Metric, *, is_counter: bool) -> str:
-    labels = ", ".join(f"`{label}`" for label in metric.labels)
+    labels = ", ".join(f"`{label}`" + " (capped)" * (label == metric.open_label) for label in metric.labels)
     kind = "Counter: " if is_counter else ""
     return f"| `{metric.full_name}` | {labels} | {kind}{metric.help} |"
+
+
+def _limit(limit: Limit) -> str:
+    per = {"part": "check"}.get(limit.per, limit.per)
+    unit = {"count": "", "ratio": ", a share from 0 to 1", "seconds": ", a duration"}[limit.unit]
+    return f"| `{limit.name}` | {limit.what}{unit} | {per} | {'below' if limit.below else 'above'} |"
 
 
 def artefacts() -> dict[Path, str]:

@@ -4,7 +4,7 @@ What the database refuses about one record becomes a value in the snapshot; what
 snapshot at all raises `CollectionError`.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -39,7 +39,7 @@ from exporter.judge import judge
 from exporter.plan import END, REPLICA, Plan, Statement, begin
 from exporter.replica import LOOK, Look, lag
 from exporter.schema import Database
-from exporter.snapshot import Fault, Sample, Snapshot, fold, label_text
+from exporter.snapshot import Fault, Sample, Snapshot, fold, folded, label_text
 from exporter.sql import TableName
 
 
@@ -65,21 +65,21 @@ async def collect(plan: Plan) -> Snapshot:
         counted = await _count(session, plan, measurable)
         restricted = await _see_what_was_read(session, plan)
         await session.run(END, "end")
-    samples = tuple(interpret(plan, counted, session.facts))
-    families: dict[str, dict[tuple[str, ...], float]] = {}
-    for sample in samples:
-        families.setdefault(sample.metric.name, {})[sample.labels] = sample.value
+    measured = interpret(plan, counted, session.facts)
+    limit = plan.max_label_values
+    kept = {metric: fold(metric, values, limit) for metric, values in measured.items()}
     faults = {name: counted.record_faults[name] for name in plan.pipeline.records if name in counted.record_faults}
     return Snapshot(
         pipeline=plan.pipeline.name,
         taken_at=session.clock.timestamp(),
-        samples=samples,
+        samples=tuple(Sample(metric, *series) for metric, values in kept.items() for series in values.items()),
         record_faults=faults,
         part_faults=counted.part_faults,
         restricted=restricted,
+        folded={m.full_name: folded(m, values, limit) for m, values in measured.items() if m.open_label},
         judgement=judge(
             plan.dimensions,
-            Readings(plan.pipeline, session.clock.timestamp(), families),
+            Readings(plan.pipeline, session.clock.timestamp(), {m.name: values for m, values in kept.items()}),
             frozenset(faults),
             frozenset(part.name for part in plan.parts if part.path in counted.part_faults),
             restricted,
@@ -319,17 +319,16 @@ async def _count_records(
     return cells[0], cells[1] if names else Cells((), ())
 
 
-def interpret(plan: Plan, counted: Counted, facts: Sequence[Any]) -> Iterator[Sample]:
-    """Every number that the counts support, dimension by dimension; the rest is absent, never 0."""
+def interpret(plan: Plan, counted: Counted, facts: Sequence[Any]) -> dict[Metric, dict[tuple[str, ...], float]]:
+    """Every number that the counts support, by metric and labels; the rest is absent, never 0."""
     known = {
         (id(reading.measure), reading.record): fact for reading, fact in zip(plan.catalog_readings, facts, strict=True)
     }
+    found: dict[Metric, dict[tuple[str, ...], float]] = {}
     for dimension in plan.dimensions:
-        found: dict[Metric, dict[tuple[str, ...], float]] = {metric: {} for metric in dimension.metrics}
         for measure in dimension.measures:
-            found[measure.metric] |= _measured(plan, dimension, measure, counted, known)
-        for metric, values in found.items():
-            yield from _samples(metric, values, plan.max_label_values)
+            found.setdefault(measure.metric, {}).update(_measured(plan, dimension, measure, counted, known))
+    return found
 
 
 def _measured(
@@ -356,8 +355,3 @@ def _measured(
 
 def _labelled(values: Values, *prefix: str) -> dict[tuple[str, ...], float]:
     return {(*prefix, *map(label_text, labels)): float(value) for labels, value in values.items()}
-
-
-def _samples(metric: Metric, values: Mapping[tuple[str, ...], float], limit: int) -> Iterator[Sample]:
-    for labels, value in fold(metric, values, limit).items():
-        yield Sample(metric, labels, value)

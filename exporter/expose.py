@@ -55,6 +55,11 @@ def _snapshot_time(standing: Standing) -> Values:
     yield (), standing.snapshot.taken_at if standing.snapshot else None
 
 
+def _folded(standing: Standing) -> Values:
+    for metric, count in standing.snapshot.folded.items() if standing.snapshot else ():
+        yield (metric,), count
+
+
 def _replica_lag(standing: Standing) -> Values:
     yield (), standing.snapshot.replica_lag if standing.snapshot else None
 
@@ -123,6 +128,15 @@ SELF_METRICS: Final = (
             "1 where row_security: allow met a policy, so that only the rows which it shows were measured, else 0.",
         ),
         _restricted,
+    ),
+    SelfMetric(
+        Metric(
+            "folded_series",
+            "Series of a metric that are added up in <other>, beyond max_label_values; what the database had added up "
+            "already, beyond 10,000 values, counts as one.",
+            ("metric",),
+        ),
+        _folded,
     ),
     SelfMetric(
         Metric("snapshot_timestamp_seconds", "When the served snapshot was taken, by the database's clock."),

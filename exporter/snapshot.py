@@ -57,8 +57,9 @@ class Snapshot:
 
     `taken_at` is that moment by the database's clock, in Unix seconds.  `record_faults` has the records that could not
     be measured, `part_faults` other parts of the pipeline, by their keys below it: their samples, and those that would
-    need them, are not there.  `restricted` names the tables of which policies showed us some rows only.  `replica_lag`
-    is how far the database was behind its primary, in seconds; None where it is no replica.
+    need them, are not there.  `restricted` names the tables of which policies showed us some rows only, `folded` has
+    for each metric with an open label how many series were added up in `<other>`.  `replica_lag` is how far the
+    database was behind its primary, in seconds; None where it is no replica.
     """
 
     pipeline: str
@@ -67,6 +68,7 @@ class Snapshot:
     record_faults: Mapping[str, Fault]
     part_faults: Mapping[str, Fault]
     restricted: tuple[str, ...]
+    folded: Mapping[str, int]
     judgement: Judgement
     replica_lag: float | None = None
 
@@ -117,7 +119,7 @@ def label_text(value: LabelValue) -> str:
 
 
 def fold(metric: Metric, values: Mapping[tuple[str, ...], float], limit: int) -> dict[tuple[str, ...], float]:
-    """Keep at most `limit` values of the metric's open label; the others are added up in `<other>`.
+    """Keep at most `limit` series of a metric with an open label; the others are added up in `<other>`.
 
     Those of class current or accepted come first, then the largest.
     """
@@ -139,3 +141,12 @@ def fold(metric: Metric, values: Mapping[tuple[str, ...], float], limit: int) ->
         merged = (*labels[:place], other, *labels[place + 1 :])
         result[merged] = result.get(merged, 0) + value
     return result
+
+
+def folded(metric: Metric, values: Mapping[tuple[str, ...], float], limit: int) -> int:
+    """How many series `fold` adds up in `<other>`; what the database has added up already counts as one."""
+    if metric.open_label is None:
+        return 0
+    place = metric.labels.index(metric.open_label)
+    already = sum(labels[place] == Folded.OTHER.value for labels in values)
+    return max(0, len(values) - already - limit) + already

@@ -37,7 +37,7 @@ def a_board_of(standing: Standing) -> Board:
 
 
 def a_board(*samples: Sample, fault: Fault | None = None) -> Board:
-    snapshot = None if fault else Snapshot("assessments", 1_700_000_000.5, samples, {}, {}, (), Judgement((), ()))
+    snapshot = None if fault else Snapshot("assessments", 1_700_000_000.5, samples, {}, {}, (), {}, Judgement((), ()))
     standing = Standing("main", "assessments", ("profiles",), max_age=300)
     return a_board_of(standing.after(Collection(snapshot, fault, 0.25, 1_700_000_001.0), now=10.0))
 

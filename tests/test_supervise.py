@@ -15,8 +15,8 @@ from exporter.supervise import JITTER, pause, supervise
 
 REFUSED = Fault("connect", "connection refused: is the server running?")
 GONE = Fault("missing_object", "relation does not exist")
-WHOLE = Snapshot("assessments", 1000.0, (), {}, {}, (), Judgement((), ()))
-BROKEN = Snapshot("assessments", 1000.0, (), {"profiles": GONE}, {}, (), Judgement((), ()))
+WHOLE = Snapshot("assessments", 1000.0, (), {}, {}, (), {}, Judgement((), ()))
+BROKEN = Snapshot("assessments", 1000.0, (), {"profiles": GONE}, {}, (), {}, Judgement((), ()))
 
 
 def a_standing(**changes: object) -> Standing:

@@ -20,7 +20,7 @@ def a_latest(*collections: Collection) -> Latest:
     return latest
 
 
-SUCCESS = Collection(Snapshot("assess<ments", 1.0, (), {}, {}, (), Judgement((), ())), None, 0.1, 2.0)
+SUCCESS = Collection(Snapshot("assess<ments", 1.0, (), {}, {}, (), {}, Judgement((), ())), None, 0.1, 2.0)
 FAILURE = Collection(None, Fault("connect", "connection refused"), 0.1, 2.0)
 
 

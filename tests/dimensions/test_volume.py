@@ -59,6 +59,7 @@ async def test_sessions_are_counted_by_status_whether_eligible_or_not(visits: Da
     numbers = await visits.measure(config())
 
     assert numbers.family("sessions") == {("open",): 1, ("done",): 3}
+    assert set(numbers.snapshot.folded.values()) == {0}
 
 
 async def test_no_two_statuses_share_a_label(visits: Database) -> None:
@@ -134,6 +135,7 @@ async def test_beyond_the_cap_the_rarest_statuses_are_one_and_the_total_is_right
     assert [family[f"common {n}",] for n in range(1, 11)] == [5] * 10
     assert family["<other>",] == 1950
     assert sum(family.values()) == 2040
+    assert numbers.snapshot.folded["session_health_sessions"] == 1950
 
 
 async def test_beyond_what_is_transported_every_number_is_right(visits: Database) -> None:
