@@ -246,7 +246,7 @@ class Key(Generic[T]):
     """A key that a dimension adds to the sessions or to a record: `kind` is its annotated type.
 
     `holds` says what its texts are: SQL over the table of the section, or names of its columns.  `help` is what an
-    editor shows of it.
+    editor shows of it, `example` what one may write.
     """
 
     section: Literal["sessions", "record"]
@@ -255,6 +255,7 @@ class Key(Generic[T]):
     holds: Literal["sql", "columns"]
     default: T
     help: str
+    example: Any
 
     def of(self, section: "Sessions | Record") -> T:
         """What the config says."""

@@ -14,8 +14,9 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from exporter.config import ConfigError, parse_config
-from exporter.config_model import CONFIG, MODELS
+from exporter.config_model import CONFIG, LIMITS, MODELS
 from exporter.config_schema import config_schema
+from exporter.dimensions import DIMENSIONS
 from exporter.schema import Section, parse_duration
 
 ROOT = Path(__file__).parents[1]
@@ -209,6 +210,12 @@ def test_the_tour_names_its_schema_for_editors() -> None:
 
 # Any config
 
+KEYS = [key for dimension in DIMENSIONS for key in dimension.keys]
+THRESHOLDS: dict[str, dict[str, Any]] = {
+    "count": {"warning": 0, "critical": 10},
+    "ratio": {"critical": 0.25, "min_sessions": 20},
+    "seconds": {"warning": "15m", "critical": "1h"},
+}
 WHOLE: dict[str, Any] = {
     "databases": {
         "shop": {
@@ -236,9 +243,8 @@ WHOLE: dict[str, Any] = {
                 "started_at": "created_at",
                 "completed_at": "paid_at",
                 "timezone": "Europe/Berlin",
-                "completed": "status <> 'open'",
                 "eligible": "status = 'paid'",
-                "checks": {"priced": "amount is not null"},
+                **{key.name: key.example for key in KEYS if key.section == "sessions"},
             },
             "records": {
                 "invoices": {
@@ -246,7 +252,7 @@ WHOLE: dict[str, Any] = {
                     "session_key": "order_id",
                     "created_at": "created_at",
                     "timezone": "UTC",
-                    "unique": ["order_id", "v"],
+                    **{key.name: key.example for key in KEYS if key.section == "record"},
                     "version": {"column": "v", "current": "v2", "accepted": ["v1"], "current_since": "2025-08-01"},
                     "accepted_values": {"kind": ["paper", ""]},
                     "valid": "amount > 0",
@@ -262,23 +268,7 @@ WHOLE: dict[str, Any] = {
                 },
             },
             "cohort": {"window": "24h", "maturity": "1h"},
-            "limits": {
-                "gap_sessions": {"warning": 0, "critical": 10},
-                "gap_age": {"warning": "15m", "critical": "1h"},
-                "gap_ratio": {"critical": 0.25, "min_sessions": 20},
-                "outdated_sessions": {"warning": 0},
-                "drifted_records": {"critical": 0},
-                "invalid_records": {"warning": 0},
-                "failed_checks": {"warning": 0},
-                "duplicate_records": {"warning": 0},
-                "orphaned_records": {"warning": 0},
-                "unlinked_records": {"warning": 0},
-                "processing_delay_p95": {"warning": "10m"},
-                "conversion_ratio": {"warning": 0.9, "critical": 0.75},
-                "completion_ratio": {"critical": 0},
-                "newest_session_age": {"warning": "6h"},
-                "newest_record_age": {"critical": "30m"},
-            },
+            "limits": {limit.name: THRESHOLDS[limit.unit] for limit in LIMITS},
         },
         "bills": {
             "database": "billing",

@@ -25,6 +25,7 @@ COMPLETED: Final[Key[str | None]] = Key(
     "sql",
     default=None,
     help="SQL over this table alone: which sessions are completed; those with a time in completed_at unless given.",
+    example="status <> 'open'",
 )
 
 COHORT = Metric(

@@ -31,6 +31,7 @@ CHECKS: Final[Key[dict[str, str]]] = Key(
     "sql",
     default={},
     help="Name: SQL over this table that must be true for every eligible session; sub-queries are allowed, NULL fails.",
+    example={"priced": "amount is not null"},
 )
 
 CHECK_SESSIONS = Metric(
