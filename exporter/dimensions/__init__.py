@@ -6,6 +6,7 @@ from exporter.dimension import Dimension
 from exporter.dimensions.conformance import CONFORMANCE
 from exporter.dimensions.conversion import CONVERSION
 from exporter.dimensions.coverage import COVERAGE
+from exporter.dimensions.detachment import DETACHMENT
 from exporter.dimensions.freshness import FRESHNESS
 from exporter.dimensions.integrity import INTEGRITY
 from exporter.dimensions.timeliness import TIMELINESS
@@ -20,6 +21,7 @@ DIMENSIONS: Final[tuple[Dimension, ...]] = (
     VALIDITY,
     UNIQUENESS,
     INTEGRITY,
+    DETACHMENT,
     TIMELINESS,
     CONVERSION,
     FRESHNESS,

@@ -1,0 +1,56 @@
+"""Detachment: are there records of sessions that were deleted softly?"""
+
+from typing import Final
+
+from exporter.dimension import Cells, Column, Dimension, Limit, Metric, Readings, RecordMeasure, Rows, Values
+from exporter.schema import Expression, Key, Pipeline, Record
+from exporter.sql import Bindings, condition
+
+DELETED: Final[Key[str | None]] = Key(
+    "sessions",
+    "deleted",
+    Expression | None,
+    "sql",
+    default=None,
+    help="SQL over this table: which sessions were deleted, though their rows are there; NULL is not deleted.",
+    example="deleted_at is not null",
+)
+
+DETACHED = Metric(
+    "detached_records",
+    "Rows whose session was deleted softly; absent without the key deleted.",
+    labels=("record",),
+)
+
+
+def _owner_flags(pipeline: Pipeline, _bind: Bindings) -> tuple[Column, ...]:
+    deleted = DELETED.of(pipeline.sessions)
+    return (Column("deleted", condition(deleted)),) if deleted else ()
+
+
+def _detached(_record: Record, _sessions: Cells, rows: Rows) -> Values:
+    is_known = "deleted" in rows.all.columns
+    return {(): rows.all.where(deleted=True).total("rows")} if is_known else {}
+
+
+def _count(readings: Readings, record: str) -> float:
+    return readings.need(DETACHED, record)
+
+
+DETACHMENT = Dimension(
+    name="detachment",
+    question="Are there records of sessions that were deleted softly?",
+    measures=(RecordMeasure(DETACHED, _detached),),
+    keys=(DELETED,),
+    limits=(
+        Limit(
+            "detached_records",
+            "count",
+            "Rows whose session was deleted softly",
+            _count,
+            per="record",
+            needs=(("sessions", "deleted"),),
+        ),
+    ),
+    owner_flags=_owner_flags,
+)
