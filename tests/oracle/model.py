@@ -80,6 +80,7 @@ def gauges(world: World) -> dict[Series, float]:
         **_validity(world),
         **_uniqueness(world),
         **_integrity(world),
+        **_detachment(world),
         **_timeliness(world),
         **_conversion(world),
         **_freshness(world),
@@ -393,6 +394,17 @@ def _uniqueness(world: World) -> dict[Series, float]:
     return numbers
 
 
+def _detachment(world: World) -> dict[Series, float]:
+    expression = world.pipeline["sessions"].get("deleted")
+    if expression is None:
+        return {}
+    deleted = [session for session in _all_sessions(world) if world.says(expression, session)]
+    return {
+        ("detached_records", name): sum(len(_rows_of(world, session, record, rows)) for session in deleted)
+        for name, record, rows in _records(world)
+    }
+
+
 # --- Time
 
 
@@ -534,6 +546,7 @@ def _judged_of_record(
         "duplicate_records",
         "orphaned_records",
         "unlinked_records",
+        "detached_records",
     ):
         yield metric, numbers.get((metric, name), 0), None
     yield "processing_delay_p95", numbers.get(("processing_delay_seconds", name, "95"), 0), None

@@ -36,6 +36,7 @@ REACHED: Final = {
     *(("processing_delay_seconds", percentile) for percentile in ("50", "95", "99")),
     *(("newest_session_timestamp_seconds", step) for step in ("started", "completed")),
     *(("verdict", name) for name in ("healthy", "degraded", "unhealthy", "no_data", "unknown")),
+    ("detached_records", "scores"),
     ("duplicate_records", "scores"),
     ("invalid_records", "scores"),
     ("newest_due_timestamp_seconds", "scores"),
