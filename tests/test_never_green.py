@@ -108,12 +108,16 @@ FAULTS = {
 
 @dataclass(frozen=True)
 class Platform:
-    """The sample platform, healthy, for a role that may read it; `before` is what was known of it then."""
+    """The sample platform, healthy, for a role that may read it.
+
+    `before` is what was known of it then, `ids` are those of its sessions.
+    """
 
     database: Database
     role: str
     dsn: str
     before: Standing
+    ids: tuple[str, ...]
 
 
 @pytest.fixture
@@ -127,7 +131,8 @@ async def platform(healthy: Database) -> Platform:
     before = beginning(plan, max_age=300).after(await measure(plan, collect), now=0.0)
     assert before.verdict == "healthy", as_text([before])
     assert exit_code([before], "warning") == 0
-    return Platform(healthy, role, dsn, before)
+    ids = await healthy.connection.fetch("select id::text from assessment_sessions")
+    return Platform(healthy, role, dsn, before, tuple(row[0] for row in ids))
 
 
 @asynccontextmanager
@@ -148,18 +153,33 @@ async def injected(platform: Platform, state: str, fault: Fault | None) -> Async
         if fault.lock is not None:
             lock = await asyncpg.connect(platform.database.dsn)
             await lock.execute(f"begin; {fault.lock}")
-    plan = plan_of(text, dsn)
-    yield platform.before.after(await measure(plan, collect), now=1.0)
+    standing = platform.before.after(await measure(plan_of(text, dsn), collect), now=1.0)
+    assert_tells_no_secret(platform, standing)
+    yield standing
     if lock is not None:
         await lock.close()
 
 
+def assert_tells_no_secret(platform: Platform, standing: Standing) -> None:
+    """Neither the page nor `check` nor the log tells an id, or where the database is and how to get in."""
+    parts = urlsplit(platform.dsn)
+    told = [as_text([standing]), as_json([standing], 0), page_of(standing)]
+    told += [fault.message for fault in standing.last.faults] if standing.last else []
+    secrets = [platform.role, "watching", str(parts.hostname), f":{parts.port}", parts.path[1:], *platform.ids]
+    for secret in secrets:
+        assert not any(secret in text for text in told), secret
+    assert not any(fault.message in page_of(standing) for fault in (standing.last.faults if standing.last else ()))
+
+
+def page_of(standing: Standing) -> str:
+    board = Board({standing.pipeline: standing}, Reload(succeeded=True, last_success=1.0))
+    return page(board, board.withdrawn(1.0), openmetrics=False).decode()
+
+
 def numbers(standing: Standing) -> dict[tuple[str, ...], float]:
     """The page as Prometheus gets it: the name of each series with its label values, and its number."""
-    board = Board({standing.pipeline: standing}, Reload(succeeded=True, last_success=1.0))
-    text = page(board, board.withdrawn(1.0), openmetrics=False).decode()
     found = {}
-    for family in text_string_to_metric_families(text):
+    for family in text_string_to_metric_families(page_of(standing)):
         for sample in family.samples:
             labels = [value for name, value in sample.labels.items() if name not in ("database", "pipeline")]
             found[(sample.name.removeprefix("session_health_"), *labels)] = sample.value

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -312,6 +313,51 @@ async def test_a_dead_database_does_not_touch_the_numbers_of_another(
 
 def _port(database: Database) -> int:
     return int(database.dsn.rpartition("/")[0].rpartition(":")[2])
+
+
+@pytest.mark.parametrize(
+    ("lose", "give_back", "reason"),
+    [
+        ("revoke select on profiles from {role}", "grant select on profiles to {role}", "permission"),
+        (
+            "alter table profiles enable row level security; create policy some_rows on profiles using (false)",
+            "alter table profiles disable row level security",
+            "row_security",
+        ),
+        ("alter role {role} nobypassrls", "alter role {role} bypassrls", "row_security"),
+    ],
+)
+async def test_a_privilege_lost_while_serving_is_seen_within_an_interval_and_so_is_its_return(
+    backfill: Database, config_path: Path, lose: str, give_back: str, reason: str
+) -> None:
+    role = f"reader_{reason}_{len(lose)}"
+    await backfill.execute(f"create role {role} login password 'reading' bypassrls")
+    await backfill.execute(f"grant select on all tables in schema public to {role}")
+    if "alter role" in lose:
+        await backfill.execute("alter table profiles enable row level security")
+    elif reason == "row_security":
+        await backfill.execute(f"alter role {role} nobypassrls")
+    parts = urlsplit(backfill.dsn)
+    dsn = parts._replace(netloc=f"{role}:reading@{parts.hostname}:{parts.port}").geturl()
+    with serve(config_path, dsn) as it:
+        await it.measured()
+        rounds = it.page()("collections_total", result="success") or 0
+        await backfill.execute(lose.format(role=role))
+
+        page = await it.when(lambda page: page("up") == 0)
+        # One round may have been under way.
+        assert (page("collections_total", result="success") or 0) <= rounds + 1
+        assert page("record_up", record="profiles") == 0
+        assert page("collection_errors_total", reason=reason)
+        assert page("verdict", verdict="healthy") == 0
+        assert page("record_sessions", record="profiles", state="current") is None
+        assert "eligible_sessions" not in page.names()
+
+        await backfill.execute(give_back.format(role=role))
+        page = await it.when(lambda page: page("up") == 1)
+        assert page("eligible_sessions", state="gap") == 39
+        assert role not in it.log
+    await backfill.execute(f"drop owned by {role}; drop role {role}")
 
 
 async def test_a_rotated_password_needs_no_restart(backfill: Database, tmp_path: Path) -> None:
