@@ -244,7 +244,7 @@ join pg_catalog.pg_class c on c.oid = k.conrelid
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 join pg_catalog.pg_class f on f.oid = k.confrelid
 join pg_catalog.pg_namespace fn on fn.oid = f.relnamespace
-where k.contype = 'f' and k.conparentid = 0 and not c.relispartition
+where k.contype = 'f' and not c.relispartition
 order by 1, 2, k.conname
 limit {NAME_LIMIT}"""
     return [

@@ -237,8 +237,8 @@ def candidates(outlines: Sequence[Outline], foreign_keys: Sequence[ForeignKey]) 
 def keys_of(sessions: Relation, foreign_keys: Sequence[ForeignKey]) -> list[tuple[Column, ...]]:
     """The columns that may tell sessions apart, the most likely first.
 
-    What others point at, the primary key, other unique indexes; then by name, for a view or a partitioned table has no
-    index on its id alone.  Raises NoProposalError where there are none.
+    The primary key, what foreign keys point at, other unique indexes; then by name, for a view or a partitioned table
+    has no index on its id alone.  Raises NoProposalError where there are none.
     """
     proved = [index.columns for index in sessions.indexes if index.proves_unique]
     pointed = [key.target_columns for key in foreign_keys if key.target == sessions.table]
@@ -248,10 +248,9 @@ def keys_of(sessions: Relation, foreign_keys: Sequence[ForeignKey]) -> list[tupl
         if words(column.name) in (["id"], ["uuid"]) or names_key(column.name, sessions.table.name, "id")
     ]
     nameable = {column.name: column for column in usable(sessions.columns)}
-    first = [names for names in pointed if proved and {*names} == {*proved[0]}]
     found = [
         tuple(nameable[name] for name in names if name is not None)
-        for names in [*first, *proved[:1], *pointed, *proved[1:], *named]
+        for names in [*proved[:1], *pointed, *proved[1:], *named]
         if all(name in nameable for name in names)
     ]
     if not found:
