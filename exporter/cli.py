@@ -259,6 +259,10 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     check = _command(commands, "check", _check, "collect once and hold every number against its limit")
+    check.epilog = (
+        "Exit codes, the first that holds: 1 a critical limit is broken, 3 something could not be measured, "
+        "1 a warning limit is broken, 4 no session to judge, 0 healthy; 2 the config cannot be used."
+    )
     check.add_argument("--format", choices=("text", "json"), default="text", help="default: %(default)s")
     check.add_argument(
         "--fail-on",

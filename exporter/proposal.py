@@ -351,6 +351,7 @@ def _lines(
         yield from _record(record)
     if left_out:
         yield from _comment("Left out: " + "; ".join(left_out), 6)
+    yield "    cohort: {window: 24h, maturity: 1h}   # sessions so old that it is settled who completes, and how fast"
     yield from _limits()
 
 
@@ -477,9 +478,10 @@ def _unique(draft: RecordDraft) -> Iterator[str]:
 
 
 def _limits() -> Iterator[str]:
-    yield "    limits:                       # from where on it is a fault; nothing else is judged"
+    yield "    limits:                       # from where on it is a fault; nothing else is judged, see docs/metrics.md"
     yield "      gap_sessions: {critical: 0}"
     yield "      gap_age: {warning: 15m, critical: 1h}"
+    yield "      # conversion_ratio: {warning: 0.9, min_sessions: 20}   # those with every record, of the completed"
 
 
 def _shown(values: Sequence[Value]) -> str:

@@ -74,15 +74,17 @@ async def _reload(request: web.Request) -> web.Response:
 
 
 async def _index(request: web.Request) -> web.Response:
+    board = request.app[_LATEST].board
     rows = "".join(
-        f"<tr><th scope=row>{escape(name)}</th><td>{standing.last.result if standing.last else 'not yet'}</td></tr>"
-        for name, standing in request.app[_LATEST].board.standings.items()
+        f"<tr><th scope=row>{escape(name)}</th><td>{standing.verdict}</td>"
+        f"<td>{standing.last.result if standing.last else 'not yet'}</td></tr>"
+        for name, standing in board.without_snapshots(board.withdrawn(time.monotonic())).standings.items()
     )
     text = (
         "<!doctype html><html lang=en><meta charset=utf-8><title>session-health-exporter</title>"
         f"<h1>session-health-exporter</h1><p>version {escape(__version__)}</p>"
         "<ul><li><a href=metrics>Metrics</a></li><li><a href='-/ready'>Ready</a></li></ul>"
-        f"<table><caption>Last collection</caption>{rows}</table>"
+        f"<table><tr><th>pipeline</th><th>verdict</th><th>last collection</th></tr>{rows}</table>"
     )
     return web.Response(text=text, content_type="text/html")
 

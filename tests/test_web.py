@@ -1,6 +1,7 @@
 """HTTP: what is answered, by which route, without a database in sight."""
 
 import gzip
+import time
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -141,3 +142,14 @@ def test_addresses_are_written_as_for_every_exporter(text: str, address: Address
 def test_what_is_no_address_says_how_to_write_one(text: str) -> None:
     with pytest.raises(ValueError, match=r"write :10157"):
         parse_address(text)
+
+
+async def test_the_index_tells_the_verdict_and_forgets_what_is_withdrawn() -> None:
+    latest = a_latest(SUCCESS)
+    async with a_client(latest) as client:
+        withdrawn = await (await client.get("/")).text()
+        latest.publish(latest.board.standings["assess<ments"].after(SUCCESS, now=time.monotonic()))
+        fresh = await (await client.get("/")).text()
+
+    assert "assess&lt;ments</th><td>unknown</td>" in withdrawn
+    assert "assess&lt;ments</th><td>healthy</td>" in fresh
