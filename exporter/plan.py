@@ -234,7 +234,7 @@ def _touched_statement(pipeline: Pipeline) -> Statement:
     named = [f"({relation(table, bind)})" for table in _tables(pipeline)]
     sql = f"""select {_marker(pipeline, "what was read")}
   coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), 'a table that is new') as name,
-  c.oid is null or c.relkind in ('r', 'm') and c.relfilenode <> pg_relation_filenode(l.relation) as rewritten,
+  c.oid is null or (c.relkind in ('r', 'm') and c.relfilenode <> pg_relation_filenode(l.relation)) as rewritten,
   c.relkind = 'f' and not exists (
     select 1 from (values {", ".join(named)}) named(id), pg_partition_tree(named.id) part where part.relid = c.oid
   ) as is_foreign,
@@ -247,7 +247,8 @@ from (
 ) l
 left join pg_catalog.pg_class c on c.oid = l.relation
 left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.oid is null or c.relkind in ('r', 'p', 'm', 'f')
+-- An index may be made while we read, and changes nothing for us.
+where (c.oid is null and pg_get_indexdef(l.relation) is null) or c.relkind in ('r', 'p', 'm', 'f')
 order by 1"""
     return Statement("what was read", sql, tuple(bind.values))
 

@@ -717,6 +717,26 @@ async def test_what_changes_no_row_of_a_table_in_a_sub_query_disturbs_nobody(vis
     assert_whole(numbers)
 
 
+@pytest.mark.parametrize("meanwhile", ["create index on scores (version)", "reindex table scores", "vacuum scores"])
+async def test_work_on_indexes_meanwhile_disturbs_nobody(visits: Database, meanwhile: str) -> None:
+    await visits.execute("create index on scores (owner)")
+    await visits.stop_clock("2025-06-01")
+    await visits.execute(
+        "create or replace function stopped.clock_timestamp() returns timestamptz language sql as $$ "
+        "select timestamptz '2025-06-01' from pg_sleep(0.3) $$"
+    )
+    other = await asyncpg.connect(visits.dsn)
+    task = asyncio.create_task(visits.measure(config()))
+    await until(visits, f"exists (select {OURS} and wait_event = 'PgSleep' and query ~ 'clock and catalog')")
+
+    work = asyncio.create_task(other.execute(meanwhile))
+    numbers = await task
+    await work
+
+    assert_whole(numbers)
+    await other.close()
+
+
 async def test_a_foreign_table_behind_a_view_is_not_measured(visits: Database) -> None:
     parts = urlsplit(visits.dsn)
     await visits.execute(
