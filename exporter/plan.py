@@ -231,14 +231,20 @@ def _touched_statement(pipeline: Pipeline) -> Statement:
     https://www.postgresql.org/docs/current/mvcc-caveats.html
     """
     bind = Bindings()
-    named = [f"({relation(table, bind)})" for table in _tables(pipeline)]
+    named = ", ".join(f"({relation(table, bind)})" for table in _tables(pipeline))
+    is_part = f"""exists (
+    select 1 from (values {named}) named(id), pg_partition_tree(named.id) part where part.relid = c.oid
+  )"""
     sql = f"""select {_marker(pipeline, "what was read")}
   coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), 'a table that is new') as name,
   c.oid is null or (c.relkind in ('r', 'm') and c.relfilenode <> pg_relation_filenode(l.relation)) as rewritten,
-  c.relkind = 'f' and not exists (
-    select 1 from (values {", ".join(named)}) named(id), pg_partition_tree(named.id) part where part.relid = c.oid
-  ) as is_foreign,
-  coalesce(row_security_active(c.oid), false) as restricted
+  c.relkind = 'f' and not {is_part} as is_foreign,
+  -- Behind a view or a function it is the rights of its owner that decide, and a policy may bind them and not us.
+  coalesce(
+    row_security_active(c.oid)
+      or c.relrowsecurity and not {is_part} and not exists (select 1 from (values {named}) named(id) where id = c.oid),
+    false
+  ) as restricted
 from (
   select distinct relation
   from pg_catalog.pg_locks
