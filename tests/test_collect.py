@@ -18,6 +18,7 @@ from exporter.collect import collect
 from exporter.database import CollectionError
 from exporter.embedded import EmbeddedPostgres
 from exporter.snapshot import Fault
+from exporter.supervise import beginning, measure
 
 TABLES = """
 create table visits (
@@ -689,11 +690,24 @@ async def test_a_table_rewritten_before_our_lock_is_seen_whole(visits: Database)
     assert numbers("orphaned_records", "scores") == 0
 
 
-async def test_a_record_rewritten_before_our_lock_is_seen_whole(visits: Database) -> None:
+NOTES = "insert into notes select n, 'v1' from generate_series(1, 3) n"
+
+
+@pytest.mark.parametrize(
+    ("before", "meanwhile"),
+    [
+        ("select", f"truncate notes; {NOTES}"),
+        ("select", f"drop table notes; create table notes (visit_id int, version text); {NOTES}"),
+        (
+            "alter table notes rename to base; create view notes as select * from base",
+            f"truncate base; {NOTES.replace('into notes', 'into base')}",
+        ),
+    ],
+)
+async def test_a_record_rewritten_before_our_lock_is_seen_whole(visits: Database, before: str, meanwhile: str) -> None:
+    await visits.execute(before)
     text = config().replace("lock_timeout: 200ms", "lock_timeout: 5s")
-    async with other_transaction(
-        visits, "truncate notes; insert into notes select n, 'v1' from generate_series(1,3) n"
-    ) as other:
+    async with other_transaction(visits, meanwhile) as other:
         task = asyncio.create_task(visits.measure(text))
         await until(visits, f"exists (select {OURS} and wait_event_type = 'Lock')")
         await other.execute("commit")
@@ -726,6 +740,7 @@ COUNTING = "create function flagged(int) returns boolean language plpgsql stable
             ASKED,
             "refresh materialized view flags",
         ),
+        (FLAGS.replace("flags", "base") + "create view flags as select * from base", ASKED, "truncate base"),
         (
             PARTED,
             ASKED,
@@ -753,6 +768,22 @@ async def test_a_rewrite_of_a_table_that_only_a_sub_query_reads_is_noticed(
     assert "was rewritten" in fault.message
     if "drop" not in meanwhile:
         assert "public." in fault.message
+
+
+async def test_a_refresh_of_a_record_that_is_a_materialized_view_is_noticed(visits: Database) -> None:
+    """It cannot be held, and would show what was written after our snapshot."""
+    await visits.execute(MATERIALIZED)
+    text = config().replace("lock_timeout: 200ms", "lock_timeout: 5s")
+    async with other_transaction(visits, "refresh materialized view scores") as other:
+        task = asyncio.create_task(refused(visits, text))
+        await until(visits, f"exists (select {OURS} and wait_event_type = 'Lock')")
+        await other.execute("commit")
+
+        fault = await task
+
+    assert fault.reason == "table_rewrite"
+    assert "public.scores" in fault.message
+    assert_whole(await visits.measure(text))
 
 
 async def test_what_changes_no_row_of_a_table_in_a_sub_query_disturbs_nobody(visits: Database) -> None:
@@ -810,9 +841,14 @@ async def test_a_foreign_table_behind_a_view_is_not_measured(visits: Database) -
     assert "public.elsewhere" in fault.message
 
 
+@pytest.mark.parametrize("behind_a_view", [False, True])
 @pytest.mark.parametrize("table", ["visits", "scores", "notes"])
-async def test_a_rewrite_after_our_lock_waits_until_we_are_done(visits: Database, table: str) -> None:
+async def test_a_rewrite_after_our_lock_waits_until_we_are_done(
+    visits: Database, table: str, behind_a_view: bool
+) -> None:
     """The collection pauses as soon as it has its snapshot, before it has read any table."""
+    if behind_a_view:
+        await visits.execute(f"alter table {table} rename to base; create view {table} as select * from base")
     await visits.stop_clock("2025-06-01")
     await visits.execute(
         "create or replace function stopped.clock_timestamp() returns timestamptz language sql as $$ "
@@ -822,7 +858,7 @@ async def test_a_rewrite_after_our_lock_waits_until_we_are_done(visits: Database
     task = asyncio.create_task(visits.measure(config()))
     await until(visits, f"exists (select {OURS} and wait_event = 'PgSleep' and query ~ 'clock and catalog')")
 
-    truncate = asyncio.create_task(other.execute(f"truncate {table}"))
+    truncate = asyncio.create_task(other.execute(f"truncate {'base' if behind_a_view else table}"))
     numbers = await task
     await truncate
 
@@ -877,6 +913,24 @@ async def test_a_snapshot_says_when_it_was_taken_by_the_databases_clock(visits: 
 
     assert numbers.snapshot.taken_at == 1748779200
     assert numbers.snapshot.pipeline == "care"
+
+
+async def test_the_exporters_clock_dates_nothing_but_its_own_success(
+    visits: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be years off: no age, grace or window is by it."""
+    await visits.stop_clock("2025-05-01 00:02+00")
+    await visits.execute("update visits set completed_at = '2025-05-01 00:01+00'")
+    plan = visits.plan(config().replace("window: {since: 2025-01-01}", "window: {last: 1d}\n    grace: 5m"))
+    right = await measure(plan, collect)
+    monkeypatch.setattr(time, "time", lambda: 978307200.0)  # 2001
+
+    wrong = await measure(plan, collect)
+
+    assert right.snapshot is not None
+    assert wrong.snapshot == right.snapshot
+    assert Numbers(right.snapshot).positive("eligible_sessions") == {("complete",): 2, ("pending",): 1}
+    assert beginning(plan, max_age=300).after(wrong, now=0.0).last_success == 978307200
 
 
 # --- The transaction
