@@ -61,6 +61,10 @@ STATES = [
     (("('', 'a', 9)",), "outdated"),
     (("('V3', 'a', 9)",), "outdated"),
     (("('v3 ', 'a', 9)",), "outdated"),
+    # versions are not ordered: one that looks newer is as unknown as one that looks older
+    (("('v4', 'a', 9)",), "outdated"),
+    (("('v10', 'a', 9)",), "outdated"),
+    (("('v3.1', 'a', 9)",), "outdated"),
     ((INVALID,), "invalid"),
     ((INVALID_ACCEPTED,), "invalid"),
     ((OUTDATED_AND_INVALID,), "outdated"),
@@ -228,6 +232,38 @@ async def test_the_grace_of_a_naive_time_is_reckoned_in_utc(visits: Database, zo
     assert numbers.positive("record_sessions") == {("scores", "pending"): 1}
 
 
+@pytest.mark.parametrize(
+    ("clock", "completed_at", "state"),
+    [
+        # The clocks of Berlin go from 02:00 to 03:00 at 01:00 UTC.
+        ("2025-03-30 01:05+00", "2025-03-30 03:01", "pending"),
+        ("2025-03-30 01:05+00", "2025-03-30 01:56", "pending"),
+        ("2025-03-30 01:05+00", "2025-03-30 01:54", "missing"),
+        # No clock shows 02:56 then: PostgreSQL takes it for 03:56, which lies too far ahead to excuse.
+        ("2025-03-30 01:05+00", "2025-03-30 02:56", "missing"),
+        # They go from 03:00 to 02:00 at 01:00 UTC: 02:01 is there twice, and the later one is meant.
+        ("2025-10-26 01:05+00", "2025-10-26 02:01", "pending"),
+        ("2025-10-26 00:05+00", "2025-10-26 02:01", "missing"),
+        ("2025-10-26 01:05+00", "2025-10-26 01:59", "missing"),
+    ],
+)
+async def test_the_grace_of_a_declared_zone_knows_when_its_clocks_change(
+    visits: Database, clock: str, completed_at: str, state: str
+) -> None:
+    await visits.execute(
+        f"""
+        create or replace function stopped.clock_timestamp() returns timestamptz language sql
+        as $$ select timestamptz '{clock}' $$;
+        alter table visits alter started_at type timestamp, alter completed_at type timestamp;
+        update visits set started_at = '2025-03-01', completed_at = '{completed_at}';
+        """
+    )
+
+    numbers = await visits.measure(config().replace("eligible: done", "eligible: done, timezone: Europe/Berlin"))
+
+    assert numbers.positive("record_sessions") == {("scores", state): 1}
+
+
 # --- Who needs the record
 
 
@@ -328,6 +364,43 @@ async def test_where_that_is_null_hides_the_row(visits: Database) -> None:
     numbers = await visits.measure(config("where: blocks > 0"))
 
     assert numbers.positive("record_sessions") == {("scores", "missing"): 1}
+
+
+# --- Nobody to judge
+
+
+@pytest.mark.parametrize(
+    "change", ["truncate visits", "update visits set started_at = '2024-05-01'", "update visits set done = null"]
+)
+async def test_a_window_without_an_eligible_session_is_no_data_and_never_healthy(visits: Database, change: str) -> None:
+    limits = "    limits: {gap_sessions: {critical: 0}, gap_ratio: {critical: 0}, gap_age: {critical: 0s}}\n"
+    await visits.execute(change)
+
+    numbers = await visits.measure(config() + limits)
+
+    assert numbers.family("eligible_sessions") == {("complete",): 0, ("pending",): 0, ("gap",): 0}
+    assert numbers.snapshot.judgement.verdict(is_complete=True) == "no_data"
+    assert {f.limit.name: (f.outcome, f.value) for f in numbers.snapshot.judgement.findings} == {
+        "gap_sessions": ("within", 0),
+        "gap_ratio": ("within", None),
+        "gap_age": ("within", None),
+    }
+
+
+async def test_a_share_of_gaps_rests_on_sessions_whose_fate_is_settled(visits: Database) -> None:
+    text = config() + "    limits: {gap_ratio: {critical: 0.5, min_sessions: 2}}\n"
+    found = []
+    for change in (
+        "update visits set completed_at = '2025-06-01 11:59+00'",  # pending: neither a gap nor complete
+        f"insert into visits values (2, 'done', {LONG_AGO}, true)",
+        f"insert into visits values (3, 'done', {LONG_AGO}, true)",
+        f"insert into visits values (4, 'done', {LONG_AGO}, true); insert into scores values (2, 'v3'), (3, 'v3')",
+    ):
+        await visits.execute(change)
+        [finding] = (await visits.measure(text)).snapshot.judgement.findings
+        found.append((finding.outcome, finding.value, finding.sessions))
+
+    assert found == [("within", None, None), ("too_few", 1, 1), ("critical", 1, 2), ("within", 1 / 3, 3)]
 
 
 # --- The oldest gap, and the sums

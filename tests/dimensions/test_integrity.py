@@ -90,6 +90,43 @@ async def test_a_session_with_a_null_in_its_key_has_no_rows(visits: Database) ->
     assert numbers.family("unlinked_records") == {("scores",): 1}
 
 
+async def test_a_null_on_either_side_hides_no_orphan_and_no_gap(visits: Database) -> None:
+    """With `NOT IN` each of them would make the answer NULL, which reads as: none."""
+    await visits.execute(
+        """
+        alter table visits drop constraint visits_pkey, alter id drop not null, add unique (id);
+        insert into visits values (1, null, 'done', '2025-05-01', '2025-05-01', true);
+        insert into scores values (1, null), (1, 9);
+        """
+    )
+
+    numbers = await visits.measure(CONFIG)
+
+    assert numbers.family("orphaned_records") == {("scores",): 1}
+    assert numbers.family("unlinked_records") == {("scores",): 1}
+    assert numbers.positive("record_sessions") == {("scores", "missing"): 2}
+
+
+@pytest.mark.parametrize(
+    ("session", "record"),
+    [("int", "bigint"), ("bigint", "smallint"), ("varchar(9)", "text"), ("text", "char(9)"), ("numeric(6, 2)", "int")],
+)
+async def test_keys_of_kindred_types_meet_without_a_cast(visits: Database, session: str, record: str) -> None:
+    await visits.execute(
+        f"""
+        alter table visits alter id type {session} using id::text::{session};
+        alter table scores alter visit_id type {record} using null;
+        insert into scores values (1, '1'), (1, '9'), (1, null);
+        """
+    )
+
+    numbers = await visits.measure(CONFIG)
+
+    assert numbers.positive("record_sessions") == {("scores", "current"): 1}
+    assert numbers.family("orphaned_records") == {("scores",): 1}
+    assert numbers.family("unlinked_records") == {("scores",): 1}
+
+
 async def test_keys_of_another_type_meet_by_a_cast(visits: Database) -> None:
     await visits.execute(
         """

@@ -99,6 +99,24 @@ async def test_negative_delays_and_missing_times_are_left_out(visits: Database) 
     assert numbers("processing_delay_seconds", "scores", "50") == 0
 
 
+async def test_the_times_of_a_session_and_of_its_record_may_be_of_two_zones(visits: Database) -> None:
+    await visits.execute(
+        """
+        alter table visits alter started_at type timestamp, alter completed_at type timestamp;
+        alter table scores alter created_at type timestamp;
+        insert into visits values (1, 'done', '2025-06-01 08:00', '2025-06-01 09:00');  -- 07:00 UTC
+        insert into scores values (1, '2025-06-01 16:00:30');
+        """
+    )
+    text = config("timezone: Asia/Tokyo").replace("eligible: done", "eligible: done, timezone: Europe/Berlin")
+
+    numbers = await visits.measure(text)
+
+    assert numbers("processing_delay_seconds", "scores", "50") == 30
+    assert numbers("newest_session_timestamp_seconds", "completed") == 1748761200
+    assert numbers("newest_record_timestamp_seconds", "scores") == 1748761230
+
+
 @pytest.mark.parametrize(
     ("started", "counted"),
     [

@@ -275,6 +275,60 @@ async def test_a_naive_time_is_in_the_future_by_utc(visits: Database) -> None:
     assert numbers("future_sessions") == 1
 
 
+ZONES = [
+    ("Europe/Berlin", "timestamp", "2025-03-01 01:00:00", "2025-03-01 00:59:59.999999"),
+    ("America/Los_Angeles", "timestamp", "2025-02-28 16:00:00", "2025-02-28 15:59:59.999999"),
+    ("Pacific/Kiritimati", "timestamp", "2025-03-01 14:00:00", "2025-03-01 13:59:59.999999"),
+    ("Etc/GMT+12", "timestamp", "2025-02-28 12:00:00", "2025-02-28 11:59:59.999999"),
+    # A date is the midnight that begins it.
+    ("Europe/Berlin", "date", "2025-03-02", "2025-03-01"),
+    ("America/Los_Angeles", "date", "2025-03-01", "2025-02-28"),
+    # What has a zone keeps it.
+    ("America/Los_Angeles", "timestamptz", "2025-03-01 00:00:00+00", "2025-02-28 23:59:59.999999+00"),
+]
+"""The window begins 2025-03-01 00:00 UTC: the first time of that zone within it, and the last one before."""
+
+
+@pytest.mark.parametrize(("zone", "sql_type", "first", "before"), ZONES)
+async def test_a_time_without_a_zone_is_of_the_zone_that_is_declared(
+    visits: Database, zone: str, sql_type: str, first: str, before: str
+) -> None:
+    await visits.execute(
+        f"""
+        alter table visits alter started_at type {sql_type}, alter completed_at type {sql_type};
+        insert into visits (status, started_at) values
+          ('in', '{first}'), ('out', '{before}'), ('undated', 'infinity'), ('undated', null), ('undated', '-infinity');
+        insert into notes select id from visits;
+        """
+    )
+
+    numbers = await visits.measure(config(SINCE).replace("eligible: done", f"eligible: done, timezone: {zone}"))
+
+    assert numbers.family("sessions") == {("in",): 1}
+    assert numbers("undated_sessions") == 3
+    assert sum(numbers.family("record_version_sessions").values()) == 1
+
+
+@pytest.mark.parametrize("declared", ["", ", timezone: Europe/Berlin"])
+@pytest.mark.parametrize(("started_at", "inside"), [("2025-03-29 01:30+00", 1), ("2025-03-29 01:29:59+00", 0)])
+async def test_a_day_of_a_window_has_24_hours_though_clocks_change(
+    visits: Database, declared: str, started_at: str, inside: int
+) -> None:
+    """Reckoned by the calendar of Berlin, where this night lacks an hour, the window would begin an hour later."""
+    await visits.set("timezone", "'Europe/Berlin'")
+    await visits.execute(
+        f"""
+        create or replace function stopped.clock_timestamp() returns timestamptz language sql
+        as $$ select timestamptz '2025-03-30 01:30+00' $$;
+        insert into visits (status, started_at) values ('done', '{started_at}');
+        """
+    )
+
+    numbers = await visits.measure(config("{last: 1d}").replace("eligible: done", f"eligible: done{declared}"))
+
+    assert sum(numbers.family("sessions").values()) == inside
+
+
 async def test_the_year_that_the_calendar_ends_is_only_the_future(visits: Database) -> None:
     await visits.execute("insert into visits (started_at, completed_at) values ('294276-12-31', '294276-12-31')")
 
