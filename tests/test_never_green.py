@@ -243,6 +243,25 @@ async def test_the_first_collection_has_not_ended_and_nobody_calls_it_healthy(pl
     assert found["up",] == 0
 
 
+async def test_a_broken_limit_stays_broken_in_an_outage_until_it_is_withdrawn(platform: Platform) -> None:
+    """What is known to be bad is not unknown because nobody can look again; what was only a warning, or well, is."""
+    parts = urlsplit(platform.dsn)
+    nowhere = plan_of(CONFIG, parts._replace(netloc=f"{platform.role}:watching@{parts.hostname}:1").geturl())
+    async with injected(platform, "records are missing", None) as broken:
+        outage = broken.after(await measure(nowhere, collect), now=2.0)
+    board = Board({outage.pipeline: outage}, Reload(succeeded=True, last_success=1.0))
+    at_last = board.without_snapshots(board.withdrawn(1.0 + 300)).standings[outage.pipeline]
+    too_old = board.without_snapshots(board.withdrawn(1.1 + 300)).standings[outage.pipeline]
+
+    assert broken.verdict == "unhealthy"
+    for standing in (outage, at_last):
+        found = assert_not_green(standing)
+        assert found["verdict", "unhealthy"] == 1
+        assert found["up",] == 0
+    assert assert_not_green(too_old)["verdict", "unknown"] == 1
+    assert platform.before.after(await measure(nowhere, collect), now=2.0).verdict == "unknown"
+
+
 async def test_what_is_withdrawn_is_unknown(platform: Platform) -> None:
     board = Board({platform.before.pipeline: platform.before}, Reload(succeeded=True, last_success=1.0))
     late = 301.0
