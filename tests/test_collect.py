@@ -821,7 +821,9 @@ async def test_work_on_indexes_meanwhile_disturbs_nobody(visits: Database, meanw
     await other.close()
 
 
-async def test_a_foreign_table_behind_a_view_is_not_measured(visits: Database) -> None:
+@pytest.mark.parametrize("keys", ["", "required_when: exists (select 1 from elsewhere)"])
+async def test_a_foreign_table_that_is_not_named_is_not_measured(visits: Database, keys: str) -> None:
+    """Behind a view, and in a sub-query."""
     parts = urlsplit(visits.dsn)
     await visits.execute(
         f"""
@@ -829,13 +831,14 @@ async def test_a_foreign_table_behind_a_view_is_not_measured(visits: Database) -
         create server near foreign data wrapper postgres_fdw
           options (host '{parts.hostname}', port '{parts.port}', dbname '{parts.path.removeprefix("/")}');
         create user mapping for current_user server near options (user 'postgres', password '{parts.password}');
-        alter table scores rename to was;
+        create table was as select * from scores;
         create foreign table elsewhere (visit_id int, version text) server near options (table_name 'was');
-        create view scores as select * from elsewhere;
         """
     )
+    if not keys:
+        await visits.execute("drop table scores; create view scores as select * from elsewhere")
 
-    fault = await refused(visits, config())
+    fault = await refused(visits, config(keys))
 
     assert fault.reason == "row_security"
     assert "public.elsewhere" in fault.message
