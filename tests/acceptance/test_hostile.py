@@ -484,10 +484,11 @@ def test_the_front_page_is_whole_and_shows_no_value(scene: Scene) -> None:
     assert answer.status == 200
     assert "script" not in outline.tags
     assert outline.cells == [
-        *(PIPELINE, "success"),
-        *(FLOOD, "success"),
-        *(BIG, "success"),
-        *(RAISING, "partial"),
+        *("pipeline", "verdict", "last collection"),
+        *(PIPELINE, "healthy", "success"),
+        *(FLOOD, "healthy", "success"),
+        *(BIG, "healthy", "success"),
+        *(RAISING, "unknown", "partial"),
     ]
     assert answer.text.isascii()
     assert MARK not in answer.text
