@@ -231,26 +231,33 @@ def _touched_statement(pipeline: Pipeline) -> Statement:
     https://www.postgresql.org/docs/current/mvcc-caveats.html
     """
     bind = Bindings()
-    named = ", ".join(f"({relation(table, bind)})" for table in _tables(pipeline))
-    is_part = f"""exists (
-    select 1 from (values {named}) named(id), pg_partition_tree(named.id) part where part.relid = c.oid
-  )"""
-    sql = f"""select {_marker(pipeline, "what was read")}
-  coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), 'a table that is new') as name,
-  c.oid is null or (c.relkind in ('r', 'm') and c.relfilenode <> pg_relation_filenode(l.relation)) as rewritten,
-  c.relkind = 'f' and not {is_part} as is_foreign,
-  -- Behind a view or a function it is the rights of its owner that decide, and a policy may bind them and not us.
-  coalesce(
-    row_security_active(c.oid)
-      or c.relrowsecurity and not {is_part} and not exists (select 1 from (values {named}) named(id) where id = c.oid),
-    false
-  ) as restricted
-from (
+    named = [f"({relation(table, bind)})" for table in _tables(pipeline)]
+    sql = f"""with {_marker(pipeline, "what was read")}
+locked as (
   select distinct relation
   from pg_catalog.pg_locks
   where pid = pg_backend_pid() and locktype = 'relation' and relation >= {_FIRST_OF_USERS}
     and database = (select oid from pg_catalog.pg_database where datname = current_database())
-) l
+)
+select
+  coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), 'a table that is new') as name,
+  c.oid is null or (c.relkind in ('r', 'm') and c.relfilenode <> pg_relation_filenode(l.relation)) as rewritten,
+  c.relkind = 'f' and not exists (
+    select 1 from (values {", ".join(named)}) named(id), pg_partition_tree(named.id) part where part.relid = c.oid
+  ) as is_foreign,
+  coalesce(row_security_active(c.oid), false) or c.relrowsecurity and exists (
+    -- Views and functions read for whoever owns them; which functions ran, nobody can tell.
+    select 1
+    from (
+      select v.relowner from locked join pg_catalog.pg_class v on v.oid = relation where v.relkind = 'v'
+      union all
+      select p.proowner from pg_catalog.pg_proc p where p.prosecdef
+    ) reader(id)
+    join pg_catalog.pg_roles o on o.oid = reader.id
+    where not o.rolsuper and not o.rolbypassrls
+      and (c.relforcerowsecurity or not pg_has_role(o.oid, c.relowner, 'usage'))
+  ) as restricted
+from locked l
 left join pg_catalog.pg_class c on c.oid = l.relation
 left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 -- An index may be made while we read, and changes nothing for us.

@@ -535,6 +535,31 @@ async def test_a_role_that_no_policy_binds_is_not_restricted_by_allow(visits: Da
     assert (await visits.measure(config(database=ALLOWED))).snapshot.restricted == ()
 
 
+READ_FOR_ANOTHER = {
+    "a view": "create view TABLE as select * from base; alter view TABLE owner to ROLE",
+    "a view in a view": "create view inner_view as select * from base; alter view inner_view owner to ROLE; "
+    "create view TABLE as select * from inner_view",
+    "a function": "create function whole() returns setof base language sql security definer as 'select * from base'; "
+    "alter function whole() owner to ROLE; create view TABLE as select * from whole()",
+}
+"""How a table is read with the rights of another role, whom a policy binds."""
+
+
+@pytest.mark.parametrize("how", READ_FOR_ANOTHER)
+async def test_allow_sees_a_policy_that_binds_who_owns_a_view_and_not_us(visits: Database, how: str) -> None:
+    owner = urlsplit((await as_reader(visits)).dsn).username or ""
+    await visits.execute(
+        "alter table scores rename to base; alter table base enable row level security; "
+        f"create policy own on base using (blocks < 3); grant select on base to {owner}; "
+        f"grant create on schema public to {owner}; "
+        + READ_FOR_ANOTHER[how].replace("ROLE", owner).replace("TABLE", "scores")
+    )
+
+    numbers = await visits.measure(config(database=ALLOWED))
+
+    assert numbers.snapshot.restricted == ("public.base",)
+
+
 async def test_a_policy_on_the_sessions_leaves_nothing_to_measure(visits: Database) -> None:
     reader = await as_reader(visits, SELECT_ALL)
     await visits.execute("alter table visits enable row level security; create policy own on visits using (id = 1)")
