@@ -313,6 +313,8 @@ _NAME_IN_TEXT: Final = re.compile(r'"(?P<quoted>[^"]+)"|(?P<last>[^\s"]+)$')
 
 def _named(error: asyncpg.PostgresError, table: TableName | None) -> TableName | None:
     """The table that an error is about: its schema is known where it is the one that was asked for."""
+    if getattr(error, "context", None):
+        return None  # Raised within a function, which may read any table.
     found = _NAME_IN_TEXT.search(_text(error))
     name = found and (found["quoted"] or found["last"])
     if not name or (table and name in (table.name, table.schema)):

@@ -372,6 +372,20 @@ async def test_a_policy_on_a_record_is_an_error_and_never_a_smaller_number(visit
     assert_whole(mended)
 
 
+async def test_a_policy_within_a_function_names_no_table_of_its_own(visits: Database) -> None:
+    reader = await as_reader(visits, SELECT_ALL)
+    await visits.execute(
+        "alter table scores rename to base; alter table base enable row level security; "
+        "create function whole() returns setof base language plpgsql as "
+        "$$ begin return query select * from base; end $$; create view scores as select * from whole(); "
+        f"grant select on scores to {urlsplit(reader.dsn).username}"
+    )
+
+    fault = assert_only_scores_is_lost(await reader.measure(config()), "row_security")
+
+    assert "AS SELECT * FROM the table;" in fault.message
+
+
 async def test_the_remedies_that_are_named_are_remedies(visits: Database) -> None:
     """Each command of the message, typed as it stands."""
     reader = await as_reader(visits, SELECT_ALL)
