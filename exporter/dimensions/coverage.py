@@ -15,7 +15,7 @@ from exporter.dimension import (
     Total,
     Values,
 )
-from exporter.schema import Pipeline, Record
+from exporter.schema import Pipeline, RatioThresholds, Record
 from exporter.sql import Bindings
 from exporter.states import (
     GAP_REASONS,
@@ -122,10 +122,18 @@ def _caveats(readings: Readings) -> tuple[Caveat, ...]:
     if not sum(counts):
         return (Caveat("no_data", "no eligible session in the window"),)
     gaps = _gap_count(readings, "")
-    if gaps and not any(readings.pipeline.limits.of(limit.name) for limit in GAP_LIMITS):
-        names = ", ".join(limit.name for limit in GAP_LIMITS)
+    if gaps and not _are_gaps_judged(readings):
+        names = ", ".join(limit.name for limit in GAP_LIMITS if not readings.pipeline.limits.of(limit.name))
         return (Caveat("unknown", f"{gaps:.0f} sessions are a gap, and no limit judges them: set one of {names}"),)
     return ()
+
+
+def _are_gaps_judged(readings: Readings) -> bool:
+    """Whether a limit says something of them; of a few sessions the ratio may say nothing."""
+    given = {limit.name: readings.pipeline.limits.of(limit.name) for limit in GAP_LIMITS}
+    ratio = given.pop("gap_ratio")
+    settled = readings.need(ELIGIBLE, "gap") + readings.need(ELIGIBLE, "complete")
+    return any(given.values()) or (isinstance(ratio, RatioThresholds) and settled >= ratio.min_sessions)
 
 
 GAP_LIMITS = (

@@ -75,7 +75,9 @@ async def test_39_gaps_break_a_critical_limit(backfill: Database, tmp_path: Path
         ({"gap_sessions": "warning: 38, critical: 39"}, (), 1, "degraded"),
         ({"gap_ratio": "critical: 0.25"}, (), 0, "healthy"),
         ({"gap_ratio": "critical: 0.24"}, (), 1, "unhealthy"),
-        ({"gap_ratio": "critical: 0.24, min_sessions: 158"}, (), 0, "healthy"),
+        ({"gap_ratio": "critical: 0.24, min_sessions: 157"}, (), 1, "unhealthy"),
+        ({"gap_ratio": "critical: 0.24, min_sessions: 158"}, (), 3, "unknown"),
+        ({"gap_ratio": "critical: 0.24, min_sessions: 158", "gap_sessions": "critical: 39"}, (), 0, "healthy"),
         ({"gap_age": "critical: 3650d"}, (), 0, "healthy"),
         ({"outdated_sessions": "critical: 10, warning: 5", "gap_sessions": "warning: 100"}, (), 1, "unhealthy"),
         ({"orphaned_records": "critical: 0"}, (), 3, "unknown"),
@@ -99,6 +101,15 @@ async def test_gaps_without_a_limit_on_them_are_never_healthy(backfill: Database
     assert done.returncode == 3
     assert "unknown: 39 sessions are a gap, and no limit judges them: set one of gap_sessions" in done.stdout
     assert "no limits are set" in done.stdout
+
+
+async def test_gaps_among_too_few_sessions_for_their_ratio_are_never_healthy(
+    backfill: Database, tmp_path: Path
+) -> None:
+    done = check(small(gap_ratio="critical: 0.24, min_sessions: 158"), backfill.dsn, tmp_path)
+
+    assert "too few       gap_ratio" in done.stdout
+    assert "39 sessions are a gap, and no limit judges them: set one of gap_sessions, gap_age\n" in done.stdout
 
 
 async def test_no_eligible_session_is_no_data_whatever_else_is_well(tables: Database, tmp_path: Path) -> None:

@@ -494,7 +494,10 @@ def verdict(world: World, numbers: Mapping[Series, float]) -> str:
     broken = {severity for judged in _judged(world, numbers) for severity in _broken(limits, *judged)}
     if "critical" in broken:
         return "unhealthy"
-    if numbers["eligible_sessions", "gap"] and limits.keys().isdisjoint({"gap_sessions", "gap_age", "gap_ratio"}):
+    settled = numbers["eligible_sessions", "gap"] + numbers["eligible_sessions", "complete"]
+    says_nothing = {"gap_ratio"} if settled < limits.get("gap_ratio", {}).get("min_sessions", 1) else set()
+    judged = limits.keys() & {"gap_sessions", "gap_age", "gap_ratio"} - says_nothing
+    if numbers["eligible_sessions", "gap"] and not judged:
         return "unknown"
     if "warning" in broken:
         return "degraded"
