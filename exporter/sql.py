@@ -130,7 +130,8 @@ def moment(column: str, zone: str | None, bind: Bindings) -> str:
     if zone is None:
         return f"{finite}::timestamptz"
     local = f"{finite}::timestamp at time zone {bind(zone, 'text')}"
-    return f"case when pg_typeof({quote(column)}) = 'timestamptz'::regtype then {finite}::timestamptz else {local} end"
+    # Of `finite`, for a column may be of a domain over the type.
+    return f"case when pg_typeof({finite}) = 'timestamptz'::regtype then {finite}::timestamptz else {local} end"
 
 
 def relation(table: TableName, bind: Bindings) -> str:

@@ -261,6 +261,20 @@ async def test_a_time_without_a_zone_is_read_as_utc(visits: Database, sql_type: 
     assert numbers("undated_sessions") == 3
 
 
+async def test_a_domain_over_a_time_with_a_zone_keeps_it_whatever_the_config_names(visits: Database) -> None:
+    await visits.execute(
+        """
+        create domain moment as timestamptz;
+        alter table visits alter started_at type moment, alter completed_at type moment;
+        insert into visits (started_at) values ('2025-06-01 12:00:01+00'), ('2025-06-01 12:00:00+00');
+        """
+    )
+
+    numbers = await visits.measure(config().replace("key: id", "key: id, timezone: Europe/Berlin"))
+
+    assert numbers("future_sessions") == 1
+
+
 async def test_a_naive_time_is_in_the_future_by_utc(visits: Database) -> None:
     await visits.execute(
         """
