@@ -276,9 +276,9 @@ async def _count(session: Session, plan: Plan, names: Sequence[str]) -> Counted:
         sessions = alone.read(await session.run(alone, f"{pipeline}.sessions"))
         of_record, apart = await _count_records_apart(session, plan, names)
         faults = {**session.faults, **apart}
-    if faults == session.faults and not part_faults:
+    if faults == session.faults and (isinstance(records, Fault) or not part_faults):
         # Each is accepted alone but not all together: none is the culprit, so none may look whole.
-        raise CollectionError(together)
+        raise CollectionError(records if isinstance(records, Fault) else together)
     return Counted(sessions, of_record, of_part, faults, part_faults)
 
 

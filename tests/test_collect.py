@@ -709,6 +709,19 @@ async def test_a_record_that_cannot_be_locked_in_the_statements_time_is_lost_alo
     assert_only_scores_is_lost(numbers, "statement_timeout")
 
 
+@pytest.mark.parametrize("eligible", ["done", "done, checks: {broken: nowhere > 0}"])
+async def test_records_that_are_accepted_only_apart_leave_no_total_to_trust(visits: Database, eligible: str) -> None:
+    await visits.execute(
+        "alter table visits alter id type bigint; alter table scores alter visit_id type oid; "
+        "alter table notes alter visit_id type float8"
+    )
+
+    fault = await refused(visits, config(eligible=eligible))
+
+    assert fault.reason == "type"
+    assert "UNION" in fault.message
+
+
 # --- One snapshot
 
 
