@@ -22,6 +22,8 @@ KeyPath = tuple[str | int, ...]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _ZONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(?:/[A-Za-z0-9_+\-]+)*")
+_OFFSET: Final = re.compile(r"[A-Za-z]+[+\-]?[0-9]*[1-9][0-9]*")
+"""What PostgreSQL takes for a zone of POSIX, whose offsets count westward, whatever its letters say."""
 _UNITS: Final = {
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
@@ -175,6 +177,11 @@ def _check_not_empty(value: tuple[Any, ...]) -> tuple[Any, ...]:
 def _check_zone(value: str) -> str:
     if not _ZONE.fullmatch(value):
         raise ValueError("is not the name of a time zone: write it as in Europe/Berlin, America/New_York or UTC")
+    if _OFFSET.fullmatch(value):
+        raise ValueError(
+            "is an offset, which PostgreSQL counts westward: name the zone, as in Europe/Berlin; always two hours "
+            "ahead of UTC is Etc/GMT-2"
+        )
     return value
 
 
@@ -199,7 +206,7 @@ Expression = Annotated[Text, AfterValidator(_check_expression), _as(r"[^;\s]\s*$
 Url = Annotated[Text, AfterValidator(_check_url), _as(r"^postgres(ql)?://\S*$")]
 Column = Annotated[Text, AfterValidator(_check_column), _as(r'^(?!"[\s\S]*"$)[\s\S]*\S')]
 Name = Annotated[str, AfterValidator(_check_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})]
-TimeZone = Annotated[Text, AfterValidator(_check_zone), _as(r"^[A-Za-z][A-Za-z0-9_+\-/]*$")]
+TimeZone = Annotated[Text, AfterValidator(_check_zone), _as(rf"^(?!{_OFFSET.pattern}$)[A-Za-z][A-Za-z0-9_+\-/]*$")]
 COUNT: Final = BeforeValidator(_parse_count)
 RATIO: Final = BeforeValidator(_parse_ratio)
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), _as(f"^{_AMOUNT}")]

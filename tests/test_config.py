@@ -249,6 +249,13 @@ def test_moments_are_in_utc(value: object) -> None:
 # What is refused
 
 
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Etc/GMT-2", "EST5EDT", "GMT0", "GB-Eire", "NZ-CHAT", "W-SU", "UTC"])
+def test_the_name_of_a_time_zone_is_read(zone: str) -> None:
+    config = read("database: {}" + PIPELINE.replace("key: id", f"key: id\n      timezone: {zone}"))
+
+    assert config.pipelines["orders"].sessions.timezone == zone
+
+
 def test_an_unset_variable_is_reported_once_however_often_it_is_used() -> None:
     text = "database: {url: '${NO_URL}', url_file: '${NO_URL}'}" + PIPELINE.replace("90d", "'${NO_URL}'")
 

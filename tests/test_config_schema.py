@@ -392,6 +392,8 @@ def test_dates_are_marked_nowhere_in_the_forms_that_yaml_knows(since: str) -> No
         (("pipelines", "orders", "limits", "gap_ratio"), {"warning": 2}),
         (("pipelines", "orders", "limits", "gap_age"), {"warning": 5}),
         (("pipelines", "orders", "sessions", "timezone"), "+02:00"),
+        (("pipelines", "orders", "sessions", "timezone"), "UTC+2"),
+        (("pipelines", "orders", "sessions", "timezone"), "Berlin10"),
         (("databases", "shop", "url_file"), "/run/secrets/url"),
         (("databases", "my db"), {}),
         (("pipelines", "orders", "window", "since"), "2025-08-01"),
