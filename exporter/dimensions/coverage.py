@@ -105,12 +105,16 @@ def _gap_share(readings: Readings, _subject: str) -> tuple[float, float] | None:
     return (gaps / settled, settled) if settled else None
 
 
+def _oldest_of_all(readings: Readings) -> float:
+    since = [readings.get(GAP_OLDEST, name) for name in readings.pipeline.records]
+    return min(moment for moment in since if moment is not None)
+
+
 def _gap_age(readings: Readings, subject: str) -> float | None:
     if not _gap_count(readings, subject):
         return None
-    since = [readings.get(GAP_OLDEST, name) for name in readings.pipeline.records]
     # A session that completes in the future may be a gap already.
-    return max(0.0, readings.clock - min(moment for moment in since if moment is not None))
+    return max(0.0, readings.clock - _oldest_of_all(readings))
 
 
 def _outdated(readings: Readings, record: str) -> float:
@@ -129,11 +133,15 @@ def _caveats(readings: Readings) -> tuple[Caveat, ...]:
 
 
 def _are_gaps_judged(readings: Readings) -> bool:
-    """Whether a limit says something of them; of a few sessions the ratio may say nothing."""
+    """Whether a limit says something of them: of a few sessions the ratio may not, nor the age of what is to come."""
     given = {limit.name: readings.pipeline.limits.of(limit.name) for limit in GAP_LIMITS}
-    ratio = given.pop("gap_ratio")
+    ratio, age = given.pop("gap_ratio"), given.pop("gap_age")
     settled = readings.need(ELIGIBLE, "gap") + readings.need(ELIGIBLE, "complete")
-    return any(given.values()) or (isinstance(ratio, RatioThresholds) and settled >= ratio.min_sessions)
+    return (
+        any(given.values())
+        or (isinstance(ratio, RatioThresholds) and settled >= ratio.min_sessions)
+        or (age is not None and _oldest_of_all(readings) <= readings.clock)
+    )
 
 
 GAP_LIMITS = (

@@ -112,6 +112,19 @@ async def test_gaps_among_too_few_sessions_for_their_ratio_are_never_healthy(
     assert "39 sessions are a gap, and no limit judges them: set one of gap_sessions, gap_age\n" in done.stdout
 
 
+async def test_gaps_that_lie_in_the_future_are_never_healthy_for_being_young(healthy: Database, tmp_path: Path) -> None:
+    one = "(select session_id from profiles limit 1)"
+    await healthy.execute(
+        f"update assessment_sessions set completed_at = now() + interval '1 year' where id = {one}; "
+        f"delete from profiles where session_id = {one}"
+    )
+    young = check(small(gap_age="critical: 1h"), healthy.dsn, tmp_path)
+    counted = check(small(gap_age="critical: 1h", gap_sessions="critical: 0"), healthy.dsn, tmp_path)
+
+    assert (young.returncode, counted.returncode) == (3, 1)
+    assert "1 sessions are a gap, and no limit judges them: set one of gap_sessions, gap_ratio" in young.stdout
+
+
 async def test_no_eligible_session_is_no_data_whatever_else_is_well(tables: Database, tmp_path: Path) -> None:
     done = check(TOUR.read_text(), tables.dsn, tmp_path)
     strict = check(small(orphaned_records="warning: 0"), tables.dsn, tmp_path)

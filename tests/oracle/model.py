@@ -496,6 +496,9 @@ def verdict(world: World, numbers: Mapping[Series, float]) -> str:
         return "unhealthy"
     settled = numbers["eligible_sessions", "gap"] + numbers["eligible_sessions", "complete"]
     says_nothing = {"gap_ratio"} if settled < limits.get("gap_ratio", {}).get("min_sessions", 1) else set()
+    oldest = [value for series, value in numbers.items() if series[0] == "gap_oldest_timestamp_seconds"]
+    if oldest and min(oldest) > (world.clock - _EPOCH) / timedelta(seconds=1):
+        says_nothing.add("gap_age")
     judged = limits.keys() & {"gap_sessions", "gap_age", "gap_ratio"} - says_nothing
     if numbers["eligible_sessions", "gap"] and not judged:
         return "unknown"
