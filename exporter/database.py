@@ -305,6 +305,12 @@ def _fault_by_class(error: asyncpg.PostgresError, subject: str) -> Fault:
         return Fault(
             "connect", f"{subject}: the server, or a foreign table's, ended the connection ({type(error).__name__})"
         )
+    if state[:2] == "53":
+        return Fault(
+            "internal",
+            f"{subject}: the server lacks memory or disk for it ({type(error).__name__}, SQLSTATE {state}): shorten "
+            "the window, or raise temp_file_limit or work_mem of the role",
+        )
     return Fault("internal", f"{subject}: {type(error).__name__}, SQLSTATE {state}")
 
 

@@ -722,6 +722,15 @@ async def test_records_that_are_accepted_only_apart_leave_no_total_to_trust(visi
     assert "UNION" in fault.message
 
 
+async def test_a_server_without_means_is_named_with_what_helps(visits: Database) -> None:
+    reader = await as_reader(visits, SELECT_ALL, "alter role {role} set temp_file_limit = '64kB'")
+    await visits.execute("insert into scores select n, 'v3', n, 'hunter2' from generate_series(10, 200000) n")
+
+    fault = await refused(reader, config())
+
+    assert (fault.reason, "raise temp_file_limit" in fault.message) == ("internal", True)
+
+
 # --- One snapshot
 
 
