@@ -100,7 +100,8 @@ SELF_METRICS: Final = (
     SelfMetric(
         Metric(
             "verdict",
-            "1 for the verdict that holds, 0 for the others; unknown while anything is not measured.",
+            "1 for the verdict that holds, 0 for the others: unhealthy where a critical limit is broken, else unknown "
+            "while anything is not measured or judged.",
             ("verdict",),
         ),
         _verdict,
@@ -160,7 +161,7 @@ SELF_METRICS: Final = (
     SelfMetric(
         Metric(
             "collections_total",
-            "Collections: success (all measured), partial (records were not), failure (no snapshot).",
+            "Collections: success (all measured), partial (records or checks were not), failure (no snapshot).",
             ("result",),
         ),
         _collections,

@@ -87,7 +87,7 @@ class Collection:
 
     @property
     def result(self) -> Result:
-        """`success` when everything was measured, `partial` when records were not."""
+        """`success` when everything was measured, `partial` when records or other parts were not."""
         if self.snapshot is None:
             return "failure"
         return "partial" if self.snapshot.record_faults or self.snapshot.part_faults else "success"
