@@ -245,9 +245,11 @@ def query_fault(
         return Fault("connect", f"{subject}: the connection was lost: is the server running?")
     match error:
         case asyncpg.InsufficientPrivilegeError() if _is_row_security(error):
-            return Fault("row_security", f"{subject}: {_text(error)}: {_see_every_row(_named(error, table))}")
+            named = _named(error, table)
+            remedy = f"{_see_every_row(named)}{_for_whom(named, table)}"
+            return Fault("row_security", f"{subject}: {_text(error)}: {remedy}")
         case asyncpg.InsufficientPrivilegeError():
-            return Fault("permission", f"{subject}: {_text(error)}: {_may_read(_named(error, table))}")
+            return Fault("permission", f"{subject}: {_text(error)}: {_may_use(error, table)}")
         case asyncpg.QueryCanceledError():
             return Fault(
                 "statement_timeout",
@@ -326,6 +328,25 @@ def _named(error: asyncpg.PostgresError, table: TableName | None) -> TableName |
     if not name or (table and name in (table.name, table.schema)):
         return table
     return TableName(None, name) if name.isidentifier() else None
+
+
+def _for_whom(named: TableName | None, table: TableName | None) -> str:
+    """Who else a remedy may be for: a view reads with the rights of its owner."""
+    if table is None or named is None or named == table:
+        return ""
+    return f"; where a view reads it, its owner takes the place of {ROLE}: `config check --connect` tells who"
+
+
+_KIND_IN_TEXT: Final = re.compile(r"permission denied for (function|schema) ")
+"""Where the server speaks English; for others a table is the best guess."""
+
+
+def _may_use(error: asyncpg.PostgresError, table: TableName | None) -> str:
+    named, kind = _named(error, table), _KIND_IN_TEXT.match(_text(error))
+    if kind is None or named is None or named == table:
+        return f"{_may_read(named)}{_for_whom(named, table)}"
+    what = "EXECUTE ON FUNCTION" if kind[1] == "function" else "USAGE ON SCHEMA"
+    return f"GRANT {what} {named.sql} TO {ROLE}"
 
 
 def _may_read(table: TableName | None) -> str:

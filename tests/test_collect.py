@@ -359,6 +359,38 @@ async def test_a_revoked_privilege_is_named_with_its_remedy(visits: Database) ->
     assert_whole(mended)
 
 
+@pytest.mark.parametrize(
+    ("breakage", "key", "remedy"),
+    [
+        (
+            """create function counts(int) returns boolean language sql as 'select true';
+            revoke execute on function counts(int) from public""",
+            "required_when: counts(id)",
+            'GRANT EXECUTE ON FUNCTION "counts" TO <role>',
+        ),
+        (
+            "create schema closed; create table closed.flags (); grant select on closed.flags to public",
+            "required_when: exists (select 1 from closed.flags)",
+            'GRANT USAGE ON SCHEMA "closed" TO <role>',
+        ),
+        ("create table flags ()", "required_when: exists (select 1 from flags)", 'GRANT SELECT ON "flags" TO <role>'),
+    ],
+)
+async def test_a_privilege_beside_the_table_is_named_with_its_remedy(
+    visits: Database, breakage: str, key: str, remedy: str
+) -> None:
+    reader = await as_reader(visits, SELECT_ALL)
+    await visits.execute(breakage)
+
+    broken = await reader.measure(config(key))
+    await visits.execute(remedy.replace("<role>", urlsplit(reader.dsn).username or ""))
+    mended = await reader.measure(config(key))
+
+    fault = assert_only_scores_is_lost(broken, "permission")
+    assert fault.message.partition("; where a view reads it, its owner")[0].endswith(f": {remedy}")
+    assert mended.snapshot.record_faults == {}
+
+
 async def test_a_policy_on_a_record_is_an_error_and_never_a_smaller_number(visits: Database) -> None:
     reader = await as_reader(visits, SELECT_ALL)
     await visits.execute("alter table scores enable row level security; create policy own on scores using (false)")
