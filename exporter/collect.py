@@ -45,15 +45,15 @@ from exporter.sql import TableName
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """The answers of the database: cells by record and by part, and what was refused.
+    """The answers of the database: cells by record, and what was refused.
 
     `sessions` has the cells of the sessions (with the states of every record, where all were counted together),
-    `of_record` those for each measured record with its own rows, `of_part` those for each measured part, by its path.
+    `of_record` those for each measured record with its own rows, `parts` the paths of the parts that were measured.
     """
 
     sessions: Cells
     of_record: Mapping[str, tuple[Cells, Rows]]
-    of_part: Mapping[str, Cells]
+    parts: frozenset[str]
     record_faults: Mapping[str, Fault]
     part_faults: Mapping[str, Fault]
 
@@ -81,7 +81,7 @@ async def collect(plan: Plan) -> Snapshot:
             plan.dimensions,
             Readings(plan.pipeline, session.clock.timestamp(), {m.name: values for m, values in kept.items()}),
             frozenset(faults),
-            frozenset(part.name for part in plan.parts if part.path in counted.part_faults),
+            frozenset(counted.part_faults),
             restricted,
         ),
         replica_lag=None if session.lag is None else session.lag.total_seconds(),
@@ -256,38 +256,32 @@ async def _see_what_was_read(session: Session, plan: Plan) -> tuple[str, ...]:
 async def _count(session: Session, plan: Plan, names: Sequence[str]) -> Counted:
     """Count all together; where that is rejected, parts and records apart, so that only the culprit is lost."""
     pipeline = f"pipelines.{plan.pipeline.name}"
-    together = await _count_records(session, plan, names, plan.parts, pipeline)
-    if not isinstance(together, Fault):
-        return Counted(
-            together[0],
-            {name: (together[0], plan.rows_of(name, together[1])) for name in names},
-            {part.path: together[0] for part in plan.parts},
-            session.faults,
-            {},
-        )
-    of_part, part_faults = await _count_parts(session, plan)
-    records = await _count_records(session, plan, names, (), pipeline) if plan.parts else together
-    if not isinstance(records, Fault):
-        sessions, rows = records
+    counted = together = await _count_records(session, plan, names, plan.parts, pipeline)
+    part_faults = await _part_faults(session, plan) if isinstance(together, Fault) else {}
+    parts = tuple(part for part in plan.parts if part.path not in part_faults)
+    if part_faults:
+        counted = await _count_records(session, plan, names, parts, pipeline)
+    faults = dict(session.faults)
+    if not isinstance(counted, Fault):
+        sessions, rows = counted
         of_record = {name: (sessions, plan.rows_of(name, rows)) for name in names}
-        faults: Mapping[str, Fault] = session.faults
     else:
-        alone = plan.sessions(())
+        alone = plan.sessions((), parts)
         sessions = alone.read(await session.run(alone, f"{pipeline}.sessions"))
-        of_record, apart = await _count_records_apart(session, plan, names)
-        faults = {**session.faults, **apart}
-    if faults == session.faults and (isinstance(records, Fault) or not part_faults):
-        # Each is accepted alone but not all together: none is the culprit, so none may look whole.
-        raise CollectionError(records if isinstance(records, Fault) else together)
-    return Counted(sessions, of_record, of_part, faults, part_faults)
+        of_record, apart = await _count_records_apart(session, plan, names, parts)
+        if not apart:
+            # Each is accepted alone but not all together: none is the culprit, so none may look whole.
+            raise CollectionError(counted)
+        faults |= apart
+    return Counted(sessions, of_record, frozenset(part.path for part in parts), faults, part_faults)
 
 
 async def _count_records_apart(
-    session: Session, plan: Plan, names: Sequence[str]
+    session: Session, plan: Plan, names: Sequence[str], parts: Sequence[Part]
 ) -> tuple[dict[str, tuple[Cells, Rows]], dict[str, Fault]]:
     counted, faults = {}, {}
     for name in names:
-        found = await _count_records(session, plan, (name,), (), _subject(plan, name))
+        found = await _count_records(session, plan, (name,), parts, _subject(plan, name))
         if isinstance(found, Fault):
             faults[name] = found
         else:
@@ -295,22 +289,24 @@ async def _count_records_apart(
     return counted, faults
 
 
-async def _count_parts(session: Session, plan: Plan) -> tuple[dict[str, Cells], dict[str, Fault]]:
-    counted, faults = {}, {}
+async def _part_faults(session: Session, plan: Plan) -> dict[str, Fault]:
+    """Why parts are refused, by their paths; where all are accepted together none is asked for by itself."""
+    pipeline = f"pipelines.{plan.pipeline.name}"
+    if not plan.parts or not isinstance(await _count_records(session, plan, (), plan.parts, pipeline), Fault):
+        return {}
+    faults = {}
     for part in plan.parts:
-        found = await _count_records(session, plan, (), (part,), f"pipelines.{plan.pipeline.name}.{part.path}")
+        found = await _count_records(session, plan, (), (part,), f"{pipeline}.{part.path}")
         if isinstance(found, Fault):
             faults[part.path] = found
-        else:
-            counted[part.path] = found[0]
-    return counted, faults
+    return faults
 
 
 async def _count_records(
     session: Session, plan: Plan, names: Sequence[str], parts: Sequence[Part], subject: str
 ) -> tuple[Cells, Cells] | Fault:
     cells = []
-    statements = (plan.sessions(names, parts), *((plan.rows(names),) if names else ()))
+    statements = (plan.sessions(names, parts), *((plan.rows(names, parts),) if names else ()))
     for statement in statements:
         rows = await session.attempt(statement, subject, is_rejection)
         if isinstance(rows, Fault):
@@ -342,8 +338,8 @@ def _measured(
                 values = _labelled(measure.read(pipeline, counted.sessions))
         case PartMeasure():
             for part in dimension.parts(pipeline):
-                if (cells := counted.of_part.get(part.path)) is not None:
-                    values |= _labelled(measure.read(pipeline, part, cells), part.name)
+                if part.path in counted.parts:
+                    values |= _labelled(measure.read(pipeline, part, counted.sessions), part.name)
         case RecordMeasure():
             for name, (sessions, rows) in counted.of_record.items():
                 values |= _labelled(measure.read(pipeline.records[name], sessions, rows), name)

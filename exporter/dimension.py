@@ -197,7 +197,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What one statement about the sessions of a pipeline is about."""
+    """What one statement of a pipeline is about: the records that it counts, and the parts that it may use."""
 
     pipeline: Pipeline
     records: tuple[Record, ...]
@@ -330,7 +330,7 @@ class Dimension:
     session_spreads: Callable[[Scope, Bindings], tuple[Spread, ...]] = _none
     facets: Callable[[Record, Bindings], tuple[Facet, ...]] = _none
     row_totals: Callable[[Record, Bindings], tuple[Total, ...]] = _none
-    owner_flags: Callable[[Pipeline, Bindings], tuple[Column, ...]] = _none
+    owner_flags: Callable[[Scope, Bindings], tuple[Column, ...]] = _none
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

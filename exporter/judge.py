@@ -81,8 +81,8 @@ def judge(
 ) -> Judgement:
     """Hold every value that has a limit against it.
 
-    `faulty_records` and `faulty_parts` name what was not measured, `restricted` the tables of which policies show some
-    rows only.
+    `faulty_records` (by name) and `faulty_parts` (by path) were not measured, of the tables `restricted` policies show
+    some rows only.
     """
     findings: list[Finding] = []
     caveats: list[Caveat] = []
@@ -90,7 +90,7 @@ def judge(
         subjects: dict[str, dict[str, bool]] = {
             "pipeline": {"": False},
             "record": {name: name in faulty_records for name in readings.pipeline.records},
-            "part": {part.name: part.name in faulty_parts for part in dimension.parts(readings.pipeline)},
+            "part": {part.name: part.path in faulty_parts for part in dimension.parts(readings.pipeline)},
         }
         for limit in dimension.limits:
             given = readings.pipeline.limits.of(limit.name)

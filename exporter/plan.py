@@ -100,9 +100,10 @@ class Plan:
         scope = Scope(self.pipeline, _pick(self.pipeline, records), tuple(parts))
         return _sessions_statement(scope, self.dimensions)
 
-    def rows(self, records: Sequence[str]) -> Statement:
+    def rows(self, records: Sequence[str], parts: Sequence[Part] = ()) -> Statement:
         """One pass over the tables of `records` and over the keys of all sessions."""
-        return _rows_statement(self.pipeline, self.dimensions, _pick(self.pipeline, records))
+        scope = Scope(self.pipeline, _pick(self.pipeline, records), tuple(parts))
+        return _rows_statement(scope, self.dimensions)
 
     def rows_of(self, record: str, cells: Cells) -> Rows:
         """The rows of one record, from the cells of `rows(...)`."""
@@ -118,7 +119,7 @@ class Plan:
         yield from self.lock_records.values()
         yield self.catalog
         yield self.sessions(names, self.parts)
-        yield self.rows(names)
+        yield self.rows(names, self.parts)
         yield self.touched
         yield END
 
@@ -440,13 +441,13 @@ def _wanted_sessions(pipeline: Pipeline, bind: Bindings) -> str:
     return f"{started} >= {first} or {started} is null or {started} = '-infinity'"
 
 
-def _rows_statement(pipeline: Pipeline, dimensions: tuple[Dimension, ...], records: tuple[Record, ...]) -> Statement:
+def _rows_statement(scope: Scope, dimensions: tuple[Dimension, ...]) -> Statement:
     bind = Bindings()
-    sessions = pipeline.sessions
+    pipeline, records, sessions = scope.pipeline, scope.records, scope.pipeline.sessions
     keys = [f"key_{k}" for k in range(1, len(sessions.key) + 1)]
     declared = {record.name: [t for d in dimensions for t in d.row_totals(record, bind)] for record in records}
     totals = {t.name: t for of_record in declared.values() for t in of_record}
-    flags = [flag for dimension in dimensions for flag in dimension.owner_flags(pipeline, bind)]
+    flags = [flag for dimension in dimensions for flag in dimension.owner_flags(scope, bind)]
     branch = "\n    union all\n".join(
         _rows_of(record, _facets(dimensions, record, bind), declared[record.name], tuple(totals.values()), bind)
         for record in records

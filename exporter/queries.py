@@ -24,7 +24,7 @@ async def explained(plan: Plan) -> str:
         parts = []
         for statement in plan.statements():
             parts.append(_show(plan, statement))
-            if statement in (plan.catalog, plan.sessions(names, plan.parts), plan.rows(names)):
+            if statement in (plan.catalog, plan.sessions(names, plan.parts), plan.rows(names, plan.parts)):
                 estimate = Statement(statement.title, f"explain {statement.sql}", statement.bound)
                 rows = await session.run(estimate, f"pipelines.{plan.pipeline.name}")
                 parts.append("".join(f"--   {row[0]}\n" for row in rows))

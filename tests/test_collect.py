@@ -330,6 +330,7 @@ async def test_every_record_may_be_lost_and_the_sessions_are_still_counted(visit
     assert {s.metric.name for s in numbers.snapshot.samples} == {
         "sessions",
         "undated_sessions",
+        "undated_eligible_sessions",
         "future_sessions",
         "newest_session_timestamp_seconds",
     }

@@ -1,5 +1,6 @@
 """Conversion: how many of those who start complete, and how many of these get all their records?"""
 
+from collections.abc import Callable
 from typing import Final
 
 from exporter.dimension import (
@@ -8,6 +9,7 @@ from exporter.dimension import (
     Dimension,
     Limit,
     Metric,
+    Part,
     Readings,
     Scope,
     SessionMeasure,
@@ -36,33 +38,42 @@ COHORT = Metric(
 )
 
 
+def _parts(pipeline: Pipeline) -> tuple[Part, ...]:
+    is_written = COMPLETED.of(pipeline.sessions) is not None
+    return (Part("completed", "sessions.completed"),) if is_written and pipeline.cohort else ()
+
+
 def _session_facts(scope: Scope, bind: Bindings) -> tuple[Column, ...]:
     sessions = scope.pipeline.sessions
     written = COMPLETED.of(sessions)
+    if scope.pipeline.cohort is None or not set(_parts(scope.pipeline)) <= set(scope.parts):
+        return ()
     timed = f"{moment(sessions.completed_at, sessions.timezone, bind)} is not null"
     return (Column("reached_completion", condition(written) if written else timed),)
 
 
-def _session_totals(scope: Scope, _bind: Bindings) -> tuple[Total, ...]:
+def _session_totals(scope: Scope, bind: Bindings) -> tuple[Total, ...]:
+    if scope.pipeline.cohort is None:
+        return ()
+    started = Total("started", "count(*) filter (where in_cohort)")
+    if not _session_facts(scope, bind):
+        return (started,)
     covered = conjunction(
         [f"(not required_{n} or {satisfies(record, f'best_{n}')})" for n, record in enumerate(scope.records, start=1)]
     )
     completed = "in_cohort and reached_completion"
     return (
-        Total("started", "count(*) filter (where in_cohort)"),
+        started,
         Total("completed_of_cohort", f"count(*) filter (where {completed})"),
         Total("covered", f"count(*) filter (where {completed} and {covered})"),
     )
 
 
-def _reached(pipeline: Pipeline, sessions: Cells) -> Values:
-    if pipeline.cohort is None:
-        return {}
-    return {("started",): sessions.total("started"), ("completed",): sessions.total("completed_of_cohort")}
+def _step(step: str, total: str) -> Callable[[Pipeline, Cells], Values]:
+    def read(_pipeline: Pipeline, sessions: Cells) -> Values:
+        return {(step,): sessions.total(total)} if total in sessions.columns else {}
 
-
-def _covered(pipeline: Pipeline, sessions: Cells) -> Values:
-    return {} if pipeline.cohort is None else {("covered",): sessions.total("covered")}
+    return read
 
 
 def _share(readings: Readings, step: str, of: str) -> tuple[float, float] | None:
@@ -81,7 +92,11 @@ def _completion(readings: Readings, _subject: str) -> tuple[float, float] | None
 CONVERSION = Dimension(
     name="conversion",
     question="How many of those who start complete, and how many of these get all their records?",
-    measures=(SessionMeasure(COHORT, _reached), SessionMeasure(COHORT, _covered, needs_every_record=True)),
+    measures=(
+        SessionMeasure(COHORT, _step("started", "started")),
+        SessionMeasure(COHORT, _step("completed", "completed_of_cohort")),
+        SessionMeasure(COHORT, _step("covered", "covered"), needs_every_record=True),
+    ),
     keys=(COMPLETED,),
     limits=(
         Limit(
@@ -101,6 +116,7 @@ CONVERSION = Dimension(
             needs=(("cohort",),),
         ),
     ),
+    parts=_parts,
     session_facts=_session_facts,
     session_totals=_session_totals,
 )

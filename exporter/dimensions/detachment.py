@@ -2,7 +2,20 @@
 
 from typing import Final
 
-from exporter.dimension import Cells, Column, Dimension, Limit, Metric, Readings, RecordMeasure, Rows, Values
+from exporter.dimension import (
+    Cells,
+    Column,
+    Dimension,
+    Limit,
+    Metric,
+    Part,
+    Readings,
+    RecordMeasure,
+    Rows,
+    Scope,
+    Total,
+    Values,
+)
 from exporter.schema import Expression, Key, Pipeline, Record
 from exporter.sql import Bindings, condition
 
@@ -23,9 +36,19 @@ DETACHED = Metric(
 )
 
 
-def _owner_flags(pipeline: Pipeline, _bind: Bindings) -> tuple[Column, ...]:
-    deleted = DELETED.of(pipeline.sessions)
-    return (Column("deleted", condition(deleted)),) if deleted else ()
+def _parts(pipeline: Pipeline) -> tuple[Part, ...]:
+    return (Part("deleted", "sessions.deleted"),) if DELETED.of(pipeline.sessions) else ()
+
+
+def _flags(scope: Scope, _bind: Bindings) -> tuple[Column, ...]:
+    deleted = DELETED.of(scope.pipeline.sessions)
+    is_asked = set(_parts(scope.pipeline)) <= set(scope.parts)
+    return (Column("deleted", condition(deleted)),) if deleted and is_asked else ()
+
+
+def _session_totals(scope: Scope, _bind: Bindings) -> tuple[Total, ...]:
+    # Told to nobody: so that the server says of the key by itself whether it accepts it.
+    return tuple(Total("deleted_sessions", 'count(*) filter (where "deleted")') for _ in _flags(scope, _bind))
 
 
 def _detached(_record: Record, _sessions: Cells, rows: Rows) -> Values:
@@ -52,5 +75,8 @@ DETACHMENT = Dimension(
             needs=(("sessions", "deleted"),),
         ),
     ),
-    owner_flags=_owner_flags,
+    parts=_parts,
+    session_facts=_flags,
+    session_totals=_session_totals,
+    owner_flags=_flags,
 )

@@ -1,11 +1,26 @@
 """Volume: how many sessions are there, and can their times be believed?"""
 
-from exporter.dimension import Cells, Column, Dimension, Metric, Scope, SessionMeasure, Values
+from exporter.dimension import (
+    Caveat,
+    Cells,
+    Column,
+    Dimension,
+    Metric,
+    Readings,
+    Scope,
+    SessionMeasure,
+    Total,
+    Values,
+)
 from exporter.schema import Pipeline
 from exporter.sql import Bindings, Moment
 
 SESSIONS = Metric("sessions", "Sessions in the window, by status.", labels=("status",), open_label="status")
 UNDATED = Metric("undated_sessions", "Sessions without a start time, so in no window.")
+UNDATED_ELIGIBLE = Metric(
+    "undated_eligible_sessions",
+    "Eligible sessions without a start time: in no window, so nobody looks whether they have their records.",
+)
 FUTURE = Metric("future_sessions", "Sessions in the window whose start or completion lies in the future.")
 
 
@@ -27,8 +42,29 @@ def _undated(_pipeline: Pipeline, sessions: Cells) -> Values:
     return {(): sessions.where(undated=True).total("sessions")}
 
 
+def _undated_eligible(_pipeline: Pipeline, sessions: Cells) -> Values:
+    return {(): sessions.total("undated_eligible")}
+
+
 def _future(_pipeline: Pipeline, sessions: Cells) -> Values:
     return {(): sessions.where(in_window=True, future=True).total("sessions")}
+
+
+def _session_totals(_scope: Scope, _bind: Bindings) -> tuple[Total, ...]:
+    return (Total("undated_eligible", "count(*) filter (where eligible and started is null)"),)
+
+
+def _caveats(readings: Readings) -> tuple[Caveat, ...]:
+    lost = readings.need(UNDATED_ELIGIBLE)
+    if not lost:
+        return ()
+    return (
+        Caveat(
+            "unknown",
+            f"{lost:.0f} eligible sessions have no start time, so they are in no window and nobody looks after their "
+            "records: give them one, or let eligible leave them out",
+        ),
+    )
 
 
 VOLUME = Dimension(
@@ -37,7 +73,10 @@ VOLUME = Dimension(
     measures=(
         SessionMeasure(SESSIONS, _by_status),
         SessionMeasure(UNDATED, _undated),
+        SessionMeasure(UNDATED_ELIGIBLE, _undated_eligible),
         SessionMeasure(FUTURE, _future),
     ),
+    caveats=_caveats,
+    session_totals=_session_totals,
     session_columns=_session_columns,
 )

@@ -132,3 +132,24 @@ async def test_an_empty_cohort_has_zeros_and_no_share(visits: Database) -> None:
 
     assert numbers.family("cohort_sessions") == {("started",): 0, ("completed",): 0, ("covered",): 0}
     assert [(f.outcome, f.value) for f in numbers.snapshot.judgement.findings] == [("within", None)] * 2
+
+
+async def test_a_completion_that_the_server_refuses_loses_what_needs_it_and_nothing_else(visits: Database) -> None:
+    await visits.execute("insert into visits (id, status) values (1, 'done'); insert into notes values (1)")
+
+    numbers = await visits.measure(config(completed="completed: nowhere is not null"))
+
+    assert list(numbers.snapshot.part_faults) == ["sessions.completed"]
+    assert numbers.snapshot.record_faults == {}
+    assert numbers.family("cohort_sessions") == {("started",): 1}
+    assert numbers("eligible_sessions", "gap") == 1
+    assert {f.outcome for f in numbers.snapshot.judgement.findings} == {"not_measured"}
+
+
+async def test_without_a_cohort_nobody_asks_who_completed(visits: Database) -> None:
+    text = config(completed="completed: nowhere is not null").replace("    cohort: {window: 24h, maturity: 1h}\n", "")
+
+    numbers = await visits.measure(text.partition("    limits:")[0])
+
+    assert numbers.snapshot.part_faults == {}
+    assert numbers.family("cohort_sessions") == {}

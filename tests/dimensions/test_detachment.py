@@ -64,3 +64,24 @@ async def test_empty_tables_have_a_zero_and_a_config_without_the_key_says_nothin
 
     assert without.family("detached_records") == {}
     assert (await visits.measure(CONFIG)).family("detached_records") == {("scores",): 0}
+
+
+@pytest.mark.parametrize("beside", ["", "drop table notes"])
+async def test_a_key_that_the_server_refuses_loses_only_what_it_is_about(visits: Database, beside: str) -> None:
+    await visits.execute("create table notes (visit_id int); " + beside)
+    text = CONFIG.replace("deleted: deleted_at", "deleted: removed_at")
+    text = text.replace("    limits:", "      notes: {table: notes, session_key: visit_id}\n    limits:")
+
+    numbers = await visits.measure(text)
+
+    assert list(numbers.snapshot.part_faults) == ["sessions.deleted"]
+    assert list(numbers.snapshot.record_faults) == (["notes"] if beside else [])
+    assert numbers.family("detached_records") == {}
+    assert numbers("orphaned_records", "scores") == 0
+    assert {f.outcome for f in numbers.snapshot.judgement.findings} == {"not_measured"}
+
+
+async def test_a_broken_record_leaves_what_is_known_of_the_others(visits: Database) -> None:
+    text = CONFIG.replace("    limits:", "      notes: {table: nowhere, session_key: visit_id}\n    limits:")
+
+    assert (await visits.measure(text)).family("detached_records") == {("scores",): 3}

@@ -44,6 +44,7 @@ async def test_an_empty_table_has_no_status_and_counts_of_zero(visits: Database)
 
     assert numbers.family("sessions") == {}
     assert numbers.family("undated_sessions") == {(): 0}
+    assert numbers.family("undated_eligible_sessions") == {(): 0}
     assert numbers.family("future_sessions") == {(): 0}
 
 
@@ -350,3 +351,23 @@ async def test_the_year_that_the_calendar_ends_is_only_the_future(visits: Databa
 
     assert numbers("future_sessions") == 1
     assert numbers("gap_oldest_timestamp_seconds", "notes") == 9224318016000 - 86400
+
+
+async def test_eligible_sessions_without_a_start_keep_the_pipeline_from_being_healthy(visits: Database) -> None:
+    await visits.execute(
+        """
+        insert into visits (started_at, done)
+        values ('2025-05-01', true), (null, true), ('-infinity', true), (null, false);
+        insert into notes values (1);
+        """
+    )
+    broken = await visits.measure(config())
+    await visits.execute("update visits set done = false where id > 1")
+
+    mended = await visits.measure(config())
+
+    assert broken.family("undated_eligible_sessions") == {(): 2}
+    assert broken.snapshot.judgement.verdict(is_complete=True) == "unknown"
+    assert "2 eligible sessions have no start time" in broken.snapshot.judgement.caveats[0].message
+    assert mended.family("undated_sessions") == {(): 3}
+    assert mended.snapshot.judgement.verdict(is_complete=True) == "healthy"

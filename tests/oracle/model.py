@@ -189,6 +189,7 @@ def _volume(world: World) -> dict[Series, float]:
     return {
         **{("sessions", *labels): count for labels, count in folded.items()},
         ("undated_sessions",): len(undated),
+        ("undated_eligible_sessions",): sum(world.says(sessions["eligible"], row) for row in undated),
         ("future_sessions",): len(future),
     }
 
@@ -501,6 +502,8 @@ def verdict(world: World, numbers: Mapping[Series, float]) -> str:
         says_nothing.add("gap_age")
     judged = limits.keys() & {"gap_sessions", "gap_age", "gap_ratio"} - says_nothing
     if numbers["eligible_sessions", "gap"] and not judged:
+        return "unknown"
+    if numbers["undated_eligible_sessions",]:
         return "unknown"
     if "warning" in broken:
         return "degraded"

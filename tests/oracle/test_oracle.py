@@ -47,6 +47,7 @@ REACHED: Final = {
     ("future_sessions",),
     ("gap_oldest_timestamp_seconds", "scores"),
     ("orphaned_records", "scores"),
+    ("undated_eligible_sessions",),
     ("undated_sessions",),
     ("unlinked_records", "scores"),
 }
