@@ -82,25 +82,25 @@ PERCENTILES: Final = (50, 95, 99)
 
 @dataclass(frozen=True, slots=True)
 class Facet:
-    """One way to tell the rows of a record apart, in the same pass as all others.
+    """One way to tell the rows of a record apart, all SQL over its table.
 
-    Rows of one session are grouped by `value` (text from the data), by `category` (text from a closed set, of which
-    `other` and `invalid` are the least known) and by what is in `by`, all SQL over the record table.  Without
-    `per_session` the session plays no part.  `where` leaves rows out, `having` (over aggregates) groups.
+    Usually rows of one session are grouped by `value` (text from the data) and by `category` (text from a closed set,
+    of which `other` and `invalid` are the least known), in the same pass as for all other facets.  With `by` it is
+    these expressions that group the rows, and their sessions play no part; then `where` leaves rows out, and `having`
+    (over aggregates) groups.
     """
 
     name: str
     value: str = "null::text"
     category: str = "null::text"
     by: tuple[str, ...] = ()
-    per_session: bool = True
     where: str | None = None
     having: str | None = None
 
     @property
-    def is_whole(self) -> bool:
+    def per_session(self) -> bool:
         """Whether every row is counted, at its session."""
-        return self.per_session and self.where is None and self.having is None
+        return not self.by
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ class Plan:
     def rows_of(self, record: str, cells: Cells) -> Rows:
         """The rows of one record, from the cells of `rows(...)`."""
         facets = _facets(self.dimensions, self.pipeline.records[record], Bindings())
-        return Rows(cells.only("record", [record]), next(facet.name for facet in facets if facet.is_whole))
+        return Rows(cells.only("record", [record]), next(facet.name for facet in facets if facet.per_session))
 
     def statements(self) -> Iterator[Statement]:
         """What a collection runs when nothing is broken, in order."""
@@ -449,8 +449,11 @@ def _rows_statement(scope: Scope, dimensions: tuple[Dimension, ...]) -> Statemen
     totals = {t.name: t for of_record in declared.values() for t in of_record}
     flags = [flag for dimension in dimensions for flag in dimension.owner_flags(scope, bind)]
     branch = "\n    union all\n".join(
-        _rows_of(record, _facets(dimensions, record, bind), declared[record.name], tuple(totals.values()), bind)
+        one
         for record in records
+        for one in _rows_of(
+            record, _facets(dimensions, record, bind), declared[record.name], tuple(totals.values()), bind
+        )
     )
     started = moment(sessions.started_at, sessions.timezone, bind)
     owner = [
@@ -490,52 +493,57 @@ def _rows_statement(scope: Scope, dimensions: tuple[Dimension, ...]) -> Statemen
 def _facets(dimensions: tuple[Dimension, ...], record: Record, bind: Bindings) -> tuple[Facet, ...]:
     """The ways in which the rows of a record are told apart; one of them has every row."""
     asked = tuple(facet for dimension in dimensions for facet in dimension.facets(record, bind))
-    return asked if any(facet.is_whole for facet in asked) else (Facet(UNGROUPED), *asked)
+    return asked if any(facet.per_session for facet in asked) else (Facet(UNGROUPED), *asked)
 
 
 def _rows_of(
-    record: Record,
-    facets: Sequence[Facet],
-    own_totals: Sequence[Total],
-    all_totals: Sequence[Total],
-    bind: Bindings,
-) -> str:
-    """The rows of one record, grouped by session and by each facet apart, in one pass over its table.
+    record: Record, facets: Sequence[Facet], own_totals: Sequence[Total], all_totals: Sequence[Total], bind: Bindings
+) -> Iterator[str]:
+    """The rows of one record, told apart by each facet.
 
-    Each row is repeated for each facet and all are grouped at once, by hash.  GROUPING SETS would say the same, but
-    the planner sorts the table for each set that may not fit into work_mem.
+    Those that are about sessions share one pass over the table: each row is repeated for each of them, and all are
+    grouped at once, by hash.  GROUPING SETS would say the same, but the planner sorts the table for each set that may
+    not fit into work_mem.  A facet that is not about sessions has a pass of its own, which is cheaper than to carry
+    its keys along.
     """
     totals = {total.name: total.sql for total in own_totals}
-
-    def only(chosen: Sequence[Facet], sql: str) -> str:
-        """SQL for those facets, NULL for the others."""
-        names = ", ".join(_text(facet.name) for facet in chosen)
-        return sql if len(chosen) == len(facets) else f"case when {_FACET} in ({names}) then {sql} end"
-
-    of_sessions = [facet for facet in facets if facet.per_session]
-    keys = [only(of_sessions, key) for key in _record_keys(record)]
-    by = [only([facet], part) for facet in facets for part in facet.by]
-    rows = [f"({_FACET} <> {_text(facet.name)} or {facet.where})" for facet in facets if facet.where]
-    rows = [condition(record.where), *rows] if record.where else rows
-    groups = [f"({_FACET} <> {_text(facet.name)} or {facet.having})" for facet in facets if facet.having]
-    selected = [
-        f"{bind(record.name, 'text')} as record",
-        f"{_FACET} as facet",
-        *(f"{key} as key_{n}" for n, key in enumerate(keys, start=1)),
-        f"{_VALUE} as value",
-        f"{_CATEGORY} as category",
+    counted = [
         "count(*) as rows",
         *(f"{totals.get(t.name, _NOTHING[t.combined_by])} as {quote(t.name)}" for t in all_totals),
     ]
-    repeated = [f"({_text(facet.name)}, {facet.value}, {facet.category})" for facet in facets]
-    where = f"\n    where {conjunction(rows)}" if rows else ""
-    having = f"\n    having {conjunction(groups)}" if groups else ""
-    return (
+    of_sessions = [facet for facet in facets if facet.per_session]
+    repeated = [f"({_text(facet.name)}, {facet.value}, {facet.category})" for facet in of_sessions]
+    selected = [
+        f"{bind(record.name, 'text')} as record",
+        f"{_FACET} as facet",
+        *_named_keys(record),
+        f"{_VALUE} as value",
+        f"{_CATEGORY} as category",
+        *counted,
+    ]
+    yield (
         f"    select\n      {_list(selected, 6)}\n    from {record.table.sql}\n"
         f"    cross join lateral (values\n      {_list(repeated, 6)}\n"
-        f"    ) as {_FACETS} ({_FACET}, {_VALUE}, {_CATEGORY}){where}\n"
-        f"    group by {', '.join([_FACET, _VALUE, _CATEGORY, *keys, *by])}{having}"
+        f"    ) as {_FACETS} ({_FACET}, {_VALUE}, {_CATEGORY}){_where(record, 4)}\n"
+        f"    group by {', '.join([_FACET, _VALUE, _CATEGORY, *_record_keys(record)])}"
     )
+    for facet in facets:
+        if not facet.per_session:
+            chosen = [condition(record.where)] if record.where else []
+            chosen += [facet.where] if facet.where else []
+            selected = [
+                bind(record.name, "text"),
+                f"{_text(facet.name)}::text",
+                *("null" for _ in record.session_key),
+                facet.value,
+                facet.category,
+                *counted,
+            ]
+            yield (
+                f"    select\n      {_list(selected, 6)}\n    from {record.table.sql}\n"
+                f"    where {conjunction(chosen)}\n"
+                f"    group by {', '.join(facet.by)}\n    having {facet.having or 'true'}"
+            )
 
 
 def _text(name: str) -> str:

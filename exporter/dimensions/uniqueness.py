@@ -32,7 +32,7 @@ def _facets(record: Record, _bind: Bindings) -> tuple[Facet, ...]:
     names = [quote(column) for column in columns]
     # As in a UNIQUE constraint, a NULL equals nothing.
     present = " and ".join(f"{name} is not null" for name in names)
-    return (Facet(FACET, by=tuple(names), per_session=False, where=present, having="count(*) > 1"),)
+    return (Facet(FACET, by=tuple(names), where=present, having="count(*) > 1"),)
 
 
 def _row_totals(record: Record, _bind: Bindings) -> tuple[Total, ...]:
