@@ -12,6 +12,7 @@ from exporter.judge import Finding, Outcome, Verdict
 from exporter.plan import Plan
 from exporter.schema import SEVERITIES, Severity
 from exporter.supervise import beginning, measure
+from exporter.terminal import printable
 
 WORST_FIRST: Final[tuple[Verdict, ...]] = ("unhealthy", "unknown", "degraded", "no_data", "healthy")
 _OUTCOMES: Final[tuple[Outcome, ...]] = ("critical", "not_measured", "warning", "too_few", "within")
@@ -51,7 +52,7 @@ def exit_code(standings: Sequence[Standing], fail_on: Severity) -> int:
 
 def as_text(standings: Sequence[Standing]) -> str:
     """A paragraph for each pipeline: its verdict, what keeps it from health, then every limit, the worst first."""
-    return "\n".join("".join(f"{line}\n" for line in _paragraph(standing)) for standing in standings)
+    return "\n".join("".join(f"{printable(line)}\n" for line in _paragraph(standing)) for standing in standings)
 
 
 def _paragraph(standing: Standing) -> Iterator[str]:

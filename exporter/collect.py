@@ -212,10 +212,14 @@ async def _read_catalog(session: Session, plan: Plan) -> None:
     now = Look(*row[: len(LOOK)])
     session.lag = _lag(session.before, now, plan)
     session.clock = now.clock - (session.lag or timedelta(0))
-    unique, foreign, *session.facts = row[len(LOOK) :]
+    unique, foreign, unlike, *session.facts = row[len(LOOK) :]
     if None in foreign:
         raise CollectionError(_foreign(subject))
-    session.faults = {**session.faults, **{name: _foreign(_subject(plan, name)) for name in foreign}}
+    session.faults = {
+        **session.faults,
+        **{name: _foreign(_subject(plan, name)) for name in foreign},
+        **{name: _unlike(_subject(plan, name)) for name in unlike},
+    }
     if not unique:
         key = ", ".join(plan.pipeline.sessions.key)
         raise CollectionError(
@@ -224,6 +228,14 @@ async def _read_catalog(session: Session, plan: Plan) -> None:
                 f"{subject}.key: several rows share a value of ({key}): name columns that tell sessions apart",
             )
         )
+
+
+def _unlike(subject: str) -> Fault:
+    return Fault(
+        "type",
+        f"{subject}.session_key: equal values of its type are not those of the type of sessions.key: write "
+        "{column: …, cast: …} with the type of sessions.key",
+    )
 
 
 def _foreign(subject: str) -> Fault:

@@ -23,7 +23,7 @@ from exporter.dimension import (
     Total,
 )
 from exporter.replica import LOOK
-from exporter.schema import Config, Database, Pipeline, Record
+from exporter.schema import Config, Database, KeyPart, Pipeline, Record
 from exporter.sql import Bindings, Bound, Moment, TableName, condition, conjunction, moment, quote, relation
 from exporter.states import RANK, is_valid, satisfies, version_class
 
@@ -218,7 +218,13 @@ def _catalog_statement(
                     readings.append(CatalogReading(measure, record.name))
                     expressions.append(measure.sql(pipeline, record, bind))
     # The clock is read after the snapshot was taken, so nothing that it shows is ahead of the clock.
-    columns = [*LOOK, unique_key(pipeline, bind), _foreign_tables(pipeline, bind), *expressions]
+    columns = [
+        *LOOK,
+        unique_key(pipeline, bind),
+        _foreign_tables(pipeline, bind),
+        _unlike_keys(pipeline, bind),
+        *expressions,
+    ]
     sql = f"select {_marker(pipeline, 'clock and catalog')}\n  " + ",\n  ".join(columns)
     return Statement("clock and catalog", sql, tuple(bind.values)), tuple(readings)
 
@@ -320,6 +326,41 @@ def _foreign_tables(pipeline: Pipeline, bind: Bindings) -> str:
       from pg_catalog.pg_class c
       where c.relkind = 'f' and (c.oid = id or c.oid in (select relid from pg_catalog.pg_partition_tree(id)))
     )
+  )"""
+
+
+def _unlike_keys(pipeline: Pipeline, bind: Bindings) -> str:
+    """The names of those records whose key is of a type for which other values are equal than for that of the sessions.
+
+    PostgreSQL compares citext (or another type from an extension) with text, and a float with an integer: grouped by
+    one equality and joined by another, rows of two sessions would become one, or of one two.
+    """
+
+    def cast_to(part: KeyPart) -> str:
+        return f"to_regtype({bind(part.cast, 'text')})" if part.cast else "null::regtype"
+
+    pairs = [
+        f"({bind(name, 'text')}, {relation(record.table, bind)}, {bind(part.column, 'text')}, "
+        f"{cast_to(part)}, {bind(key, 'text')})"
+        for name, record in pipeline.records.items()
+        for part, key in zip(record.session_key, pipeline.sessions.key, strict=True)
+    ]
+    return f"""array(
+    select distinct named.record_name
+    from (values {", ".join(pairs)}) named(record_name, id, record_column, cast_to, session_column)
+    join pg_catalog.pg_attribute r on r.attrelid = named.id and r.attname = named.record_column
+    join pg_catalog.pg_attribute s
+      on s.attrelid = {relation(pipeline.sessions.table, bind)} and s.attname = named.session_column
+    join pg_catalog.pg_type theirs on theirs.oid = coalesce(named.cast_to::oid, r.atttypid)
+    join pg_catalog.pg_type ours on ours.oid = s.atttypid
+    where coalesce(nullif(theirs.typbasetype, 0), theirs.oid) <> coalesce(nullif(ours.typbasetype, 0), ours.oid)
+      and exists (
+        select 1
+        from pg_catalog.pg_type t
+        where t.oid in (
+          coalesce(nullif(theirs.typbasetype, 0), theirs.oid), coalesce(nullif(ours.typbasetype, 0), ours.oid)
+        ) and (t.oid >= {_FIRST_OF_USERS} or t.oid in ('float4'::regtype, 'float8'::regtype))
+      )
   )"""
 
 

@@ -33,6 +33,7 @@ from exporter.plan import Plan, Statement, compile_plan, unique_key
 from exporter.schema import Config, KeyPart, KeyPath, Pipeline, Record, Sessions, nearest
 from exporter.snapshot import Fault, Snapshot
 from exporter.sql import Bindings, TableName, condition, quote
+from exporter.terminal import printable
 
 Severity = Literal["ok", "note", "error"]
 
@@ -76,17 +77,12 @@ def render(groups: Sequence[Group]) -> str:
     for group in groups:
         lines = [f"\n{group.title}\n"]
         for finding in group.findings:
-            lines.append(f"  {finding.severity:<5}  {_printable(f'{finding.path}: {finding.message}')}\n")
-            lines += [f"         {_printable(line)}\n" for line in (finding.remedy or "").split("\n") if line]
+            lines.append(f"  {finding.severity:<5}  {printable(f'{finding.path}: {finding.message}')}\n")
+            lines += [f"         {printable(line)}\n" for line in (finding.remedy or "").split("\n") if line]
         parts.append("".join(lines))
     found = [finding.severity for group in groups for finding in group.findings]
     counts = (f"{found.count(kind)} {kind}{'' if found.count(kind) == 1 else 's'}" for kind in ("error", "note"))
     return "".join([*parts, f"\n{', '.join(counts)}\n"])
-
-
-def _printable(text: str) -> str:
-    """A name or a status may hold what a terminal would obey."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 async def preflight(config: Config) -> tuple[Group, ...]:

@@ -880,6 +880,43 @@ async def test_a_refresh_of_a_record_that_is_a_materialized_view_is_noticed(visi
     assert_whole(await visits.measure(text))
 
 
+@pytest.mark.parametrize(
+    ("sessions", "record", "cast", "like"),
+    [
+        ("text", "citext", "", False),
+        ("citext", "text", "", False),
+        ("text", "loose", "", False),
+        ("float8", "bigint", "", False),
+        ("int", "float4", "", False),
+        ("text", "citext", "text", True),
+        ("citext", "text", "citext", True),
+        ("citext", "loose", "", True),
+        ("int", "bigint", "", True),
+        ("text", "varchar(20)", "", True),
+        ("int", "numeric", "", True),
+    ],
+)
+async def test_a_key_whose_equality_is_another_is_refused_rather_than_joined(
+    visits: Database, sessions: str, record: str, cast: str, like: bool
+) -> None:
+    """Grouped by one equality and joined by another, rows of two sessions would become one."""
+    await visits.execute("create extension citext; create domain loose as citext; drop table notes")
+    await visits.execute(f"alter table visits alter id type {sessions} using id::text::{sessions}")
+    await visits.execute(f"alter table scores alter visit_id type {record} using visit_id::text::{record}")
+    key = f"{{column: visit_id, cast: {cast}}}" if cast else "visit_id"
+    text = config().replace("session_key: visit_id", f"session_key: {key}").partition("      notes:")[0]
+
+    numbers = await visits.measure(text)
+
+    if like:
+        assert numbers.snapshot.record_faults == {}
+        assert numbers.positive("record_sessions") == {("scores", "current"): 2, ("scores", "missing"): 1}
+    else:
+        [fault] = numbers.snapshot.record_faults.values()
+        assert fault.reason == "type"
+        assert fault.message.startswith("pipelines.care.records.scores.session_key: ")
+
+
 async def test_what_changes_no_row_of_a_table_in_a_sub_query_disturbs_nobody(visits: Database) -> None:
     await visits.execute(FLAGS + "create index on flags (visit_id)")
     text = config(f"required_when: {ASKED}").replace("lock_timeout: 200ms", "lock_timeout: 5s")

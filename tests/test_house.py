@@ -33,7 +33,8 @@ MAY_IMPORT = {
     "collect": {"database", "dimension", "judge", "plan", "replica", "schema", "snapshot", "sql"},
     "board": {"dimension", "judge", "schema", "snapshot"},
     "supervise": {"board", "database", "judge", "plan", "snapshot"},
-    "check": {"board", "collect", "judge", "plan", "schema", "supervise"},
+    "terminal": set(),
+    "check": {"board", "collect", "judge", "plan", "schema", "supervise", "terminal"},
     "expose": {"board", "dimension", "dimensions", "judge", "snapshot", ""},
     "web": {"board", "expose", ""},
     "catalog": {"collect", "database", "plan", "snapshot", "sql"},
@@ -47,6 +48,7 @@ MAY_IMPORT = {
         "schema",
         "snapshot",
         "sql",
+        "terminal",
     },
     "proposal": {"catalog", "sql"},
     "survey": {
