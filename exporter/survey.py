@@ -208,7 +208,9 @@ class _Look:
     async def session_facts(self, relation: Relation, status: Column, started: Column) -> SessionFacts:
         """When the newest session started, and the statuses of the 90 days before."""
         table, start = relation.table.sql, quote(started.name)
-        newest = f"max({start}) filter (where isfinite({start}) and {start} <= clock_timestamp())"
+        # No date of Python's is before year 1.
+        known = f"isfinite({start}) and {start} >= '0001-01-01' and {start} <= clock_timestamp()"
+        newest = f"max({start}) filter (where {known})"
         [row] = await self.ask(
             f"select ({newest})::date, coalesce({newest} >= clock_timestamp() - interval '90 days', false) "
             f"from {table}",

@@ -108,6 +108,12 @@ async def test_orders_and_invoices_are_found_by_their_names_alone(empty: Databas
     assert "30 sessions analysed: 30 complete, 0 pending, 0 gap" in render(found.checked)
 
 
+async def test_starts_before_year_1_are_no_newest_one(empty: Database) -> None:
+    await empty.execute(ORDERS + INVOICED + "update orders set created_at = '0044-03-15 BC'")
+
+    assert "window: {last: 90d}" in (await propose(empty, "orders", "invoices")).text
+
+
 async def test_only_what_is_named_is_proposed(empty: Database) -> None:
     await empty.execute(ORDERS + "create table receipts (order_id bigint); create table parcels (order_id bigint)")
 
