@@ -746,7 +746,7 @@ async def test_a_record_that_cannot_be_locked_in_the_statements_time_is_lost_alo
 async def test_records_that_are_accepted_only_apart_leave_no_total_to_trust(visits: Database, eligible: str) -> None:
     await visits.execute(
         "alter table visits alter id type bigint; alter table scores alter visit_id type oid; "
-        "alter table notes alter visit_id type float8"
+        "alter table notes alter visit_id type numeric"
     )
 
     fault = await refused(visits, config(eligible=eligible))

@@ -402,7 +402,8 @@ async def test_a_locked_table_does_not_keep_a_scrape_waiting(backfill: Database,
 async def test_a_slow_query_keeps_no_scrape_waiting_and_is_never_joined_by_another(
     backfill: Database, tmp_path: Path
 ) -> None:
-    path = config(tmp_path, valid("(select true from pg_sleep(0.6))"))
+    # Where rows are told apart, and where they are counted: a round sleeps three times.
+    path = config(tmp_path, valid("(select true from pg_sleep(0.3))"))
     with serve(path, backfill.dsn) as it:
         await when_running(backfill)
         rounds, most, seen = 0.0, 0, 0
