@@ -268,6 +268,15 @@ class Readings:
         return value
 
 
+def number_of(metric: Metric, *labels: str) -> Callable[[Readings, str], float]:
+    """Reads the number of a metric for the record or part that is judged, its further labels being as given."""
+
+    def read(readings: Readings, subject: str) -> float:
+        return readings.need(metric, subject, *labels)
+
+    return read
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     """What an operator may set a threshold for: `limits.NAME` of a pipeline.

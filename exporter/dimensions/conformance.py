@@ -8,11 +8,11 @@ from exporter.dimension import (
     LabelValue,
     Limit,
     Metric,
-    Readings,
     RecordMeasure,
     Rows,
     Total,
     Values,
+    number_of,
 )
 from exporter.schema import Record
 from exporter.sql import Bindings, moment
@@ -86,10 +86,6 @@ def _drifted(record: Record, _sessions: Cells, rows: Rows) -> Values:
     return {(): rows.all.total("drifted")}
 
 
-def _drifted_count(readings: Readings, record: str) -> float:
-    return readings.need(DRIFTED, record)
-
-
 CONFORMANCE = Dimension(
     name="conformance",
     question="Are the records at the version that they should be?",
@@ -103,7 +99,7 @@ CONFORMANCE = Dimension(
             "drifted_records",
             "count",
             "Rows written at a wrong version though the current one is in force",
-            _drifted_count,
+            number_of(DRIFTED),
             per="record",
             needs=(("records", "*", "version", "current_since"),),
         ),

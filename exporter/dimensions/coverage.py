@@ -14,6 +14,7 @@ from exporter.dimension import (
     SessionMeasure,
     Total,
     Values,
+    number_of,
 )
 from exporter.schema import Pipeline, RatioThresholds, Record
 from exporter.sql import Bindings
@@ -117,10 +118,6 @@ def _gap_age(readings: Readings, subject: str) -> float | None:
     return max(0.0, readings.clock - _oldest_of_all(readings))
 
 
-def _outdated(readings: Readings, record: str) -> float:
-    return readings.need(RECORD_SESSIONS, record, "outdated")
-
-
 def _caveats(readings: Readings) -> tuple[Caveat, ...]:
     counts = [readings.need(ELIGIBLE, state) for state in SESSION_STATES]
     if not sum(counts):
@@ -165,7 +162,7 @@ COVERAGE = Dimension(
             "outdated_sessions",
             "count",
             "Sessions whose record is outdated or of no version that counts",
-            _outdated,
+            number_of(RECORD_SESSIONS, "outdated"),
             per="record",
         ),
     ),

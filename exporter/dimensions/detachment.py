@@ -9,12 +9,12 @@ from exporter.dimension import (
     Limit,
     Metric,
     Part,
-    Readings,
     RecordMeasure,
     Rows,
     Scope,
     Total,
     Values,
+    number_of,
 )
 from exporter.schema import Expression, Key, Pipeline, Record
 from exporter.sql import Bindings, condition
@@ -56,10 +56,6 @@ def _detached(_record: Record, _sessions: Cells, rows: Rows) -> Values:
     return {(): rows.all.where(deleted=True).total("rows")} if is_known else {}
 
 
-def _count(readings: Readings, record: str) -> float:
-    return readings.need(DETACHED, record)
-
-
 DETACHMENT = Dimension(
     name="detachment",
     question="Are there records of sessions that were deleted softly?",
@@ -70,7 +66,7 @@ DETACHMENT = Dimension(
             "detached_records",
             "count",
             "Rows whose session was deleted softly",
-            _count,
+            number_of(DETACHED),
             per="record",
             needs=(("sessions", "deleted"),),
         ),

@@ -1,6 +1,6 @@
 """Integrity: does every record belong to a session that exists?"""
 
-from exporter.dimension import CatalogMeasure, Cells, Dimension, Limit, Metric, Readings, RecordMeasure, Rows, Values
+from exporter.dimension import CatalogMeasure, Cells, Dimension, Limit, Metric, RecordMeasure, Rows, Values, number_of
 from exporter.schema import Pipeline, Record
 from exporter.sql import Bindings, relation
 
@@ -62,14 +62,6 @@ def _foreign_key(pipeline: Pipeline, record: Record, bind: Bindings) -> str:
   )"""
 
 
-def _orphaned_count(readings: Readings, record: str) -> float:
-    return readings.need(ORPHANED, record)
-
-
-def _unlinked_count(readings: Readings, record: str) -> float:
-    return readings.need(UNLINKED, record)
-
-
 INTEGRITY = Dimension(
     name="integrity",
     question="Does every record belong to a session that exists?",
@@ -79,7 +71,7 @@ INTEGRITY = Dimension(
         CatalogMeasure(FOREIGN_KEY, _foreign_key),
     ),
     limits=(
-        Limit("orphaned_records", "count", "Rows whose session does not exist", _orphaned_count, per="record"),
-        Limit("unlinked_records", "count", "Rows whose session key is NULL", _unlinked_count, per="record"),
+        Limit("orphaned_records", "count", "Rows whose session does not exist", number_of(ORPHANED), per="record"),
+        Limit("unlinked_records", "count", "Rows whose session key is NULL", number_of(UNLINKED), per="record"),
     ),
 )

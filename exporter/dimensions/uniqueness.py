@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from exporter.dimension import Cells, Dimension, Facet, Limit, Metric, Readings, RecordMeasure, Rows, Total, Values
+from exporter.dimension import Cells, Dimension, Facet, Limit, Metric, RecordMeasure, Rows, Total, Values, number_of
 from exporter.schema import Columns, Key, Record
 from exporter.sql import Bindings, quote
 
@@ -43,10 +43,6 @@ def _duplicates(record: Record, _sessions: Cells, rows: Rows) -> Values:
     return {} if UNIQUE.of(record) is None else {(): rows.facet(FACET).total("in_excess")}
 
 
-def _count(readings: Readings, record: str) -> float:
-    return readings.need(DUPLICATES, record)
-
-
 UNIQUENESS = Dimension(
     name="uniqueness",
     question="Is every record there once?",
@@ -57,7 +53,7 @@ UNIQUENESS = Dimension(
             "duplicate_records",
             "count",
             "Rows in excess of one for each unique key",
-            _count,
+            number_of(DUPLICATES),
             per="record",
             needs=(("records", "*", "unique"),),
         ),

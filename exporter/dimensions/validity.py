@@ -13,12 +13,12 @@ from exporter.dimension import (
     Metric,
     Part,
     PartMeasure,
-    Readings,
     RecordMeasure,
     Rows,
     Scope,
     Total,
     Values,
+    number_of,
 )
 from exporter.schema import Expression, Key, Name, Pipeline, Record
 from exporter.sql import Bindings, condition, quote
@@ -127,14 +127,6 @@ def _invalid(_record: Record, _sessions: Cells, rows: Rows) -> Values:
     return {(): rows.all.total("invalid")}
 
 
-def _invalid_count(readings: Readings, record: str) -> float:
-    return readings.need(INVALID, record)
-
-
-def _failed(readings: Readings, check: str) -> float:
-    return readings.need(CHECK_SESSIONS, check, "fail")
-
-
 VALIDITY = Dimension(
     name="validity",
     question="Are the values of records among those agreed on, and do sessions hold what they must?",
@@ -146,12 +138,12 @@ VALIDITY = Dimension(
     ),
     keys=(CHECKS,),
     limits=(
-        Limit("invalid_records", "count", "Rows that are invalid", _invalid_count, per="record"),
+        Limit("invalid_records", "count", "Rows that are invalid", number_of(INVALID), per="record"),
         Limit(
             "failed_checks",
             "count",
             "Sessions that fail a check",
-            _failed,
+            number_of(CHECK_SESSIONS, "fail"),
             per="part",
             needs=(("sessions", "checks"),),
         ),
