@@ -51,7 +51,7 @@ def _welcome(scenario: str, urls: Sequence[str], *, live: bool) -> str:
         f"  metrics   {url}/metrics",
         f"  page      {url}/",
         "",
-        "  try       curl -s " + url + "/metrics | grep -E 'eligible|gap_sessions'",
+        "  try       curl -s " + url + "/metrics | grep -E '^session_health_(eligible|gap)_sessions'",
         f"            demo --scenario {other}" + ("" if live else "   or   --live, to see graphs move"),
         "            queries   prints the SQL that was run; serve   is the same on your own database",
         "",
