@@ -149,6 +149,18 @@ async def other_transaction(database: Database, sql: str) -> AsyncIterator[async
     await connection.close()
 
 
+async def pause_with_the_snapshot(database: Database) -> None:
+    """Every collection from now on pauses (`PAUSED`) as soon as it has its snapshot, before it has read any table."""
+    await database.stop_clock("2025-06-01")
+    await database.execute(
+        "create or replace function stopped.clock_timestamp() returns timestamptz language sql as $$ "
+        "select timestamptz '2025-06-01' from pg_sleep(0.3) $$"
+    )
+
+
+PAUSED = f"exists (select {OURS} and wait_event = 'PgSleep' and query ~ 'clock and catalog')"
+
+
 # --- A fault stays where it is
 
 
@@ -935,14 +947,10 @@ async def test_what_changes_no_row_of_a_table_in_a_sub_query_disturbs_nobody(vis
 @pytest.mark.parametrize("meanwhile", ["create index on scores (version)", "reindex table scores", "vacuum scores"])
 async def test_work_on_indexes_meanwhile_disturbs_nobody(visits: Database, meanwhile: str) -> None:
     await visits.execute("create index on scores (owner)")
-    await visits.stop_clock("2025-06-01")
-    await visits.execute(
-        "create or replace function stopped.clock_timestamp() returns timestamptz language sql as $$ "
-        "select timestamptz '2025-06-01' from pg_sleep(0.3) $$"
-    )
+    await pause_with_the_snapshot(visits)
     other = await asyncpg.connect(visits.dsn)
     task = asyncio.create_task(visits.measure(config()))
-    await until(visits, f"exists (select {OURS} and wait_event = 'PgSleep' and query ~ 'clock and catalog')")
+    await until(visits, PAUSED)
 
     work = asyncio.create_task(other.execute(meanwhile))
     numbers = await task
@@ -983,14 +991,10 @@ async def test_a_rewrite_after_our_lock_waits_until_we_are_done(
     """The collection pauses as soon as it has its snapshot, before it has read any table."""
     if behind_a_view:
         await visits.execute(f"alter table {table} rename to base; create view {table} as select * from base")
-    await visits.stop_clock("2025-06-01")
-    await visits.execute(
-        "create or replace function stopped.clock_timestamp() returns timestamptz language sql as $$ "
-        "select timestamptz '2025-06-01' from pg_sleep(0.3) $$"
-    )
+    await pause_with_the_snapshot(visits)
     other = await asyncpg.connect(visits.dsn)
     task = asyncio.create_task(visits.measure(config()))
-    await until(visits, f"exists (select {OURS} and wait_event = 'PgSleep' and query ~ 'clock and catalog')")
+    await until(visits, PAUSED)
 
     truncate = asyncio.create_task(other.execute(f"truncate {'base' if behind_a_view else table}"))
     numbers = await task
