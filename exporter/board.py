@@ -7,7 +7,7 @@ from typing import Final
 
 from exporter.dimension import Caveat
 from exporter.judge import Finding, Verdict
-from exporter.schema import Severity
+from exporter.schema import Severity, Window
 from exporter.snapshot import REASONS, RESULTS, Collection, Fault, Reason, Result, Snapshot
 
 
@@ -16,16 +16,20 @@ class Standing:
     """What is known of one pipeline.
 
     `snapshot` is the one to serve, None before the first; it was published at `published` (seconds of a
-    clock that never steps) and is withdrawn when older than `max_age` seconds.  `last` is the latest
-    round, which may have failed.  `last_success` (Unix seconds) is None until everything was measured once.
-    `limits` are the thresholds of the config: limit, severity and number in base units.
+    clock that never steps) and is withdrawn when older than `max_age` seconds.  Rounds start `interval` seconds apart.
+    `last` is the latest round, which may have failed.  `last_success` (Unix seconds) is None until everything was
+    measured once.  `window` is the config's, None where nobody asks.  `limits` are its thresholds: limit, severity and
+    number in base units; `min_sessions` are those without which a ratio says nothing: limit and number.
     """
 
     database: str
     pipeline: str
     records: tuple[str, ...]
     max_age: float
+    interval: float
+    window: Window | None = None
     limits: tuple[tuple[str, Severity, float], ...] = ()
+    min_sessions: tuple[tuple[str, int], ...] = ()
     snapshot: Snapshot | None = None
     published: float = 0.0
     last: Collection | None = None

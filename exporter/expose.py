@@ -30,6 +30,78 @@ OPENMETRICS_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=
 TEXT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
+VERDICT: Final = Metric(
+    "verdict",
+    "1 for the verdict that holds, 0 for the others: unhealthy where a critical limit is broken, else unknown "
+    "while anything is not measured or judged.",
+    ("verdict",),
+)
+LIMIT: Final = Metric(
+    "limit",
+    "The limits of the config, in base units: counts, shares from 0 to 1, seconds.",
+    ("limit", "severity"),
+)
+LIMIT_MIN_SESSIONS: Final = Metric(
+    "limit_min_sessions",
+    "From how many sessions on a limit on a ratio says anything.",
+    ("limit",),
+)
+UP: Final = Metric("up", "1 when the last collection measured everything and its values are served, else 0.")
+RECORD_UP: Final = Metric(
+    "record_up",
+    "1 when the last collection measured this record and its values are served, else 0.",
+    ("record",),
+)
+RESTRICTED: Final = Metric(
+    "visibility_restricted",
+    "1 where row_security: allow met a policy, so that only the rows which it shows were measured, else 0.",
+)
+FOLDED_SERIES: Final = Metric(
+    "folded_series",
+    "Series of a metric that are added up in <other>, beyond max_label_values; what the database had added up "
+    "already, beyond 10,000 values, counts as one.",
+    ("metric",),
+)
+SNAPSHOT_TIME: Final = Metric(
+    "snapshot_timestamp_seconds", "When the served snapshot was taken, by the database's clock."
+)
+WINDOW_START: Final = Metric(
+    "window_start_timestamp_seconds",
+    "From when on sessions are looked at, by their start: as the config says, or as of the served snapshot.",
+)
+MAX_AGE: Final = Metric("max_age_seconds", "At what age a snapshot is withdrawn, with all that was measured in it.")
+INTERVAL: Final = Metric(
+    "collection_interval_seconds",
+    "How long after one collection the next one starts; later where the database is slow or cannot be looked at.",
+)
+REPLICA_LAG: Final = Metric(
+    "replica_lag_seconds",
+    "How far the replica was behind when the served snapshot was taken; absent where the database is none.",
+)
+LAST_SUCCESS: Final = Metric(
+    "last_success_timestamp_seconds",
+    "When a collection last measured everything, by the exporter's clock; absent until one has.",
+)
+COLLECTION_DURATION: Final = Metric("collection_duration_seconds", "How long the last collection took.")
+COLLECTIONS: Final = Metric(
+    "collections_total",
+    "Collections: success (all measured), partial (records or checks were not), failure (no snapshot).",
+    ("result",),
+)
+COLLECTION_ERRORS: Final = Metric("collection_errors_total", "Why collections did not measure everything.", ("reason",))
+RELOAD_SUCCESSFUL: Final = Metric(
+    "config_last_reload_successful", "1 when the config was last read without a mistake, else 0."
+)
+RELOAD_SUCCESS_TIME: Final = Metric(
+    "config_last_reload_success_timestamp_seconds", "When the config that is in force was read."
+)
+BUILD_INFO: Final = Metric(
+    "exporter_build_info",
+    "1; the labels say what is running.",
+    labels=("version", "python_version", "revision"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class SelfMetric:
     """A family about the measuring itself: `values` gives label values and a number, None for no series."""
@@ -92,83 +164,84 @@ def _limits(standing: Standing) -> Values:
         yield (limit, severity), bound
 
 
+def _min_sessions(standing: Standing) -> Values:
+    for limit, count in standing.min_sessions:
+        yield (limit,), count
+
+
+def _interval(standing: Standing) -> Values:
+    yield (), standing.interval
+
+
+def _max_age(standing: Standing) -> Values:
+    yield (), standing.max_age
+
+
+def _window_start(standing: Standing) -> Values:
+    window, snapshot = standing.window, standing.snapshot
+    if window and snapshot:
+        yield (), window.start(snapshot.taken_at)
+
+
 def _restricted(standing: Standing) -> Values:
     yield (), float(bool(standing.snapshot.restricted)) if standing.snapshot else None
 
 
 SELF_METRICS: Final = (
     SelfMetric(
-        Metric(
-            "verdict",
-            "1 for the verdict that holds, 0 for the others: unhealthy where a critical limit is broken, else unknown "
-            "while anything is not measured or judged.",
-            ("verdict",),
-        ),
+        VERDICT,
         _verdict,
     ),
     SelfMetric(
-        Metric(
-            "limit",
-            "The limits of the config, in base units: counts, shares from 0 to 1, seconds.",
-            ("limit", "severity"),
-        ),
+        LIMIT,
         _limits,
     ),
-    SelfMetric(Metric("up", "1 when the last collection measured everything and its values are served, else 0."), _up),
     SelfMetric(
-        Metric(
-            "record_up",
-            "1 when the last collection measured this record and its values are served, else 0.",
-            ("record",),
-        ),
+        LIMIT_MIN_SESSIONS,
+        _min_sessions,
+    ),
+    SelfMetric(UP, _up),
+    SelfMetric(
+        RECORD_UP,
         _record_up,
     ),
     SelfMetric(
-        Metric(
-            "visibility_restricted",
-            "1 where row_security: allow met a policy, so that only the rows which it shows were measured, else 0.",
-        ),
+        RESTRICTED,
         _restricted,
     ),
     SelfMetric(
-        Metric(
-            "folded_series",
-            "Series of a metric that are added up in <other>, beyond max_label_values; what the database had added up "
-            "already, beyond 10,000 values, counts as one.",
-            ("metric",),
-        ),
+        FOLDED_SERIES,
         _folded,
     ),
     SelfMetric(
-        Metric("snapshot_timestamp_seconds", "When the served snapshot was taken, by the database's clock."),
+        SNAPSHOT_TIME,
         _snapshot_time,
     ),
     SelfMetric(
-        Metric(
-            "replica_lag_seconds",
-            "How far the replica was behind when the served snapshot was taken; absent where the database is none.",
-        ),
+        WINDOW_START,
+        _window_start,
+    ),
+    SelfMetric(MAX_AGE, _max_age),
+    SelfMetric(
+        INTERVAL,
+        _interval,
+    ),
+    SelfMetric(
+        REPLICA_LAG,
         _replica_lag,
     ),
     SelfMetric(
-        Metric(
-            "last_success_timestamp_seconds",
-            "When a collection last measured everything, by the exporter's clock; absent until one has.",
-        ),
+        LAST_SUCCESS,
         _last_success,
     ),
-    SelfMetric(Metric("collection_duration_seconds", "How long the last collection took."), _duration),
+    SelfMetric(COLLECTION_DURATION, _duration),
     SelfMetric(
-        Metric(
-            "collections_total",
-            "Collections: success (all measured), partial (records or checks were not), failure (no snapshot).",
-            ("result",),
-        ),
+        COLLECTIONS,
         _collections,
         is_counter=True,
     ),
     SelfMetric(
-        Metric("collection_errors_total", "Why collections did not measure everything.", ("reason",)),
+        COLLECTION_ERRORS,
         _errors,
         is_counter=True,
     ),
@@ -197,19 +270,15 @@ def _reload_success_time(board: Board) -> Values:
 
 PROGRAM_METRICS: Final = (
     ProgramMetric(
-        Metric("config_last_reload_successful", "1 when the config was last read without a mistake, else 0."),
+        RELOAD_SUCCESSFUL,
         _reload_succeeded,
     ),
     ProgramMetric(
-        Metric("config_last_reload_success_timestamp_seconds", "When the config that is in force was read."),
+        RELOAD_SUCCESS_TIME,
         _reload_success_time,
     ),
     ProgramMetric(
-        Metric(
-            "exporter_build_info",
-            "1; the labels say what is running.",
-            labels=("version", "python_version", "revision"),
-        ),
+        BUILD_INFO,
         _build_info,
     ),
 )

@@ -172,6 +172,14 @@ def limits_of(pipeline: Pipeline, dimensions: Sequence[Dimension]) -> Iterator[t
             yield limit.name, severity, bound
 
 
+def min_sessions_of(pipeline: Pipeline, dimensions: Sequence[Dimension]) -> Iterator[tuple[str, int]]:
+    """For every ratio that is judged, the number of sessions below which it says nothing."""
+    for limit in (limit for dimension in dimensions for limit in dimension.limits):
+        given = pipeline.limits.of(limit.name)
+        if isinstance(given, RatioThresholds):
+            yield limit.name, given.min_sessions
+
+
 _STEPS: Final = (("d", 86400), ("h", 3600), ("m", 60))
 
 

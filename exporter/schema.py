@@ -326,6 +326,10 @@ class Window(Section):
     last: Interval | None = None
     """A duration back from now: 90d."""
 
+    def start(self, clock: float) -> float:
+        """Where it begins, seen from `clock`; both in Unix seconds."""
+        return self.since.timestamp() if self.since else clock - (self.last or timedelta()).total_seconds()
+
 
 class Sessions(Section):
     """The table of sessions: one row is one unit of a user's work."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from exporter.board import Latest, Standing
 from exporter.database import CollectionError
-from exporter.judge import limits_of
+from exporter.judge import limits_of, min_sessions_of
 from exporter.plan import Plan
 from exporter.snapshot import Collection, Fault, Snapshot
 
@@ -31,7 +31,10 @@ def beginning(plan: Plan, max_age: float) -> Standing:
         pipeline=plan.pipeline.name,
         records=tuple(plan.pipeline.records),
         max_age=max_age,
+        interval=plan.pipeline.interval.total_seconds(),
+        window=plan.pipeline.window,
         limits=tuple(limits_of(plan.pipeline, plan.dimensions)),
+        min_sessions=tuple(min_sessions_of(plan.pipeline, plan.dimensions)),
     )
 
 

@@ -10,6 +10,7 @@ from exporter.board import Board, Reload, Standing
 from exporter.dimension import Folded, Metric
 from exporter.expose import accepts, page, wants_openmetrics
 from exporter.judge import Judgement
+from exporter.schema import Window
 from exporter.snapshot import REASONS, RESULTS, Collection, Fault, Sample, Snapshot, fold, label_text
 
 STATUS = Metric("sessions", "Sessions in the window, by status.", ("status",), open_label="status")
@@ -38,7 +39,7 @@ def a_board_of(standing: Standing) -> Board:
 
 def a_board(*samples: Sample, fault: Fault | None = None) -> Board:
     snapshot = None if fault else Snapshot("assessments", 1_700_000_000.5, samples, {}, {}, (), {}, Judgement((), ()))
-    standing = Standing("main", "assessments", ("profiles",), max_age=300)
+    standing = Standing("main", "assessments", ("profiles",), max_age=300, interval=30)
     return a_board_of(standing.after(Collection(snapshot, fault, 0.25, 1_700_000_001.0), now=10.0))
 
 
@@ -62,7 +63,7 @@ def parsed(board: Board, withdrawn: frozenset[str] = frozenset()) -> dict[tuple[
 
 
 def test_from_start_up_on_every_closed_set_is_there_at_zero() -> None:
-    series = parsed(a_board_of(Standing("main", "assessments", ("profiles",), max_age=300)))
+    series = parsed(a_board_of(Standing("main", "assessments", ("profiles",), max_age=300, interval=30)))
 
     assert series["session_health_up", ("main", "assessments")] == 0
     assert series["session_health_record_up", ("main", "assessments", "profiles")] == 0
@@ -92,6 +93,35 @@ def test_a_withdrawn_pipeline_keeps_only_what_is_known_of_the_measuring() -> Non
     assert "session_health_sessions" not in names
     assert "session_health_snapshot_timestamp_seconds" not in names
     assert {"session_health_up", "session_health_last_success_timestamp_seconds"} <= names
+
+
+@pytest.mark.parametrize(
+    ("window", "start"),
+    [
+        ({"since": "2025-08-01"}, 1_754_006_400.0),
+        ({"last": "90d"}, 1_700_000_000.5 - 90 * 86400),
+    ],
+)
+def test_the_window_begins_where_the_config_says_as_seen_from_the_snapshot(
+    window: dict[str, str], start: float
+) -> None:
+    [standing] = a_board().standings.values()
+    board = a_board_of(replace(standing, window=Window.model_validate(window)))
+
+    name = "session_health_window_start_timestamp_seconds"
+    assert parsed(board)[name, ("main", "assessments")] == start
+    # A rule takes it for the newest session where there is none: so it must be gone with all other numbers.
+    assert (name, ("main", "assessments")) not in parsed(board, frozenset({"assessments"}))
+
+
+def test_what_a_rule_needs_of_the_config_is_there_from_start_up_on() -> None:
+    standing = Standing("main", "assessments", (), max_age=300, interval=30, min_sessions=(("gap_ratio", 20),))
+
+    series = parsed(a_board_of(standing))
+
+    assert series["session_health_max_age_seconds", ("main", "assessments")] == 300
+    assert series["session_health_collection_interval_seconds", ("main", "assessments")] == 30
+    assert series["session_health_limit_min_sessions", ("main", "gap_ratio", "assessments")] == 20
 
 
 def test_a_failed_round_counts_its_reason() -> None:

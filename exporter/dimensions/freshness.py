@@ -1,7 +1,5 @@
 """Freshness: does anything new arrive?"""
 
-from datetime import timedelta
-
 from exporter.dimension import (
     Cells,
     Dimension,
@@ -33,7 +31,7 @@ NEWEST_RECORD = Metric(
 NEWEST_DUE = Metric(
     "newest_due_timestamp_seconds",
     "When the newest session completed that needs this record and whose grace is over: a newest record that is older "
-    "is late; absent where there is none.",
+    "is late; absent where there is none, and without created_at.",
     labels=("record",),
 )
 
@@ -58,6 +56,7 @@ def _session_totals(scope: Scope, bind: Bindings) -> tuple[Total, ...]:
             "max",
         )
         for n, record in enumerate(scope.records, start=1)
+        if record.created_at
     )
     return (
         Total("newest_started", _epoch(f"max(started) filter (where in_window and started <= {clock})"), "max"),
@@ -85,7 +84,7 @@ def _newest_record(record: Record, _sessions: Cells, rows: Rows) -> Values:
 
 
 def _newest_due(record: Record, sessions: Cells, _rows: Rows) -> Values:
-    newest = sessions.newest(_due(record))
+    newest = sessions.newest(_due(record)) if record.created_at else None
     return {} if newest is None else {(): newest}
 
 
@@ -93,10 +92,7 @@ def _session_age(readings: Readings, _subject: str) -> float:
     newest = readings.get(NEWEST_SESSION, "started")
     if newest is None:
         # None since the window began: the age is unknown, but no less than that.
-        window = readings.pipeline.window
-        newest = (
-            window.since.timestamp() if window.since else readings.clock - (window.last or timedelta()).total_seconds()
-        )
+        newest = readings.pipeline.window.start(readings.clock)
     return max(0.0, readings.clock - newest)
 
 

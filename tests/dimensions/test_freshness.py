@@ -85,10 +85,12 @@ async def test_without_created_at_nothing_is_said_of_the_record(visits: Database
     text = CONFIG.replace(" created_at: created_at,", "")
     text = text.replace("      newest_record_age: {warning: 1h, critical: 12h}\n", "")
     await score(visits, "2025-06-01 11:30+00")
+    await visit(visits, "2025-06-01 09:00+00", "2025-06-01 10:00+00", scored=False)
 
     numbers = await visits.measure(text)
 
     assert numbers.family("newest_record_timestamp_seconds") == {}
+    assert numbers.family("newest_due_timestamp_seconds") == {}
 
 
 async def test_sessions_that_stop_coming_are_seen_and_mended(visits: Database) -> None:

@@ -480,9 +480,10 @@ def _freshness(world: World) -> dict[Series, float]:
         found["newest_record_timestamp_seconds", name] = newest(_written(record, row) for row in rows)
         needing = [row for row in _eligible(world) if world.says(record.get("required_when"), row)]
         grace = _duration(record.get("grace", world.pipeline.get("grace", "0s")))
-        found["newest_due_timestamp_seconds", name] = newest(
-            (_completed(world, row) for row in needing), world.clock - grace
-        )
+        if "created_at" in record:
+            found["newest_due_timestamp_seconds", name] = newest(
+                (_completed(world, row) for row in needing), world.clock - grace
+            )
     return {series: (at - _EPOCH) / timedelta(seconds=1) for series, at in found.items() if at is not None}
 
 
