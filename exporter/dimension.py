@@ -8,7 +8,7 @@ no dimension by name.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from exporter.schema import Key, LimitUnit, Pipeline, Record
 from exporter.sql import Bindings
@@ -38,6 +38,13 @@ class Metric:
     def full_name(self) -> str:
         """The name on the page."""
         return PREFIX + self.name
+
+
+WINDOW_START: Final = Metric(
+    "window_start_timestamp_seconds",
+    "From when on sessions are looked at, by their start: as the config says, or as of the served snapshot.",
+)
+"""What is told of every pipeline by the stages, for a dimension to refer to."""
 
 
 class Folded(Enum):
@@ -268,29 +275,86 @@ class Readings:
         return value
 
 
-def number_of(metric: Metric, *labels: str) -> Callable[[Readings, str], float]:
-    """Reads the number of a metric for the record or part that is judged, its further labels being as given."""
+class Select(Protocol):
+    """Writes PromQL for the series of a metric that have these labels: `select(GAPS, reason="missing")`."""
+
+    def __call__(self, metric: Metric, /, **labels: str) -> str:
+        """The selector, with whatever else whoever asks wants of it."""
+        ...
+
+
+PromQL = Callable[[Select], str]
+
+
+def series_of(metric: Metric, **labels: str) -> PromQL:
+    """Those of a metric that have these labels, without them: one for each pipeline, record or check."""
+
+    def written(select: Select) -> str:
+        selector = select(metric, **labels)
+        return f"max without ({', '.join(labels)}) ({selector})" if labels else selector
+
+    return written
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A value that is held against a threshold, said twice: of a snapshot, and in PromQL of the page's series.
+
+    `read` gives it for the pipeline, or for the record or part whose name it gets.  None stands for nothing to judge;
+    it raises UnmeasuredError where something was not measured.  A ratio comes with the number of sessions that it rests
+    on.  `promql` gives one series for each of these, with the labels of the pipeline, the record or the check, and none
+    where there is nothing to judge; `rests_on` gives that number of sessions.
+    """
+
+    read: Callable[[Readings, str], float | tuple[float, float] | None]
+    promql: PromQL
+    rests_on: PromQL | None = None
+
+
+def number_of(metric: Metric, **labels: str) -> Judged:
+    """The number of a metric for the record or part that is judged, its further labels being as given."""
+    values = [labels[name] for name in metric.labels if name in labels]
 
     def read(readings: Readings, subject: str) -> float:
-        return readings.need(metric, subject, *labels)
+        return readings.need(metric, subject, *values)
 
-    return read
+    return Judged(read, series_of(metric, **labels))
+
+
+Dashboard = Literal["overview", "versions", "timeliness", "exporter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What whoever is told of a fault needs to know, for alerts and runbooks.
+
+    `summary` is one sentence, the same for every subject.  `means`, `causes` (the likeliest first) and `mend` (steps in
+    order) are Markdown.  `dashboard` shows it best.  `gaps` are the options of the command that lists what to mend,
+    beside those that name the pipeline and the record; None where it lists nothing of the kind.
+    """
+
+    summary: str
+    means: str
+    causes: tuple[str, ...]
+    mend: tuple[str, ...]
+    dashboard: Dashboard = "overview"
+    gaps: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
     """What an operator may set a threshold for: `limits.NAME` of a pipeline.
 
-    `read` gives the value to judge: of the pipeline, or of the record or part whose name it gets.  None stands for
-    nothing to judge; it raises UnmeasuredError where something was not measured.  A `below` limit is broken by a value
-    below it.  A ratio comes with the number of sessions that it rests on.  `needs` are paths of keys of the
-    pipeline without which there is never anything to judge.
+    A `below` limit is broken by a value below it.  `needs` are paths of keys of the pipeline without which there is
+    never anything to judge.  An alert is raised when it stays broken for so many `rounds` of collecting.
     """
 
     name: str
     unit: LimitUnit
     what: str
-    read: Callable[[Readings, str], float | tuple[float, float] | None]
+    value: Judged
+    advice: Advice
+    rounds: int = 10
     per: Literal["pipeline", "record", "part"] = "pipeline"
     below: bool = False
     needs: tuple[tuple[str, ...], ...] = ()

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from exporter import __version__
 from exporter.board import Board, Standing
-from exporter.dimension import Metric
+from exporter.dimension import WINDOW_START, Metric
 from exporter.dimensions import DIMENSIONS
 from exporter.judge import VERDICTS
 from exporter.snapshot import REASONS, RESULTS, Sample
@@ -64,10 +64,6 @@ FOLDED_SERIES: Final = Metric(
 )
 SNAPSHOT_TIME: Final = Metric(
     "snapshot_timestamp_seconds", "When the served snapshot was taken, by the database's clock."
-)
-WINDOW_START: Final = Metric(
-    "window_start_timestamp_seconds",
-    "From when on sessions are looked at, by their start: as the config says, or as of the served snapshot.",
 )
 MAX_AGE: Final = Metric("max_age_seconds", "At what age a snapshot is withdrawn, with all that was measured in it.")
 INTERVAL: Final = Metric(

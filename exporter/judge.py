@@ -134,7 +134,7 @@ def _find(limit: Limit, readings: Readings, subject: str, given: Thresholds, *, 
     if is_faulty:
         return unmeasured
     try:
-        read = limit.read(readings, subject)
+        read = limit.value.read(readings, subject)
     except UnmeasuredError:
         return unmeasured
     value, sessions = read if isinstance(read, tuple) else (read, None)

@@ -3,20 +3,22 @@
 import pytest
 from conftest import TOUR, plan_of
 
-from exporter.dimension import Dimension, Limit, Part, Readings
+from exporter.dimension import Advice, Dimension, Judged, Limit, Part, Readings
 from exporter.judge import judge, shown
 from exporter.schema import LimitUnit
 
 TEXT = TOUR.read_text()
 PIPELINE = plan_of(TEXT, "postgresql://nowhere").pipeline
+NOTHING = Judged(lambda _readings, _name: None, lambda _select: "vector(0)")
+ADVICE = Advice("Nothing is wrong.", "Nothing.", (), ())
 SILENT = Dimension(
     name="silent",
     question="What does a limit say that reads nothing where nothing was measured?",
     measures=(),
     parts=lambda _pipeline: (Part("answered", "sessions.checks.answered"),),
     limits=(
-        Limit("failed_checks", "count", "Sessions that fail", lambda _readings, _name: None, per="part"),
-        Limit("orphaned_records", "count", "Rows without a session", lambda _readings, _name: None, per="record"),
+        Limit("failed_checks", "count", "Sessions that fail", NOTHING, ADVICE, per="part"),
+        Limit("orphaned_records", "count", "Rows without a session", NOTHING, ADVICE, per="record"),
     ),
 )
 

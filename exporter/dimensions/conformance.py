@@ -2,6 +2,7 @@
 
 from exporter.dimension import (
     LABEL_LENGTH,
+    Advice,
     Cells,
     Dimension,
     Facet,
@@ -100,6 +101,26 @@ CONFORMANCE = Dimension(
             "count",
             "Rows written at a wrong version though the current one is in force",
             number_of(DRIFTED),
+            Advice(
+                "Something still writes records of an old version.",
+                "Rows were written since `version.current_since` (or have no time) whose version is neither the "
+                "current nor an accepted one.  This is about rows, whatever their session: every new one is work for "
+                "the next migration.",
+                (
+                    "A worker, a region or a cron job was not deployed with the others.",
+                    "A deployment was rolled back, and the config still names the newer version.",
+                    "A backfill was run with old code.",
+                ),
+                (
+                    (
+                        "See when the latest such row was written: `select version, max(created_at) from records "
+                        "group by 1`, with the table and columns of your config."
+                    ),
+                    "Find who writes it and deploy the current version there.",
+                    "Derive these rows anew.  The alert ends when none is left.",
+                ),
+                dashboard="versions",
+            ),
             per="record",
             needs=(("records", "*", "version", "current_since"),),
         ),

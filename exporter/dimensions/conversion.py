@@ -4,17 +4,22 @@ from collections.abc import Callable
 from typing import Final
 
 from exporter.dimension import (
+    Advice,
     Cells,
     Column,
     Dimension,
+    Judged,
     Limit,
     Metric,
     Part,
+    PromQL,
     Readings,
     Scope,
+    Select,
     SessionMeasure,
     Total,
     Values,
+    series_of,
 )
 from exporter.schema import Expression, Key, Pipeline
 from exporter.sql import Bindings, condition, conjunction, moment
@@ -89,6 +94,15 @@ def _completion(readings: Readings, _subject: str) -> tuple[float, float] | None
     return _share(readings, "completed", "started")
 
 
+def _share_in_promql(step: str, of: str) -> PromQL:
+    reached, base = series_of(COHORT, step=step), series_of(COHORT, step=of)
+
+    def written(select: Select) -> str:
+        return f"{reached(select)}\n/\n({base(select)} > 0)"
+
+    return written
+
+
 CONVERSION = Dimension(
     name="conversion",
     question="How many of those who start complete, and how many of these get all their records?",
@@ -103,7 +117,26 @@ CONVERSION = Dimension(
             "conversion_ratio",
             "ratio",
             "Sessions of the cohort with every record, of those completed",
-            _conversion,
+            Judged(_conversion, _share_in_promql("covered", "completed"), rests_on=series_of(COHORT, step="completed")),
+            Advice(
+                "Too few of the completed sessions get all their records.",
+                "Of the sessions of the cohort that were completed, this share has every record that it needs, "
+                "whatever `eligible` says.  The cohort is old enough (`maturity`) for records to have come.",
+                (
+                    "A worker is down or fails for some sessions: gaps grow too.",
+                    "Completed sessions that are not eligible get no records, and there are more of them than before.",
+                    "`maturity` is shorter than the pipeline takes.",
+                ),
+                (
+                    "If there are gaps, mend those: SessionHealthGapSessions.",
+                    (
+                        "If there are none, see which completed sessions are not eligible: `session_health_sessions` "
+                        "by status, against `session_health_eligible_sessions`."
+                    ),
+                ),
+                dashboard="timeliness",
+                gaps="",
+            ),
             below=True,
             needs=(("cohort",),),
         ),
@@ -111,7 +144,22 @@ CONVERSION = Dimension(
             "completion_ratio",
             "ratio",
             "Completed sessions of the cohort, of those started",
-            _completion,
+            Judged(_completion, _share_in_promql("completed", "started"), rests_on=series_of(COHORT, step="started")),
+            Advice(
+                "Too few of the sessions that start are completed.",
+                "Of the sessions that started in the cohort's window, this share was completed.  Their users have "
+                "left, or the platform does not let them finish.",
+                (
+                    "A release broke a step that users must take.",
+                    "A job that completes sessions (payment, upload, time-out) does not run.",
+                    "Sessions are started by machines: a crawler, a load test.",
+                ),
+                (
+                    "See where they stand: `session_health_sessions` by status.",
+                    "Compare the beginning of the fall with the platform's releases.",
+                ),
+                dashboard="timeliness",
+            ),
             below=True,
             needs=(("cohort",),),
         ),

@@ -1,20 +1,24 @@
 """Coverage: does every eligible session have the records that it needs?"""
 
 from exporter.dimension import (
+    Advice,
     Caveat,
     Cells,
     Column,
     Dimension,
+    Judged,
     Limit,
     Metric,
     Readings,
     RecordMeasure,
     Rows,
     Scope,
+    Select,
     SessionMeasure,
     Total,
     Values,
     number_of,
+    series_of,
 )
 from exporter.schema import Pipeline, RatioThresholds, Record
 from exporter.sql import Bindings
@@ -141,10 +145,80 @@ def _are_gaps_judged(readings: Readings) -> bool:
     )
 
 
+_gaps_in_promql = series_of(ELIGIBLE, state="gap")
+_complete_in_promql = series_of(ELIGIBLE, state="complete")
+
+
+def _gap_age_in_promql(select: Select) -> str:
+    return f"time() - min without (record) ({select(GAP_OLDEST)})"
+
+
+def _settled_in_promql(select: Select) -> str:
+    return f"({_gaps_in_promql(select)}\n+ {_complete_in_promql(select)})"
+
+
+def _gap_share_in_promql(select: Select) -> str:
+    return f"{_gaps_in_promql(select)}\n/\n({_settled_in_promql(select)} > 0)"
+
+
+_GAP = (
+    "A session that is `eligible`, and was completed longer ago than `grace`, has no record that satisfies it: none at "
+    "all (`missing`), one of a version that does not count (`outdated`), or one that is `invalid`.  It counts once, "
+    "however many records it lacks, and stays a gap until its records are there."
+)
+_GAP_CAUSES = (
+    (
+        "The worker that derives the record is down, stuck, or not deployed: the number grows with every session that "
+        "completes."
+    ),
+    "It failed for some sessions and gave up: the number stands still.  See what these sessions have in common.",
+    "The config names a new `current` version, and the backfill has not run: sessions became `outdated` at once.",
+    "`grace` is shorter than the pipeline takes: gaps come and go by themselves.",
+)
+_GAP_REMEDY = (
+    "Get the worker going: new sessions must get their records before old ones are mended.",
+    "List the sessions with the command of the alert, and run your backfill over them.",
+    "See the number fall to 0, here and on the dashboard.",
+)
+
 GAP_LIMITS = (
-    Limit("gap_sessions", "count", "Sessions with a gap", _gap_count),
-    Limit("gap_age", "seconds", "Age of the oldest gap", _gap_age),
-    Limit("gap_ratio", "ratio", "Sessions with a gap, of those with a gap or complete", _gap_share),
+    Limit(
+        "gap_sessions",
+        "count",
+        "Sessions with a gap",
+        Judged(_gap_count, _gaps_in_promql),
+        Advice("Sessions lack records that they must have.", _GAP, _GAP_CAUSES, _GAP_REMEDY, gaps=""),
+        # Longer than others: a burst of fresh ones that the pipeline works off by itself wakes nobody.
+        rounds=30,
+    ),
+    Limit(
+        "gap_age",
+        "seconds",
+        "Age of the oldest gap",
+        Judged(_gap_age, _gap_age_in_promql),
+        Advice(
+            "A session has been waiting for its records for too long.",
+            f"{_GAP}  The oldest of them was completed so long ago; one session that is stuck is enough.",
+            _GAP_CAUSES,
+            _GAP_REMEDY,
+            gaps="",
+        ),
+        rounds=4,
+    ),
+    Limit(
+        "gap_ratio",
+        "ratio",
+        "Sessions with a gap, of those with a gap or complete",
+        Judged(_gap_share, _gap_share_in_promql, rests_on=_settled_in_promql),
+        Advice(
+            "Too large a share of the sessions lacks records.",
+            f"{_GAP}  Of the sessions whose fate is settled (pending ones are left out) this share is such a gap.",
+            _GAP_CAUSES,
+            _GAP_REMEDY,
+            gaps="",
+        ),
+        rounds=30,
+    ),
 )
 
 COVERAGE = Dimension(
@@ -162,7 +236,28 @@ COVERAGE = Dimension(
             "outdated_sessions",
             "count",
             "Sessions whose record is outdated or of no version that counts",
-            number_of(RECORD_SESSIONS, "outdated"),
+            number_of(RECORD_SESSIONS, state="outdated"),
+            Advice(
+                "Sessions have records of an outdated version only.",
+                "Eligible sessions have a row of this record, but none of the `current` or an `accepted` version.  "
+                "With `satisfied_by: current_version` each of them is a gap; with `any_version` none is, and what is "
+                "left is a migration that has not ended.",
+                (
+                    "A migration to the current version was not run, or not to its end.",
+                    "Something still writes the old version: then `drifted_records` grows as well.",
+                    "The version before is good enough, and the config does not say so.",
+                ),
+                (
+                    "If rows of the old version are still written, stop that first: SessionHealthDriftedRecords.",
+                    (
+                        "Run the migration over the sessions that have only old rows.  `gaps --reason outdated` lists "
+                        "them where `satisfied_by` is `current_version`."
+                    ),
+                    "If the old version is good enough, name it in `version.accepted`.",
+                ),
+                dashboard="versions",
+                gaps="--reason outdated",
+            ),
             per="record",
         ),
     ),

@@ -3,6 +3,7 @@
 from typing import Final
 
 from exporter.dimension import (
+    Advice,
     Cells,
     Column,
     Dimension,
@@ -67,6 +68,23 @@ DETACHMENT = Dimension(
             "count",
             "Rows whose session was deleted softly",
             number_of(DETACHED),
+            Advice(
+                "Records of deleted sessions are still there.",
+                "Rows belong to sessions for which `sessions.deleted` is true: the session was deleted softly, and "
+                "what was derived from it was not.",
+                (
+                    "Deleting a session does not reach this table.",
+                    "A worker derived the record after the session had been deleted.",
+                ),
+                (
+                    (
+                        "List them: `select r.* from records r join sessions s on s.key = r.session_key where "
+                        "deleted`, with the tables, columns and the SQL of your config."
+                    ),
+                    "Delete them, or mark them as deleted and leave them out with `where`.",
+                    "Let the deletion of a session reach its records.",
+                ),
+            ),
             per="record",
             needs=(("sessions", "deleted"),),
         ),

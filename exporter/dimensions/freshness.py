@@ -1,17 +1,22 @@
 """Freshness: does anything new arrive?"""
 
 from exporter.dimension import (
+    WINDOW_START,
+    Advice,
     Cells,
     Dimension,
+    Judged,
     Limit,
     Metric,
     Readings,
     RecordMeasure,
     Rows,
     Scope,
+    Select,
     SessionMeasure,
     Total,
     Values,
+    series_of,
 )
 from exporter.schema import Pipeline, Record
 from exporter.sql import Bindings, Moment, moment
@@ -106,6 +111,16 @@ def _record_age(readings: Readings, record: str) -> float | None:
     return readings.clock - (due if newest is None else newest)
 
 
+def _session_age_in_promql(select: Select) -> str:
+    newest = series_of(NEWEST_SESSION, step="started")(select)
+    return f"time() - (\n  {newest}\n  or {select(WINDOW_START)}\n)"
+
+
+def _record_age_in_promql(select: Select) -> str:
+    newest, due = select(NEWEST_RECORD), select(NEWEST_DUE)
+    return f"time() - (\n  ({newest} < {due})\n  or ({due} unless {newest})\n)"
+
+
 FRESHNESS = Dimension(
     name="freshness",
     question="Does anything new arrive?",
@@ -115,12 +130,53 @@ FRESHNESS = Dimension(
         RecordMeasure(NEWEST_DUE, _newest_due),
     ),
     limits=(
-        Limit("newest_session_age", "seconds", "Age of the newest session", _session_age),
+        Limit(
+            "newest_session_age",
+            "seconds",
+            "Age of the newest session",
+            Judged(_session_age, _session_age_in_promql),
+            Advice(
+                "No new sessions arrive.",
+                "No session has started for so long (in the whole window, where there is none).  Everything else may "
+                "look healthy: what is not there has no gaps.",
+                (
+                    "The platform, or what writes its sessions to this database, is down.",
+                    "It is a quiet time, a night or a holiday: then the limit is too tight.",
+                    (
+                        "The exporter looks at a database that is no longer written to: a replica that was cut off, "
+                        "the old primary after a move."
+                    ),
+                ),
+                (
+                    "See whether the platform is up, and whether sessions are in the table that the config names.",
+                    "See that `databases.*.url` is where the platform writes.",
+                ),
+                dashboard="timeliness",
+            ),
+            rounds=4,
+        ),
         Limit(
             "newest_record_age",
             "seconds",
             "Age of the newest record while sessions wait for a newer one",
-            _record_age,
+            Judged(_record_age, _record_age_in_promql),
+            Advice(
+                "No new records come although sessions complete.",
+                "A session completed that needs this record, its grace is over, and no row has been written since: the "
+                "newest is so old.  This is how a pipeline stands still: old data stay whole, and nothing new arrives.",
+                (
+                    "The worker that derives this record is down, or does not get to know of completed sessions.",
+                    "It writes somewhere else: another schema, another database, since a migration.",
+                    "It runs, and every session fails.",
+                ),
+                (
+                    "See its log from the time of the newest record on: the dashboard shows when that was.",
+                    "Get it going, then mend the gaps that have come up meanwhile: SessionHealthGapSessions.",
+                ),
+                dashboard="timeliness",
+                gaps="",
+            ),
+            rounds=4,
             per="record",
             needs=(("records", "*", "created_at"),),
         ),

@@ -1,6 +1,17 @@
 """Integrity: does every record belong to a session that exists?"""
 
-from exporter.dimension import CatalogMeasure, Cells, Dimension, Limit, Metric, RecordMeasure, Rows, Values, number_of
+from exporter.dimension import (
+    Advice,
+    CatalogMeasure,
+    Cells,
+    Dimension,
+    Limit,
+    Metric,
+    RecordMeasure,
+    Rows,
+    Values,
+    number_of,
+)
 from exporter.schema import Pipeline, Record
 from exporter.sql import Bindings, relation
 
@@ -71,7 +82,57 @@ INTEGRITY = Dimension(
         CatalogMeasure(FOREIGN_KEY, _foreign_key),
     ),
     limits=(
-        Limit("orphaned_records", "count", "Rows whose session does not exist", number_of(ORPHANED), per="record"),
-        Limit("unlinked_records", "count", "Rows whose session key is NULL", number_of(UNLINKED), per="record"),
+        Limit(
+            "orphaned_records",
+            "count",
+            "Rows whose session does not exist",
+            number_of(ORPHANED),
+            Advice(
+                "Records belong to sessions that do not exist.",
+                "Rows name a session that the sessions table does not have, in or out of the window.  Where "
+                "`session_health_foreign_key_enforced` is 1 this cannot happen.",
+                (
+                    "Sessions were deleted, and their records were left.",
+                    "Records were restored or copied from another database.",
+                ),
+                (
+                    (
+                        "List them: `select session_key, count(*) from records r where session_key is not null and "
+                        "not exists (select 1 from sessions s where s.key = r.session_key) group by 1`, with the "
+                        "tables and columns of your config."
+                    ),
+                    "Bring the sessions back or delete the rows, whichever is right.",
+                    (
+                        "Let the database prevent it: a foreign key, `not valid` first and validated once the rows are "
+                        "gone."
+                    ),
+                ),
+            ),
+            per="record",
+        ),
+        Limit(
+            "unlinked_records",
+            "count",
+            "Rows whose session key is NULL",
+            number_of(UNLINKED),
+            Advice(
+                "Records belong to no session.",
+                "Rows have NULL where the key of their session should be: nobody can say whose they are, and a foreign "
+                "key does not mind.",
+                (
+                    "The worker wrote the row before it knew the session, and never came back.",
+                    "A foreign key with `on delete set null` took the key away together with the session.",
+                ),
+                (
+                    (
+                        "See when they were written: `select min(created_at), max(created_at) from records where "
+                        "session_key is null`, with the table and columns of your config."
+                    ),
+                    "Give them their session or delete them.",
+                    "Let the database prevent it: `alter table records alter column session_key set not null`.",
+                ),
+            ),
+            per="record",
+        ),
     ),
 )

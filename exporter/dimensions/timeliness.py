@@ -1,8 +1,10 @@
 """Timeliness: how long after a session's completion do its records come?"""
 
 from exporter.dimension import (
+    Advice,
     Cells,
     Dimension,
+    Judged,
     Limit,
     Metric,
     Readings,
@@ -11,6 +13,7 @@ from exporter.dimension import (
     Scope,
     Spread,
     Values,
+    series_of,
 )
 from exporter.schema import Record
 from exporter.sql import Bindings
@@ -76,7 +79,30 @@ TIMELINESS = Dimension(
             "processing_delay_p95",
             "seconds",
             "Delay that 95 of 100 sessions of the cohort do not exceed",
-            _judged,
+            Judged(_judged, series_of(DELAY, percentile=JUDGED_PERCENTILE)),
+            Advice(
+                "Records take too long to come.",
+                "Of the sessions of the cohort that have this record, five in a hundred waited longer for it than "
+                "this, from their completion to the first row that satisfies.  Sessions that have none yet are not in "
+                "it: they are gaps.",
+                (
+                    "More sessions complete than the workers keep up with.",
+                    (
+                        "A backlog is being worked off, a backfill say: the delay of old sessions is counted when "
+                        "their record comes."
+                    ),
+                    "Something that the worker calls has become slow.",
+                ),
+                (
+                    (
+                        "See on the dashboard whether the median has moved as well (everything is slower) or the tail "
+                        "alone (some sessions are)."
+                    ),
+                    "Add workers, or mend what they wait for.",
+                    "After a backfill it ends by itself once the cohort has moved on.",
+                ),
+                dashboard="timeliness",
+            ),
             per="record",
             needs=(("cohort",), ("records", "*", "created_at")),
         ),

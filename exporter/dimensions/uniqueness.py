@@ -2,7 +2,19 @@
 
 from typing import Final
 
-from exporter.dimension import Cells, Dimension, Facet, Limit, Metric, RecordMeasure, Rows, Total, Values, number_of
+from exporter.dimension import (
+    Advice,
+    Cells,
+    Dimension,
+    Facet,
+    Limit,
+    Metric,
+    RecordMeasure,
+    Rows,
+    Total,
+    Values,
+    number_of,
+)
 from exporter.schema import Columns, Key, Record
 from exporter.sql import Bindings, quote
 
@@ -54,6 +66,26 @@ UNIQUENESS = Dimension(
             "count",
             "Rows in excess of one for each unique key",
             number_of(DUPLICATES),
+            Advice(
+                "Records are there more than once.",
+                "Rows have the same values in the columns of `unique`; what is counted is those in excess of one.  "
+                "Whoever reads such a record may get either.",
+                (
+                    (
+                        "The worker was run twice for a session, or two workers at once, and nothing in the database "
+                        "prevents it."
+                    ),
+                    "A backfill inserted where it should have replaced.",
+                ),
+                (
+                    (
+                        "List the keys: `select key_columns, count(*) from records group by key_columns having "
+                        "count(*) > 1`, with the table of your config and the columns of `unique`."
+                    ),
+                    "Keep the row that is right, delete the others.",
+                    "Let the database prevent it: `create unique index concurrently on records (key_columns)`.",
+                ),
+            ),
             per="record",
             needs=(("records", "*", "unique"),),
         ),

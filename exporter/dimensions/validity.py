@@ -4,6 +4,7 @@ from typing import Final
 
 from exporter.dimension import (
     LABEL_LENGTH,
+    Advice,
     Cells,
     Column,
     Dimension,
@@ -138,12 +139,53 @@ VALIDITY = Dimension(
     ),
     keys=(CHECKS,),
     limits=(
-        Limit("invalid_records", "count", "Rows that are invalid", number_of(INVALID), per="record"),
+        Limit(
+            "invalid_records",
+            "count",
+            "Rows that are invalid",
+            number_of(INVALID),
+            Advice(
+                "Records hold values that are not accepted.",
+                "Rows have a value that is not on the list of `accepted_values` (NULL is on none), or `valid` is not "
+                "true for them.  A session that has no other row is a gap where `satisfied_by` is `current_version`.",
+                (
+                    "The pipeline wrote empty shells, and never filled them.",
+                    "A new kind of value is written that the config does not know yet.",
+                    "A hand-made correction went wrong.",
+                ),
+                (
+                    (
+                        'See which values there are: `session_health_record_value_rows{class="invalid"}`, or the panel '
+                        "of values."
+                    ),
+                    "Values that are right: add them to `accepted_values`.",
+                    "Derive the others anew; `gaps --reason invalid` lists the sessions that have nothing better.",
+                ),
+                gaps="--reason invalid",
+            ),
+            per="record",
+        ),
         Limit(
             "failed_checks",
             "count",
             "Sessions that fail a check",
-            number_of(CHECK_SESSIONS, "fail"),
+            number_of(CHECK_SESSIONS, result="fail"),
+            Advice(
+                "Sessions fail a check that must hold for each of them.",
+                "The SQL of this check (`sessions.checks` in the config) is not true for eligible sessions: it is "
+                "false, or NULL.",
+                (
+                    "A step of the platform was skipped: what the check looks at was never written.",
+                    "A new kind of session need not pass it: then `eligible` or the check says too much.",
+                ),
+                (
+                    (
+                        "List them: the `eligible` SQL and `not (check) is not false` over the sessions table; "
+                        "`session-health-exporter queries` prints both."
+                    ),
+                    "Do what was skipped, or correct the check.",
+                ),
+            ),
             per="part",
             needs=(("sessions", "checks"),),
         ),
