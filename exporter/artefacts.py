@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from exporter import runbooks
+from exporter.alerting import Surroundings, as_operator, as_prometheus, as_sloth, groups
 from exporter.config_schema import config_schema
 from exporter.dimension import Dimension, Limit, Metric
 from exporter.dimensions import DIMENSIONS
@@ -70,11 +72,22 @@ def _limit(limit: Limit) -> str:
     return f"| `{limit.name}` | {limit.what}{unit} | {per} | {'below' if limit.below else 'above'} |"
 
 
+_NOTE: Final = "# Generated from exporter/dimensions and exporter/alerting.py by `make generate`: change it there.\n"
+_RULES_NOTE: Final = (
+    _NOTE + "# For another job, interval, Grafana or place of the runbooks: session-health-exporter rules --help\n"
+)
+
+
 def artefacts() -> dict[Path, str]:
     """Every generated file, by its path below the root."""
+    rules = groups(DIMENSIONS, Surroundings())
     return {
         Path("docs/metrics.md"): metrics_page(DIMENSIONS),
         Path("docs/config.schema.json"): json.dumps(config_schema(), indent=2, ensure_ascii=False) + "\n",
+        Path("alerts/rules.yml"): _RULES_NOTE + as_prometheus(rules),
+        Path("alerts/prometheusrule.yml"): _RULES_NOTE + as_operator(rules),
+        Path("alerts/slo/sloth.yml"): _NOTE + as_sloth(Surroundings()),
+        **{Path("docs/runbooks") / name: page for name, page in runbooks.pages(DIMENSIONS).items()},
     }
 
 

@@ -10,20 +10,23 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 from threading import Thread
 from typing import Any, Final, TypeVar
 
 from exporter import __version__, logs
+from exporter.alerting import Surroundings, as_operator, as_prometheus, groups
 from exporter.check import as_json, as_text, exit_code, look
 from exporter.config import ConfigError, load_config, parse_database
 from exporter.database import CollectionError
 from exporter.demo.scenarios import SCENARIOS
+from exporter.dimensions import DIMENSIONS
 from exporter.preflight import has_errors, preflight, render
 from exporter.proposal import NoProposalError
 from exporter.queries import NOTE, explained, script
-from exporter.schema import SEVERITIES, Config
+from exporter.schema import SEVERITIES, Config, parse_duration
 from exporter.serve import Address, ListenError, WebOptions, compile_plans, parse_address, serve, stop_on_signals
 from exporter.sql import TableName, parse_table_name
 from exporter.survey import survey
@@ -94,6 +97,13 @@ def _queries(options: argparse.Namespace) -> int:
         return DONE
     for plan in plans:
         sys.stdout.write(_await(explained(plan)))
+    return DONE
+
+
+def _rules(options: argparse.Namespace) -> int:
+    at = Surroundings(options.job, options.interval, options.dashboard_url, options.runbook_url)
+    written = groups(DIMENSIONS, at)
+    sys.stdout.write(as_prometheus(written) if options.format == "prometheus" else as_operator(written))
     return DONE
 
 
@@ -275,6 +285,7 @@ def _parser() -> argparse.ArgumentParser:
     queries = _command(commands, "queries", _queries, "print exactly the SQL that a collection runs")
     queries.add_argument("--explain", action="store_true", help="connect, and add the database's estimate of each")
 
+    _add_rules(commands)
     _add_init(commands)
 
     config = commands.add_parser("config", help="about the config file")
@@ -348,6 +359,56 @@ def _add_init(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         help="a table of records; may be repeated (default: those that point at the sessions)",
     )
     init.add_argument("--output", type=Path, metavar="FILE", help="a file that does not exist yet (default: to stdout)")
+
+
+def _add_rules(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    summary = "print the alerting rules for Prometheus, as they suit your job, interval and addresses"
+    rules = _command_without_config(commands, "rules", _rules, summary)
+    rules.epilog = "session-health-exporter rules --runbook-url https://wiki.example/runbooks > session-health.yml"
+    usual = Surroundings()
+    rules.add_argument("--job", default=usual.job, help="the job that scrapes the exporter (default: %(default)s)")
+    rules.add_argument(
+        "--interval",
+        type=_interval,
+        default=usual.interval,
+        metavar="DURATION",
+        help="the longest interval of collecting or scraping, by which all times are counted (default: 30s)",
+    )
+    rules.add_argument(
+        "--dashboard-url",
+        dest="dashboard_url",
+        type=_base_url,
+        default=usual.dashboards,
+        metavar="URL",
+        help="where Grafana is (default: %(default)s, a placeholder)",
+    )
+    rules.add_argument(
+        "--runbook-url",
+        dest="runbook_url",
+        type=_base_url,
+        default=usual.runbooks,
+        metavar="URL",
+        help="where docs/runbooks is (default: %(default)s, a placeholder)",
+    )
+    rules.add_argument(
+        "--format", choices=("prometheus", "operator"), default="prometheus", help="default: %(default)s"
+    )
+
+
+def _interval(text: str) -> timedelta:
+    try:
+        interval = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+    if not interval:
+        raise argparse.ArgumentTypeError("is 0: write a duration such as 30s")
+    return interval
+
+
+def _base_url(text: str) -> str:
+    if not text.startswith(("http://", "https://")) or any(sign in text for sign in "{}\"' "):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address: write https://host/path")
+    return text.rstrip("/")
 
 
 def _table(text: str) -> TableName:

@@ -411,12 +411,12 @@ def pipelines(
 
 
 @st.composite
-def limits(draw: st.DrawFn, pipeline: Mapping[str, Any]) -> dict[str, Any]:
-    """Some limits that a pipeline may have, their thresholds in order."""
+def limits(draw: st.DrawFn, pipeline: Mapping[str, Any], *, every: bool = False) -> dict[str, Any]:
+    """Some (or all) limits that a pipeline may have, their thresholds in order."""
     text = json.dumps(pipeline)
     possible = [name for name, (_, needed) in LIMITS.items() if needed is None or f'"{needed}"' in text]
     found: dict[str, Any] = {}
-    for name in draw(st.lists(one(possible), max_size=5, unique=True)):
+    for name in possible if every else draw(st.lists(one(possible), max_size=5, unique=True)):
         values = LIMITS[name][0]
         places = sorted(draw(st.lists(st.integers(0, len(values) - 1), min_size=2, max_size=2)))
         ordered = [values[place] for place in places] if values is not SHARES else sorted(values[p] for p in places)

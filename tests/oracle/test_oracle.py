@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from model import REASONS, STATES, Series, gauges, verdict
 
 from exporter.embedded import EmbeddedPostgres
+from exporter.snapshot import Snapshot
 
 EXAMPLES: Final = int(os.environ.get("SESSION_HEALTH_ORACLE_EXAMPLES", "0"))
 FEW: Final = 400
@@ -66,15 +67,20 @@ class Laboratory:
         self.tried = 0
         self.reached: set[Series] = set()
 
-    def measure(self, case: Case) -> dict[Series, float]:
-        """What the exporter says of a case."""
+    def snapshot(self, case: Case) -> Snapshot:
+        """What the exporter finds in a database of this case."""
         self.runner.run(self.database.execute(case.script()))
-        numbers = self.runner.run(self.database.measure(case.config()))
+        snapshot = self.runner.run(self.database.measure(case.config())).snapshot
         self.tried += 1
-        assert numbers.snapshot.record_faults == {}
-        assert numbers.snapshot.taken_at == case.world.clock.timestamp()
-        found: dict[Series, float] = {(s.metric.name, *s.labels): s.value for s in numbers.snapshot.samples}
-        return {**found, ("verdict", numbers.snapshot.judgement.verdict(is_complete=True)): 1}
+        assert snapshot.record_faults == {}
+        assert snapshot.taken_at == case.world.clock.timestamp()
+        return snapshot
+
+    def measure(self, case: Case) -> dict[Series, float]:
+        """Every number of it, and the verdict."""
+        snapshot = self.snapshot(case)
+        found: dict[Series, float] = {(s.metric.name, *s.labels): s.value for s in snapshot.samples}
+        return {**found, ("verdict", snapshot.judgement.verdict(is_complete=True)): 1}
 
 
 @pytest.fixture

@@ -1,0 +1,544 @@
+"""Dimensions -> Prometheus' rules: what is recorded, and whom to tell when.  Pure: knows no files.
+
+A rule holds no threshold: it compares with `session_health_limit`.  Times are counted in rounds of collecting, so
+that the rules of an exporter that looks every five minutes wait ten times as long as one's that looks every 30 s.
+https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from textwrap import indent
+from typing import Any, Final, Literal
+
+import yaml
+
+from exporter.dimension import Advice, Dimension, Limit, Metric, series_of
+from exporter.dimensions.coverage import ELIGIBLE
+from exporter.expose import (
+    COLLECTION_ERRORS,
+    LAST_SUCCESS,
+    LIMIT,
+    LIMIT_MIN_SESSIONS,
+    MAX_AGE,
+    RELOAD_SUCCESSFUL,
+    UP,
+    VERDICT,
+)
+from exporter.schema import SEVERITIES, LimitUnit
+
+PREFIX: Final = "SessionHealth"
+
+Urgency = Literal["critical", "warning", "info", "none"]
+"""critical: somebody must act now; warning: within days; info: nobody is told; none: the proof that telling works."""
+
+LOOK_BACK: Final = 6
+"""Rounds for which a value is taken as it was last seen: one scrape that fails neither hides nor resets anything."""
+
+KEEP: Final = 20
+"""Rounds for which an alert goes on firing: a value that was withdrawn resolves nothing before unknown is told."""
+
+SOON: Final = 10
+LATER: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where rules are used: the job that scrapes, how often is measured, and where dashboards and runbooks are."""
+
+    job: str = "session-health"
+    interval: timedelta = timedelta(seconds=30)
+    dashboards: str = "https://grafana.example.com"
+    runbooks: str = "https://runbooks.example.com"
+
+    def select(self, metric: Metric, /, **labels: str) -> str:
+        """The series of our job, each as it was last seen."""
+        return f"last_over_time({self.selector(metric.full_name, **labels)}[{self.rounds(LOOK_BACK)}])"
+
+    def selector(self, name: str, /, **labels: str) -> str:
+        """The series of our job, as they are."""
+        given = {"job": self.job, **labels}
+        return name + "{" + ",".join(f"{label}={json.dumps(value)}" for label, value in given.items()) + "}"
+
+    def rounds(self, count: int) -> str:
+        """So many rounds of collecting, as a duration of Prometheus."""
+        milliseconds = round(count * self.interval / timedelta(milliseconds=1))
+        for unit, length in (("h", 3_600_000), ("m", 60_000), ("s", 1000)):
+            if milliseconds % length == 0:
+                return f"{milliseconds // length}{unit}"
+        return f"{milliseconds}ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A rule that keeps the value of an expression under a name of its own."""
+
+    name: str
+    expr: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """In the form of the rule file."""
+        return {"record": self.name, "expr": self.expr}
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A rule that fires once `expr` has held for `hold`, and for `keep` after: durations of Prometheus, or None."""
+
+    name: str
+    severity: Urgency
+    expr: str
+    hold: str | None
+    keep: str | None
+    annotations: Mapping[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """In the form of the rule file."""
+        times = {"for": self.hold, "keep_firing_for": self.keep}
+        return {
+            "alert": self.name,
+            "expr": self.expr,
+            **{key: value for key, value in times.items() if value is not None},
+            "labels": {"severity": self.severity},
+            "annotations": dict(self.annotations),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rules of one subject, evaluated one after the other."""
+
+    name: str
+    rules: tuple[Recording | Alert, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAlert:
+    """An alert about the measuring itself: `expr`, and after how many rounds it is of which severity.
+
+    `says` is the description, in Prometheus' template language, and `command` is what to type first.
+    """
+
+    name: str
+    after: Mapping[Urgency, int]
+    expr: Callable[[Surroundings], str]
+    says: Callable[[Surroundings], str]
+    command: str
+    advice: Advice
+    labels: tuple[str, ...] = ("database", "pipeline")
+
+
+def alert_name(limit: Limit) -> str:
+    """The alert of a limit is called as the limit is: gap_sessions, SessionHealthGapSessions."""
+    return PREFIX + "".join(map(str.capitalize, limit.name.split("_")))
+
+
+def subject_label(limit: Limit) -> str | None:
+    """The label that names what is judged; None where it is the pipeline."""
+    return {"pipeline": None, "record": "record", "part": "check"}[limit.per]
+
+
+def groups(dimensions: tuple[Dimension, ...], at: Surroundings) -> tuple[Group, ...]:
+    """All rules: those of each dimension that has limits, then those of the exporter itself."""
+    recorded = [
+        Recording(_recorded_name(limit), limit.value.promql(at.select))
+        for dimension in dimensions
+        for limit in dimension.limits
+        if limit.unit == "ratio"
+    ]
+    return (
+        Group("session-health.rules", tuple(recorded)),
+        *(
+            Group(
+                f"session-health-{dimension.name}",
+                tuple(alert for limit in dimension.limits for alert in _alerts(limit, dimension, at)),
+            )
+            for dimension in dimensions
+            if dimension.limits
+        ),
+        Group("session-health-exporter", tuple(alert for own in OWN_ALERTS for alert in _own(own, at))),
+    )
+
+
+def as_prometheus(rules: tuple[Group, ...]) -> str:
+    """A rule file of Prometheus."""
+    return _dump(_groups_as_dict(rules))
+
+
+def as_operator(rules: tuple[Group, ...]) -> str:
+    """The same as an object of the Prometheus Operator.
+
+    https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.PrometheusRule
+    """
+    return _dump(
+        {
+            "apiVersion": "monitoring.coreos.com/v1",
+            "kind": "PrometheusRule",
+            "metadata": {
+                "name": "session-health",
+                "labels": {"app.kubernetes.io/name": "session-health-exporter", "role": "alert-rules"},
+            },
+            "spec": _groups_as_dict(rules),
+        }
+    )
+
+
+def as_sloth(at: Surroundings) -> str:
+    """The coverage as an objective for Sloth: good sessions are complete ones, all are those whose fate is settled.
+
+    A pair of exporters counts every session twice, above and below the line.
+    https://sloth.dev/specs/default/
+    """
+    job = json.dumps(at.job)
+    gap, settled = (
+        f"{ELIGIBLE.full_name}{{job={job},{states}}}" for states in ('state="gap"', 'state=~"complete|gap"')
+    )
+    told = {
+        "runbook_url": f"{at.runbooks}/coverage.md#{PREFIX.lower()}gapratio",
+        "dashboard_url": f"{at.dashboards}/d/session-health-overview",
+    }
+    return _dump(
+        {
+            "version": "prometheus/v1",
+            "service": "session-health",
+            "slos": [
+                {
+                    "name": "coverage",
+                    "objective": 99.5,
+                    "description": "Eligible sessions have every record that they must have.",
+                    "sli": {
+                        "events": {
+                            "error_query": f"sum(avg_over_time({gap}[{{{{.window}}}}]))",
+                            "total_query": f"sum(avg_over_time({settled}[{{{{.window}}}}]))",
+                        }
+                    },
+                    "alerting": {
+                        "name": f"{PREFIX}CoverageBudget",
+                        "annotations": {
+                            "summary": "Sessions lack records so often that the objective will be missed.",
+                            **told,
+                        },
+                        "page_alert": {"labels": {"severity": "critical"}},
+                        "ticket_alert": {"labels": {"severity": "warning"}},
+                    },
+                }
+            ],
+        }
+    )
+
+
+def _recorded_name(limit: Limit) -> str:
+    return f"pipeline:session_health_{limit.name.removesuffix('_ratio')}:ratio"
+
+
+def _alerts(limit: Limit, dimension: Dimension, at: Surroundings) -> Iterator[Alert]:
+    for severity in reversed(SEVERITIES):
+        yield Alert(
+            name=alert_name(limit),
+            severity=severity,
+            expr=_broken(limit, severity, at),
+            hold=at.rounds(limit.rounds),
+            keep=at.rounds(KEEP),
+            annotations=_annotations(
+                limit.advice,
+                description=_description(limit, severity, at),
+                command=command_of(limit),
+                runbook=f"{dimension.name}.md#{alert_name(limit).lower()}",
+                labels=("database", "pipeline", *filter(None, [subject_label(limit)])),
+                at=at,
+            ),
+        )
+
+
+def _broken(limit: Limit, severity: str, at: Surroundings) -> str:
+    """PromQL: the value where it is beyond the limit of that severity."""
+    subject, sign = subject_label(limit), "<" if limit.below else ">"
+    matching = (
+        f"{sign} ignoring ({subject}, limit, severity) group_left ()"
+        if subject
+        else f"{sign} ignoring (limit, severity)"
+    )
+    bound = at.select(LIMIT, limit=limit.name, severity=severity)
+    if limit.value.rests_on is None:
+        return f"{limit.value.promql(at.select)}\n  {matching}\n{bound}\n"
+    recorded = f"last_over_time({at.selector(_recorded_name(limit))}[{at.rounds(LOOK_BACK)}])"
+    sessions, fewest = limit.value.rests_on(at.select), at.select(LIMIT_MIN_SESSIONS, limit=limit.name)
+    return (
+        f"(\n  {recorded}\n    {matching}\n  {bound}\n)\nand\n"
+        f"(\n{indent(sessions, '  ')}\n    >= ignoring (limit)\n  {fewest}\n)\n"
+    )
+
+
+_SHOWN: Final[Mapping[LimitUnit, str]] = {
+    "count": 'printf "%.0f"',
+    "ratio": "humanizePercentage",
+    "seconds": "humanizeDuration",
+}
+
+
+def _description(limit: Limit, severity: str, at: Surroundings) -> str:
+    """Whose number it is, the number, and the limit that it broke: asked for, as a rule knows its own value only."""
+    bound = _asked(
+        LIMIT.full_name, {"limit": limit.name, "severity": severity}, f"first | value | {_SHOWN[limit.unit]}", at
+    )
+    what = limit.what[0].lower() + limit.what[1:]
+    side = "below" if limit.below else "above"
+    subject = {"pipeline": "", "record": "record {{ $labels.record }} of ", "part": "check {{ $labels.check }} of "}
+    who = f"{subject[limit.per]}pipeline {{{{ $labels.pipeline }}}} (database {{{{ $labels.database }}}})"
+    return f"{who[0].upper()}{who[1:]}: {what}: {{{{ $value | {_SHOWN[limit.unit]} }}}}; {severity} {side} {bound}."
+
+
+def _asked(metric: str, labels: Mapping[str, str], shown: str, at: Surroundings) -> str:
+    """Template: what a query for a series of the alert's own pipeline answers."""
+    own = ("job", "instance", "database", "pipeline")
+    matchers = [f"{label}=%q" for label in own] + [f"{label}={json.dumps(value)}" for label, value in labels.items()]
+    query = f"last_over_time({metric}{{{','.join(matchers)}}}[{at.rounds(LOOK_BACK)}])"
+    arguments = " ".join(f"$labels.{label}" for label in own)
+    return f"{{{{ with printf `{query}` {arguments} | query }}}}{{{{ . | {shown} }}}}{{{{ end }}}}"
+
+
+def command_of(limit: Limit) -> str:
+    """What to type when a limit is broken, in Prometheus' template language."""
+    if limit.advice.gaps is None:
+        return "session-health-exporter check"
+    record = ["--record {{ $labels.record }}"] if limit.per == "record" else []
+    return " ".join(
+        filter(None, ["session-health-exporter gaps --pipeline {{ $labels.pipeline }}", *record, limit.advice.gaps])
+    )
+
+
+def _annotations(
+    advice: Advice, *, description: str, command: str, runbook: str, labels: tuple[str, ...], at: Surroundings
+) -> dict[str, str]:
+    chosen = "&".join(f"var-{label}={{{{ $labels.{label} | urlquery }}}}" for label in labels if label != "check")
+    return {
+        "summary": advice.summary,
+        "description": description,
+        "command": command,
+        "runbook_url": f"{at.runbooks}/{runbook}",
+        "dashboard_url": f"{at.dashboards}/d/session-health-{advice.dashboard}" + (f"?{chosen}" if chosen else ""),
+    }
+
+
+def _own(own: OwnAlert, at: Surroundings) -> Iterator[Alert]:
+    for severity, rounds in own.after.items():
+        yield Alert(
+            name=PREFIX + own.name,
+            severity=severity,
+            expr=own.expr(at) + "\n",
+            hold=at.rounds(rounds) if rounds else None,
+            keep=None,
+            annotations=_annotations(
+                own.advice,
+                description=own.says(at),
+                command=own.command,
+                runbook=f"exporter.md#{PREFIX.lower()}{own.name.lower()}",
+                labels=own.labels,
+                at=at,
+            ),
+        )
+
+
+_PIPELINE: Final = "Pipeline {{ $labels.pipeline }} (database {{ $labels.database }})"
+
+
+def _verdict(verdict: str) -> Callable[[Surroundings], str]:
+    return lambda at: f"{series_of(VERDICT, verdict=verdict)(at.select)} == 1"
+
+
+def _why(at: Surroundings) -> str:
+    """Template: which reasons were counted of late, and how often."""
+    own = ("job", "instance", "database", "pipeline")
+    query = (
+        f"increase({COLLECTION_ERRORS.full_name}{{{','.join(f'{label}=%q' for label in own)}}}[{at.rounds(30)}]) > 0"
+    )
+    arguments = " ".join(f"$labels.{label}" for label in own)
+    each = '{{ range . }}, {{ .Labels.reason }} {{ .Value | printf "%.0f" }} times{{ end }}'
+    return f"{{{{ with printf `{query}` {arguments} | query }}}}{each}{{{{ end }}}}"
+
+
+_LOG: Final = "The exporter's log has one line for each thing that it cannot measure, with its remedy."
+
+OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
+    OwnAlert(
+        name="Unknown",
+        after={"warning": SOON, "critical": LATER},
+        expr=_verdict("unknown"),
+        says=lambda at: f"{_PIPELINE}: whether its data are whole is unknown{_why(at)}.",
+        command="session-health-exporter check",
+        advice=Advice(
+            "Nobody knows whether the data are whole.",
+            "Something was not measured, or was not judged, so that the verdict is `unknown`: the last collection "
+            "failed in whole or in part, its values were withdrawn, policies may hide rows, there are gaps and no "
+            "limit on them, or eligible sessions have no start time.  While this lasts, no other alert of the "
+            "pipeline can be relied on.  If it lasts, it becomes critical.",
+            (
+                "The database cannot be reached, or refuses: SessionHealthCollectionFailing says why.",
+                "The config judges no gaps: `check` says so, and what to set.",
+                "`row_security: allow` met a policy.",
+            ),
+            (f"Run the command of the alert: it names what is not measured or judged.  {_LOG}", "Do what it says."),
+            dashboard="exporter",
+        ),
+    ),
+    OwnAlert(
+        name="CollectionFailing",
+        after={"warning": SOON},
+        expr=lambda at: f"{at.select(UP)} == 0",
+        says=lambda at: f"{_PIPELINE} is not measured, or not whole{_why(at)}.",
+        command="session-health-exporter config check --connect",
+        advice=Advice(
+            "Collections fail, in whole or in part.",
+            "The last collections did not measure everything.  `session_health_collection_errors_total` counts why, by "
+            "`reason`; `session_health_record_up` says which records are concerned.  If a snapshot can be taken, "
+            "everything else is measured on; if none can, the last one is served until it is `max_age` old.",
+            (
+                "The database is down, unreachable or refuses the password: `connect`, `authentication`.",
+                "A migration renamed or replaced a table or column: `missing_object`, `invalid_sql`, `type`.",
+                "A grant or a policy changed: `permission`, `row_security`.",
+                "It has become slow or is locked: `statement_timeout`, `lock_timeout`.",
+            ),
+            (
+                f"Run the command of the alert: it says every mistake with the SQL that mends it.  {_LOG}",
+                "What each reason asks for is in the table of docs/operations.md.",
+            ),
+            dashboard="exporter",
+        ),
+    ),
+    OwnAlert(
+        name="ValuesStale",
+        after={"warning": 4},
+        expr=lambda at: f"time() - {at.select(LAST_SUCCESS)}\n  >\n{at.select(MAX_AGE)}",
+        says=lambda _at: f"{_PIPELINE} was last measured whole {{{{ $value | humanizeDuration }}}} ago.",
+        command="session-health-exporter config check --connect",
+        advice=Advice(
+            "Nothing has been measured whole for longer than max_age.",
+            "The last collection that measured everything is older than `collection.max_age`: the values of a snapshot "
+            "of that age are withdrawn, and alerts on them end by and by without anything having been mended.",
+            (
+                "Collections fail: SessionHealthCollectionFailing says why.",
+                "A collection and the rest after it take longer than `max_age`: the log says `collection.slow`.",
+            ),
+            (
+                "Mend what makes collections fail.",
+                "If they are slow: shorten the window, or raise `max_age`; see what it does in docs/operations.md.",
+            ),
+            dashboard="exporter",
+        ),
+    ),
+    OwnAlert(
+        name="TargetDown",
+        after={"warning": SOON},
+        expr=lambda at: f"avg_over_time({at.selector('up')}[{at.rounds(LOOK_BACK)}]) < 0.9",
+        says=lambda _at: "{{ $labels.instance }} answers {{ $value | humanizePercentage }} of the scrapes.",
+        command="curl -sS http://{{ $labels.instance }}/-/healthy",
+        advice=Advice(
+            "An exporter does not answer Prometheus.",
+            "Scrapes of this instance fail, so nothing that it measures arrives.  Where two exporters look at the same "
+            "database, the other one goes on.",
+            (
+                "It does not run: it was stopped, killed for memory, or its host is gone.",
+                "Network, TLS or the password of the scrape changed.",
+            ),
+            ("See its state and its log.", "Ask it by hand, from where Prometheus runs: the command of the alert."),
+            dashboard="exporter",
+        ),
+        labels=(),
+    ),
+    OwnAlert(
+        name="ExporterAbsent",
+        after={"critical": 20},
+        expr=lambda at: f"absent_over_time({at.selector(UP.full_name)}[{at.rounds(LOOK_BACK)}])",
+        says=lambda _at: "No exporter of job {{ $labels.job }} delivers anything: nobody is looking at the data.",
+        command="session-health-exporter check",
+        advice=Advice(
+            "No exporter delivers anything, so nobody looks at the data.",
+            "Prometheus has no series of this job: no exporter runs, none is scraped, or the job is called otherwise.  "
+            "Every other alert is silent, which means nothing.",
+            (
+                "The last exporter is down: SessionHealthTargetDown says which.",
+                "The scrape job was removed or renamed, or discovery finds no target.",
+            ),
+            (
+                "See `up` of the job in Prometheus, and its list of targets.",
+                "Until it is back, look yourself: the command of the alert, once.",
+                "If the job has another name, print the rules for it: `session-health-exporter rules --job NAME`.",
+            ),
+            dashboard="exporter",
+        ),
+        labels=(),
+    ),
+    OwnAlert(
+        name="ConfigReloadFailed",
+        after={"warning": SOON},
+        expr=lambda at: f"{at.select(RELOAD_SUCCESSFUL)} == 0",
+        says=lambda _at: (
+            "{{ $labels.instance }} goes on with the config that it read before: the new one has mistakes."
+        ),
+        command="session-health-exporter config check",
+        advice=Advice(
+            "The config was changed and could not be read.",
+            "The file has mistakes, so the exporter goes on with the config from before.  A restart would end it.",
+            ("A key, a name or a value is wrong: all of them are in the log.",),
+            ("Run the command of the alert on the file, correct it, and reload again.",),
+            dashboard="exporter",
+        ),
+        labels=(),
+    ),
+    OwnAlert(
+        name="NoData",
+        after={"info": 20},
+        expr=_verdict("no_data"),
+        says=lambda _at: f"{_PIPELINE} has no eligible session in its window.",
+        command="session-health-exporter check",
+        advice=Advice(
+            "There is no eligible session to judge.",
+            "Everything was measured, and no session in the window is eligible: there is nothing that could be whole "
+            "or not.  Set `newest_session_age` to be told when sessions stop to come.",
+            (
+                "The platform is new, or nobody uses it.",
+                "`eligible` or `window` leaves everything out: a renamed status, say.",
+            ),
+            ("Compare `session_health_sessions` by status with the SQL of `eligible`.",),
+        ),
+    ),
+    OwnAlert(
+        name="Watchdog",
+        after={"none": 0},
+        expr=lambda _at: "vector(1)",
+        says=lambda _at: "Prometheus evaluates rules and reaches Alertmanager.  This alert always fires.",
+        command="amtool alert query alertname=SessionHealthWatchdog",
+        advice=Advice(
+            "This alert always fires, to prove that alerts arrive.",
+            "It goes to a dead man's switch: a service that raises an alarm when this alert stops to arrive.",
+            ("Nothing is wrong while it fires.", "If it is missing: Prometheus or Alertmanager is down."),
+            ("If the dead man's switch calls, see to Prometheus and Alertmanager.",),
+            dashboard="exporter",
+        ),
+        labels=(),
+    ),
+)
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML for people: text of several lines as it is, the indent of lists seen."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: FBT001, FBT002, ARG002
+        super().increase_indent(flow, indentless=False)
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _groups_as_dict(rules: tuple[Group, ...]) -> dict[str, Any]:
+    return {"groups": [{"name": group.name, "rules": [rule.as_dict() for rule in group.rules]} for group in rules]}
+
+
+def _dump(content: Mapping[str, Any]) -> str:
+    return yaml.dump(dict(content), Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)

@@ -1,0 +1,57 @@
+"""`rules`: the committed rules, or those for another job, interval and place."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from processes import run
+from tools import find_tool
+
+ALERTS = Path(__file__).parents[2] / "alerts"
+
+
+def test_rules_prints_the_committed_file_unless_asked_for_others() -> None:
+    done = run("rules")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert yaml.safe_load(done.stdout) == yaml.safe_load((ALERTS / "rules.yml").read_text())
+    operator = run("rules", "--format", "operator").stdout
+    assert yaml.safe_load(operator) == yaml.safe_load((ALERTS / "prometheusrule.yml").read_text())
+
+
+@pytest.mark.prometheus
+def test_rules_for_other_surroundings_are_as_good(tmp_path: Path) -> None:
+    job = 'health "of" \\ everything'
+    addresses = ("--dashboard-url", "https://g.example/grafana/", "--runbook-url", "http://wiki.example/runs")
+    done = run("rules", "--job", job, "--interval", "5m", *addresses)
+
+    assert done.returncode == 0, done.stderr
+    found = [rule for group in yaml.safe_load(done.stdout)["groups"] for rule in group["rules"]]
+    gap = next(rule for rule in found if rule.get("alert") == "SessionHealthGapSessions")
+    assert (gap["for"], gap["keep_firing_for"]) == ("150m", "100m")
+    assert gap["annotations"]["dashboard_url"].startswith("https://g.example/grafana/d/session-health-overview?")
+    assert gap["annotations"]["runbook_url"] == "http://wiki.example/runs/coverage.md#sessionhealthgapsessions"
+    assert "[30m]" in gap["expr"]
+    assert all(f"job={json.dumps(job)}" in rule["expr"] for rule in found if rule.get("labels") != {"severity": "none"})
+    (tmp_path / "rules.yml").write_text(done.stdout)
+    promtool = [str(find_tool("promtool")), "check", "rules", "rules.yml"]
+    checked = subprocess.run(promtool, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (("--interval", "30"), "write a whole number with a unit"),
+        (("--interval", "0s"), "is 0: write a duration such as 30s"),
+        (("--dashboard-url", "grafana"), "write https://host/path"),
+        (("--runbook-url", "https://x/{{ y }}"), "write https://host/path"),
+    ],
+)
+def test_rules_refuses_what_would_make_no_rule(arguments: tuple[str, str], remedy: str) -> None:
+    done = run("rules", *arguments)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert remedy in done.stderr

@@ -1,0 +1,380 @@
+"""The alerts as Prometheus fires them: not yet, at the limit, beyond it, mended, withdrawn; word for word."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import pytest
+import yaml
+from promtool import PIPELINE, ROUND, Phases, Values, at_round, run_tests, series, written
+from tools import NEWER_SUITE
+
+from exporter.dimensions import DIMENSIONS
+
+pytestmark = pytest.mark.prometheus
+
+RULES = Path(__file__).parents[2] / "alerts" / "rules.yml"
+LOOKED_BACK: Final = 6 * ROUND
+KEPT: Final = 10 * 60 + LOOKED_BACK
+"""Seconds for which an alert goes on once its value is gone: it is kept, and a value is looked back for."""
+
+UNKNOWN_AFTER: Final = 5 * 60
+
+OF_PIPELINE: Final = "Pipeline assessments (database main)"
+
+
+def sessions(**counts: float) -> Values:
+    return [("eligible_sessions", {"state": state}, count) for state, count in counts.items()]
+
+
+def cohort(**counts: float) -> Values:
+    return [("cohort_sessions", {"step": step}, count) for step, count in counts.items()]
+
+
+def of(metric: str, **labels: str) -> Callable[[float], Values]:
+    return lambda value: [(metric, labels, value)]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Of one limit: series that are at the warning limit, between the two and beyond both, and what is said of these.
+
+    `shown` is the value beyond both, and both limits, as people read them.
+    """
+
+    limit: str
+    alert: str
+    at: Callable[[float], Values]
+    summary: str
+    says: str
+    command: str
+    page: str
+    minutes: float = 5
+    bounds: tuple[float, float] = (0, 10)
+    values: tuple[float, float, float] = (0, 5, 11)
+    shown: tuple[str, str, str] = ("11", "0", "10")
+    about: Mapping[str, str] = field(default_factory=dict)
+    side: Literal["above", "below"] = "above"
+    dashboard: str = "overview"
+
+    @property
+    def url(self) -> str:
+        record = "&var-record=" + self.about["record"] if "record" in self.about else ""
+        return (
+            f"https://grafana.example.com/d/session-health-{self.dashboard}?var-database=main&var-pipeline=assessments"
+            + record
+        )
+
+    def alert_of(self, severity: str) -> dict[str, Any]:
+        value, *bounds = self.shown
+        bound = bounds[severity == "critical"]
+        return {
+            "exp_labels": {"severity": severity, **PIPELINE, **self.about},
+            "exp_annotations": {
+                "summary": self.summary,
+                "description": f"{self.says}: {value}; {severity} {self.side} {bound}.",
+                "command": "session-health-exporter " + self.command,
+                "runbook_url": f"https://runbooks.example.com/{self.page}.md#{self.alert.lower()}",
+                "dashboard_url": self.url,
+            },
+        }
+
+
+GAPS: Final = "gaps --pipeline assessments"
+SCORES: Final = {"record": "fc_scores"}
+OF_SCORES: Final = "Record fc_scores of pipeline assessments (database main)"
+
+CLAIMS: Final = (
+    Claim(
+        "gap_sessions",
+        "SessionHealthGapSessions",
+        bounds=(10, 30),
+        at=lambda value: sessions(gap=value, complete=118),
+        values=(10, 20, 39),
+        minutes=15,
+        summary="Sessions lack records that they must have.",
+        says=f"{OF_PIPELINE}: sessions with a gap",
+        shown=("39", "10", "30"),
+        command=GAPS,
+        page="coverage",
+    ),
+    Claim(
+        "gap_age",
+        "SessionHealthGapAge",
+        bounds=(900, 3600),
+        # The oldest of all records counts.
+        at=lambda age: [
+            ("gap_oldest_timestamp_seconds", SCORES, age),
+            ("gap_oldest_timestamp_seconds", {"record": "profiles"}, 60),
+        ],
+        summary="A session has been waiting for its records for too long.",
+        says=f"{OF_PIPELINE}: age of the oldest gap",
+        command=GAPS,
+        page="coverage",
+        minutes=2,
+        values=(900, 1800, 4000),
+        shown=("1h 6m 40s", "15m 0s", "1h 0m 0s"),
+    ),
+    Claim(
+        "gap_ratio",
+        "SessionHealthGapRatio",
+        bounds=(0.01, 0.2),
+        at=lambda gap: sessions(gap=gap, complete=100 - gap, pending=1000),
+        values=(1, 10, 25),
+        minutes=15,
+        summary="Too large a share of the sessions lacks records.",
+        says=f"{OF_PIPELINE}: sessions with a gap, of those with a gap or complete",
+        shown=("25%", "1%", "20%"),
+        command=GAPS,
+        page="coverage",
+    ),
+    Claim(
+        "outdated_sessions",
+        "SessionHealthOutdatedSessions",
+        at=of("record_sessions", **SCORES, state="outdated"),
+        about=SCORES,
+        summary="Sessions have records of an outdated version only.",
+        says=f"{OF_SCORES}: sessions whose record is outdated or of no version that counts",
+        command=f"{GAPS} --record fc_scores --reason outdated",
+        page="coverage",
+        dashboard="versions",
+    ),
+    Claim(
+        "drifted_records",
+        "SessionHealthDriftedRecords",
+        at=of("drifted_records", **SCORES),
+        about=SCORES,
+        summary="Something still writes records of an old version.",
+        says=f"{OF_SCORES}: rows written at a wrong version though the current one is in force",
+        command="check",
+        page="conformance",
+        dashboard="versions",
+    ),
+    Claim(
+        "invalid_records",
+        "SessionHealthInvalidRecords",
+        at=of("invalid_records", **SCORES),
+        about=SCORES,
+        summary="Records hold values that are not accepted.",
+        says=f"{OF_SCORES}: rows that are invalid",
+        command=f"{GAPS} --record fc_scores --reason invalid",
+        page="validity",
+    ),
+    Claim(
+        "failed_checks",
+        "SessionHealthFailedChecks",
+        at=of("check_sessions", check="finalized", result="fail"),
+        about={"check": "finalized"},
+        summary="Sessions fail a check that must hold for each of them.",
+        says="Check finalized of pipeline assessments (database main): sessions that fail a check",
+        command="check",
+        page="validity",
+    ),
+    Claim(
+        "duplicate_records",
+        "SessionHealthDuplicateRecords",
+        at=of("duplicate_records", **SCORES),
+        about=SCORES,
+        summary="Records are there more than once.",
+        says=f"{OF_SCORES}: rows in excess of one for each unique key",
+        command="check",
+        page="uniqueness",
+    ),
+    Claim(
+        "orphaned_records",
+        "SessionHealthOrphanedRecords",
+        at=of("orphaned_records", **SCORES),
+        about=SCORES,
+        summary="Records belong to sessions that do not exist.",
+        says=f"{OF_SCORES}: rows whose session does not exist",
+        command="check",
+        page="integrity",
+    ),
+    Claim(
+        "unlinked_records",
+        "SessionHealthUnlinkedRecords",
+        at=of("unlinked_records", **SCORES),
+        about=SCORES,
+        summary="Records belong to no session.",
+        says=f"{OF_SCORES}: rows whose session key is NULL",
+        command="check",
+        page="integrity",
+    ),
+    Claim(
+        "detached_records",
+        "SessionHealthDetachedRecords",
+        at=of("detached_records", **SCORES),
+        about=SCORES,
+        summary="Records of deleted sessions are still there.",
+        says=f"{OF_SCORES}: rows whose session was deleted softly",
+        command="check",
+        page="detachment",
+    ),
+    Claim(
+        "processing_delay_p95",
+        "SessionHealthProcessingDelayP95",
+        bounds=(900, 3600),
+        at=of("processing_delay_seconds", **SCORES, percentile="95"),
+        about=SCORES,
+        summary="Records take too long to come.",
+        says=f"{OF_SCORES}: delay that 95 of 100 sessions of the cohort do not exceed",
+        command="check",
+        page="timeliness",
+        dashboard="timeliness",
+        values=(900, 1800, 4000),
+        shown=("1h 6m 40s", "15m 0s", "1h 0m 0s"),
+    ),
+    Claim(
+        "conversion_ratio",
+        "SessionHealthConversionRatio",
+        bounds=(0.9, 0.75),
+        at=lambda covered: cohort(started=200, completed=100, covered=covered),
+        values=(90, 80, 50),
+        minutes=5,
+        side="below",
+        summary="Too few of the completed sessions get all their records.",
+        says=f"{OF_PIPELINE}: sessions of the cohort with every record, of those completed",
+        shown=("50%", "90%", "75%"),
+        command=GAPS,
+        page="conversion",
+        dashboard="timeliness",
+    ),
+    Claim(
+        "completion_ratio",
+        "SessionHealthCompletionRatio",
+        bounds=(0.5, 0.25),
+        at=lambda completed: cohort(started=100, completed=completed, covered=0),
+        values=(50, 30, 20),
+        minutes=5,
+        side="below",
+        summary="Too few of the sessions that start are completed.",
+        says=f"{OF_PIPELINE}: completed sessions of the cohort, of those started",
+        shown=("20%", "50%", "25%"),
+        command="check",
+        page="conversion",
+        dashboard="timeliness",
+    ),
+    Claim(
+        "newest_session_age",
+        "SessionHealthNewestSessionAge",
+        bounds=(900, 3600),
+        at=lambda age: [
+            ("newest_session_timestamp_seconds", {"step": "started"}, age),
+            ("newest_session_timestamp_seconds", {"step": "completed"}, age + 9999),
+            ("window_start_timestamp_seconds", {}, 90 * 86400),
+        ],
+        summary="No new sessions arrive.",
+        says=f"{OF_PIPELINE}: age of the newest session",
+        command="check",
+        page="freshness",
+        dashboard="timeliness",
+        minutes=2,
+        values=(900, 1800, 4000),
+        shown=("1h 6m 40s", "15m 0s", "1h 0m 0s"),
+    ),
+    Claim(
+        "newest_record_age",
+        "SessionHealthNewestRecordAge",
+        bounds=(900, 3600),
+        at=lambda age: [
+            ("newest_record_timestamp_seconds", SCORES, age),
+            ("newest_due_timestamp_seconds", SCORES, age - 60),
+        ],
+        about=SCORES,
+        summary="No new records come although sessions complete.",
+        says=f"{OF_SCORES}: age of the newest record while sessions wait for a newer one",
+        command=f"{GAPS} --record fc_scores",
+        page="freshness",
+        dashboard="timeliness",
+        minutes=2,
+        values=(900, 1800, 4000),
+        shown=("1h 6m 40s", "15m 0s", "1h 0m 0s"),
+    ),
+)
+
+
+def limits(claim: Claim) -> Values:
+    found: Values = [
+        ("limit", {"limit": claim.limit, "severity": severity}, bound)
+        for severity, bound in zip(("warning", "critical"), claim.bounds, strict=True)
+    ]
+    return [*found, ("limit_min_sessions", {"limit": claim.limit}, 20)]
+
+
+def unit(claim: Claim, name: str, phases: Phases, *expected: tuple[float, list[dict[str, Any]]]) -> dict[str, Any]:
+    return {
+        "name": f"{claim.limit}: {name}",
+        "interval": at_round(ROUND),
+        "input_series": written([([*phase, *limits(claim)], seconds) for phase, seconds in phases]),
+        "alert_rule_test": [
+            {"eval_time": at_round(seconds), "alertname": claim.alert, "exp_alerts": alerts}
+            for seconds, alerts in expected
+        ],
+    }
+
+
+def firing_at(claim: Claim, seconds: float, *severities: str) -> dict[str, Any]:
+    """That just these fire; without their annotations, for an age goes on while it is told."""
+    return {
+        "expr": f'count by (severity) (ALERTS{{alertname="{claim.alert}",alertstate="firing"}})',
+        "eval_time": at_round(seconds),
+        "exp_samples": [{"labels": series("", {"severity": severity}), "value": 1} for severity in severities],
+    }
+
+
+def promises_of(claim: Claim) -> Iterable[dict[str, Any]]:
+    within, between, beyond = map(claim.at, claim.values)
+    # A ratio is recorded first, and its alert sees it a round later.
+    hold, late = claim.minutes * 60, 2 * ROUND
+    long, short, told = hold + 6 * ROUND, hold - 2 * ROUND, hold + 6 * ROUND
+    both = [claim.alert_of("warning"), claim.alert_of("critical")]
+    yield unit(claim, "at the limit nothing is broken", [(within, long)], (long - ROUND, []))
+    yield unit(claim, "not yet, then both", [(beyond, long)], (hold - ROUND, []), (hold + late, both))
+    yield {
+        **unit(claim, "between the limits it is a warning", [(between, long)]),
+        "promql_expr_test": [firing_at(claim, long - ROUND, "warning")],
+    }
+    yield {
+        **unit(claim, "a while beyond the limit is not enough", [(beyond, short), (within, long)]),
+        "promql_expr_test": [firing_at(claim, seconds) for seconds in range(0, int(short + long), ROUND)],
+    }
+    yield {
+        **unit(claim, "mended, it ends", [(beyond, told), (within, 2 * KEPT)]),
+        "promql_expr_test": [
+            firing_at(claim, told + 60, "warning", "critical"),
+            firing_at(claim, told + KEPT + late),
+        ],
+    }
+    yield {
+        **unit(claim, "withdrawn, it goes on until it is told that nobody knows", [(beyond, told), ([], 2 * KEPT)]),
+        "promql_expr_test": [
+            firing_at(claim, told + UNKNOWN_AFTER + late, "warning", "critical"),
+            firing_at(claim, told + KEPT + LOOKED_BACK + late),
+        ],
+    }
+
+
+def of_groups(*names: str) -> str:
+    """The committed rules, those of these groups only: promtool takes its time."""
+    content = yaml.safe_load(RULES.read_text())
+    wanted = [group for group in content["groups"] if group["name"] in names]
+    assert len(wanted) == len(names)
+    return json.dumps({"groups": wanted})
+
+
+PAGES: Final = sorted({claim.page for claim in CLAIMS})
+
+
+@pytest.mark.parametrize("suite", [None, NEWER_SUITE], ids=["own", NEWER_SUITE])
+@pytest.mark.parametrize("page", PAGES)
+def test_every_limit_is_told_as_it_is_broken(tmp_path: Path, page: str, suite: str | None) -> None:
+    rules = of_groups("session-health.rules", f"session-health-{page}")
+    tests = [test for claim in CLAIMS if claim.page == page for test in promises_of(claim)]
+
+    assert run_tests(tmp_path, rules, tests, suite) == ""
+
+
+def test_every_limit_has_a_claim() -> None:
+    assert [claim.limit for claim in CLAIMS] == [limit.name for d in DIMENSIONS for limit in d.limits]

@@ -1,0 +1,392 @@
+"""The alerts about the measuring itself, and what all alerts do when something is missing; word for word."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from promtool import PIPELINE, ROUND, TARGET, Phases, Values, at_round, run_tests, series, written
+from tools import NEWER_SUITE
+
+pytestmark = pytest.mark.prometheus
+
+RULES = Path(__file__).parents[2] / "alerts" / "rules.yml"
+MINUTES: Final = 60
+HOUR: Final = 3600
+WHO: Final = "Pipeline assessments (database main)"
+DASHBOARD: Final = "https://grafana.example.com/d/session-health-exporter"
+OF_PIPELINE: Final = "?var-database=main&var-pipeline=assessments"
+
+UP: Final[dict[str, str]] = {"series": series("up", TARGET), "values": "1x400"}
+FINE: Final[Values] = [
+    ("up", {}, 1),
+    ("max_age_seconds", {}, 300),
+    ("last_success_timestamp_seconds", {}, 10),
+    *(("verdict", {"verdict": name}, float(name == "healthy")) for name in ("healthy", "unknown", "no_data")),
+    ("eligible_sessions", {"state": "gap"}, 0),
+    ("eligible_sessions", {"state": "complete"}, 157),
+    ("limit", {"limit": "gap_sessions", "severity": "critical"}, 0),
+    ("limit_min_sessions", {"limit": "gap_ratio"}, 20),
+    ("limit", {"limit": "gap_ratio", "severity": "warning"}, 0.01),
+]
+RELOADED: Final = {"series": series("session_health_config_last_reload_successful", TARGET), "values": "1x400"}
+
+
+def but(*others: tuple[str, Mapping[str, str], float], without: tuple[str, ...] = ()) -> Values:
+    """All is fine, but for these series, and without those of some metrics."""
+    replaced = {(name, tuple(labels.items())) for name, labels, _ in others}
+    kept = [one for one in FINE if (one[0], tuple(one[1].items())) not in replaced and one[0] not in without]
+    return [*kept, *others]
+
+
+UNKNOWN: Final = but(("verdict", {"verdict": "unknown"}, 1), ("verdict", {"verdict": "healthy"}, 0), ("up", {}, 0))
+
+
+def alert(
+    severity: str, labels: Mapping[str, str], summary: str, description: str, command: str, name: str, chosen: str = ""
+) -> dict[str, Any]:
+    return {
+        "exp_labels": {"severity": severity, **labels},
+        "exp_annotations": {
+            "summary": summary,
+            "description": description,
+            "command": command,
+            "runbook_url": f"https://runbooks.example.com/exporter.md#{name.lower()}",
+            "dashboard_url": DASHBOARD + chosen,
+        },
+    }
+
+
+def told(name: str, seconds: float, *alerts: dict[str, Any]) -> dict[str, Any]:
+    return {"alertname": name, "eval_time": at_round(seconds), "exp_alerts": list(alerts)}
+
+
+def firing(seconds: float, *names: str) -> dict[str, Any]:
+    """That just these alerts fire, of whatever severity, and the watchdog."""
+    return {
+        "expr": 'count by (alertname) (ALERTS{alertstate="firing",alertname!="SessionHealthWatchdog"})',
+        "eval_time": at_round(seconds),
+        "exp_samples": [
+            {"labels": series("", {"alertname": f"SessionHealth{name}"}), "value": names.count(name)}
+            for name in dict.fromkeys(names)
+        ],
+    }
+
+
+@pytest.fixture(params=[None, NEWER_SUITE], ids=["own", NEWER_SUITE])
+def suite(request: pytest.FixtureRequest) -> str | None:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def expect(tmp_path: Path, suite: str | None) -> Any:
+    """What must hold of the rules over some input."""
+
+    def holds(inputs: list[dict[str, str]], *expected: dict[str, Any]) -> None:
+        test = {
+            "interval": at_round(ROUND),
+            "input_series": inputs,
+            "alert_rule_test": [one for one in expected if "alertname" in one],
+            "promql_expr_test": [one for one in expected if "expr" in one],
+        }
+        assert run_tests(tmp_path, RULES.read_text(), [test], suite) == ""
+
+    return holds
+
+
+def page(*phases: tuple[Values, float]) -> list[dict[str, str]]:
+    given: Phases = list(phases)
+    return [UP, RELOADED, *written(given)]
+
+
+def test_nothing_fires_where_all_is_fine_but_the_watchdog(expect: Any) -> None:
+    watchdog = alert(
+        "none",
+        {},
+        "This alert always fires, to prove that alerts arrive.",
+        "Prometheus evaluates rules and reaches Alertmanager.  This alert always fires.",
+        "amtool alert query alertname=SessionHealthWatchdog",
+        "SessionHealthWatchdog",
+    )
+
+    expect(page((FINE, HOUR)), told("SessionHealthWatchdog", 0, watchdog), firing(HOUR - ROUND))
+
+
+def test_an_unknown_verdict_is_a_warning_then_critical_and_ends(expect: Any) -> None:
+    def unknown(severity: str) -> dict[str, Any]:
+        return alert(
+            severity,
+            PIPELINE,
+            "Nobody knows whether the data are whole.",
+            f"{WHO}: whether its data are whole is unknown.",
+            "session-health-exporter check",
+            "SessionHealthUnknown",
+            OF_PIPELINE,
+        )
+
+    expect(
+        page((FINE, 10 * MINUTES), (UNKNOWN, 2 * HOUR), (FINE, 10 * MINUTES)),
+        told("SessionHealthUnknown", 15 * MINUTES - ROUND),
+        told("SessionHealthUnknown", 15 * MINUTES + ROUND, unknown("warning")),
+        told("SessionHealthUnknown", 70 * MINUTES - ROUND, unknown("warning")),
+        told("SessionHealthUnknown", 70 * MINUTES + ROUND, unknown("warning"), unknown("critical")),
+        told("SessionHealthUnknown", 2 * HOUR + 15 * MINUTES),
+    )
+
+
+def test_failing_collections_are_told_with_their_reasons(expect: Any) -> None:
+    errors = {
+        "series": series("session_health_collection_errors_total", {**PIPELINE, "reason": "permission"}),
+        "values": "7x19 8+1x200",
+    }
+    others = {
+        "series": series("session_health_collection_errors_total", {**PIPELINE, "reason": "connect"}),
+        "values": "3x240",
+    }
+    failing = alert(
+        "warning",
+        PIPELINE,
+        "Collections fail, in whole or in part.",
+        f"{WHO} is not measured, or not whole, permission 12 times.",
+        "session-health-exporter config check --connect",
+        "SessionHealthCollectionFailing",
+        OF_PIPELINE,
+    )
+
+    expect(
+        [errors, others, *page((FINE, 10 * MINUTES), (but(("up", {}, 0)), 20 * MINUTES), (FINE, 10 * MINUTES))],
+        told("SessionHealthCollectionFailing", 15 * MINUTES - ROUND),
+        told("SessionHealthCollectionFailing", 15 * MINUTES + ROUND, failing),
+        told("SessionHealthCollectionFailing", 31 * MINUTES),
+    )
+
+
+def test_what_was_not_measured_for_longer_than_max_age_is_stale(expect: Any) -> None:
+    # From the sixth minute on: five of them are allowed, and two more pass until it is told.
+    last_success = {
+        "series": series("session_health_last_success_timestamp_seconds", PIPELINE),
+        "values": "60x60 1800+30x20",
+    }
+    stale = alert(
+        "warning",
+        PIPELINE,
+        "Nothing has been measured whole for longer than max_age.",
+        f"{WHO} was last measured whole 7m 30s ago.",
+        "session-health-exporter config check --connect",
+        "SessionHealthValuesStale",
+        OF_PIPELINE,
+    )
+
+    expect(
+        [last_success, *page((but(without=("last_success_timestamp_seconds",)), HOUR))],
+        told("SessionHealthValuesStale", 8 * MINUTES),
+        told("SessionHealthValuesStale", 8 * MINUTES + ROUND, stale),
+        told("SessionHealthValuesStale", 33 * MINUTES),
+    )
+
+
+def up(instance: str, values: str) -> dict[str, str]:
+    return {"series": series("up", {"job": "session-health", "instance": instance}), "values": values}
+
+
+def test_a_target_that_does_not_answer_is_down_and_one_scrape_that_fails_is_nothing(expect: Any) -> None:
+    down = alert(
+        "warning",
+        {"job": "session-health", "instance": "dead:1"},
+        "An exporter does not answer Prometheus.",
+        "dead:1 answers 0% of the scrapes.",
+        "curl -sS http://dead:1/-/healthy",
+        "SessionHealthTargetDown",
+    )
+
+    expect(
+        [*page((FINE, HOUR)), up("dead:1", "1x19 0x19 1x40"), up("blinked:3", "1x19 0 1x60")],
+        told("SessionHealthTargetDown", 15 * MINUTES - ROUND),
+        told("SessionHealthTargetDown", 16 * MINUTES, down),
+        told("SessionHealthTargetDown", 25 * MINUTES),
+    )
+
+
+def test_a_target_that_answers_every_other_time_is_down(expect: Any) -> None:
+    expect(
+        [*page((FINE, HOUR)), up("flaps:2", "1 0 " * 60)], *(firing(m * MINUTES, "TargetDown") for m in range(9, 55))
+    )
+
+
+def absent() -> dict[str, Any]:
+    return alert(
+        "critical",
+        {"job": "session-health"},
+        "No exporter delivers anything, so nobody looks at the data.",
+        "No exporter of job session-health delivers anything: nobody is looking at the data.",
+        "session-health-exporter check",
+        "SessionHealthExporterAbsent",
+    )
+
+
+def test_without_any_exporter_it_is_absent_and_nothing_else_is_said(expect: Any) -> None:
+    expect(
+        [],
+        told("SessionHealthExporterAbsent", 10 * MINUTES - ROUND),
+        told("SessionHealthExporterAbsent", 10 * MINUTES + ROUND, absent()),
+        firing(3 * HOUR, "ExporterAbsent"),
+    )
+
+
+def test_the_last_exporter_that_dies_is_absent_and_one_of_two_is_not(expect: Any) -> None:
+    other = {"series": series("session_health_up", {**PIPELINE, "instance": "other:1"}), "values": "1x59 stale"}
+    dead = [{**UP, "values": "1x19 0x200"}, *written([(FINE, 10 * MINUTES), ([], 50 * MINUTES)])]
+
+    expect(
+        [*dead, other],
+        told("SessionHealthExporterAbsent", 30 * MINUTES),
+        told("SessionHealthExporterAbsent", 44 * MINUTES, absent()),
+        firing(44 * MINUTES, "ExporterAbsent", "TargetDown"),
+    )
+
+
+def test_a_config_that_could_not_be_read_is_told_of_the_instance(expect: Any) -> None:
+    failed = alert(
+        "warning",
+        TARGET,
+        "The config was changed and could not be read.",
+        "exporter:10157 goes on with the config that it read before: the new one has mistakes.",
+        "session-health-exporter config check",
+        "SessionHealthConfigReloadFailed",
+    )
+
+    expect(
+        [UP, {**RELOADED, "values": "1x9 0x19 1x40"}, *written([(FINE, HOUR)])],
+        told("SessionHealthConfigReloadFailed", 10 * MINUTES - ROUND),
+        told("SessionHealthConfigReloadFailed", 10 * MINUTES + ROUND, failed),
+        told("SessionHealthConfigReloadFailed", 20 * MINUTES),
+    )
+
+
+def test_no_data_is_for_information(expect: Any) -> None:
+    empty = but(("verdict", {"verdict": "no_data"}, 1), ("verdict", {"verdict": "healthy"}, 0))
+    no_data = alert(
+        "info",
+        PIPELINE,
+        "There is no eligible session to judge.",
+        f"{WHO} has no eligible session in its window.",
+        "session-health-exporter check",
+        "SessionHealthNoData",
+        OF_PIPELINE,
+    )
+    no_data["exp_annotations"]["dashboard_url"] = "https://grafana.example.com/d/session-health-overview" + OF_PIPELINE
+
+    expect(
+        page((empty, HOUR)),
+        told("SessionHealthNoData", 9 * MINUTES),
+        told("SessionHealthNoData", 11 * MINUTES, no_data),
+    )
+
+
+GAP: Final = but(
+    ("eligible_sessions", {"state": "gap"}, 39),
+    ("verdict", {"verdict": "unhealthy"}, 1),
+    ("verdict", {"verdict": "healthy"}, 0),
+)
+
+
+def test_a_scrape_that_fails_now_and_then_delays_no_alert_and_ends_none(expect: Any) -> None:
+    phases = [(GAP, 4 * MINUTES), ([], ROUND)] * 20
+
+    expect(
+        page(*phases),
+        firing(15 * MINUTES - ROUND),
+        firing(15 * MINUTES + 2 * ROUND, "GapSessions", "GapRatio"),
+        *(firing(16 * MINUTES + n * ROUND, "GapSessions", "GapRatio") for n in range(60)),
+    )
+
+
+def test_a_database_that_goes_away_ends_no_alert_before_it_is_told_that_nobody_knows(expect: Any) -> None:
+    """A broken critical limit stays unhealthy until the values are withdrawn, and only then the verdict is unknown."""
+    lost = but(("up", {}, 0), ("eligible_sessions", {"state": "gap"}, 39), ("verdict", {"verdict": "healthy"}, 0))
+    withdrawn = but(*(one for one in UNKNOWN if one[0] != "eligible_sessions"), without=("eligible_sessions",))
+    seen = {"GapSessions", "GapRatio"}
+    timeline = [(GAP, 20 * MINUTES), (lost, 5 * MINUTES), (withdrawn, HOUR)]
+
+    expect(
+        page(*timeline),
+        firing(20 * MINUTES, *seen),
+        firing(26 * MINUTES, *seen, "CollectionFailing"),
+        firing(31 * MINUTES, *seen, "CollectionFailing", "Unknown"),
+        firing(45 * MINUTES, "CollectionFailing", "Unknown"),
+    )
+
+
+def test_a_ratio_of_a_few_says_nothing_and_one_of_none_neither(expect: Any) -> None:
+    few = but(("eligible_sessions", {"state": "gap"}, 9), ("eligible_sessions", {"state": "complete"}, 10))
+    none = but(("eligible_sessions", {"state": "gap"}, 0), ("eligible_sessions", {"state": "complete"}, 0))
+
+    expect(
+        page((few, HOUR), (none, HOUR)),
+        firing(HOUR - ROUND, "GapSessions"),
+        firing(2 * HOUR - ROUND),
+    )
+
+
+def test_the_newest_session_is_the_start_of_the_window_where_there_is_none(expect: Any) -> None:
+    limit = ("limit", {"limit": "newest_session_age", "severity": "warning"}, 6 * 3600)
+    given: Values = [limit, ("window_start_timestamp_seconds", {}, 90 * 86400)]
+
+    expect(
+        page((but(*given), 10 * MINUTES), (but(limit), HOUR)),
+        firing(10 * MINUTES - ROUND, "NewestSessionAge"),
+        # What was withdrawn says nothing of sessions.
+        firing(HOUR),
+    )
+
+
+@pytest.mark.parametrize(
+    ("newest", "due", "late"),
+    [
+        pytest.param(7200, 60, True, id="a session waits for a newer one"),
+        pytest.param(None, 7200, True, id="a session waits for the first"),
+        pytest.param(7200, 7200, False, id="the newest answers the last session"),
+        pytest.param(7200, 9000, False, id="no session since"),
+        pytest.param(7200, None, False, id="no session is due"),
+        pytest.param(None, None, False, id="neither session nor record"),
+    ],
+)
+def test_a_record_is_late_only_while_a_session_waits(
+    expect: Any, newest: float | None, due: float | None, late: bool
+) -> None:
+    record = {"record": "profiles"}
+    given: Values = [("limit", {"limit": "newest_record_age", "severity": "warning"}, 3600)]
+    given += [("newest_record_timestamp_seconds", record, newest)] if newest is not None else []
+    given += [("newest_due_timestamp_seconds", record, due)] if due is not None else []
+
+    expect(page((but(*given), 20 * MINUTES)), firing(15 * MINUTES, *["NewestRecordAge"] * late))
+
+
+def test_each_exporter_of_a_pair_tells_for_itself_with_all_labels_of_its_target(expect: Any) -> None:
+    own = {"job": "session-health", "database": "main", "pipeline": "assessments", "cluster": "east"}
+    inputs = [
+        {"series": series(f"session_health_{name}", {**own, "instance": instance, **labels}), "values": f"{value}x60"}
+        for instance in ("one:1", "two:2")
+        for name, labels, value in (
+            ("up", {}, 1),
+            ("eligible_sessions", {"state": "gap"}, 2),
+            ("limit", {"limit": "gap_sessions", "severity": "critical"}, 1),
+        )
+    ]
+
+    expect(
+        inputs,
+        {
+            "expr": "count by (alertname, cluster, instance) (ALERTS{alertstate='firing',cluster='east'})",
+            "eval_time": "20m",
+            "exp_samples": [
+                {
+                    "labels": series(
+                        "", {"alertname": "SessionHealthGapSessions", "cluster": "east", "instance": instance}
+                    ),
+                    "value": 1,
+                }
+                for instance in ("one:1", "two:2")
+            ],
+        },
+    )

@@ -1,0 +1,123 @@
+"""The rules against the judge: on random databases Prometheus fires what `check` calls broken, and nothing else."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from cases import Case, cases, limits
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+from promtool import run_tests, series
+from test_oracle import Laboratory, laboratory
+
+from exporter.alerting import Surroundings, alert_name, as_prometheus, groups, subject_label
+from exporter.board import Board, Reload, Standing
+from exporter.dimensions import DIMENSIONS
+from exporter.expose import page
+from exporter.snapshot import Collection
+from exporter.supervise import beginning
+
+__all__ = ["laboratory"]
+
+pytestmark = pytest.mark.prometheus
+
+FEW: Final = 120
+ROUND: Final = timedelta(minutes=1)
+STEP: Final = timedelta(minutes=5)
+STEPS: Final = 8
+"""The rules are looked at in longer steps than rounds, since each takes time, but not so long that a recorded ratio is
+forgotten between two; in all for more rounds than any alert on data waits for, and for fewer than after which an
+unknown verdict becomes critical."""
+
+TARGET: Final = {"job": "session-health", "instance": "one"}
+
+
+@st.composite
+def judged(draw: st.DrawFn) -> Case:
+    """A case in which everything has a limit that can have one."""
+    case = draw(cases())
+    pipeline = {**case.world.pipeline, **draw(limits(case.world.pipeline, every=True))}
+    return replace(case, world=replace(case.world, pipeline=pipeline))
+
+
+def standing_of(laboratory: Laboratory, case: Case) -> Standing:
+    ended = Collection(laboratory.snapshot(case), None, 0.1, case.world.clock.timestamp())
+    return beginning(laboratory.database.plan(case.config()), max_age=3600).after(ended, now=0.0)
+
+
+def input_series(standing: Standing, clock: float) -> list[dict[str, str]]:
+    """The page, the same in all rounds, and always as of now: its times move on with the clock."""
+    board = Board({standing.pipeline: standing}, Reload(succeeded=True, last_success=clock))
+    found = []
+    for family in text_string_to_metric_families(page(board, frozenset(), openmetrics=False).decode()):
+        for sample in family.samples:
+            is_time = sample.name.endswith("_timestamp_seconds")
+            first, step = (sample.value - clock, STEP.total_seconds()) if is_time else (sample.value, 0.0)
+            values = f"{first!r}+{step!r}x{STEPS}"
+            found.append({"series": series(sample.name, {**sample.labels, **TARGET}), "values": values})
+    return found
+
+
+def expected_alerts(standing: Standing) -> set[tuple[tuple[str, str], ...]]:
+    """Labels of everything that the judge calls broken, for each severity."""
+    own = {"database": standing.database, "pipeline": standing.pipeline, **TARGET}
+    alerts = [{"alertname": "SessionHealthWatchdog", "severity": "none"}]
+    if standing.verdict == "unknown":
+        alerts.append({"alertname": "SessionHealthUnknown", "severity": "warning", **own})
+    if standing.verdict == "no_data":
+        alerts.append({"alertname": "SessionHealthNoData", "severity": "info", **own})
+    for finding in standing.findings:
+        if finding.outcome not in ("warning", "critical") or finding.value is None:
+            continue
+        label = subject_label(finding.limit)
+        about = {label: finding.subject} if label and finding.subject else {}
+        for severity, bound in finding.thresholds.items():
+            if finding.value < bound if finding.limit.below else finding.value > bound:
+                alerts.append({"alertname": alert_name(finding.limit), "severity": severity, **own, **about})
+    return {tuple(sorted(labels.items())) for labels in alerts}
+
+
+def test_the_rules_fire_what_the_judge_calls_broken(laboratory: Laboratory, tmp_path: Path) -> None:
+    tests: list[dict[str, Any]] = []
+    reached: set[str] = set()
+
+    @settings(
+        max_examples=FEW,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=judged())
+    def write_test(case: Case) -> None:
+        standing = standing_of(laboratory, case)
+        alerts = expected_alerts(standing)
+        reached.update(dict(labels)["alertname"] for labels in alerts)
+        firing = [
+            {"labels": series("ALERTS", {**dict(labels), "alertstate": "firing"}), "value": 1} for labels in alerts
+        ]
+        tests.append(
+            {
+                "name": f"case {len(tests)}, {standing.verdict}",
+                "interval": f"{STEP.total_seconds():.0f}s",
+                "input_series": input_series(standing, case.world.clock.timestamp()),
+                "promql_expr_test": [
+                    {
+                        "expr": 'ALERTS{alertstate="firing"}',
+                        "eval_time": f"{(STEPS * STEP).total_seconds():.0f}s",
+                        "exp_samples": firing,
+                    }
+                ],
+            }
+        )
+
+    write_test()
+
+    rules = as_prometheus(groups(DIMENSIONS, Surroundings(interval=ROUND)))
+    assert run_tests(tmp_path, rules, tests, evaluation_interval=f"{STEP.total_seconds():.0f}s") == ""
+    limits_of_all = {alert_name(limit) for dimension in DIMENSIONS for limit in dimension.limits}
+    assert limits_of_all - reached == set(), "the cases have grown tame"

@@ -1,0 +1,75 @@
+"""Unit tests of rules, as promtool runs them.
+
+https://prometheus.io/docs/prometheus/latest/configuration/unit_testing_rules/
+"""
+
+import json
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from tools import find_tool
+
+Labels = Mapping[str, str]
+
+ROUND: Final = 30
+"""Seconds between collections and scrapes."""
+
+TARGET: Final = {"job": "session-health", "instance": "exporter:10157"}
+PIPELINE: Final = {**TARGET, "database": "main", "pipeline": "assessments"}
+
+Values = list[tuple[str, Mapping[str, str], float]]
+"""Series below `session_health_`: name, labels and value; of a time, how many seconds ago it was."""
+
+
+def series(name: str, labels: Labels) -> str:
+    """A series in Prometheus' notation."""
+    return name + "{" + ",".join(f"{label}={json.dumps(value)}" for label, value in labels.items()) + "}"
+
+
+def run_tests(
+    folder: Path,
+    rules: str,
+    tests: Iterable[Mapping[str, Any]],
+    suite: str | None = None,
+    evaluation_interval: str = "30s",
+) -> str:
+    """What promtool (of a suite of Debian) says of tests of these rules: empty where all of them passed."""
+    (folder / "rules.yml").write_text(rules)
+    # JSON is YAML.
+    content = {"rule_files": ["rules.yml"], "evaluation_interval": evaluation_interval, "tests": list(tests)}
+    (folder / "tests.yml").write_text(json.dumps(content))
+    command = [str(find_tool("promtool", suite)), "test", "rules", "tests.yml"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    return "" if done.returncode == 0 else done.stdout + done.stderr or f"exit code {done.returncode}"
+
+
+def at_round(seconds: float) -> str:
+    return f"{seconds:.0f}s"
+
+
+Phases = list[tuple[Values, float]]
+"""What there is, and for how many seconds."""
+
+
+def written(phases: Phases) -> list[dict[str, str]]:
+    """The series of one phase after the other; of a phase that has them no more, stale."""
+    rounds = [dict_of(phase) for phase, seconds in phases for _ in range(round(seconds / ROUND))]
+    found = []
+    for name, labels in dict.fromkeys(key for one in rounds for key in one):
+        tokens, last = [], None
+        for number, one in enumerate(rounds):
+            value = one.get((name, labels))
+            is_time = value is not None and name.endswith("_timestamp_seconds")
+            nothing = "_" if last is None else "stale"
+            tokens.append(nothing if value is None else str(number * ROUND - value if is_time else value))
+            last = value
+        found.append(
+            {"series": series(f"session_health_{name}", {**PIPELINE, **dict(labels)}), "values": " ".join(tokens)}
+        )
+    return found
+
+
+def dict_of(values: Values) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {(name, tuple(labels.items())): value for name, labels, value in values}
