@@ -401,7 +401,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
             ),
             (
                 f"Run the command of the alert: it says every mistake with the SQL that mends it.  {_LOG}",
-                "What each reason asks for is in the table of docs/operations.md.",
+                "What each reason asks for: [operations](../operations.md#when-something-cannot-be-measured).",
             ),
             dashboard="exporter",
         ),
@@ -422,7 +422,10 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
             ),
             (
                 "Mend what makes collections fail.",
-                "If they are slow: shorten the window, or raise `max_age`; see what it does in docs/operations.md.",
+                (
+                    "If they are slow: shorten the window, or raise `max_age`; see "
+                    "[what it does](../operations.md#what-it-does-to-your-database)."
+                ),
             ),
             dashboard="exporter",
         ),

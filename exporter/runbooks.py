@@ -3,6 +3,7 @@
 Written for whoever was woken by the alert and has never seen this exporter.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Final
@@ -33,7 +34,18 @@ def pages(dimensions: tuple[Dimension, ...]) -> dict[str, str]:
     }
     question = "Is somebody looking, and does what is seen arrive?"
     found["exporter.md"] = _page("The exporter itself", question, map(_of_own, OWN_ALERTS))
-    return {"README.md": _index(dimensions), **found}
+    places = {alert: f"{page}#{alert.lower()}" for page, text in found.items() for alert in _HEADING.findall(text)}
+    linked = {page: _linked(text, places) for page, text in found.items()}
+    return {"README.md": _index(dimensions), **linked}
+
+
+_HEADING: Final = re.compile(r"^## (\w+)$", re.MULTILINE)
+_MENTION: Final = re.compile(rf"(?<!## )(?<!=)\b{PREFIX}\w+")
+
+
+def _linked(text: str, places: Mapping[str, str]) -> str:
+    """Alerts that prose speaks of, as links to their sections; not in headings and commands."""
+    return _MENTION.sub(lambda found: f"[{found[0]}]({places[found[0]]})", text)
 
 
 def _index(dimensions: tuple[Dimension, ...]) -> str:

@@ -180,8 +180,8 @@ VALIDITY = Dimension(
                 ),
                 (
                     (
-                        "List them: the `eligible` SQL and `not (check) is not false` over the sessions table; "
-                        "`session-health-exporter queries` prints both."
+                        "List them: select from the sessions table where the SQL of `eligible` holds and that of the "
+                        "check `is not true`; `session-health-exporter queries` prints both."
                     ),
                     "Do what was skipped, or correct the check.",
                 ),
