@@ -7,7 +7,7 @@ from typing import Final
 
 from exporter.dimension import Caveat
 from exporter.judge import Finding, Verdict
-from exporter.schema import Severity, Window
+from exporter.schema import Pipeline, Severity
 from exporter.snapshot import REASONS, RESULTS, Collection, Fault, Reason, Result, Snapshot
 
 
@@ -16,18 +16,14 @@ class Standing:
     """What is known of one pipeline.
 
     `snapshot` is the one to serve, None before the first; it was published at `published` (seconds of a
-    clock that never steps) and is withdrawn when older than `max_age` seconds.  Rounds start `interval` seconds apart.
-    `last` is the latest round, which may have failed.  `last_success` (Unix seconds) is None until everything was
-    measured once.  `window` is the config's, None where nobody asks.  `limits` are its thresholds: limit, severity and
-    number in base units; `min_sessions` are those without which a ratio says nothing: limit and number.
+    clock that never steps) and is withdrawn when older than `max_age` seconds.  `last` is the latest
+    round, which may have failed.  `last_success` (Unix seconds) is None until everything was measured once.
+    `limits` are the thresholds of the config: limit, severity and number in base units; `min_sessions` are the numbers
+    of sessions below which a ratio says nothing, by limit.
     """
 
-    database: str
-    pipeline: str
-    records: tuple[str, ...]
+    config: Pipeline
     max_age: float
-    interval: float
-    window: Window | None = None
     limits: tuple[tuple[str, Severity, float], ...] = ()
     min_sessions: tuple[tuple[str, int], ...] = ()
     snapshot: Snapshot | None = None
@@ -37,6 +33,21 @@ class Standing:
     failures_in_a_row: int = 0
     results: Mapping[Result, int] = field(default_factory=lambda: dict.fromkeys(RESULTS, 0))
     errors: Mapping[Reason, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+
+    @property
+    def pipeline(self) -> str:
+        """Its name."""
+        return self.config.name
+
+    @property
+    def database(self) -> str:
+        """The name of its database."""
+        return self.config.database
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        """The names of its records."""
+        return tuple(self.config.records)
 
     def after(self, collection: Collection, now: float) -> "Standing":
         """The standing once a round has ended at `now`."""

@@ -166,7 +166,7 @@ def _min_sessions(standing: Standing) -> Values:
 
 
 def _interval(standing: Standing) -> Values:
-    yield (), standing.interval
+    yield (), standing.config.interval.total_seconds()
 
 
 def _max_age(standing: Standing) -> Values:
@@ -174,9 +174,8 @@ def _max_age(standing: Standing) -> Values:
 
 
 def _window_start(standing: Standing) -> Values:
-    window, snapshot = standing.window, standing.snapshot
-    if window and snapshot:
-        yield (), window.start(snapshot.taken_at)
+    snapshot = standing.snapshot
+    yield (), standing.config.window.start(snapshot.taken_at) if snapshot else None
 
 
 def _restricted(standing: Standing) -> Values:

@@ -27,12 +27,8 @@ JITTER: Final = 0.1
 def beginning(plan: Plan, max_age: float) -> Standing:
     """The standing of a pipeline of which nothing is known yet; `max_age` in seconds."""
     return Standing(
-        database=plan.pipeline.database,
-        pipeline=plan.pipeline.name,
-        records=tuple(plan.pipeline.records),
+        config=plan.pipeline,
         max_age=max_age,
-        interval=plan.pipeline.interval.total_seconds(),
-        window=plan.pipeline.window,
         limits=tuple(limits_of(plan.pipeline, plan.dimensions)),
         min_sessions=tuple(min_sessions_of(plan.pipeline, plan.dimensions)),
     )

@@ -19,6 +19,7 @@ from exporter.demo.scenarios import SCENARIOS, SCHEMA
 from exporter.dimensions import DIMENSIONS
 from exporter.embedded import EmbeddedPostgres
 from exporter.plan import Plan, compile_plan
+from exporter.schema import Pipeline
 from exporter.snapshot import Snapshot
 
 TOUR = Path(__file__).parent.parent / "config.yaml"
@@ -67,6 +68,17 @@ def plan_of(text: str, dsn: str, pipeline: str | None = None) -> Plan:
     config = parse_config(text, {"DATABASE_URL": dsn})
     name = pipeline or next(iter(config.pipelines))
     return compile_plan(config, config.pipelines[name], DIMENSIONS)
+
+
+def a_pipeline(name: str = "assessments", *records: str, **changes: object) -> Pipeline:
+    """The config of a pipeline with these records (default: profiles), which nobody measures."""
+    lines = "".join(f"      {record}: {{table: t, session_key: session_id}}\n" for record in records or ("profiles",))
+    text = (
+        "database: {url: postgresql://nowhere}\npipelines:\n  it:\n    window: {since: 2025-08-01}\n"
+        "    sessions: {table: s, key: id, status: status, started_at: a, completed_at: b, eligible: 'true'}\n"
+        f"    records:\n{lines}"
+    )
+    return plan_of(text, "").pipeline.model_copy(update={"name": name, **changes})
 
 
 class Numbers:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from conftest import a_pipeline
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
@@ -39,7 +40,7 @@ def a_board_of(standing: Standing) -> Board:
 
 def a_board(*samples: Sample, fault: Fault | None = None) -> Board:
     snapshot = None if fault else Snapshot("assessments", 1_700_000_000.5, samples, {}, {}, (), {}, Judgement((), ()))
-    standing = Standing("main", "assessments", ("profiles",), max_age=300, interval=30)
+    standing = Standing(a_pipeline(), max_age=300)
     return a_board_of(standing.after(Collection(snapshot, fault, 0.25, 1_700_000_001.0), now=10.0))
 
 
@@ -63,7 +64,7 @@ def parsed(board: Board, withdrawn: frozenset[str] = frozenset()) -> dict[tuple[
 
 
 def test_from_start_up_on_every_closed_set_is_there_at_zero() -> None:
-    series = parsed(a_board_of(Standing("main", "assessments", ("profiles",), max_age=300, interval=30)))
+    series = parsed(a_board_of(Standing(a_pipeline(), max_age=300)))
 
     assert series["session_health_up", ("main", "assessments")] == 0
     assert series["session_health_record_up", ("main", "assessments", "profiles")] == 0
@@ -106,7 +107,7 @@ def test_the_window_begins_where_the_config_says_as_seen_from_the_snapshot(
     window: dict[str, str], start: float
 ) -> None:
     [standing] = a_board().standings.values()
-    board = a_board_of(replace(standing, window=Window.model_validate(window)))
+    board = a_board_of(replace(standing, config=a_pipeline(window=Window.model_validate(window))))
 
     name = "session_health_window_start_timestamp_seconds"
     assert parsed(board)[name, ("main", "assessments")] == start
@@ -115,7 +116,7 @@ def test_the_window_begins_where_the_config_says_as_seen_from_the_snapshot(
 
 
 def test_what_a_rule_needs_of_the_config_is_there_from_start_up_on() -> None:
-    standing = Standing("main", "assessments", (), max_age=300, interval=30, min_sessions=(("gap_ratio", 20),))
+    standing = Standing(a_pipeline(), max_age=300, min_sessions=(("gap_ratio", 20),))
 
     series = parsed(a_board_of(standing))
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 import pytest
-from conftest import TOUR, plan_of
+from conftest import TOUR, a_pipeline, plan_of
 
 from exporter.board import Latest, Standing
 from exporter.database import CollectionError
@@ -20,7 +20,7 @@ BROKEN = Snapshot("assessments", 1000.0, (), {"profiles": GONE}, {}, (), {}, Jud
 
 
 def a_standing(**changes: object) -> Standing:
-    return Standing("main", "assessments", ("profiles", "fc_scores"), max_age=300.0, interval=30.0, **changes)  # type: ignore[arg-type]
+    return Standing(a_pipeline("assessments", "profiles", "fc_scores"), max_age=300.0, **changes)  # type: ignore[arg-type]
 
 
 def ended(snapshot: Snapshot | None, fault: Fault | None = None) -> Collection:
@@ -123,7 +123,7 @@ async def test_before_the_first_round_nothing_is_up() -> None:
 
 
 async def test_ready_once_every_pipeline_has_had_a_round_well_or_not() -> None:
-    other = Standing("main", "orders", ("invoices",), max_age=300.0, interval=30.0)
+    other = Standing(a_pipeline("orders", "invoices"), max_age=300.0)
     latest = Latest([a_standing(), other], now=1.0)
 
     latest.publish(a_standing().after(ended(WHOLE), now=1.0))

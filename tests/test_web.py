@@ -5,6 +5,7 @@ import time
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from conftest import a_pipeline
 
 from exporter.board import Latest, Standing
 from exporter.expose import OPENMETRICS_TYPE, TEXT_TYPE
@@ -15,7 +16,7 @@ from exporter.web import application
 
 
 def a_latest(*collections: Collection) -> Latest:
-    latest = Latest([Standing("main", "assess<ments", ("profiles",), max_age=300, interval=30)], now=1.0)
+    latest = Latest([Standing(a_pipeline("assess<ments"), max_age=300)], now=1.0)
     for collection in collections:
         latest.publish(latest.board.standings["assess<ments"].after(collection, now=0.0))
     return latest
@@ -64,7 +65,7 @@ async def test_alive_at_once_and_ready_after_the_first_round_well_or_not() -> No
         assert (await client.get("/-/ready")).status == 200
 
         # Another config begins, and must not take us out of service: there is something to scrape.
-        latest.reloaded([Standing("main", "assess<ments", ("profiles",), max_age=300, interval=30)], now=3.0)
+        latest.reloaded([Standing(a_pipeline("assess<ments"), max_age=300)], now=3.0)
 
         assert (await client.get("/-/ready")).status == 200
 
