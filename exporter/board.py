@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from exporter.dimension import Caveat
+from exporter.dimension import Caveat, Readings
 from exporter.judge import Finding, Verdict
 from exporter.schema import Pipeline, Severity
 from exporter.snapshot import REASONS, RESULTS, Collection, Fault, Reason, Result, Snapshot
@@ -87,6 +87,16 @@ class Standing:
     def caveats(self) -> tuple[Caveat, ...]:
         """What else keeps what is served from being healthy."""
         return self.snapshot.judgement.caveats if self.snapshot else ()
+
+    @property
+    def readings(self) -> Readings | None:
+        """The numbers of what is served, None where nothing is."""
+        if self.snapshot is None:
+            return None
+        families: dict[str, dict[tuple[str, ...], float]] = {}
+        for sample in self.snapshot.samples:
+            families.setdefault(sample.metric.name, {})[sample.labels] = sample.value
+        return Readings(self.config, self.snapshot.taken_at, families)
 
     @property
     def record_faults(self) -> Mapping[str, Fault]:

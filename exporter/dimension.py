@@ -267,6 +267,24 @@ class Readings:
         """A number, None where there is none to tell."""
         return self.families.get(metric.name, {}).get(labels)
 
+    def total(self, metric: Metric, **labels: str) -> float | None:
+        """The sum over all series with these labels, None where there is none of the metric for them."""
+        places = {metric.labels.index(name): value for name, value in labels.items()}
+        found = [
+            number
+            for values, number in self.families.get(metric.name, {}).items()
+            if all(values[place] == value for place, value in places.items())
+        ]
+        return sum(found) if found else None
+
+    def series(self, metric: Metric, first: str) -> dict[tuple[str, ...], float]:
+        """The numbers of a metric for one record or check, by its further labels."""
+        return {
+            values[1:]: number
+            for values, number in self.families.get(metric.name, {}).items()
+            if values[:1] == (first,)
+        }
+
     def need(self, metric: Metric, *labels: str) -> float:
         """A number that is always there when it was measured; raises UnmeasuredError."""
         value = self.get(metric, *labels)
@@ -323,6 +341,14 @@ def number_of(metric: Metric, **labels: str) -> Judged:
 
 Dashboard = Literal["overview", "versions", "timeliness", "exporter"]
 
+DASHBOARDS: Final[Mapping[Dashboard, str]] = {
+    "overview": "Overview",
+    "versions": "Versions",
+    "timeliness": "Timeliness and conversion",
+    "exporter": "Exporter",
+}
+"""What each is called."""
+
 
 @dataclass(frozen=True, slots=True)
 class Advice:
@@ -360,6 +386,42 @@ class Limit:
     needs: tuple[tuple[str, ...], ...] = ()
 
 
+Chapter = Literal[
+    "base", "finding", "impact", "state", "versions", "quality", "completeness", "consistency", "operation"
+]
+"""Where a line of the report belongs: the number analysed, what is missing, what that amounts to, what is there, its
+versions, how good it is, whether everything is covered, whether versions are consistent, how the pipeline does."""
+
+Evidence = Literal["measured", "enforced", "by_definition", "not_measured"]
+"""What a line rests on: counted in this snapshot, ruled out by a constraint of the database, said by the config, or
+nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the report: what `value` is, and of how many.
+
+    That is `of`, None where it is part of nothing, or with `of_analysed` the sessions analysed.  `record` is the one
+    that it is about, None for the sessions.  A value of None was not measured: `reason` says why, where that is no
+    fault, and `remedy` which keys of the config would have it measured.  `good` says when it is fine by itself; None
+    only informs.  `limit` names the one that judges it: of the record, or of the part `subject`.
+    """
+
+    chapter: Chapter
+    text: str
+    value: float | None
+    of: float | None = None
+    record: str | None = None
+    unit: LimitUnit = "count"
+    good: Literal["all", "none"] | None = None
+    limit: str | None = None
+    subject: str | None = None
+    evidence: Evidence = "measured"
+    reason: str = ""
+    remedy: str = ""
+    of_analysed: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Caveat:
     """What keeps a pipeline from being healthy beside its limits, and why in words."""
@@ -376,7 +438,8 @@ def _none(*_arguments: object) -> tuple[()]:
 class Dimension:
     """One aspect of data health.
 
-    `keys` are its own keys of the config.  `parts` are what of a pipeline may fail by itself.
+    `keys` are its own keys of the config.  `parts` are what of a pipeline may fail by itself.  `lines` are
+    what the report says of it.
 
     `session_facts` are SQL over the sessions table, for the columns below to use by their (quoted) names.
     `session_columns` group the sessions in the window and in the cohort, `session_totals` are theirs beside
@@ -396,6 +459,7 @@ class Dimension:
     keys: tuple[Key[Any], ...] = ()
     limits: tuple[Limit, ...] = ()
     caveats: Callable[[Readings], tuple[Caveat, ...]] = _none
+    lines: Callable[[Readings], tuple[Line, ...]] = _none
     parts: Callable[[Pipeline], tuple[Part, ...]] = _none
     session_facts: Callable[[Scope, Bindings], tuple[Column, ...]] = _none
     session_columns: Callable[[Scope, Bindings], tuple[Column, ...]] = _none

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Final, Literal, get_args
 
 from exporter.dimension import Caveat, Dimension, Limit, Readings, UnmeasuredError
-from exporter.schema import SEVERITIES, LimitUnit, Pipeline, RatioThresholds, Record, Severity, Thresholds
+from exporter.schema import SEVERITIES, LimitUnit, Pipeline, RatioThresholds, Severity, Thresholds
 
 Verdict = Literal["healthy", "degraded", "unhealthy", "no_data", "unknown"]
 VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
@@ -112,19 +112,27 @@ def judge(
     return Judgement(tuple(findings), tuple(caveats))
 
 
+def could_judge(limit: Limit, pipeline: Pipeline) -> bool:
+    """Whether the config has what the limit needs, so that there may be something to judge."""
+    return all(_reaches(pipeline, keys) for keys in limit.needs)
+
+
 def _applies(limit: Limit, readings: Readings, subject: str) -> bool:
     """Whether the config gives a record what the limit needs."""
     if limit.per != "record":
         return True
     record = readings.pipeline.records[subject]
-    return all(_has(record, keys[2:]) for keys in limit.needs if keys[0] == "records")
+    return all(_reaches(record, keys[2:]) for keys in limit.needs if keys[0] == "records")
 
 
-def _has(record: Record, keys: Sequence[str]) -> bool:
-    found: Any = record
-    for key in keys:
-        found = getattr(found, key, None)
-    return found is not None
+def _reaches(section: Any, keys: Sequence[str]) -> bool:  # noqa: ANN401 - any part of a config
+    """Whether the config gives something at this place, for any of those whose name is `*`."""
+    if not keys:
+        return section is not None and section != {}
+    first, *rest = keys
+    if first == "*":
+        return any(_reaches(one, rest) for one in section.values())
+    return _reaches(getattr(section, first, None), rest)
 
 
 def _find(limit: Limit, readings: Readings, subject: str, given: Thresholds, *, is_faulty: bool) -> Finding:

@@ -9,20 +9,13 @@ from datetime import timedelta
 from typing import Final
 
 from exporter.alerting import OWN_ALERTS, PREFIX, OwnAlert, Surroundings, Urgency, alert_name, command_of, subject_label
-from exporter.dimension import Advice, Dimension, Limit, Metric
+from exporter.dimension import DASHBOARDS, Advice, Dimension, Limit, Metric
 from exporter.judge import shown
 
 _EXAMPLE: Final = {"pipeline": "assessments", "record": "profiles", "database": "main", "check": "finalized"}
 _NOTE: Final = (
     "<!-- Generated from exporter/dimensions and exporter/alerting.py by `make generate`: change it there. -->"
 )
-
-DASHBOARDS: Final[Mapping[str, str]] = {
-    "overview": "Overview",
-    "versions": "Versions",
-    "timeliness": "Timeliness and conversion",
-    "exporter": "Exporter",
-}
 
 
 def pages(dimensions: tuple[Dimension, ...]) -> dict[str, str]:

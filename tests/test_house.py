@@ -65,6 +65,7 @@ MAY_IMPORT = {
     "queries": {"collect", "plan", "sql"},
     "serve": {"board", "collect", "config", "dimensions", "plan", "schema", "supervise", "web"},
     "logs": set(),
+    "report": {"board", "dimension", "judge", "schema", "snapshot", "terminal"},
     "alerting": {"dimension", "dimensions", "expose", "schema"},
     "runbooks": {"alerting", "dimension", "judge"},
     "artefacts": {"", "alerting", "config_schema", "dimension", "dimensions", "expose", "runbooks"},
@@ -83,6 +84,7 @@ MAY_IMPORT = {
         "preflight",
         "proposal",
         "queries",
+        "report",
         "schema",
         "serve",
         "sql",
@@ -92,7 +94,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "": set(),
 }
-STAGES = {"plan", "collect", "check", "judge", "snapshot", "expose", "web", "supervise", "board"}
+STAGES = {"plan", "collect", "check", "report", "judge", "snapshot", "expose", "web", "supervise", "board"}
 DRIVERS = {
     "asyncpg": {"database", "collect", "demo"},
     "aiohttp": {"web", "serve", "logs"},

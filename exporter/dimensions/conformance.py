@@ -1,5 +1,7 @@
 """Conformance: are the records at the version that they should be, and does anything still write an old one?"""
 
+from collections.abc import Iterator
+
 from exporter.dimension import (
     LABEL_LENGTH,
     Advice,
@@ -8,7 +10,9 @@ from exporter.dimension import (
     Facet,
     LabelValue,
     Limit,
+    Line,
     Metric,
+    Readings,
     RecordMeasure,
     Rows,
     Total,
@@ -87,6 +91,39 @@ def _drifted(record: Record, _sessions: Cells, rows: Rows) -> Values:
     return {(): rows.all.total("drifted")}
 
 
+def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
+    name, version = record.name, record.version
+    if version is None:
+        return
+    having = readings.series(VERSION_SESSIONS, name)
+    rows = readings.series(RECORDS, name)
+    whole = sum(rows.values()) if rows else None
+    old = sum(count for (_, kind), count in rows.items() if kind == "other") if rows else None
+    for (text, kind), count in sorted(having.items(), key=lambda item: (_CLASSES.index(item[0][1]), -item[1])):
+        yield Line("versions", f"{text} ({kind})", count, record=name, of_analysed=True)
+    if not having:
+        yield Line("versions", f"{version.current} (current)", None, record=name)
+    yield Line("consistency", f"Rows of {name} at a version that does not count", old, whole, name, good="none")
+    drifted = readings.get(DRIFTED, name)
+    remedy = "" if version.current_since else f"records.{name}.version.current_since and created_at"
+    yield Line(
+        "consistency",
+        f"Rows of {name} written at an old version since the current one is in force",
+        drifted,
+        record=name,
+        good="none",
+        limit="drifted_records",
+        remedy=remedy,
+    )
+
+
+_CLASSES = ("current", "accepted", "other")
+
+
+def _lines(readings: Readings) -> tuple[Line, ...]:
+    return tuple(line for record in readings.pipeline.records.values() for line in _lines_of(record, readings))
+
+
 CONFORMANCE = Dimension(
     name="conformance",
     question="Are the records at the version that they should be?",
@@ -125,6 +162,7 @@ CONFORMANCE = Dimension(
             needs=(("records", "*", "version", "current_since"),),
         ),
     ),
+    lines=_lines,
     facets=_facets,
     row_totals=_row_totals,
 )

@@ -10,6 +10,7 @@ from exporter.dimension import (
     Dimension,
     Judged,
     Limit,
+    Line,
     Metric,
     Part,
     PromQL,
@@ -103,6 +104,30 @@ def _share_in_promql(step: str, of: str) -> PromQL:
     return written
 
 
+def _lines(readings: Readings) -> tuple[Line, ...]:
+    started, completed, covered = (readings.get(COHORT, step) for step in ("started", "completed", "covered"))
+    remedy = "" if readings.pipeline.cohort else "cohort"
+    return (
+        Line(
+            "operation",
+            "Sessions of the cohort that were completed",
+            completed,
+            started,
+            limit="completion_ratio",
+            remedy=remedy,
+        ),
+        Line(
+            "operation",
+            "Completed ones of these with every record",
+            covered,
+            completed,
+            good="all",
+            limit="conversion_ratio",
+            remedy=remedy,
+        ),
+    )
+
+
 CONVERSION = Dimension(
     name="conversion",
     question="How many of those who start complete, and how many of these get all their records?",
@@ -164,6 +189,7 @@ CONVERSION = Dimension(
             needs=(("cohort",),),
         ),
     ),
+    lines=_lines,
     parts=_parts,
     session_facts=_session_facts,
     session_totals=_session_totals,

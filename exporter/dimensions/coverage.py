@@ -1,13 +1,18 @@
 """Coverage: does every eligible session have the records that it needs?"""
 
+from collections.abc import Iterator
+from typing import Literal
+
 from exporter.dimension import (
     Advice,
     Caveat,
     Cells,
+    Chapter,
     Column,
     Dimension,
     Judged,
     Limit,
+    Line,
     Metric,
     Readings,
     RecordMeasure,
@@ -177,7 +182,7 @@ _GAP_CAUSES = (
 )
 _GAP_REMEDY = (
     "Get the worker going: new sessions must get their records before old ones are mended.",
-    "List the sessions with the command of the alert, and run your backfill over them.",
+    "List the sessions (`gaps`), and run your backfill over them.",
     "See the number fall to 0, here and on the dashboard.",
 )
 
@@ -221,6 +226,77 @@ GAP_LIMITS = (
     ),
 )
 
+
+def _wanted(record: Record) -> str:
+    """What a session must have, in words."""
+    if record.satisfied_by == "any_version" or record.version is None:
+        return record.name
+    return f"{record.name} of {' or '.join((record.version.current, *record.version.accepted))}"
+
+
+def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
+    name, reasons, wanted = record.name, gap_reasons(record), _wanted(record)
+    gaps = {reason: readings.get(GAP_SESSIONS, name, reason) for reason in reasons}
+    states = {state: readings.get(RECORD_SESSIONS, name, state) for state in STATES}
+    known = {state: count for state, count in states.items() if count is not None}
+    needing = sum(known.values()) - known.get("not_required", 0) if known else None
+    lacking = sum(count or 0 for count in gaps.values()) if known else None
+    satisfied = None if needing is None or lacking is None else needing - lacking - known["pending"]
+
+    def of_needing(
+        chapter: Chapter, text: str, count: float | None, good: Literal["all", "none"] | None, limit: str | None
+    ) -> Line:
+        return Line(chapter, text, count, needing, name, good=good, limit=limit)
+
+    yield of_needing("finding", f"Sessions without {wanted}", lacking, "none", "gap_sessions")
+    for reason, count in gaps.items() if len(reasons) > 1 else ():
+        yield of_needing("finding", f"… {reason}", count, None, None)
+    yield of_needing("state", f"Sessions with {wanted}", satisfied, "all", "gap_sessions")
+    if record.required_when is not None:
+        yield Line("state", f"Sessions that do not need {name}", states["not_required"], record=name, of_analysed=True)
+    yield of_needing("quality", f"Sessions without any {name}", states["missing"], "none", "gap_sessions")
+    if record.version is not None:
+        text = f"Sessions with {name} of the current version {record.version.current}"
+        yield of_needing("quality", text, states["current"], "all", None)
+    yield of_needing("quality", "Sessions with outdated ones only", states["outdated"], "none", "outdated_sessions")
+
+
+def _lines(readings: Readings) -> tuple[Line, ...]:
+    gaps, complete = readings.get(ELIGIBLE, "gap"), readings.get(ELIGIBLE, "complete")
+    age = None if gaps is None else _gap_age(readings, "") or 0.0
+    settled = None if gaps is None or complete is None else gaps + complete
+    share = gaps / settled if gaps is not None and settled else None
+
+    def of_all(chapter: Chapter, text: str, count: float | None, good: Literal["all", "none"] | None) -> Line:
+        return Line(chapter, text, count, good=good, limit="gap_sessions" if good else None, of_analysed=True)
+
+    analysed = readings.total(ELIGIBLE)
+    return (
+        Line("base", "Sessions analysed", analysed),
+        of_all("impact", "Unique sessions needing a backfill", gaps, "none"),
+        Line(
+            "impact",
+            "Share of the sessions whose fate is settled",
+            share,
+            unit="ratio",
+            limit="gap_ratio",
+            reason="there is none" if settled == 0 else "",
+        ),
+        Line("impact", "Age of the oldest gap", age, unit="seconds", limit="gap_age"),
+        *(line for record in readings.pipeline.records.values() for line in _lines_of(record, readings)),
+        of_all("state", "Complete sessions", complete, "all"),
+        of_all("state", "Sessions within the grace of a record", readings.get(ELIGIBLE, "pending"), None),
+        of_all("completeness", "Sessions with every record that they need", complete, "all"),
+        Line(
+            "completeness",
+            f"Sessions that are eligible: {readings.pipeline.sessions.eligible}",
+            analysed,
+            of_analysed=True,
+            evidence="by_definition",
+        ),
+    )
+
+
 COVERAGE = Dimension(
     name="coverage",
     question="Does every eligible session have the records that it needs?",
@@ -262,6 +338,7 @@ COVERAGE = Dimension(
         ),
     ),
     caveats=_caveats,
+    lines=_lines,
     session_columns=_session_columns,
     session_totals=_session_totals,
 )

@@ -8,8 +8,10 @@ from exporter.dimension import (
     Column,
     Dimension,
     Limit,
+    Line,
     Metric,
     Part,
+    Readings,
     RecordMeasure,
     Rows,
     Scope,
@@ -57,6 +59,22 @@ def _detached(_record: Record, _sessions: Cells, rows: Rows) -> Values:
     return {(): rows.all.where(deleted=True).total("rows")} if is_known else {}
 
 
+def _lines(readings: Readings) -> tuple[Line, ...]:
+    remedy = "" if DELETED.of(readings.pipeline.sessions) else "sessions.deleted, where sessions are deleted softly"
+    return tuple(
+        Line(
+            "operation",
+            f"Rows of {record} whose session was deleted softly",
+            readings.get(DETACHED, record),
+            record=record,
+            good="none",
+            limit="detached_records",
+            remedy=remedy,
+        )
+        for record in readings.pipeline.records
+    )
+
+
 DETACHMENT = Dimension(
     name="detachment",
     question="Are there records of sessions that were deleted softly?",
@@ -89,6 +107,7 @@ DETACHMENT = Dimension(
             needs=(("sessions", "deleted"),),
         ),
     ),
+    lines=_lines,
     parts=_parts,
     session_facts=_flags,
     session_totals=_session_totals,

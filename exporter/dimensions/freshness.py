@@ -7,6 +7,7 @@ from exporter.dimension import (
     Dimension,
     Judged,
     Limit,
+    Line,
     Metric,
     Readings,
     RecordMeasure,
@@ -121,6 +122,32 @@ def _record_age_in_promql(select: Select) -> str:
     return f"time() - (\n  ({newest} < {due})\n  or ({due} unless {newest})\n)"
 
 
+def _lines(readings: Readings) -> tuple[Line, ...]:
+    of_records = (
+        Line(
+            "operation",
+            f"Age of the newest row of {name}",
+            None if (newest := readings.get(NEWEST_RECORD, name)) is None else readings.clock - newest,
+            record=name,
+            unit="seconds",
+            limit="newest_record_age",
+            reason="there is none, or none with a time" if record.created_at else "",
+            remedy="" if record.created_at else f"records.{name}.created_at",
+        )
+        for name, record in readings.pipeline.records.items()
+    )
+    return (
+        Line(
+            "operation",
+            "Age of the newest session",
+            _session_age(readings, "") if readings.families else None,
+            unit="seconds",
+            limit="newest_session_age",
+        ),
+        *of_records,
+    )
+
+
 FRESHNESS = Dimension(
     name="freshness",
     question="Does anything new arrive?",
@@ -181,6 +208,7 @@ FRESHNESS = Dimension(
             needs=(("records", "*", "created_at"),),
         ),
     ),
+    lines=_lines,
     session_totals=_session_totals,
     row_totals=_row_totals,
 )

@@ -1,12 +1,16 @@
 """Integrity: does every record belong to a session that exists?"""
 
+from collections.abc import Iterator
+
 from exporter.dimension import (
     Advice,
     CatalogMeasure,
     Cells,
     Dimension,
     Limit,
+    Line,
     Metric,
+    Readings,
     RecordMeasure,
     Rows,
     Values,
@@ -73,6 +77,31 @@ def _foreign_key(pipeline: Pipeline, record: Record, bind: Bindings) -> str:
   )"""
 
 
+def _lines_of(record: str, readings: Readings) -> Iterator[Line]:
+    enforced = readings.get(FOREIGN_KEY, record) == 1
+    yield Line(
+        "operation",
+        f"Rows of {record} whose session does not exist",
+        readings.get(ORPHANED, record),
+        record=record,
+        good="none",
+        limit="orphaned_records",
+        evidence="enforced" if enforced else "measured",
+    )
+    yield Line(
+        "operation",
+        f"Rows of {record} that name no session",
+        readings.get(UNLINKED, record),
+        record=record,
+        good="none",
+        limit="unlinked_records",
+    )
+
+
+def _lines(readings: Readings) -> tuple[Line, ...]:
+    return tuple(line for record in readings.pipeline.records for line in _lines_of(record, readings))
+
+
 INTEGRITY = Dimension(
     name="integrity",
     question="Does every record belong to a session that exists?",
@@ -135,4 +164,5 @@ INTEGRITY = Dimension(
             per="record",
         ),
     ),
+    lines=_lines,
 )

@@ -1,11 +1,14 @@
 """Timeliness: how long after a session's completion do its records come?"""
 
+from collections.abc import Iterator
+
 from exporter.dimension import (
     Advice,
     Cells,
     Dimension,
     Judged,
     Limit,
+    Line,
     Metric,
     Readings,
     RecordMeasure,
@@ -70,6 +73,29 @@ def _judged(readings: Readings, record: str) -> float | None:
     return readings.get(DELAY, record, JUDGED_PERCENTILE)
 
 
+def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
+    name = record.name
+    wanted = (("cohort", readings.pipeline.cohort), (f"records.{name}.created_at", record.created_at))
+    remedy = " and ".join(key for key, given in wanted if not given)
+    delays = readings.series(DELAY, name)
+    if not delays:
+        reason = "" if remedy else "no session of the cohort has one yet"
+        yield Line("operation", f"Delay of {name}", None, record=name, reason=reason, remedy=remedy)
+    for (percentile,), delay in delays.items():
+        yield Line(
+            "operation",
+            f"{percentile} of 100 sessions had {name} within",
+            delay,
+            record=name,
+            unit="seconds",
+            limit="processing_delay_p95" if percentile == JUDGED_PERCENTILE else None,
+        )
+
+
+def _lines(readings: Readings) -> tuple[Line, ...]:
+    return tuple(line for record in readings.pipeline.records.values() for line in _lines_of(record, readings))
+
+
 TIMELINESS = Dimension(
     name="timeliness",
     question="How long after a session's completion do its records come?",
@@ -107,5 +133,6 @@ TIMELINESS = Dimension(
             needs=(("cohort",), ("records", "*", "created_at")),
         ),
     ),
+    lines=_lines,
     session_spreads=_session_spreads,
 )

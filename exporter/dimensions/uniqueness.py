@@ -8,7 +8,9 @@ from exporter.dimension import (
     Dimension,
     Facet,
     Limit,
+    Line,
     Metric,
+    Readings,
     RecordMeasure,
     Rows,
     Total,
@@ -55,6 +57,23 @@ def _duplicates(record: Record, _sessions: Cells, rows: Rows) -> Values:
     return {} if UNIQUE.of(record) is None else {(): rows.facet(FACET).total("in_excess")}
 
 
+def _line(record: Record, readings: Readings) -> Line:
+    columns = UNIQUE.of(record)
+    return Line(
+        "quality",
+        f"Rows in excess of one for each {', '.join(columns)}" if columns else "Rows that are there twice",
+        readings.get(DUPLICATES, record.name),
+        record=record.name,
+        good="none",
+        limit="duplicate_records",
+        remedy="" if columns else f"records.{record.name}.unique",
+    )
+
+
+def _lines(readings: Readings) -> tuple[Line, ...]:
+    return tuple(_line(record, readings) for record in readings.pipeline.records.values())
+
+
 UNIQUENESS = Dimension(
     name="uniqueness",
     question="Is every record there once?",
@@ -90,6 +109,7 @@ UNIQUENESS = Dimension(
             needs=(("records", "*", "unique"),),
         ),
     ),
+    lines=_lines,
     facets=_facets,
     row_totals=_row_totals,
 )

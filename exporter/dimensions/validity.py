@@ -1,5 +1,6 @@
 """Validity: are the values of records among those agreed on, and do sessions hold what they must?"""
 
+from collections.abc import Iterator
 from typing import Final
 
 from exporter.dimension import (
@@ -11,9 +12,11 @@ from exporter.dimension import (
     Facet,
     LabelValue,
     Limit,
+    Line,
     Metric,
     Part,
     PartMeasure,
+    Readings,
     RecordMeasure,
     Rows,
     Scope,
@@ -128,6 +131,47 @@ def _invalid(_record: Record, _sessions: Cells, rows: Rows) -> Values:
     return {(): rows.all.total("invalid")}
 
 
+def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
+    for column, values in record.accepted_values.items():
+        found = {labels: n for labels, n in readings.series(VALUE_ROWS, record.name).items() if labels[0] == column}
+        accepted = sum(count for (_, _, kind), count in found.items() if kind == "accepted") if found else None
+        whole = sum(found.values()) if found else None
+        yield Line("quality", f"Rows whose {column} is {' or '.join(values)}", accepted, whole, record.name, good="all")
+    judged = bool(record.accepted_values or record.valid)
+    yield Line(
+        "quality",
+        "Rows that are invalid",
+        readings.get(INVALID, record.name) if judged else None,
+        record=record.name,
+        good="none",
+        limit="invalid_records",
+        remedy="" if judged else f"records.{record.name}.accepted_values or valid",
+    )
+
+
+def _lines(readings: Readings) -> tuple[Line, ...]:
+    checks = []
+    for part in _parts(readings.pipeline):
+        passed, failed = (readings.get(CHECK_SESSIONS, part.name, result) for result in ("pass", "fail"))
+        whole = None if passed is None or failed is None else passed + failed
+        checks.append(
+            Line(
+                "quality",
+                f"Sessions that pass the check {part.name}",
+                passed,
+                whole,
+                good="all",
+                limit="failed_checks",
+                subject=part.name,
+            )
+        )
+    if not checks:
+        remedy = "sessions.checks, what must be true of every eligible session"
+        checks = [Line("quality", "Sessions that pass every check", None, remedy=remedy)]
+    of_records = (line for record in readings.pipeline.records.values() for line in _lines_of(record, readings))
+    return (*of_records, *checks)
+
+
 VALIDITY = Dimension(
     name="validity",
     question="Are the values of records among those agreed on, and do sessions hold what they must?",
@@ -190,6 +234,7 @@ VALIDITY = Dimension(
             needs=(("sessions", "checks"),),
         ),
     ),
+    lines=_lines,
     parts=_parts,
     session_facts=_session_facts,
     session_totals=_session_totals,

@@ -5,6 +5,7 @@ from exporter.dimension import (
     Cells,
     Column,
     Dimension,
+    Line,
     Metric,
     Readings,
     Scope,
@@ -67,6 +68,20 @@ def _caveats(readings: Readings) -> tuple[Caveat, ...]:
     )
 
 
+def _lines(readings: Readings) -> tuple[Line, ...]:
+    statuses = sorted(readings.families.get(SESSIONS.name, {}).items(), key=lambda item: -item[1])
+    undated = readings.get(UNDATED)
+    # Where there is no session there is no status either.
+    whole = None if undated is None else readings.total(SESSIONS) or 0.0
+    return (
+        Line("state", "Sessions in the window, eligible or not", whole),
+        *(Line("state", f"Sessions with the status {status}", count, whole) for (status,), count in statuses),
+        Line("quality", "Eligible sessions without a start time", readings.get(UNDATED_ELIGIBLE), good="none"),
+        Line("quality", "Sessions without a start time, so in no window", undated),
+        Line("quality", "Sessions whose start or completion lies in the future", readings.get(FUTURE)),
+    )
+
+
 VOLUME = Dimension(
     name="volume",
     question="How many sessions are there, and can their times be believed?",
@@ -77,6 +92,7 @@ VOLUME = Dimension(
         SessionMeasure(FUTURE, _future),
     ),
     caveats=_caveats,
+    lines=_lines,
     session_totals=_session_totals,
     session_columns=_session_columns,
 )

@@ -1,0 +1,240 @@
+"""Standings -> the report: line by line, what each says and what it rests on.  Judges nothing anew.
+
+The Markdown, the JSON and the page show one and the same value.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Final, Literal, get_args
+
+from exporter.board import Standing
+from exporter.dimension import Caveat, Chapter, Dimension, Evidence, Limit, Line, Readings
+from exporter.judge import Finding, Outcome, Verdict, could_judge, shown
+from exporter.schema import SEVERITIES, Pipeline
+from exporter.snapshot import Fault
+
+CHAPTERS: Final[tuple[Chapter, ...]] = get_args(Chapter)
+
+Mark = Literal["fine", "warning", "critical", "unknown", "too_few", "noted"]
+"""What is to be thought of a line; `noted`: it only informs, or no limit judges it."""
+
+WORST_FIRST: Final[tuple[Verdict, ...]] = ("unhealthy", "unknown", "degraded", "no_data", "healthy")
+_GRAVITY: Final[tuple[Outcome, ...]] = ("critical", "not_measured", "warning", "too_few", "within")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line with what is thought of it: `bound` is the threshold that it is held against, in words, empty without."""
+
+    line: Line
+    mark: Mark
+    evidence: Evidence
+    bound: str
+    reason: str
+
+    @property
+    def number(self) -> str:
+        """`118/157`, `24.84%`, `1h5m`; or that it was not measured."""
+        line = self.line
+        if line.value is None:
+            return "not measured"
+        value = shown(line.value, line.unit)
+        return value if line.of is None else f"{value}/{shown(line.of, line.unit)}"
+
+    @property
+    def share(self) -> float | None:
+        """Which part the value is, from 0 to 1; None where it is part of nothing."""
+        line = self.line
+        return line.value / line.of if line.value is not None and line.of else None
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something to do: what is wrong, what to do about it, in order, and what to type first."""
+
+    what: str
+    steps: tuple[str, ...]
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The report on one pipeline.
+
+    `measured_at` and `since` (where the window begins) are Unix seconds, None where nothing is served.  `headline` is
+    what one needs to know if one reads no further.  `unset` are limits that the config could set and does not.
+    """
+
+    database: str
+    pipeline: str
+    verdict: Verdict
+    headline: str
+    measured_at: float | None
+    since: float | None
+    entries: Mapping[Chapter, tuple[Entry, ...]]
+    findings: tuple[Finding, ...]
+    faults: tuple[Fault, ...]
+    caveats: tuple[Caveat, ...]
+    actions: tuple[Action, ...]
+    unset: tuple[Limit, ...]
+    config: Pipeline
+
+    def of(self, chapter: Chapter, record: str | None) -> tuple[Entry, ...]:
+        """The entries of a chapter about one record; None for those about the sessions."""
+        return tuple(entry for entry in self.entries[chapter] if entry.line.record == record)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One account for each pipeline, in the order of the config; `made_at` in Unix seconds."""
+
+    made_at: float
+    accounts: tuple[Account, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all."""
+        return min((account.verdict for account in self.accounts), key=WORST_FIRST.index)
+
+    @property
+    def headline(self) -> str:
+        """That of the worst pipeline; named where there are several."""
+        worst = min(self.accounts, key=lambda account: WORST_FIRST.index(account.verdict))
+        return worst.headline if len(self.accounts) == 1 else f"{worst.pipeline}: {worst.headline}"
+
+
+def report_on(standings: Iterable[Standing], dimensions: Sequence[Dimension], now: float) -> Report:
+    """What is to be said of every pipeline at `now`."""
+    return Report(now, tuple(_account(standing, dimensions) for standing in standings))
+
+
+def _account(standing: Standing, dimensions: Sequence[Dimension]) -> Account:
+    config, served = standing.config, standing.readings
+    # Without a snapshot every line is there, and says that it was not measured.
+    readings = served or Readings(config, 0.0, {})
+    judged = {(finding.limit.name, finding.subject): finding for finding in standing.findings}
+    faults = standing.last.faults if standing.last else ()
+    lines = list(chain.from_iterable(dimension.lines(readings) for dimension in dimensions))
+    analysed = next((line.value for line in lines if line.chapter == "base"), None)
+    lines = [replace(line, of=analysed) if line.of_analysed else line for line in lines]
+    entries = [_entry(line, judged, standing) for line in lines]
+    findings = tuple(sorted(standing.findings, key=lambda finding: _GRAVITY.index(finding.outcome)))
+    snapshot = standing.snapshot
+    by_chapter = {chapter: tuple(e for e in entries if e.line.chapter == chapter) for chapter in CHAPTERS}
+    return Account(
+        database=standing.database,
+        pipeline=standing.pipeline,
+        verdict=standing.verdict,
+        headline=_headline(standing, by_chapter["impact"], findings, faults),
+        measured_at=snapshot.taken_at if snapshot else None,
+        since=config.window.start(snapshot.taken_at) if snapshot else None,
+        entries=by_chapter,
+        findings=findings,
+        faults=faults,
+        caveats=standing.caveats,
+        actions=tuple(_actions(standing, findings, faults)),
+        unset=tuple(
+            limit
+            for dimension in dimensions
+            for limit in dimension.limits
+            if config.limits.of(limit.name) is None and could_judge(limit, config)
+        ),
+        config=config,
+    )
+
+
+def _headline(standing: Standing, impact: Sequence[Entry], findings: Sequence[Finding], faults: Sequence[Fault]) -> str:
+    """One sentence: what is wrong, the worst first, or that nothing is."""
+    verdict, wanting = standing.verdict, impact[0].line if impact else None
+    if verdict == "unknown":
+        causes = [
+            *(fault.message for fault in faults),
+            *(c.message for c in standing.caveats if c.verdict == "unknown"),
+        ]
+        return f"nobody knows whether the data are whole: {causes[0]}" if causes else "nothing was measured yet"
+    if verdict == "no_data":
+        return "there is no eligible session in the window, so there is nothing to judge"
+    if wanting is not None and wanting.value and wanting.of is not None:
+        return f"{wanting.value:.0f} of {wanting.of:.0f} sessions need a backfill"
+    if verdict == "healthy":
+        return "no session needs a backfill"
+    worst = findings[0]
+    return f"{_subject(worst)}: {worst.text}"
+
+
+def _subject(finding: Finding) -> str:
+    return finding.limit.what + (f" ({finding.subject})" if finding.subject else "")
+
+
+def _actions(standing: Standing, findings: Sequence[Finding], faults: Sequence[Fault]) -> Iterator[Action]:
+    """The worst first: what could not be measured hides what else there may be."""
+    look = "session-health-exporter config check --connect"
+    for fault in faults:
+        yield Action("Not measured", (fault.message,), look)
+    for caveat in standing.caveats:
+        if caveat.verdict == "unknown":
+            yield Action("Not judged", (caveat.message,), look)
+    # Several limits may judge one thing: what mends it is said once.
+    said: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    for finding in findings:
+        if finding.outcome in ("critical", "warning"):
+            key = (finding.limit.advice.mend, _command(standing, finding))
+            said.setdefault(key, []).append(f"{_subject(finding)}: {finding.text} ({finding.outcome})")
+    for (steps, command), whats in said.items():
+        yield Action("; ".join(whats), steps, command)
+
+
+def _command(standing: Standing, finding: Finding) -> str:
+    options = finding.limit.advice.gaps
+    if options is None:
+        return "session-health-exporter check"
+    about = f"--record {finding.subject}" if finding.limit.per == "record" else ""
+    return " ".join(filter(None, [f"session-health-exporter gaps --pipeline {standing.pipeline}", about, options]))
+
+
+def _entry(line: Line, judged: Mapping[tuple[str, str | None], Finding], standing: Standing) -> Entry:
+    finding = None
+    if line.limit is not None:
+        finding = judged.get((line.limit, line.subject or line.record)) or judged.get((line.limit, None))
+    bound = _bound(finding) if finding else ""
+    if line.value is None:
+        fault = standing.record_faults.get(line.record) if line.record else None
+        whole = standing.last.fault if standing.last else None
+        said = fault or whole
+        wanted = f"give {line.remedy}" if line.remedy else ""
+        return Entry(line, "unknown", "not_measured", bound, wanted or (said.reason if said else line.reason))
+    if line.of == 0:
+        return Entry(line, "noted", line.evidence, bound, "of none, nothing can be said")
+    if _is_good(line):
+        return Entry(line, "fine", line.evidence, bound, "")
+    if finding is None:
+        reason = f"no limit judges it: set {line.limit}" if line.limit and line.good else ""
+        return Entry(line, "noted", line.evidence, "", reason)
+    return Entry(line, _MARKS[finding.outcome], line.evidence, bound, "")
+
+
+_MARKS: Final[Mapping[Outcome, Mark]] = {
+    "within": "fine",
+    "warning": "warning",
+    "critical": "critical",
+    "too_few": "too_few",
+    # The limit is on more than this line, and that was not measured.
+    "not_measured": "noted",
+}
+
+
+def _is_good(line: Line) -> bool:
+    if line.evidence == "by_definition":
+        return True
+    return line.value == (line.of if line.good == "all" else 0) if line.good else False
+
+
+def _bound(finding: Finding) -> str:
+    """`warning above 0, critical above 10`."""
+    side = "below" if finding.limit.below else "above"
+    return ", ".join(
+        f"{severity} {side} {shown(finding.thresholds[severity], finding.limit.unit)}"
+        for severity in SEVERITIES
+        if severity in finding.thresholds
+    )

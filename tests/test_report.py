@@ -1,0 +1,216 @@
+"""The report says every number that can be measured, and of nothing that was not that it is healthy."""
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import TOUR, Database, NewDatabase, plan_of
+
+from exporter.board import Standing
+from exporter.check import look
+from exporter.dimensions import DIMENSIONS
+from exporter.report.account import Report, report_on
+from exporter.report.markdown import as_markdown
+
+MADE_AT = 1_700_000_000.0
+SEED = Path(__file__).parents[1] / "docs" / "report.md"
+
+
+async def report_of(database: Database, text: str | None = None) -> Report:
+    return report_on(await look([database.plan(text)]), DIMENSIONS, MADE_AT)
+
+
+def said(text: str) -> dict[tuple[str, str, str], str]:
+    """Every line of a report as Markdown: by section, sub-section and what it counts, its sign and number."""
+    found, section, part = {}, "", ""
+    for line in text.splitlines():
+        if line.startswith("## "):
+            section, part = line[3:], ""
+        elif line.startswith("### "):
+            part = line[4:]
+        elif match := re.fullmatch(r"- (\S+) (.*): \*\*(.*?)\*\*.*", line):
+            assert (section, part, match[2]) not in found, f"said twice: {line}"
+            found[section, part, match[2]] = f"{match[1]} {match[3]}"
+    return found
+
+
+SECTIONS = [
+    "Summary",
+    "Detailed findings",
+    "Recommended actions",
+    "No action required",
+    "Database state",
+    "Version distribution",
+    "Data quality",
+    "Backfill impact",
+    "Coverage",
+    "System health indicators",
+    "Readiness",
+    "Monitoring recommendations",
+    "Maintenance schedule",
+]
+
+# What the report of a healthy platform said, number by number.
+HEALTHY = {
+    ("Detailed findings", "profiles", "Sessions without profiles"): "✅ 0/157",
+    ("Detailed findings", "fc_scores", "Sessions without fc_scores of v1.2"): "✅ 0/157",
+    ("Detailed findings", "Total impact", "Unique sessions needing a backfill"): "✅ 0/157",
+    ("Detailed findings", "Total impact", "Share of the sessions whose fate is settled"): "✅ 0%",
+    ("Database state", "profiles", "Sessions with profiles"): "✅ 157/157",
+    ("Database state", "fc_scores", "Sessions with fc_scores of v1.2"): "✅ 157/157",
+    ("Database state", "Sessions", "Complete sessions"): "✅ 157/157",
+    ("Database state", "Sessions", "Sessions with the status completed"): "▫️ 163/184",
+    ("Version distribution", "fc_scores", "v1.2 (current)"): "▫️ 157/157",
+    ("Version distribution", "profiles", "v1.2.1 (current)"): "▫️ 157/157",
+    ("Data quality", "fc_scores", "Sessions without any fc_scores"): "✅ 0/157",
+    ("Data quality", "fc_scores", "Sessions with fc_scores of the current version v1.2"): "✅ 157/157",
+    ("Data quality", "fc_scores", "Rows whose fc_kind is functions"): "✅ 177/177",
+    ("Data quality", "fc_scores", "Sessions with outdated ones only"): "✅ 0/157",
+    ("Data quality", "profiles", "Sessions without any profiles"): "✅ 0/157",
+    ("Data quality", "profiles", "Sessions with profiles of the current version v1.2.1"): "✅ 157/157",
+    ("Data quality", "Sessions", "Sessions that pass the check answered"): "✅ 157/157",
+    ("Data quality", "Sessions", "Sessions that pass the check finalized"): "✅ 157/157",
+    ("Coverage", "", "Sessions with every record that they need"): "✅ 157/157",
+    (
+        "Coverage",
+        "",
+        "Sessions that are eligible: status = 'completed' and completed_questions > 0",
+    ): "✅ 157/157",
+    (
+        "System health indicators",
+        "Versions",
+        "Rows of profiles written at an old version since the current one is in force",
+    ): "✅ 0",
+    ("System health indicators", "Versions", "Rows of profiles at a version that does not count"): "✅ 0/177",
+    ("System health indicators", "Versions", "Rows of fc_scores at a version that does not count"): "✅ 0/177",
+    ("System health indicators", "Operation", "Rows of profiles whose session does not exist"): "✅ 0",
+    ("System health indicators", "Operation", "Rows of fc_scores whose session does not exist"): "✅ 0",
+    ("System health indicators", "Operation", "Rows of fc_scores that name no session"): "✅ 0",
+}
+
+
+async def test_a_healthy_platform_is_reported_with_every_number_of_the_first_report(healthy: Database) -> None:
+    text = as_markdown(await report_of(healthy))
+
+    assert text.splitlines()[0] == "# ✅ HEALTHY: no session needs a backfill"
+    found = said(text)
+    assert {key: found.get(key) for key in HEALTHY} == HEALTHY
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == SECTIONS
+    assert "**Sessions analysed**: 157\n" in text
+    assert "**Window**: sessions started since 2025-08-01T00:00:00Z" in text
+    assert "1. No backfill is needed." in text
+    assert "✅ **Ready**" in text
+    # The link of profiles is proven by a foreign key, and scores have no limit on what is not configured.
+    assert (
+        "- ✅ Rows of profiles whose session does not exist: **0** · warning above 0 · enforced by a constraint" in text
+    )
+    drift = "Rows of fc_scores written at an old version since the current one is in force"
+    assert f"- ❓ {drift}: **not measured** · give records.fc_scores.version.current_since and created_at" in text
+
+
+async def test_a_platform_that_waits_for_a_backfill_is_told_what_to_do(backfill: Database) -> None:
+    text = as_markdown(await report_of(backfill))
+
+    assert text.splitlines()[0] == "# ❌ UNHEALTHY: 39 of 157 sessions need a backfill"
+    found = said(text)
+    assert found["Detailed findings", "profiles", "Sessions without profiles"] == "❌ 13/157"
+    assert found["Detailed findings", "fc_scores", "Sessions without fc_scores of v1.2"] == "❌ 39/157"
+    assert found["Detailed findings", "fc_scores", "… missing"] == "▫️ 28/157"
+    assert found["Detailed findings", "fc_scores", "… outdated"] == "▫️ 11/157"
+    assert found["Detailed findings", "Total impact", "Unique sessions needing a backfill"] == "❌ 39/157"
+    assert found["Version distribution", "fc_scores", "v1.1 (other)"] == "▫️ 11/157"
+    sections = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert sections == [section for section in SECTIONS if section != "No action required"]
+    actions = text[text.index("## Recommended actions") : text.index("## Database state")]
+    assert actions.count("`session-health-exporter gaps --pipeline assessments`") == 1
+    assert "`session-health-exporter gaps --pipeline assessments --record fc_scores --reason outdated`" in actions
+    assert "❌ **Not ready**" in text
+
+
+@pytest.mark.parametrize(
+    ("spoil", "first"),
+    [
+        ("drop table fc_scores", "# ❓ UNKNOWN: nobody knows whether the data are whole: "),
+        ("drop table assessment_sessions cascade", "# ❓ UNKNOWN: nobody knows whether the data are whole: "),
+        ("truncate assessment_sessions, profiles, fc_scores", "# ⬜ NO DATA: there is no eligible session"),
+    ],
+)
+async def test_what_is_not_known_is_said_in_the_first_line(new_database: NewDatabase, spoil: str, first: str) -> None:
+    database = await new_database("healthy")
+    await database.execute(spoil)
+
+    text = as_markdown(await report_of(database))
+
+    assert text.startswith(first)
+    assert "## No action required" not in text
+    assert "**Ready**" not in text
+
+
+async def test_nothing_is_called_fine_that_was_not_measured(healthy: Database) -> None:
+    """Whatever of the platform is taken away, no line gains a tick, and those that need it say so."""
+    whole = {key: value for key, value in said(as_markdown(await report_of(healthy))).items() if value[0] == "✅"}
+    for statement in ("drop table fc_scores", "drop table profiles", "drop table assessment_sessions cascade"):
+        await healthy.execute(statement)
+
+        found = said(as_markdown(await report_of(healthy)))
+
+        fine = {key for key, value in found.items() if value[0] == "✅"}
+        assert fine <= whole.keys()
+        whole = {key: whole[key] for key in fine}
+        assert all("/" in value or "not measured" in value or value[2:].strip() for value in found.values())
+    assert whole == {}
+
+
+async def test_hostile_values_are_neither_markup_nor_lines(healthy: Database) -> None:
+    hostile = [
+        "# heading",
+        "a\n## b",
+        "<script>alert(1)</script>",
+        "[x](http://y)",
+        "`code`",
+        "*b* _i_ ~~s~~",
+        "\x1b[31m",
+    ]
+    for number, status in enumerate(hostile):
+        await healthy.execute(
+            "insert into assessment_sessions (id, status, created_at) values (gen_random_uuid(), $1, now())", status
+        )
+        await healthy.execute(
+            "update fc_scores set version = $1 where session_id = md5('session ' || $2::text)::uuid",
+            status,
+            str(number),
+        )
+
+    text = as_markdown(await report_of(healthy))
+
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [s for s in SECTIONS if s != "No action required"]
+    assert "\x1b" not in text
+    assert "<script>" not in text.replace("\\<", "")
+    assert "\\[x\\](http://y)" in text
+    assert "\\`code\\`" in text
+    assert "\\*b\\* \\_i\\_ \\~\\~s\\~\\~" in text
+
+
+def test_before_anything_was_measured_it_says_so() -> None:
+    plan = plan_of(TOUR.read_text(), "postgresql://nowhere")
+
+    text = as_markdown(report_on([Standing(plan.pipeline, max_age=300)], DIMENSIONS, MADE_AT))
+
+    assert text.splitlines()[0] == "# ❓ UNKNOWN: nothing was measured yet"
+    assert "**Measured**: never" in text
+    assert set(said(text).values()) == {"❓ not measured"}
+
+
+async def test_several_pipelines_are_headed_by_the_worst(new_database: NewDatabase) -> None:
+    healthy, backfill = await new_database("healthy"), await new_database("backfill")
+    good = await look([healthy.plan()])
+    bad = await look([backfill.plan(TOUR.read_text().replace("  assessments:", "  orders:"))])
+
+    text = as_markdown(report_on([*good, *bad], DIMENSIONS, MADE_AT))
+
+    titles = [line for line in text.splitlines() if line.startswith("# ")]
+    assert titles == [
+        "# ❌ UNHEALTHY: orders: 39 of 157 sessions need a backfill",
+        "# assessments: ✅ HEALTHY",
+        "# orders: ❌ UNHEALTHY",
+    ]
