@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import logging
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -64,11 +65,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has seen enough; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except (KeyboardInterrupt, asyncio.CancelledError) as error:
+        return _die_of(signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
     except Exception:
         # Python would exit with 1, which says that a limit is broken.
         log.exception("command.crashed")
         return NOT_MEASURED
     return code
+
+
+def _die_of(number: signal.Signals) -> int:
+    """End as whoever sent the signal expects, a shell's loop too: by the signal itself, without a traceback.
+
+    https://www.cons.org/cracauer/sigint.html
+    """
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
+    return 128 + number
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -191,7 +204,11 @@ def _run(work: Callable[[asyncio.Event], Awaitable[None]]) -> int:
 
 def _await(work: Coroutine[Any, Any, T]) -> T:
     async def unwaited() -> T:
-        asyncio.get_running_loop().set_default_executor(_UnwaitedThreads())
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        loop.set_default_executor(_UnwaitedThreads())
+        if task is not None:
+            # As SIGINT does: what runs on the server is cancelled before we end.
+            loop.add_signal_handler(signal.SIGTERM, task.cancel)
         return await work
 
     return asyncio.run(unwaited())

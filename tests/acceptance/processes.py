@@ -61,6 +61,11 @@ def run(*arguments: str, command: tuple[str, ...] = COMMAND, **environ: str) -> 
         )
 
 
+def begin(*arguments: str, stdout: int = subprocess.PIPE, **environ: str) -> subprocess.Popen[bytes]:
+    """Start a command of the exporter; nobody reads what it prints yet."""
+    return subprocess.Popen([*COMMAND, *arguments], stdout=stdout, stderr=subprocess.PIPE, env=environment(**environ))
+
+
 def soon(condition: Callable[[], T], seconds: float = 5.0) -> T:
     """Wait until something holds, at most so long; the last answer."""
     deadline = time.monotonic() + seconds

@@ -1,5 +1,6 @@
 """The commands that print and end, and what is said to whoever holds them wrong."""
 
+import asyncio
 import functools
 import os
 import re
@@ -11,7 +12,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 from conftest import TOUR, Database
-from processes import ANY_PORT, COMMAND, MODULE, START_SECONDS, Exporter, environment, run
+from processes import ANY_PORT, COMMAND, MODULE, START_SECONDS, Exporter, begin, environment, run
+from test_collect import OURS, until
 
 import exporter
 from exporter.cli import main
@@ -268,6 +270,25 @@ def test_whoever_stops_reading_is_no_error(command: tuple[str, ...]) -> None:
         os.close(write)
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- Signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_a_command_silently_and_what_it_asked_the_server(
+    backfill: Database, tmp_path: Path, number: signal.Signals
+) -> None:
+    path = tmp_path / "config.yaml"
+    before, line, after = TOUR.read_text().partition("        accepted_values: {fc_kind:")
+    path.write_text(f"{before}        valid: pg_sleep(60) is not null\n{line}{after}")
+    with begin("check", "--config.file", str(path), DATABASE_URL=backfill.dsn) as process:
+        await until(backfill, f"exists (select {OURS} and wait_event = 'PgSleep')")
+        process.send_signal(number)
+        printed, said = await asyncio.to_thread(process.communicate, timeout=START_SECONDS)
+
+    assert (process.returncode, printed, said) == (-number, b"", b"")
+    await until(backfill, f"not exists (select {OURS})")
 
 
 # --- Usage
