@@ -5,8 +5,10 @@ Exit codes: 0 done, 1 a limit is broken (only `check`), 2 usage or configuration
 
 import argparse
 import asyncio
+import io
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -15,7 +17,7 @@ from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 from threading import Thread
-from typing import Any, Final, TypeVar
+from typing import IO, Any, Final, TypeVar, get_args
 
 from exporter import __version__, logs
 from exporter.alerting import Surroundings, as_operator, as_prometheus, groups
@@ -24,12 +26,27 @@ from exporter.config import ConfigError, load_config, parse_database
 from exporter.database import CollectionError
 from exporter.demo.scenarios import SCENARIOS
 from exporter.dimensions import DIMENSIONS
+from exporter.gaps import (
+    Form,
+    Format,
+    Listing,
+    NoRoomError,
+    UntoldGapsError,
+    Writer,
+    count_gaps,
+    form,
+    list_gaps,
+    narrowed,
+    temporary_file,
+)
+from exporter.plan import Plan
 from exporter.preflight import has_errors, preflight, render
 from exporter.proposal import NoProposalError
 from exporter.queries import NOTE, explained, script
-from exporter.schema import SEVERITIES, Config, parse_duration
+from exporter.schema import SEVERITIES, Config, known_names, parse_duration
 from exporter.serve import Address, ListenError, WebOptions, compile_plans, parse_address, serve, stop_on_signals
 from exporter.sql import TableName, parse_table_name
+from exporter.states import GAP_REASONS, GapReason
 from exporter.survey import survey
 from exporter.web import DEFAULT_ADDRESS
 
@@ -41,6 +58,14 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 Command = Callable[[argparse.Namespace], int]
+
+
+class UsageError(Exception):
+    """The words of a command do not fit the config; the message names those that would."""
+
+
+class UnwrittenError(Exception):
+    """An output is not whole, and the message says why."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,15 +80,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         _say(str(error))
         return USAGE
-    except ListenError as error:
+    except (ListenError, UsageError) as error:
         _say(f"session-health-exporter: {error}")
         return USAGE
-    except (CollectionError, NoProposalError) as error:
+    except (CollectionError, NoProposalError, NoRoomError, UnwrittenError) as error:
         _say(f"session-health-exporter: {error}")
         return NOT_MEASURED
     except BrokenPipeError:
-        # Whoever read our output has seen enough; Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has seen enough.
+        _give_up_output()
         return DONE
     except (KeyboardInterrupt, asyncio.CancelledError) as error:
         return _die_of(signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
@@ -72,6 +97,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.exception("command.crashed")
         return NOT_MEASURED
     return code
+
+
+def _give_up_output() -> None:
+    """Else Python would try to write the rest at exit, and complain once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _die_of(number: signal.Signals) -> int:
@@ -100,6 +130,68 @@ def _check(options: argparse.Namespace) -> int:
     code = exit_code(standings, options.fail_on)
     sys.stdout.write(as_text(standings) if options.format == "text" else as_json(standings, code) + "\n")
     return code
+
+
+def _gaps(options: argparse.Namespace) -> int:
+    config = _config(options)
+    name = _pipeline(config, options.pipeline)
+    records = config.pipelines[name].records
+    if options.record is not None and options.record not in records:
+        raise UsageError(f"--record {options.record} is no record of {name}{known_names(options.record, records)}")
+    plan = compile_plans(narrowed(config, name, options.record))[name]
+    reasons = (options.reason,) if options.reason else GAP_REASONS
+    try:
+        if options.count:
+            found = _await(count_gaps(plan, reasons))
+            _write_out(io.BytesIO(f"{found.sessions}\n".encode()))
+        else:
+            found = _list_gaps(plan, reasons, form(options.format, on_terminal=sys.stdout.isatty()))
+    except UntoldGapsError as error:
+        for fault in error.faults:
+            _say(f"session-health-exporter: {fault.message}")
+        alone = "" if options.record or len(records) == 1 else "; --record NAME asks for those of one record alone"
+        _say(f"nothing is listed: which sessions are a gap cannot be told without it{alone}")
+        return NOT_MEASURED
+    if found.restricted:
+        tables = ", ".join(found.restricted)
+        _say(f"session-health-exporter: policies may hide rows of {tables}: only what they show is listed")
+    return DONE
+
+
+def _list_gaps(plan: Plan, reasons: Sequence[GapReason], shape: Form) -> Listing:
+    with temporary_file() as file:
+        writer = Writer(file, plan, shape)
+        found = _await(list_gaps(plan, writer.take, reasons))
+        writer.end()
+        file.seek(0)
+        # The transaction is over: whoever reads may take all the time there is.
+        _write_out(file)
+    return found
+
+
+def _write_out(file: IO[bytes]) -> None:
+    try:
+        shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _give_up_output()
+        raise UnwrittenError(
+            f"the output could not be written to its end ({error.strerror}): what is there is not all"
+        ) from None
+
+
+def _pipeline(config: Config, name: str | None) -> str:
+    """The pipeline that is meant; the only one where none is named.  Raises UsageError."""
+    known = config.pipelines
+    if name is None:
+        if len(known) > 1:
+            raise UsageError(f"which pipeline? add --pipeline with one of {', '.join(known)}")
+        return next(iter(known))
+    if name not in known:
+        raise UsageError(f"--pipeline {name} is not in the config{known_names(name, known)}")
+    return name
 
 
 def _queries(options: argparse.Namespace) -> int:
@@ -299,6 +391,8 @@ def _parser() -> argparse.ArgumentParser:
         help="the least severe broken limit that makes the exit code 1 (default: %(default)s)",
     )
 
+    _add_gaps(commands)
+
     queries = _command(commands, "queries", _queries, "print exactly the SQL that a collection runs")
     queries.add_argument("--explain", action="store_true", help="connect, and add the database's estimate of each")
 
@@ -350,6 +444,25 @@ def _command_without_config(
         "--log.format", dest="log_format", choices=("logfmt", "json"), default="logfmt", help="default: %(default)s"
     )
     return parser
+
+
+def _add_gaps(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    gaps = _command(commands, "gaps", _gaps, "list every session with a gap: the key, the record, the reason")
+    gaps.epilog = (
+        "Nothing is printed before the whole list is known.  Exit codes: 0 the list is whole, 2 wrong usage or config, "
+        "3 something could not be measured, and nothing is listed.  "
+        "Example: session-health-exporter gaps --record invoices --format ndjson | jq -r .session"
+    )
+    gaps.add_argument("--pipeline", metavar="NAME", help="needed where the config has several")
+    gaps.add_argument("--record", metavar="NAME", help="only the gaps of this record; no other needs to be readable")
+    gaps.add_argument("--reason", choices=GAP_REASONS, help="only gaps of this reason")
+    gaps.add_argument(
+        "--format",
+        choices=get_args(Format),
+        default="csv",
+        help="csv, ndjson (one JSON object per line) or json (one array); default: %(default)s",
+    )
+    gaps.add_argument("--count", action="store_true", help="print how many sessions the list has, and not the list")
 
 
 def _add_init(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

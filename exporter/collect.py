@@ -63,7 +63,7 @@ async def collect(plan: Plan) -> Snapshot:
     async with open_snapshot(plan) as session:
         measurable = tuple(name for name in plan.pipeline.records if name not in session.faults)
         counted = await _count(session, plan, measurable)
-        restricted = await _see_what_was_read(session, plan)
+        restricted = await see_what_was_read(session, plan)
         await session.run(END, "end")
     measured = interpret(plan, counted, session.facts)
     limit = plan.max_label_values
@@ -92,7 +92,7 @@ async def collect(plan: Plan) -> Snapshot:
 async def open_snapshot(plan: Plan) -> AsyncIterator["Session"]:
     """The guarded transaction of one collection, its locks held and its snapshot taken; raises CollectionError."""
     async with open_transaction(plan.database) as session:
-        tables = {_subject(plan, name): record.table for name, record in plan.pipeline.records.items()}
+        tables = {subject_of(plan, name): record.table for name, record in plan.pipeline.records.items()}
         session.tables = {f"pipelines.{plan.pipeline.name}.sessions": plan.pipeline.sessions.table, **tables}
         session.lag = _lag(session.before, session.before, plan)
         session.faults = await _lock(session, plan)
@@ -188,13 +188,14 @@ async def _lock(session: Session, plan: Plan) -> dict[str, Fault]:
         raise CollectionError(sessions)
     faults = {}
     for name, statement in plan.lock_records.items():
-        locked = await session.attempt(statement, _subject(plan, name), is_refused_lock)
+        locked = await session.attempt(statement, subject_of(plan, name), is_refused_lock)
         if isinstance(locked, Fault):
             faults[name] = locked
     return faults
 
 
-def _subject(plan: Plan, record: str) -> str:
+def subject_of(plan: Plan, record: str) -> str:
+    """The keys of the config that lead to a record: what its faults are about."""
     return f"pipelines.{plan.pipeline.name}.records.{record}"
 
 
@@ -217,8 +218,8 @@ async def _read_catalog(session: Session, plan: Plan) -> None:
         raise CollectionError(_foreign(subject))
     session.faults = {
         **session.faults,
-        **{name: _foreign(_subject(plan, name)) for name in foreign},
-        **{name: _unlike(_subject(plan, name)) for name in unlike},
+        **{name: _foreign(subject_of(plan, name)) for name in foreign},
+        **{name: _unlike(subject_of(plan, name)) for name in unlike},
     }
     if not unique:
         key = ", ".join(plan.pipeline.sessions.key)
@@ -246,7 +247,7 @@ def _foreign(subject: str) -> Fault:
     )
 
 
-async def _see_what_was_read(session: Session, plan: Plan) -> tuple[str, ...]:
+async def see_what_was_read(session: Session, plan: Plan) -> tuple[str, ...]:
     """The tables of which policies show us only some rows; raises CollectionError where what was read is not whole."""
     subject = f"pipelines.{plan.pipeline.name}"
     tables = await session.run(plan.touched, subject)
@@ -293,7 +294,7 @@ async def _count_records_apart(
 ) -> tuple[dict[str, tuple[Cells, Rows]], dict[str, Fault]]:
     counted, faults = {}, {}
     for name in names:
-        found = await _count_records(session, plan, (name,), parts, _subject(plan, name))
+        found = await _count_records(session, plan, (name,), parts, subject_of(plan, name))
         if isinstance(found, Fault):
             faults[name] = found
         else:

@@ -218,6 +218,14 @@ ROLE: Final = "<role>"
 """Stands for the role that the exporter connects as, in the SQL that mends something: its name is never told."""
 
 
+_FAREWELLS: Final = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+)
+"""Why the server ends a connection: recovery within a savepoint, and a transaction that waits for us for too long."""
+
+
 def query_fault(
     error: BaseException, subject: str, table: TableName | None, statement_timeout: float, *, is_replica: bool = False
 ) -> Fault:
@@ -225,8 +233,8 @@ def query_fault(
 
     The server's text is passed on only where it speaks of names: elsewhere it may quote a value of a row.
     """
-    if isinstance(error.__cause__, asyncpg.SerializationError | asyncpg.DeadlockDetectedError):
-        # Within a savepoint, recovery ends the whole connection; the driver tells the server's reason as the cause.
+    if isinstance(error.__cause__, _FAREWELLS):
+        # The server ends the whole connection; the driver tells its reason as the cause.
         error = error.__cause__
     if not isinstance(error, asyncpg.PostgresError):
         if isinstance(error, TimeoutError):
@@ -255,6 +263,12 @@ def query_fault(
                 "statement_timeout",
                 f"{subject}: ended by the server, after statement_timeout ({statement_timeout:g} s) or by somebody who "
                 "cancelled it: add an index for the window, shorten it, or raise statement_timeout",
+            )
+        case asyncpg.IdleInTransactionSessionTimeoutError():
+            return Fault(
+                "statement_timeout",
+                f"{subject}: the server ended the transaction, for it had to wait for us longer than statement_timeout "
+                f"({statement_timeout:g} s): was this process stopped?",
             )
         case asyncpg.LockNotAvailableError():
             return Fault(

@@ -1,6 +1,6 @@
 """Config -> Plan: writes every statement of a collection, and knows how to read its rows.  No I/O."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -25,7 +25,16 @@ from exporter.dimension import (
 from exporter.replica import LOOK
 from exporter.schema import Config, Database, KeyPart, Pipeline, Record
 from exporter.sql import Bindings, Bound, Moment, TableName, condition, conjunction, moment, quote, relation
-from exporter.states import RANK, is_valid, satisfies, version_class
+from exporter.states import (
+    GAP_REASONS,
+    RANK,
+    GapReason,
+    gap_reasons,
+    is_valid,
+    satisfies,
+    state,
+    version_class,
+)
 
 VALUE_LIMIT: Final = 10_000
 """Values of an open column that cross the wire; the rarest are added up beyond it, so totals stay right."""
@@ -61,6 +70,24 @@ class Statement:
             return tuple(values)
 
         return Cells(self.columns, tuple(cell(row) for row in rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A result that is read piece by piece: `prepare` and `open` once, then `fetch` until it returns no row.
+
+    It is held by the server under a name in SQL, not by the driver as a prepared statement: of those a pooler in
+    transaction mode keeps the names.
+    https://www.postgresql.org/docs/current/sql-declare.html
+    """
+
+    prepare: Statement
+    open: Statement
+    fetch: Statement
+
+
+FETCHED: Final = 2_000
+"""Rows of a cursor that cross the wire at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +131,18 @@ class Plan:
         """One pass over the tables of `records` and over the keys of all sessions."""
         scope = Scope(self.pipeline, _pick(self.pipeline, records), tuple(parts))
         return _rows_statement(scope, self.dimensions)
+
+    def gaps(self, records: Sequence[str], reasons: Collection[GapReason] = GAP_REASONS) -> Cursor:
+        """Every session that is a gap because of one of `records` for one of `reasons`: the longest due first.
+
+        Its columns: each part of the key as text, the completion as text (NULL where there is none), and for each of
+        `records` the reason, NULL where it is none.
+        """
+        return _gap_cursor(Scope(self.pipeline, _pick(self.pipeline, records), ()), reasons)
+
+    def gap_count(self, records: Sequence[str], reasons: Collection[GapReason] = GAP_REASONS) -> Statement:
+        """How many sessions `gaps` has."""
+        return _gap_count(Scope(self.pipeline, _pick(self.pipeline, records), ()), reasons)
 
     def rows_of(self, record: str, cells: Cells) -> Rows:
         """The rows of one record, from the cells of `rows(...)`."""
@@ -407,11 +446,21 @@ def _cohort_start(pipeline: Pipeline, bind: Bindings) -> str:
 
 def _sessions_statement(scope: Scope, dimensions: tuple[Dimension, ...]) -> Statement:
     bind = Bindings()
-    pipeline, records, sessions = scope.pipeline, scope.records, scope.pipeline.sessions
     groups = [column for dimension in dimensions for column in dimension.session_columns(scope, bind)]
     totals = [Total("sessions", "count(*)"), *(t for d in dimensions for t in d.session_totals(scope, bind))]
     spreads = [spread for dimension in dimensions for spread in dimension.session_spreads(scope, bind)]
     facts = [fact for dimension in dimensions for fact in dimension.session_facts(scope, bind)]
+    return _cells(
+        "sessions", scope.pipeline, bind, (_judged_sessions(scope, bind, facts), "judged"), groups, totals, spreads
+    )
+
+
+def _judged_sessions(scope: Scope, bind: Bindings, facts: Sequence[Column] = ()) -> str:
+    """Defines `judged`: the sessions in the window and the cohort, each with the best rank of its rows of every record.
+
+    It alone names tables of the platform, and comes first, so that no name of ours can hide one of theirs.
+    """
+    pipeline, records, sessions = scope.pipeline, scope.records, scope.pipeline.sessions
     started = moment(sessions.started_at, sessions.timezone, bind)
     in_window = f"{started} >= {_window_start(pipeline, bind)}"
     in_cohort = "false"
@@ -454,7 +503,7 @@ def _sessions_statement(scope: Scope, dimensions: tuple[Dimension, ...]) -> Stat
     group by {", ".join(keys)}
   ) best_{n}_rows on {_on_keys(pipeline, "s", f"best_{n}_rows")}""")
     found = [f"best_{n}, first_{n}" for n in range(1, len(records) + 1)]
-    judged = f"""judged as (
+    return f"""judged as (
   select {", ".join(["s.*", *found])},
     eligible and in_window as analysed
   from (
@@ -464,7 +513,6 @@ def _sessions_statement(scope: Scope, dimensions: tuple[Dimension, ...]) -> Stat
     where {_wanted_sessions(pipeline, bind)}
   ) s{"".join(joins)}
 )"""
-    return _cells("sessions", pipeline, bind, (judged, "judged"), groups, totals, spreads)
 
 
 def _wanted_sessions(pipeline: Pipeline, bind: Bindings) -> str:
@@ -480,6 +528,61 @@ def _wanted_sessions(pipeline: Pipeline, bind: Bindings) -> str:
     if pipeline.sessions.timezone:
         first = f"{first} - interval '1 day'"
     return f"{started} >= {first} or {started} is null or {started} = '-infinity'"
+
+
+def _gap_cursor(scope: Scope, reasons: Collection[GapReason]) -> Cursor:
+    """In order of time, then of the key: the server sorts gaps in less time than it takes to find them."""
+    bind = Bindings()
+    pipeline, width = scope.pipeline, len(scope.pipeline.sessions.key)
+    keys = [f"key_{n}" for n in range(1, width + 1)]
+    selected = [
+        *(f"{key}::text as session_{n}" for n, key in enumerate(keys, start=1)),
+        "completed::text as completed_at",
+        *(f"reason_{n}" for n in range(1, len(scope.records) + 1)),
+    ]
+    sql = (
+        f"declare {_marker(pipeline, 'gaps')} gaps no scroll cursor for\nwith {_gaps(scope, reasons, bind)}\n"
+        f"select\n  {_list(selected)}\nfrom gaps\norder by {', '.join(['since', *keys])}"
+    )
+    return Cursor(
+        # Every row is wanted, so the plan must not be the one that has the first of them soonest.
+        prepare=Statement("plan for all", "set local cursor_tuple_fraction = 1", returns_rows=False),
+        open=Statement("gaps", sql, tuple(bind.values)),
+        fetch=Statement("fetch gaps", f"fetch {_marker(pipeline, 'gaps')} {FETCHED} from gaps"),
+    )
+
+
+def _gap_count(scope: Scope, reasons: Collection[GapReason]) -> Statement:
+    bind = Bindings()
+    sql = f"with {_marker(scope.pipeline, 'gaps')}\n{_gaps(scope, reasons, bind)}\nselect count(*) from gaps"
+    return Statement("count of gaps", sql, tuple(bind.values), ("sessions",))
+
+
+def _gaps(scope: Scope, reasons: Collection[GapReason], bind: Bindings) -> str:
+    """Defines `gaps`: the sessions analysed that are a gap, `since` when, and for the n-th record its `reason_n`."""
+    keys = [f"key_{n}" for n in range(1, len(scope.pipeline.sessions.key) + 1)]
+    judged = _judged_sessions(scope, bind)
+    states = [
+        f"{state(record, f'best_{n}', f'required_{n}', bind)} as state_{n}"
+        for n, record in enumerate(scope.records, start=1)
+    ]
+    wanted = [
+        f"state_{n} = any({bind(tuple(r for r in gap_reasons(record) if r in reasons), 'text[]')})"
+        for n, record in enumerate(scope.records, start=1)
+    ]
+    reason = [f"case when {is_wanted} then state_{n} end as reason_{n}" for n, is_wanted in enumerate(wanted, start=1)]
+    stated = [*keys, "completed", "coalesce(completed, started) as since", *states]
+    return f"""{judged}, stated as (
+  select
+    {_list(stated, 4)}
+  from judged
+  where analysed
+), gaps as (
+  select
+    {_list([*keys, "completed", "since", *reason], 4)}
+  from stated
+  where {" or ".join(wanted)}
+)"""
 
 
 def _rows_statement(scope: Scope, dimensions: tuple[Dimension, ...]) -> Statement:

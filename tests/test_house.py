@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "supervise": {"board", "database", "judge", "plan", "snapshot"},
     "terminal": set(),
     "check": {"board", "collect", "judge", "plan", "schema", "supervise", "terminal"},
+    "gaps": {"collect", "database", "plan", "schema", "snapshot", "states", "terminal"},
     "expose": {"board", "dimension", "dimensions", "judge", "snapshot", ""},
     "web": {"board", "expose", ""},
     "catalog": {"collect", "database", "plan", "snapshot", "sql"},
@@ -80,7 +81,9 @@ MAY_IMPORT = {
         "demo",
         "dimensions",
         "embedded",
+        "gaps",
         "logs",
+        "plan",
         "preflight",
         "proposal",
         "queries",
@@ -88,13 +91,14 @@ MAY_IMPORT = {
         "schema",
         "serve",
         "sql",
+        "states",
         "survey",
         "web",
     },
     "__main__": {"cli"},
     "": set(),
 }
-STAGES = {"plan", "collect", "check", "report", "judge", "snapshot", "expose", "web", "supervise", "board"}
+STAGES = {"plan", "collect", "check", "gaps", "report", "judge", "snapshot", "expose", "web", "supervise", "board"}
 DRIVERS = {
     "asyncpg": {"database", "collect", "demo"},
     "aiohttp": {"web", "serve", "logs"},

@@ -276,13 +276,14 @@ def test_whoever_stops_reading_is_no_error(command: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["check", "gaps"])
 async def test_a_signal_ends_a_command_silently_and_what_it_asked_the_server(
-    backfill: Database, tmp_path: Path, number: signal.Signals
+    backfill: Database, tmp_path: Path, command: str, number: signal.Signals
 ) -> None:
     path = tmp_path / "config.yaml"
     before, line, after = TOUR.read_text().partition("        accepted_values: {fc_kind:")
     path.write_text(f"{before}        valid: pg_sleep(60) is not null\n{line}{after}")
-    with begin("check", "--config.file", str(path), DATABASE_URL=backfill.dsn) as process:
+    with begin(command, "--config.file", str(path), DATABASE_URL=backfill.dsn) as process:
         await until(backfill, f"exists (select {OURS} and wait_event = 'PgSleep')")
         process.send_signal(number)
         printed, said = await asyncio.to_thread(process.communicate, timeout=START_SECONDS)

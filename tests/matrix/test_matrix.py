@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import test_collect
+import test_gaps
 import test_scenarios
 from conftest import TOUR, Database, NewDatabase, Numbers, plan_of
 from servers import settings
@@ -43,6 +44,7 @@ for claim in (
     test_scenarios.test_the_healthy_scenario_has_157_complete_sessions_and_no_gap,
     test_scenarios.test_rows_that_must_not_count_are_there_and_do_not_count,
     test_scenarios.test_the_backfill_scenario_has_39_13_and_39,
+    test_gaps.test_the_backfill_scenario_lists_39_sessions_for_13_28_and_11_reasons,
 ):
     globals()[claim.__name__] = claim
 del claim

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 import test_collect
+import test_gaps
 import test_scenarios
 from conftest import TOUR, Database, NewDatabase
 from servers import MAJORS, chosen, name_of
@@ -43,6 +44,7 @@ for claim in (
     test_collect.test_the_transaction_is_guarded,
     test_scenarios.test_the_healthy_scenario_has_157_complete_sessions_and_no_gap,
     test_scenarios.test_the_backfill_scenario_has_39_13_and_39,
+    test_gaps.test_the_backfill_scenario_lists_39_sessions_for_13_28_and_11_reasons,
 ):
     globals()[claim.__name__] = claim
 del claim

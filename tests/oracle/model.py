@@ -307,6 +307,34 @@ def _coverage(world: World) -> dict[Series, float]:
     return numbers
 
 
+@dataclass(frozen=True)
+class Gap:
+    """A session that is a gap: its key and completion as texts, why for each record, and since when it is due."""
+
+    session: tuple[str | None, ...]
+    reasons: Mapping[str, State]
+    completed_at: str | None
+    since: datetime
+
+
+def gaps(world: World) -> list[Gap]:
+    """Every session that is a gap, in no order."""
+    found = []
+    for session in _eligible(world):
+        states = {
+            name: (record, _state(world, session, record, _rows_of(world, session, record, rows)))
+            for name, record, rows in _records(world)
+        }
+        reasons = {name: state for name, (record, state) in states.items() if _is_gap(record, state)}
+        completed = _completed(world, session)
+        since = completed or _started(world, session)
+        assert since is not None
+        if reasons:
+            key = tuple(map(_text, _session_key(world, session)))
+            found.append(Gap(key, reasons, completed.isoformat() if completed else None, since))
+    return found
+
+
 def _conformance(world: World) -> dict[Series, float]:
     eligible = _eligible(world)
     rows_of: Counter[tuple[str, ...]] = Counter()

@@ -1,0 +1,260 @@
+"""Plan + database -> every session with a gap, one by one, and how they are written down.
+
+The list is of one snapshot, by the predicate of the gauges, and is whole or none: what a table that was truncated
+meanwhile, a lost connection or a time-out left of it looks like a shorter list, and whoever mends by it would call the
+rest healthy.  So `list_gaps` returns only after the last row and the checks of a collection's end, and what it gave
+before counts for nothing if it raises.
+"""
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import IO, Any, Final, Literal
+
+from exporter.collect import Session, open_snapshot, see_what_was_read, subject_of
+from exporter.database import is_rejection
+from exporter.plan import END, Cursor, Plan
+from exporter.schema import Config
+from exporter.snapshot import Fault
+from exporter.states import GAP_REASONS, GapReason
+from exporter.terminal import printable
+
+# --- What is found
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A session that lacks something.
+
+    `session` is its key, a text for each column of `sessions.key` (None for NULL); `reasons` say for each record that
+    makes it a gap, why.  `completed_at` is in ISO 8601, UTC, None where the session has no completion.
+    """
+
+    session: tuple[str | None, ...]
+    reasons: Mapping[str, GapReason]
+    completed_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What is known of a list once it is whole.
+
+    `sessions` is their number.  `restricted` names the tables of which policies showed us some rows only.
+    """
+
+    sessions: int
+    restricted: tuple[str, ...]
+
+
+class UntoldGapsError(Exception):
+    """Nobody can tell which sessions are a gap, for `faults` keep us from measuring records."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("\n".join(fault.message for fault in faults))
+        self.faults = tuple(faults)
+
+
+def narrowed(config: Config, pipeline: str, record: str | None) -> Config:
+    """The config of one pipeline alone and, if it is named, of one record: nothing else is locked, read or needed."""
+    chosen = config.pipelines[pipeline]
+    if record is not None:
+        chosen = chosen.model_copy(update={"records": {record: chosen.records[record]}})
+    return config.model_copy(update={"pipelines": {pipeline: chosen}})
+
+
+async def list_gaps(plan: Plan, take: Callable[[Gap], None], reasons: Collection[GapReason] = GAP_REASONS) -> Listing:
+    """Give every gap to `take`: by completion (else start), the oldest first, then by key; flat in memory.
+
+    Raises CollectionError where nothing can be measured and UntoldGapsError where a record cannot; both may come after
+    gaps were given, which are then no list.
+    """
+    records, width = tuple(plan.pipeline.records), len(plan.pipeline.sessions.key)
+    cursor, sessions = plan.gaps(records, reasons), 0
+    async with _whole_snapshot(plan) as session:
+        rows = await _first_rows(session, plan, cursor)
+        while rows:
+            for row in rows:
+                take(_gap(row, records, width))
+            sessions += len(rows)
+            rows = await session.run(cursor.fetch, _all(plan))
+        restricted = await see_what_was_read(session, plan)
+        await session.run(END, "end")
+    return Listing(sessions, restricted)
+
+
+async def count_gaps(plan: Plan, reasons: Collection[GapReason] = GAP_REASONS) -> Listing:
+    """The same without the gaps themselves; raises the same."""
+    async with _whole_snapshot(plan) as session:
+        counted = await session.attempt(plan.gap_count(tuple(plan.pipeline.records), reasons), _all(plan), is_rejection)
+        if isinstance(counted, Fault):
+            raise UntoldGapsError(await _culprits(session, plan) or (counted,))
+        restricted = await see_what_was_read(session, plan)
+        await session.run(END, "end")
+    return Listing(int(counted[0][0]), restricted)
+
+
+@asynccontextmanager
+async def _whole_snapshot(plan: Plan) -> AsyncIterator[Session]:
+    async with open_snapshot(plan) as session:
+        if session.faults:
+            raise UntoldGapsError(tuple(session.faults.values()))
+        yield session
+
+
+async def _first_rows(session: Session, plan: Plan, cursor: Cursor) -> list[Any]:
+    """The first fetch computes and sorts all gaps, and so meets whatever value does not fit."""
+    await session.run(cursor.prepare, _all(plan))
+    opened = await session.attempt(cursor.open, _all(plan), is_rejection)
+    rows = opened if isinstance(opened, Fault) else await session.attempt(cursor.fetch, _all(plan), is_rejection)
+    if isinstance(rows, Fault):
+        raise UntoldGapsError(await _culprits(session, plan) or (rows,))
+    return rows
+
+
+async def _culprits(session: Session, plan: Plan) -> tuple[Fault, ...]:
+    """Which records the server refuses, where it refuses them together; raises CollectionError if it is no record."""
+    await session.run(plan.sessions(()), f"{_all(plan)}.sessions")
+    alone = [
+        await session.attempt(plan.gap_count((name,)), subject_of(plan, name), is_rejection)
+        for name in plan.pipeline.records
+    ]
+    return tuple(fault for fault in alone if isinstance(fault, Fault))
+
+
+def _all(plan: Plan) -> str:
+    return f"pipelines.{plan.pipeline.name}"
+
+
+def _gap(row: Sequence[Any], records: Sequence[str], width: int) -> Gap:
+    completed_at: str | None = row[width]
+    return Gap(
+        session=tuple(row[:width]),
+        reasons={name: reason for name, reason in zip(records, row[width + 1 :], strict=True) if reason is not None},
+        completed_at=completed_at and _iso(completed_at),
+    )
+
+
+def _iso(text: str) -> str:
+    """PostgreSQL's text of a time in UTC as ISO 8601; as text, for its years go further than the driver's."""
+    return text.replace(" ", "T", 1).replace("+00", "Z", 1)
+
+
+# --- How it is written down
+
+Format = Literal["csv", "ndjson", "json"]
+
+COLUMNS: Final = ("session", "record", "reason", "completed_at")
+"""The keys of a row; a session that is a gap for two records is two rows."""
+
+Key = str | None | dict[str, str | None]
+"""How a session is written: its key as text, an object by column where it has several; None is NULL."""
+
+Row = tuple[Key, str, GapReason, str | None]
+"""The values of `COLUMNS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How rows become a document: what is before all, before the first, between two and after all; and one row."""
+
+    head: str
+    first: str
+    between: str
+    foot: str
+    row: Callable[[Row], str]
+
+
+def form(name: Format, *, on_terminal: bool) -> Form:
+    """One of the formats; on a terminal no value may tell it what to do."""
+    encode = json.JSONEncoder(ensure_ascii=on_terminal).encode
+    match name:
+        case "csv":
+            return Form(_csv_line(COLUMNS), "", "", "", lambda row: _csv_line(_cells(row, on_terminal=on_terminal)))
+        case "ndjson":
+            return Form("", "", "", "", lambda row: encode(dict(zip(COLUMNS, row, strict=True))) + "\n")
+        case "json":
+            return Form("[", "\n", ",\n", "\n]\n", lambda row: encode(dict(zip(COLUMNS, row, strict=True))))
+
+
+class Writer:
+    """Writes gaps into a file as one document, which is complete only after `end`."""
+
+    def __init__(self, file: IO[bytes], plan: Plan, shape: Form) -> None:
+        self._file = file
+        self._key = plan.pipeline.sessions.key
+        self._form = shape
+        self._before = shape.first
+        self._write(shape.head)
+
+    def take(self, gap: Gap) -> None:
+        """Its rows, one for each record; raises NoRoomError."""
+        key: Key = gap.session[0] if len(self._key) == 1 else dict(zip(self._key, gap.session, strict=True))
+        rows = [self._form.row((key, record, reason, gap.completed_at)) for record, reason in gap.reasons.items()]
+        self._write(self._before + self._form.between.join(rows))
+        self._before = self._form.between
+
+    def end(self) -> None:
+        """Close the document; raises NoRoomError."""
+        self._write(self._form.foot)
+
+    def _write(self, text: str) -> None:
+        try:
+            self._file.write(text.encode())
+        except OSError as error:
+            raise NoRoomError(error.strerror) from None
+
+
+def _cells(row: Row, *, on_terminal: bool) -> tuple[str, ...]:
+    """A row of CSV: a key of several columns is a JSON object, and None an empty cell."""
+    key, *others = row
+    text = json.dumps(key, ensure_ascii=False) if isinstance(key, dict) else key or ""
+    return (printable(text) if on_terminal else text, *(cell or "" for cell in others))
+
+
+class _Echo:
+    """A file for the csv module that hands each line back."""
+
+    def write(self, line: str) -> str:
+        return line
+
+
+_csv = csv.writer(_Echo())
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    """The line as RFC 4180 has it, but for its end, which is that of Unix."""
+    line: Any = _csv.writerow(cells)
+    return str(line).removesuffix("\r\n") + "\n"
+
+
+# --- Where it is kept until it is whole
+
+
+class NoRoomError(Exception):
+    """The list cannot be kept until it is whole; the message names the remedy."""
+
+    def __init__(self, why: str | None) -> None:
+        super().__init__(
+            f"the list cannot be kept until it is whole ({why}): set TMPDIR to a folder with room for all of it"
+        )
+
+
+IN_MEMORY: Final = 1 << 20
+"""Bytes of a list that need no file."""
+
+
+@contextmanager
+def temporary_file() -> Iterator[IO[bytes]]:
+    """A file without a name, which nobody else can open and nothing is left of; small ones are kept in memory.
+
+    In TMPDIR, else in /var/tmp, which unlike /tmp is seldom a file system in memory.
+    https://refspecs.linuxfoundation.org/FHS_3.0/fhs/ch05s15.html
+    """
+    large = "/var/tmp"  # noqa: S108 - the file has no name there
+    folder = None if os.environ.get("TMPDIR") or not os.access(large, os.W_OK) else large
+    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=folder) as file:
+        yield file
