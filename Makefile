@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BASE := $(shell for p in "$(PYTHON)" python3 python3.14 python3.13 python3.12 python3.11; do [ -n "$$p" ] && command -v "$$p" >/dev/null 2>&1 && "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: help setup demo test test-matrix oracle check format generate tools lock bench clean
+.PHONY: help setup demo test test-matrix oracle check format generate tools lock bench bench-gaps clean
 
 help:             ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
@@ -47,6 +47,9 @@ tools:            ## promtool, prometheus and pgbouncer into .cache/tools, from 
 
 bench: $(VENV)/.stamp   ## what a collection costs, side by side with the obvious queries
 	$(BIN)/python bench/collection.py $(ARGS)
+
+bench-gaps: $(VENV)/.stamp  ## the memory that a list of few and of many gaps takes
+	$(BIN)/python bench/gaps.py $(ARGS)
 
 lock: $(VENV)/.stamp    ## resolve the dependencies anew (needs uv)
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements.txt
