@@ -221,6 +221,9 @@ async def watch_withdrawal(it: Exporter) -> None:
     assert page.names() == {
         "verdict",
         "limit",
+        "limit_min_sessions",
+        "max_age_seconds",
+        "collection_interval_seconds",
         "up",
         "record_up",
         "last_success_timestamp_seconds",
