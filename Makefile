@@ -42,8 +42,8 @@ format: $(VENV)/.stamp  ## let ruff mend what it can
 generate: $(VENV)/.stamp  ## rewrite the files that are generated from the code
 	$(BIN)/python -m exporter.artefacts
 
-tools:            ## promtool, prometheus and pgbouncer into .cache/tools, from Debian's packages, without root
-	@scripts/debian-tools prometheus pgbouncer prometheus/forky
+tools:            ## promtool, prometheus, alertmanager, pgbouncer into .cache/tools, from Debian's packages, without root
+	@scripts/debian-tools prometheus alertmanager pgbouncer prometheus/forky
 
 bench: $(VENV)/.stamp   ## what a collection costs, side by side with the obvious queries
 	$(BIN)/python bench/collection.py $(ARGS)

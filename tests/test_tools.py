@@ -1,4 +1,4 @@
-"""How promtool and prometheus are found and fetched; stand-ins play apt and dpkg."""
+"""How promtool, prometheus and the like are found and fetched; stand-ins play apt and dpkg."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ import pytest
 from tools import NEWER_SUITE, find_tool, not_checked_summary
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "debian-tools"
-COMMANDS = ("cat", "flock", "ln", "mkdir", "mktemp", "mv", "rm", "sed", "sleep", "touch")
+COMMANDS = ("cat", "cp", "flock", "ln", "mkdir", "mktemp", "mv", "readlink", "rm", "sed", "sleep", "sort", "touch")
 TOOLS = ("prometheus", "promtool")
 
 APT = """#!/bin/sh
@@ -28,16 +28,23 @@ if [ -n "${OFFLINE:-}" ]; then
     printf 'W: noise\\nE: Unable to   locate package\\n' >&2
     exit 100
 fi
-touch prometheus_1_all.deb
+touch "$2_1_all.deb"
 """
 APT_CACHE = """#!/bin/sh
 printf 'prometheus\\n  Depends: libc6\\n'
 [ -z "${SPLIT:-}" ] || printf '  Depends: promtool\\n'
+[ -z "${PAGES:-}" ] || printf '  Depends: libjs-d3\\n  Depends: node-d3\\nlibjs-rickshaw\\n  Depends: libjs-d3\\n'
 """
 DPKG = """#!/bin/sh
-[ -f "$2" ] && mkdir -p "$3/usr/bin" || exit 1
-for name in promtool prometheus; do
-    printf '#!/bin/sh\\n[ %s != %s ]\\n' "$name" "${BROKEN:-none}" >"$3/usr/bin/$name"
+[ -f "$2" ] && mkdir -p "$3/usr/bin" "$3/usr/share/prometheus/web" "$3/usr/share/prometheus/alertmanager" || exit 1
+case ${2##*/} in
+    prometheus-alertmanager_*) names='prometheus-alertmanager amtool' reads=alertmanager ;;
+    *) names='promtool prometheus' reads=web ;;
+esac
+echo "files of $reads" >"$3/usr/share/prometheus/$reads/file"
+for name in $names; do
+    printf '#!/bin/sh\\n[ %s != %s ] || exit 1\\ncat /usr/share/prometheus/%s/file 2>&1 || :\\n' \\
+        "$name" "${BROKEN:-none}" "$reads" >"$3/usr/bin/$name"
     chmod +x "$3/usr/bin/$name"
 done
 """
@@ -63,7 +70,7 @@ def outcome(name: str, suite: str | None = None) -> Path | str:
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Take the tools and CI away; the only folder on PATH is returned."""
-    for name in ("CI", "SESSION_HEALTH_REQUIRE_TOOLS", "PROMTOOL", "PROMETHEUS"):
+    for name in ("CI", "SESSION_HEALTH_REQUIRE_TOOLS", "PROMTOOL", "PROMETHEUS", "ALERTMANAGER"):
         monkeypatch.delenv(name, raising=False)
     path = tmp_path / "path"
     path.mkdir()
@@ -82,6 +89,17 @@ def test_the_variable_wins_over_path_and_path_over_the_cache(
     named = executable(tmp_path / "my own" / "promtool-3")
     monkeypatch.setenv("PROMTOOL", str(named))
     assert outcome("promtool") == named
+
+
+def test_alertmanager_goes_by_debians_name_too(bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    executable(tmp_path / "cache" / "bin" / "alertmanager")
+    of_debian = executable(bare / "prometheus-alertmanager")
+    assert outcome("alertmanager") == of_debian
+    on_path = executable(bare / "alertmanager")
+    assert outcome("alertmanager") == on_path
+    named = executable(tmp_path / "my own" / "alertmanager")
+    monkeypatch.setenv("ALERTMANAGER", str(named))
+    assert outcome("alertmanager") == named
 
 
 def test_a_variable_that_names_nothing_fails_even_when_the_tool_is_there(
@@ -150,13 +168,13 @@ class Terminal:
                 "not on Windows",
                 "needs prometheus; run: make tools",
             ),
-            ["NOT CHECKED: 2 test(s) need promtool, prometheus or pgbouncer; run: make tools"],
+            ["NOT CHECKED: 2 test(s) need promtool, prometheus, alertmanager or pgbouncer; run: make tools"],
         ),
         (
             (f"needs prometheus of {NEWER_SUITE}; run: make tools", "needs promtool; run: make tools"),
             [
                 "NOT CHECKED with Prometheus 3: 1 test(s); run: make tools",
-                "NOT CHECKED: 1 test(s) need promtool, prometheus or pgbouncer; run: make tools",
+                "NOT CHECKED: 1 test(s) need promtool, prometheus, alertmanager or pgbouncer; run: make tools",
             ],
         ),
     ],
@@ -322,6 +340,47 @@ def test_a_variable_that_names_nothing_stops_the_script(checkout: Checkout) -> N
 
 
 @needs_flock
+@pytest.mark.parametrize(
+    ("package", "archive", "program", "tool", "files"),
+    [
+        ("alertmanager", "prometheus-alertmanager", "alertmanager", "amtool", "files of alertmanager\n"),
+        ("prometheus", "prometheus libjs-d3", "prometheus", "promtool", "files of web\n"),
+    ],
+)
+def test_a_program_finds_its_files_without_root_wherever_the_folder_is_moved(
+    checkout: Checkout, tmp_path: Path, package: str, archive: str, program: str, tool: str, files: str
+) -> None:
+    checkout.with_apt()
+    said = f"fetching {package} from Debian's packages…\n"
+    assert checkout.run(package, PAGES="1", CI="true") == (0, said, "")
+    assert checkout.calls.read_text(encoding="utf-8").split("\n") == ["update", f"download {archive}", ""]
+    assert sorted(file.name for file in (checkout.tools / "bin").iterdir()) == [program, tool]
+    before = checkout.state()
+    assert checkout.run(package, CI="true") == (0, "", "")
+    assert checkout.state() == before
+    moved = checkout.tools.rename(tmp_path / "moved $HOME")
+    assert subprocess.check_output([moved / "bin" / program], cwd="/", text=True) == files
+
+
+@needs_flock
+def test_a_failed_fetch_of_alertmanager_installs_nothing(checkout: Checkout) -> None:
+    checkout.with_apt()
+    code, _, err = checkout.run("alertmanager", BROKEN="amtool", CI="true")
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.startswith("cannot install alertmanager and amtool: the package does not unpack or run")
+    assert checkout.state() == {}
+
+
+def test_alertmanager_of_an_installed_package_needs_nothing(checkout: Checkout, tmp_path: Path) -> None:
+    executable(checkout.path / "prometheus-alertmanager")
+    named = executable(tmp_path / "my own" / "amtool")
+    assert checkout.run("alertmanager", CI="true", AMTOOL=str(named)) == (0, "", "")
+    assert checkout.run("alertmanager", CI="true")[0] == 1
+    wrong = "ALERTMANAGER=/nowhere is not a command: correct it or unset it\n"
+    assert checkout.run("alertmanager", ALERTMANAGER="/nowhere") == (1, "", wrong)
+
+
+@needs_flock
 def test_another_suite_has_a_folder_of_its_own_and_comes_from_the_same_mirror_signed(checkout: Checkout) -> None:
     checkout.with_apt()
     for tool in TOOLS:
@@ -364,7 +423,9 @@ def test_another_suite_that_cannot_be_had_is_said_loudly_and_fails_nowhere(
     assert checkout.run("prometheus", "prometheus/forky", **fault | {"OFFLINE": "1"}, CI="true")[0] == 1
 
 
-@pytest.mark.parametrize("wrong", ["prometheus/bin", "prometheus/../x", "prometheus/a/b", "pgbouncer/forky", "x"])
+@pytest.mark.parametrize(
+    "wrong", ["prometheus/bin", "prometheus/../x", "prometheus/a/b", "pgbouncer/forky", "alertmanager/forky", "x"]
+)
 def test_a_wrong_name_is_refused_and_the_usage_shown(checkout: Checkout, wrong: str) -> None:
-    assert checkout.run(wrong) == (2, "", "usage: debian-tools [prometheus[/SUITE]] [pgbouncer]\n")
+    assert checkout.run(wrong) == (2, "", "usage: debian-tools [prometheus[/SUITE]] [alertmanager] [pgbouncer]\n")
     assert not checkout.tools.exists()

@@ -1,4 +1,4 @@
-"""Finds promtool and prometheus for the tests, and says what went unchecked without them."""
+"""Finds promtool, prometheus and the like for the tests, and says what went unchecked without them."""
 
 import os
 import re
@@ -10,6 +10,9 @@ import pytest
 CACHE = Path(__file__).parents[1] / ".cache" / "tools" / "bin"
 NEWER_SUITE = "forky"
 """The suite of Debian that has Prometheus 3, the second one that everything is checked with."""
+
+_OF_DEBIAN = {"alertmanager": "prometheus-alertmanager"}
+"""What an installed package of Debian calls a program otherwise."""
 
 _REMEDY = "run: make tools"
 _SKIPPED = re.compile(rf"needs [\w-]+; {_REMEDY}")
@@ -32,7 +35,7 @@ def find_tool(name: str, suite: str | None = None) -> Path:
         if found := shutil.which(wanted):
             return Path(found).absolute()
         pytest.fail(f"{variable}={wanted} is not a command: correct it or unset it", pytrace=False)
-    if found := shutil.which(name) or shutil.which(name, path=CACHE):
+    if found := shutil.which(name) or shutil.which(_OF_DEBIAN.get(name, name)) or shutil.which(name, path=CACHE):
         return Path(found).absolute()
     reason = f"needs {name}; {_REMEDY}"
     if _is_set("CI") or _is_set("SESSION_HEALTH_REQUIRE_TOOLS"):
@@ -53,7 +56,7 @@ def not_checked_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"NOT CHECKED on a replica: {len(standby)} test(s); {NO_STANDBY}", yellow=True)
     if skipped := [reason for reason in reasons.values() if _SKIPPED.search(reason)]:
         terminalreporter.write_line(
-            f"NOT CHECKED: {len(skipped)} test(s) need promtool, prometheus or pgbouncer; {_REMEDY}",
+            f"NOT CHECKED: {len(skipped)} test(s) need promtool, prometheus, alertmanager or pgbouncer; {_REMEDY}",
             yellow=True,
         )
 
