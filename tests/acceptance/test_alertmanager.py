@@ -1,0 +1,325 @@
+"""Who is told what, by a real Alertmanager with the routes and inhibitions that we ship."""
+
+import itertools
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from alertmanager import (
+    ALERTS,
+    SETTINGS,
+    Alertmanager,
+    Inbox,
+    Labels,
+    running_alertmanager,
+    running_inbox,
+    shipped_settings,
+)
+from processes import START_SECONDS, soon
+from tools import find_tool
+
+pytestmark = pytest.mark.prometheus
+
+_jobs = itertools.count(1)
+
+
+def amtool(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(find_tool("amtool")), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=START_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def inbox() -> Iterator[Inbox]:
+    with running_inbox() as inbox:
+        yield inbox
+
+
+@pytest.fixture(scope="module")
+def alertmanager(inbox: Inbox) -> Iterator[Alertmanager]:
+    with running_alertmanager(shipped_settings(inbox.url)) as alertmanager:
+        yield alertmanager
+
+
+@pytest.fixture
+def of() -> Labels:
+    """The labels of a pipeline's alerts, of a job that no other test knows."""
+    return {
+        "job": f"session-health-{next(_jobs)}",
+        "instance": "exporter:10157",
+        "database": "main",
+        "pipeline": "assessments",
+    }
+
+
+def alert(name: str, severity: str, labels: Mapping[str, str], **more: str) -> Labels:
+    return {**labels, **more, "alertname": f"SessionHealth{name}", "severity": severity}
+
+
+def job_of(labels: Labels) -> Labels:
+    return {"job": labels["job"]}
+
+
+def target_of(labels: Labels) -> Labels:
+    return {"job": labels["job"], "instance": labels["instance"]}
+
+
+def tell_apart(alertmanager: Alertmanager, heard: list[Labels], muted: list[Labels]) -> None:
+    """Post these and wait until exactly the latter are muted."""
+
+    def found(*, is_muted: bool) -> list[list[tuple[str, str]]]:
+        jobs = {labels["job"] for labels in heard + muted}
+        posted = [one for one in alertmanager.alerts() if one["labels"]["job"] in jobs]
+        return sorted(sorted(one["labels"].items()) for one in posted if bool(one["status"]["inhibitedBy"]) == is_muted)
+
+    alertmanager.post(*heard, *muted)
+    soon(lambda: len(found(is_muted=True)) >= len(muted))
+
+    assert found(is_muted=True) == sorted(sorted(labels.items()) for labels in muted)
+    assert found(is_muted=False) == sorted(sorted(labels.items()) for labels in heard)
+
+
+def test_amtool_finds_nothing_wrong_with_the_file() -> None:
+    done = amtool("check-config", str(SETTINGS))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " - 1 templates" in done.stdout
+
+
+def test_no_secret_stands_in_the_file() -> None:
+    """Each is read from a file of its own."""
+
+    def keys(value: Any) -> Iterator[str]:
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield str(key)
+            if isinstance(inner, dict | list):
+                yield from keys(inner)
+
+    found = set(keys(yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))))
+
+    assert {"smtp_auth_password_file", "credentials_file"} <= found
+    assert not [key for key in found if key.endswith(("password", "secret", "token", "credentials", "_key", "api_url"))]
+
+
+@pytest.mark.parametrize(
+    ("receiver", "labels"),
+    [
+        ("pager", ("SessionHealthGapSessions", "critical", "pipeline=assessments")),
+        ("pager", ("SessionHealthGapAge", "critical", "pipeline=assessments")),
+        ("pager", ("SessionHealthUnknown", "critical", "pipeline=assessments")),
+        ("pager", ("SessionHealthExporterAbsent", "critical")),
+        ("tickets", ("SessionHealthGapAge", "warning", "pipeline=assessments")),
+        ("tickets", ("SessionHealthOutdatedSessions", "warning", "record=profiles")),
+        ("tickets", ("SessionHealthTargetDown", "warning", "instance=exporter:10157")),
+        ("nobody", ("SessionHealthNoData", "info", "pipeline=assessments")),
+        ("dead-mans-switch", ("SessionHealthWatchdog", "none")),
+        ("tickets", ("SessionHealthOfSomeNewSeverity", "page")),
+        ("tickets", ("NodeFilesystemFull", "critical")),
+        ("tickets", ("Watchdog", "none")),
+    ],
+)
+def test_the_severity_alone_decides_who_is_told(receiver: str, labels: tuple[str, ...]) -> None:
+    name, severity, *more = labels
+    given = (f"alertname={name}", f"severity={severity}", "job=session-health", *more)
+
+    done = amtool("config", "routes", "test", f"--config.file={SETTINGS}", f"--verify.receivers={receiver}", *given)
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_amtool_would_speak_up_of_a_wrong_receiver() -> None:
+    given = ("alertname=SessionHealthGapSessions", "severity=warning")
+
+    assert amtool(
+        "config", "routes", "test", f"--config.file={SETTINGS}", "--verify.receivers=pager", *given
+    ).returncode
+
+
+def test_critical_mutes_the_warning_of_the_same_and_of_nothing_else(alertmanager: Alertmanager, of: Labels) -> None:
+    tell_apart(
+        alertmanager,
+        heard=[
+            alert("InvalidRecords", "critical", of, record="profiles"),
+            alert("InvalidRecords", "warning", of, record="fc_scores"),
+            alert("InvalidRecords", "warning", of | {"pipeline": "orders"}, record="profiles"),
+            alert("InvalidRecords", "warning", of | {"database": "other"}, record="profiles"),
+            alert("InvalidRecords", "warning", of | {"instance": "another:10157"}, record="profiles"),
+            alert("InvalidRecords", "warning", of | {"job": f"{of['job']}-staging"}, record="profiles"),
+            alert("OrphanedRecords", "warning", of, record="profiles"),
+            alert("FailedChecks", "critical", of, check="finalized"),
+            alert("FailedChecks", "warning", of, check="answered"),
+            alert("GapAge", "critical", of),
+            alert("GapRatio", "warning", of),
+        ],
+        muted=[
+            alert("InvalidRecords", "warning", of, record="profiles"),
+            alert("InvalidRecords", "info", of, record="profiles"),
+            alert("FailedChecks", "warning", of, check="finalized"),
+            alert("GapAge", "warning", of),
+        ],
+    )
+
+
+def test_a_target_that_is_down_mutes_all_of_its_instance_but_itself_and_the_watchdog(
+    alertmanager: Alertmanager, of: Labels
+) -> None:
+    another = of | {"instance": "another:10157"}
+    tell_apart(
+        alertmanager,
+        heard=[
+            alert("TargetDown", "warning", target_of(of)),
+            alert("GapSessions", "critical", another),
+            alert("ConfigReloadFailed", "warning", target_of(another)),
+            alert("Watchdog", "none", job_of(of)),
+            alert("Watchdog", "none", target_of(of)),
+            {**target_of(of), "alertname": "DiskFull", "severity": "warning"},
+        ],
+        muted=[
+            alert("GapSessions", "critical", of),
+            alert("InvalidRecords", "warning", of, record="profiles"),
+            alert("Unknown", "warning", of),
+            alert("NoData", "info", of),
+            alert("ConfigReloadFailed", "warning", target_of(of)),
+        ],
+    )
+
+
+def test_an_absent_exporter_mutes_all_of_its_job_but_itself_and_the_watchdog(
+    alertmanager: Alertmanager, of: Labels
+) -> None:
+    tell_apart(
+        alertmanager,
+        heard=[
+            alert("ExporterAbsent", "critical", job_of(of)),
+            alert("Watchdog", "none", job_of(of)),
+            alert("GapSessions", "critical", of | {"job": f"{of['job']}-staging"}),
+            {**job_of(of), "alertname": "DiskFull", "severity": "warning"},
+        ],
+        muted=[
+            alert("TargetDown", "warning", target_of(of)),
+            alert("GapSessions", "critical", of),
+            alert("GapSessions", "critical", of | {"instance": "another:10157"}),
+            alert("InvalidRecords", "warning", of, record="profiles"),
+        ],
+    )
+
+
+def test_a_pipeline_is_one_page_one_ticket_and_information_is_nobodys(
+    alertmanager: Alertmanager, inbox: Inbox, of: Labels
+) -> None:
+    orders = of | {"pipeline": "orders"}
+    alertmanager.post(
+        alert("GapSessions", "critical", of),
+        alert("GapAge", "critical", of),
+        alert("GapAge", "warning", of),
+        alert("InvalidRecords", "warning", of, record="profiles"),
+        alert("OrphanedRecords", "warning", of, record="fc_scores"),
+        alert("GapSessions", "critical", orders),
+        alert("NoData", "info", orders),
+        alert("Watchdog", "none", job_of(of)),
+    )
+
+    def told() -> list[tuple[str, str, list[str]]]:
+        return sorted(
+            (
+                one["receiver"],
+                one["groupLabels"].get("pipeline", ""),
+                sorted(alert["labels"]["alertname"].removeprefix("SessionHealth") for alert in one["alerts"]),
+            )
+            for one in list(inbox.delivered)
+            if one["groupLabels"]["job"] == of["job"]
+        )
+
+    expected = [
+        ("dead-mans-switch", "", ["Watchdog"]),
+        ("pager", "assessments", ["GapAge", "GapSessions"]),
+        ("pager", "orders", ["GapSessions"]),
+        ("tickets", "assessments", ["InvalidRecords", "OrphanedRecords"]),
+    ]
+    soon(lambda: len(told()) >= len(expected))
+    assert told() == expected
+
+
+def rendered(text: str, tmp_path: Path, data: Mapping[str, Any]) -> str:
+    (tmp_path / "data.json").write_text(json.dumps(data))
+    done = amtool(
+        "template",
+        "render",
+        f"--template.glob={ALERTS / '*.tmpl'}",
+        f"--template.data={tmp_path / 'data.json'}",
+        f"--template.text={text}",
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def notification(status: str, alerts: list[dict[str, Any]], labels: Labels, **annotations: str) -> dict[str, Any]:
+    """What a template is given: https://pkg.go.dev/github.com/prometheus/alertmanager/template#Data."""
+    common = {"commonLabels": labels, "commonAnnotations": annotations, "groupLabels": labels}
+    return {"receiver": "tickets", "status": status, "externalURL": "http://alertmanager", "alerts": alerts, **common}
+
+
+def told_of(status: str, name: str, ended: str = "0001-01-01T00:00:00Z", **more: str) -> dict[str, Any]:
+    return {
+        "status": status,
+        "labels": {"alertname": f"SessionHealth{name}", **more},
+        "annotations": {
+            "summary": "Rows are invalid.",
+            "description": "3 rows of 'a' & <b> are invalid.",
+            "command": "session-health-exporter gaps --reason invalid",
+            "runbook_url": "https://runbook",
+            "dashboard_url": "https://dashboard",
+        },
+        "startsAt": "2026-01-02T03:04:05+01:00",
+        "endsAt": ended,
+    }
+
+
+MAIL = next(
+    mail
+    for receiver in yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))["receivers"]
+    for mail in receiver.get("email_configs", [])
+)
+
+
+def test_a_mail_says_what_to_read_to_type_and_to_look_at_and_what_is_over(tmp_path: Path) -> None:
+    alerts = [
+        told_of("firing", "InvalidRecords", record="profiles"),
+        told_of("resolved", "FailedChecks", "2026-01-02T04:05:06+01:00", check="finalized"),
+    ]
+    data = notification("firing", alerts, {"severity": "warning", "database": "main", "pipeline": "assessments"})
+
+    assert rendered(MAIL["text"], tmp_path, data) == (
+        "SessionHealthInvalidRecords profiles, since 2026-01-02 02:04 UTC\n"
+        "3 rows of 'a' & <b> are invalid.\n"
+        "Look:      session-health-exporter gaps --reason invalid\n"
+        "Runbook:   https://runbook\n"
+        "Dashboard: https://dashboard\n"
+        "\n"
+        "Resolved:\n"
+        "- SessionHealthFailedChecks finalized, 2026-01-02 02:04 UTC to 2026-01-02 03:05 UTC\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "labels", "summary", "title"),
+    [
+        ("firing", {"severity": "warning", "database": "main", "pipeline": "p"}, "Bad.", "[WARNING] main/p: Bad."),
+        ("firing", {"severity": "warning", "database": "main", "pipeline": "p"}, "", "[WARNING] main/p: 2 alerts"),
+        ("resolved", {"severity": "warning", "database": "main", "pipeline": "p"}, "Bad.", "[RESOLVED] main/p: Bad."),
+        ("resolved", {"severity": "warning", "database": "main", "pipeline": "p"}, "", "[RESOLVED] main/p: 2 alerts"),
+        ("firing", {"severity": "warning", "job": "j", "instance": "h:1"}, "Down.", "[WARNING] h:1: Down."),
+        ("firing", {"severity": "critical", "job": "j"}, "Absent.", "[CRITICAL] j: Absent."),
+        ("firing", {}, "", "[FIRING] several: 2 alerts"),
+    ],
+)
+def test_the_title_names_the_severity_the_pipeline_and_what_is_common(
+    tmp_path: Path, status: str, labels: Labels, summary: str, title: str
+) -> None:
+    common = {"summary": summary} if summary else {}
+    data = notification(status, [told_of(status, "GapAge"), told_of(status, "GapRatio")], labels, **common)
+
+    assert rendered(MAIL["headers"]["Subject"], tmp_path, data) == title
