@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BASE := $(shell for p in "$(PYTHON)" python3 python3.14 python3.13 python3.12 python3.11; do [ -n "$$p" ] && command -v "$$p" >/dev/null 2>&1 && "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: help setup demo test test-matrix oracle check format generate tools lock bench bench-gaps clean
+.PHONY: help setup demo stack test test-matrix oracle check format generate tools lock bench bench-gaps clean
 
 help:             ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
@@ -15,6 +15,9 @@ setup: $(VENV)/.stamp   ## install everything into .venv
 
 demo: $(VENV)/.stamp    ## a database with sample data and the exporter on it; ARGS="--scenario backfill --live"
 	@$(BIN)/session-health-exporter demo $(ARGS)
+
+stack: $(VENV)/.stamp tools  ## the demo with Prometheus, our rules, Alertmanager and our routes; ARGS="--scenario drift --live --interval 5s"
+	@$(BIN)/python scripts/stack $(ARGS)
 
 test: $(VENV)/.stamp tools  ## all tests, on a real PostgreSQL of their own; ARGS="-k coverage"
 	$(BIN)/python -m pytest --ignore=tests/matrix $(ARGS)
