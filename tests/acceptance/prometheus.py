@@ -5,7 +5,7 @@ import json
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,16 +50,37 @@ class Prometheus:
 
 
 @contextmanager
-def running_prometheus(jobs: list[dict[str, Any]], suite: str | None = None) -> Iterator[Prometheus]:
-    """A real Prometheus that scrapes every second; `suite` is Debian's that it comes from, None the machine's own."""
+def running_prometheus(
+    jobs: list[dict[str, Any]],
+    suite: str | None = None,
+    *,
+    interval: str = "1s",
+    rules: Iterable[Path] = (),
+    alertmanager: str | None = None,
+) -> Iterator[Prometheus]:
+    """A real Prometheus; `suite` is Debian's that it comes from, None the machine's own.
+
+    `alertmanager` is the address of whom it tells what fires.
+    """
     program = find_tool("prometheus", suite)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="prometheus-") as name:
         folder = Path(name)
-        settings = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": jobs}
+        told = [] if alertmanager is None else [{"static_configs": [{"targets": [alertmanager]}]}]
+        settings = {
+            "global": dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), interval),
+            "scrape_configs": jobs,
+            "rule_files": [str(file) for file in rules],
+            "alerting": {"alertmanagers": told},
+        }
         (folder / "prometheus.yml").write_text(json.dumps(settings))
-        arguments = (f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}")
+        arguments = (
+            f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            # What fires before it has found Alertmanager would wait for a minute.
+            "--rules.alert.resend-delay=2s",
+        )
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 [program, *arguments, f"--web.listen-address=127.0.0.1:{port}"],
