@@ -2,15 +2,19 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final, Literal
+from xml.etree import ElementTree as ET
 
 from exporter.board import Standing
 from exporter.collect import collect
-from exporter.judge import Finding, Outcome, Verdict
+from exporter.judge import Outcome, Verdict
 from exporter.plan import Plan
-from exporter.schema import SEVERITIES, Severity
+from exporter.report.document import CaveatPart, FaultPart, FindingPart
+from exporter.schema import Severity, moment_text
+from exporter.snapshot import Fault
 from exporter.supervise import beginning, measure
 from exporter.terminal import printable
 
@@ -57,9 +61,9 @@ def as_text(standings: Sequence[Standing]) -> str:
 
 def _paragraph(standing: Standing) -> Iterator[str]:
     snapshot = standing.snapshot
-    at = f", measured at {_moment(snapshot.taken_at)}" if snapshot else ""
+    at = f", measured at {moment_text(snapshot.taken_at)}" if snapshot else ""
     yield f"{standing.pipeline}: {standing.verdict}{at}"
-    for fault in standing.last.faults if standing.last else ():
+    for fault in _faults(standing):
         yield f"  not measured: {fault.message}"
     for caveat in standing.caveats:
         yield f"  {caveat.verdict}: {caveat.message}"
@@ -83,13 +87,10 @@ def as_json(standings: Sequence[Standing], code: int) -> str:
                     "database": standing.database,
                     "pipeline": standing.pipeline,
                     "verdict": standing.verdict,
-                    "measured_at": _moment(standing.snapshot.taken_at) if standing.snapshot else None,
-                    "faults": [
-                        {"reason": fault.reason, "message": fault.message}
-                        for fault in (standing.last.faults if standing.last else ())
-                    ],
-                    "caveats": [{"verdict": c.verdict, "message": c.message} for c in standing.caveats],
-                    "findings": [_finding(finding) for finding in standing.findings],
+                    "measured_at": moment_text(standing.snapshot.taken_at) if standing.snapshot else None,
+                    "faults": [FaultPart.of(fault).model_dump() for fault in _faults(standing)],
+                    "caveats": [CaveatPart.of(caveat).model_dump() for caveat in standing.caveats],
+                    "findings": [FindingPart.of(finding).model_dump() for finding in standing.findings],
                 }
                 for standing in standings
             ],
@@ -99,18 +100,91 @@ def as_json(standings: Sequence[Standing], code: int) -> str:
     )
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _faults(standing: Standing) -> tuple[Fault, ...]:
+    return standing.last.faults if standing.last else ()
+
+
+Kind = Literal["failure", "error", "skipped", "passed"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One thing that was judged, for whoever counts cases: what it is called, how it ended, and why."""
+
+    name: str
+    kind: Kind
+    why: str
+
+
+def _cases(standing: Standing, fail_on: Severity) -> Iterator[_Case]:
+    """A broken limit is a failure, what is not known an error; a warning passes where only critical ones count."""
+    for fault in _faults(standing):
+        yield _Case(f"measured: {fault.reason}", "error", fault.message)
+    for caveat in standing.caveats:
+        yield _Case(caveat.verdict, "error" if caveat.verdict == "unknown" else "skipped", caveat.message)
+    kinds: dict[Outcome, Kind] = {
+        "critical": "failure",
+        "warning": "failure" if fail_on == "warning" else "passed",
+        "not_measured": "error",
+        "too_few": "skipped",
+        "within": "passed",
+    }
+    for finding in standing.findings:
+        name = " ".join(filter(None, (finding.limit.name, finding.subject)))
+        yield _Case(name, kinds[finding.outcome], f"{finding.limit.what}: {finding.text}")
+    if not standing.findings and not _faults(standing) and not standing.caveats:
+        yield _Case("limits", "skipped", "no limits are set, so nothing is judged")
+
+
+def as_junit(standings: Sequence[Standing], fail_on: Severity) -> str:
+    """The same as JUnit's XML: a suite for each pipeline, a case for each judged line.
+
+    https://github.com/testmoapp/junitxml
+    """
+    suites = ET.Element("testsuites", name="session-health")
+    for standing in standings:
+        cases = list(_cases(standing, fail_on))
+        suite = ET.SubElement(suites, "testsuite", {"name": standing.pipeline, **_counts(cases)})
+        if standing.snapshot:
+            suite.set("timestamp", moment_text(standing.snapshot.taken_at).removesuffix("Z"))
+        for case in cases:
+            element = ET.SubElement(
+                suite, "testcase", name=printable(case.name), classname=f"session-health.{standing.pipeline}", time="0"
+            )
+            if case.kind == "passed":
+                ET.SubElement(element, "system-out").text = printable(case.why)
+            else:
+                ET.SubElement(element, case.kind, message=printable(case.why))
+    totals = _counts([case for standing in standings for case in _cases(standing, fail_on)])
+    for name, count in totals.items():
+        suites.set(name, count)
+    ET.indent(suites)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
+
+
+def _counts(cases: Sequence[_Case]) -> dict[str, str]:
+    kinds = Counter(case.kind for case in cases)
     return {
-        "limit": finding.limit.name,
-        "subject": finding.subject,
-        "outcome": finding.outcome,
-        "value": finding.value,
-        "unit": finding.limit.unit,
-        **{severity: finding.thresholds.get(severity) for severity in SEVERITIES},
-        "sessions": finding.sessions,
-        "meaning": finding.limit.what,
+        "tests": str(len(cases)),
+        "failures": str(kinds["failure"]),
+        "errors": str(kinds["error"]),
+        "skipped": str(kinds["skipped"]),
     }
 
 
-def _moment(unix_seconds: float) -> str:
-    return datetime.fromtimestamp(unix_seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+def as_annotations(standings: Sequence[Standing], fail_on: Severity) -> str:
+    """What went wrong as commands to the runner of GitHub's workflows, which shows them beside the run.
+
+    https://docs.github.com/actions/reference/workflow-commands-for-github-actions#setting-an-error-message
+    """
+    lines = []
+    for standing in standings:
+        for case in _cases(standing, fail_on):
+            if case.kind in ("failure", "error"):
+                title = _escaped(f"{standing.pipeline}: {case.name}").replace(":", "%3A").replace(",", "%2C")
+                lines.append(f"::error title={title}::{_escaped(case.why)}\n")
+    return "".join(lines)
+
+
+def _escaped(text: str) -> str:
+    return printable(text).replace("%", "%25")

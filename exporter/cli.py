@@ -11,9 +11,11 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 from threading import Thread
@@ -21,7 +23,7 @@ from typing import IO, Any, Final, TypeVar, get_args
 
 from exporter import __version__, logs
 from exporter.alerting import Surroundings, as_operator, as_prometheus, groups
-from exporter.check import as_json, as_text, exit_code, look
+from exporter.check import as_annotations, as_json, as_junit, as_text, exit_code, look
 from exporter.config import ConfigError, load_config, parse_database
 from exporter.database import CollectionError
 from exporter.demo.scenarios import SCENARIOS
@@ -43,7 +45,12 @@ from exporter.plan import Plan
 from exporter.preflight import has_errors, preflight, render
 from exporter.proposal import NoProposalError
 from exporter.queries import NOTE, explained, script
-from exporter.schema import SEVERITIES, Config, known_names, parse_duration
+from exporter.report.account import Past, Report, report_on
+from exporter.report.document import Document, DocumentError, read_document
+from exporter.report.document import as_json as report_as_json
+from exporter.report.markdown import as_markdown
+from exporter.report.past import PastError, pasts_of_document, pasts_of_prometheus
+from exporter.schema import SEVERITIES, Config, known_names, parse_duration, parse_moment
 from exporter.serve import Address, ListenError, WebOptions, compile_plans, parse_address, serve, stop_on_signals
 from exporter.sql import TableName, parse_table_name
 from exporter.states import GAP_REASONS, GapReason
@@ -80,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         _say(str(error))
         return USAGE
-    except (ListenError, UsageError) as error:
+    except (ListenError, UsageError, PastError) as error:
         _say(f"session-health-exporter: {error}")
         return USAGE
     except (CollectionError, NoProposalError, NoRoomError, UnwrittenError) as error:
@@ -128,8 +135,52 @@ def _serve(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     standings = _await(look(compile_plans(_config(options)).values()))
     code = exit_code(standings, options.fail_on)
-    sys.stdout.write(as_text(standings) if options.format == "text" else as_json(standings, code) + "\n")
+    if options.format == "text":
+        sys.stdout.write(as_text(standings))
+    elif options.format == "json":
+        sys.stdout.write(as_json(standings, code) + "\n")
+    else:
+        sys.stdout.write(as_junit(standings, options.fail_on))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        # Its runner reads both streams, and nobody else takes them for the answer here.
+        sys.stderr.write(as_annotations(standings, options.fail_on))
     return code
+
+
+_REPORT_FORMATS: Final[Mapping[str, Callable[[Report], str]]] = {"markdown": as_markdown, "json": report_as_json}
+
+
+def _report(options: argparse.Namespace) -> int:
+    if (options.prometheus is None) != (options.at is None):
+        raise UsageError("--prometheus and --at belong together: where the history is, and which moment of it")
+    if options.baseline and options.prometheus:
+        raise UsageError("--baseline and --prometheus exclude each other: name one past to compare with")
+    baseline = _baseline(options.baseline) if options.baseline else None
+    standings = _await(look(compile_plans(_config(options)).values()))
+    pasts: Mapping[str, Past] = {}
+    if baseline is not None:
+        pasts = pasts_of_document(baseline, options.baseline.name, standings, DIMENSIONS)
+    elif options.prometheus:
+        pasts = _await(pasts_of_prometheus(options.prometheus, options.at, standings, DIMENSIONS))
+    text = _REPORT_FORMATS[options.format](report_on(standings, DIMENSIONS, time.time(), pasts))
+    if options.output is None:
+        sys.stdout.write(text)
+        return DONE
+    try:
+        options.output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{options.output} cannot be written ({error.strerror}): name another with --output") from None
+    return DONE
+
+
+def _baseline(path: Path) -> Document:
+    try:
+        return read_document(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise UsageError(f"--baseline {path} cannot be read ({why})") from None
+    except DocumentError as error:
+        raise UsageError(f"--baseline {path}: {error}") from None
 
 
 def _gaps(options: argparse.Namespace) -> int:
@@ -382,7 +433,7 @@ def _parser() -> argparse.ArgumentParser:
         "Exit codes, the first that holds: 1 a critical limit is broken, 3 something could not be measured, "
         "1 a warning limit is broken, 4 no session to judge, 0 healthy; 2 the config cannot be used."
     )
-    check.add_argument("--format", choices=("text", "json"), default="text", help="default: %(default)s")
+    check.add_argument("--format", choices=("text", "json", "junit"), default="text", help="default: %(default)s")
     check.add_argument(
         "--fail-on",
         dest="fail_on",
@@ -396,6 +447,7 @@ def _parser() -> argparse.ArgumentParser:
     queries = _command(commands, "queries", _queries, "print exactly the SQL that a collection runs")
     queries.add_argument("--explain", action="store_true", help="connect, and add the database's estimate of each")
 
+    _add_report(commands)
     _add_rules(commands)
     _add_init(commands)
 
@@ -489,6 +541,29 @@ def _add_init(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         help="a table of records; may be repeated (default: those that point at the sessions)",
     )
     init.add_argument("--output", type=Path, metavar="FILE", help="a file that does not exist yet (default: to stdout)")
+
+
+def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    report = _command(commands, "report", _report, "collect once and write the health report")
+    report.epilog = "session-health-exporter report --baseline before.json --output report.md"
+    report.add_argument("--format", choices=tuple(_REPORT_FORMATS), default="markdown", help="default: %(default)s")
+    report.add_argument("--output", type=Path, metavar="FILE", help="default: to stdout")
+    report.add_argument(
+        "--baseline", type=Path, metavar="FILE", help="compare with an earlier report, written with --format json"
+    )
+    report.add_argument("--prometheus", type=_base_url, metavar="URL", help="compare with what it knows of a moment")
+    report.add_argument(
+        "--at", type=_past_moment, metavar="TIME", help="that moment: 2025-09-17T08:00:00Z, a date, or 7d back"
+    )
+
+
+def _past_moment(text: str) -> datetime:
+    with suppress(ValueError):
+        return datetime.now(UTC) - parse_duration(text)
+    try:
+        return parse_moment(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}; or write a duration back from now, as 7d") from None
 
 
 def _add_rules(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

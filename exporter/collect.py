@@ -36,7 +36,7 @@ from exporter.dimension import (
     Values,
 )
 from exporter.judge import judge
-from exporter.plan import END, REPLICA, Plan, Statement, begin
+from exporter.plan import END, IDENTITY, REPLICA, Plan, Statement, begin
 from exporter.replica import LOOK, Look, lag
 from exporter.schema import Database
 from exporter.snapshot import Fault, Sample, Snapshot, fold, folded, label_text
@@ -85,6 +85,7 @@ async def collect(plan: Plan) -> Snapshot:
             restricted,
         ),
         replica_lag=None if session.lag is None else session.lag.total_seconds(),
+        identity=session.identity,
     )
 
 
@@ -97,6 +98,9 @@ async def open_snapshot(plan: Plan) -> AsyncIterator["Session"]:
         session.lag = _lag(session.before, session.before, plan)
         session.faults = await _lock(session, plan)
         await _read_catalog(session, plan)
+        # Some services keep it from everybody: then nobody can tell.
+        told = await session.attempt(IDENTITY, "identity", is_rejection)
+        session.identity = None if isinstance(told, Fault) else told[0][0]
         yield session
 
 
@@ -120,7 +124,8 @@ class Session:
 
     `before` is the look at its recovery before it began.  `clock` is the snapshot's: on a replica, `lag` ago.  `tables`
     has what is read by the keys of the config that name it, `faults` the records whose tables could not be held,
-    `facts` the values of the plan's catalog readings.
+    `facts` the values of the plan's catalog readings, `identity` what tells the database from others, None where it
+    says nothing.
     """
 
     connection: asyncpg.Connection
@@ -131,6 +136,7 @@ class Session:
     tables: Mapping[str, TableName] = field(default_factory=dict)
     faults: Mapping[str, Fault] = field(default_factory=dict)
     facts: Sequence[Any] = ()
+    identity: str | None = None
 
     async def run(self, statement: Statement, subject: str) -> list[Any]:
         """The rows of a statement; raises CollectionError, for whoever calls this cannot do without."""

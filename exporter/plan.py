@@ -103,7 +103,7 @@ class Plan:
     """All that collecting one pipeline takes; built once, from the config alone.
 
     The order of a collection: `REPLICA`, `begin`, then the locks (no snapshot is taken by them), then `catalog`,
-    which takes the snapshot and reads its clock, then `sessions(...)` and `rows(...)`, then `touched`.
+    which takes the snapshot and reads its clock, `IDENTITY`, then `sessions(...)` and `rows(...)`, then `touched`.
     """
 
     pipeline: Pipeline
@@ -157,6 +157,7 @@ class Plan:
         yield self.lock_sessions
         yield from self.lock_records.values()
         yield self.catalog
+        yield IDENTITY
         yield self.sessions(names, self.parts)
         yield self.rows(names, self.parts)
         yield self.touched
@@ -165,6 +166,14 @@ class Plan:
 
 REPLICA: Final = Statement("replica", f"select /* {APPLICATION_NAME} */\n  " + ",\n  ".join(LOOK))
 """A `Look` before the transaction: once in it, there is none without a snapshot."""
+
+IDENTITY: Final = Statement(
+    "identity",
+    f"select /* {APPLICATION_NAME} */ md5(system_identifier::text || ' ' || current_database())\n"
+    "from pg_catalog.pg_control_system()",
+)
+"""Tells this database from every other, a copy made by dump and restore too, and nothing about it; a replica has its
+primary's.  https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-CONTROLDATA"""
 
 END: Final = Statement("end", "rollback", returns_rows=False)
 

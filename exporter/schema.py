@@ -86,6 +86,11 @@ def parse_moment(value: object) -> datetime:
     raise ValueError(_NOT_A_MOMENT)
 
 
+def moment_text(unix_seconds: float) -> str:
+    """A moment as text, in UTC and to the second; the inverse of `parse_moment`."""
+    return datetime.fromtimestamp(unix_seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 def _check_value(value: str) -> str:
     if "\0" in value:
         raise ValueError("has a NUL character in it, which PostgreSQL cannot store: remove it")

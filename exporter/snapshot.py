@@ -59,7 +59,8 @@ class Snapshot:
     be measured, `part_faults` other parts of the pipeline, by their keys below it: their samples, and those that would
     need them, are not there.  `restricted` names the tables of which policies showed us some rows only, `folded` has
     for each metric with an open label how many series were added up in `<other>`.  `replica_lag` is how far the
-    database was behind its primary, in seconds; None where it is no replica.
+    database was behind its primary, in seconds; None where it is no replica.  `identity` tells databases apart, None
+    where the server does not tell.
     """
 
     pipeline: str
@@ -71,6 +72,7 @@ class Snapshot:
     folded: Mapping[str, int]
     judgement: Judgement
     replica_lag: float | None = None
+    identity: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "board": {"dimension", "judge", "schema", "snapshot"},
     "supervise": {"board", "database", "judge", "plan", "snapshot"},
     "terminal": set(),
-    "check": {"board", "collect", "judge", "plan", "schema", "supervise", "terminal"},
+    "check": {"board", "collect", "judge", "plan", "report", "schema", "snapshot", "supervise", "terminal"},
     "gaps": {"collect", "database", "plan", "schema", "snapshot", "states", "terminal"},
     "expose": {"board", "dimension", "dimensions", "judge", "snapshot", ""},
     "web": {"board", "expose", ""},
@@ -66,10 +66,10 @@ MAY_IMPORT = {
     "queries": {"collect", "plan", "sql"},
     "serve": {"board", "collect", "config", "dimensions", "plan", "schema", "supervise", "web"},
     "logs": set(),
-    "report": {"board", "dimension", "judge", "schema", "snapshot", "terminal"},
+    "report": {"", "board", "dimension", "judge", "schema", "snapshot", "terminal"},
     "alerting": {"dimension", "dimensions", "expose", "schema"},
     "runbooks": {"alerting", "dimension", "judge"},
-    "artefacts": {"", "alerting", "config_schema", "dimension", "dimensions", "expose", "runbooks"},
+    "artefacts": {"", "alerting", "config_schema", "dimension", "dimensions", "expose", "report", "runbooks"},
     "embedded": set(),
     "demo": {"embedded", "schema", "serve", "sql"},
     "cli": {
@@ -101,7 +101,7 @@ MAY_IMPORT = {
 STAGES = {"plan", "collect", "check", "gaps", "report", "judge", "snapshot", "expose", "web", "supervise", "board"}
 DRIVERS = {
     "asyncpg": {"database", "collect", "demo"},
-    "aiohttp": {"web", "serve", "logs"},
+    "aiohttp": {"web", "serve", "logs", "report"},
     "prometheus_client": {"expose"},
 }
 

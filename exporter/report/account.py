@@ -12,7 +12,7 @@ from exporter.board import Standing
 from exporter.dimension import Caveat, Chapter, Dimension, Evidence, Limit, Line, Readings
 from exporter.judge import Finding, Outcome, Verdict, could_judge, shown
 from exporter.schema import SEVERITIES, Pipeline
-from exporter.snapshot import Fault
+from exporter.snapshot import Fault, Snapshot
 
 CHAPTERS: Final[tuple[Chapter, ...]] = get_args(Chapter)
 
@@ -59,11 +59,26 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
+class Past:
+    """What was measured earlier, as lines of today's config; `source` says where that is known from."""
+
+    source: str
+    measured_at: float
+    lines: tuple[Line, ...]
+
+    def value_of(self, line: Line) -> float | None:
+        """What the same line said then, None where it said nothing."""
+        key = (line.chapter, line.record, line.text)
+        return next((was.value for was in self.lines if (was.chapter, was.record, was.text) == key), None)
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """The report on one pipeline.
 
     `measured_at` and `since` (where the window begins) are Unix seconds, None where nothing is served.  `headline` is
-    what one needs to know if one reads no further.  `unset` are limits that the config could set and does not.
+    what one needs to know if one reads no further.  `unset` are limits that the config could set and does not.  `past`
+    is what the report compares with, None where nothing is.
     """
 
     database: str
@@ -79,6 +94,8 @@ class Account:
     actions: tuple[Action, ...]
     unset: tuple[Limit, ...]
     config: Pipeline
+    snapshot: Snapshot | None
+    past: Past | None
 
     def of(self, chapter: Chapter, record: str | None) -> tuple[Entry, ...]:
         """The entries of a chapter about one record; None for those about the sessions."""
@@ -104,20 +121,21 @@ class Report:
         return worst.headline if len(self.accounts) == 1 else f"{worst.pipeline}: {worst.headline}"
 
 
-def report_on(standings: Iterable[Standing], dimensions: Sequence[Dimension], now: float) -> Report:
-    """What is to be said of every pipeline at `now`."""
-    return Report(now, tuple(_account(standing, dimensions) for standing in standings))
+def report_on(
+    standings: Iterable[Standing], dimensions: Sequence[Dimension], now: float, pasts: Mapping[str, Past] | None = None
+) -> Report:
+    """What is to be said of every pipeline at `now`, beside the past of those that have one (by name)."""
+    known = pasts or {}
+    return Report(now, tuple(_account(standing, dimensions, known.get(standing.pipeline)) for standing in standings))
 
 
-def _account(standing: Standing, dimensions: Sequence[Dimension]) -> Account:
+def _account(standing: Standing, dimensions: Sequence[Dimension], past: Past | None) -> Account:
     config, served = standing.config, standing.readings
     # Without a snapshot every line is there, and says that it was not measured.
     readings = served or Readings(config, 0.0, {})
     judged = {(finding.limit.name, finding.subject): finding for finding in standing.findings}
     faults = standing.last.faults if standing.last else ()
-    lines = list(chain.from_iterable(dimension.lines(readings) for dimension in dimensions))
-    analysed = next((line.value for line in lines if line.chapter == "base"), None)
-    lines = [replace(line, of=analysed) if line.of_analysed else line for line in lines]
+    lines = lines_of(readings, dimensions)
     entries = [_entry(line, judged, standing) for line in lines]
     findings = tuple(sorted(standing.findings, key=lambda finding: _GRAVITY.index(finding.outcome)))
     snapshot = standing.snapshot
@@ -141,7 +159,16 @@ def _account(standing: Standing, dimensions: Sequence[Dimension]) -> Account:
             if config.limits.of(limit.name) is None and could_judge(limit, config)
         ),
         config=config,
+        snapshot=snapshot,
+        past=past,
     )
+
+
+def lines_of(readings: Readings, dimensions: Sequence[Dimension]) -> tuple[Line, ...]:
+    """Every line that the dimensions say of some numbers."""
+    lines = tuple(chain.from_iterable(dimension.lines(readings) for dimension in dimensions))
+    analysed = next((line.value for line in lines if line.chapter == "base"), None)
+    return tuple(replace(line, of=analysed) if line.of_analysed else line for line in lines)
 
 
 def _headline(standing: Standing, impact: Sequence[Entry], findings: Sequence[Finding], faults: Sequence[Fault]) -> str:

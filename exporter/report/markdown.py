@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Final
 
 from exporter.dimension import Chapter
-from exporter.judge import Verdict
+from exporter.judge import Verdict, shown
 from exporter.report.account import Account, Entry, Mark, Report
+from exporter.schema import moment_text
 from exporter.terminal import printable
 
 _SIGNS: Final[Mapping[Verdict, str]] = {
@@ -57,7 +57,7 @@ def _account(account: Account, report: Report, *, is_alone: bool) -> Iterator[st
         ("Database state", _by_record(account, "state")),
         ("Version distribution", _by_record(account, "versions")),
         ("Data quality", _by_record(account, "quality")),
-        ("Backfill impact", _impact()),
+        ("Backfill impact", _impact(account)),
         ("Coverage", _entries(account.entries["completeness"])),
         ("System health indicators", _indicators(account)),
         ("Readiness", _readiness(account)),
@@ -116,9 +116,21 @@ def _by_record(account: Account, chapter: Chapter) -> Iterator[str]:
         yield from ("### Sessions", "", *_entries(found))
 
 
-def _impact() -> Iterator[str]:
-    yield "Before and after: not measured, for one snapshot knows no past.  Keep a report as JSON before a backfill and"
-    yield "name it afterwards: `report --baseline FILE`."
+def _impact(account: Account) -> Iterator[str]:
+    past = account.past
+    if past is None:
+        yield "Before and after: not measured, for one snapshot knows no past.  Keep a report as JSON before a backfill"
+        yield "(`report --format json --output before.json`) and name it afterwards (`report --baseline before.json`),"
+        yield "or name a moment in Prometheus' history (`report --prometheus URL --at TIME`)."
+        return
+    yield f"**Before**: {_moment(past.measured_at)}, by {_text(past.source)} · **Now**: {_moment(account.measured_at)}"
+    yield ""
+    for entry in (*account.entries["finding"], *account.entries["impact"]):
+        line, before = entry.line, past.value_of(entry.line)
+        was = "not measured" if before is None else shown(before, line.unit)
+        now = "not measured" if line.value is None else shown(line.value, line.unit)
+        about = f"{line.record}: " if line.record and line.text.startswith("…") else ""
+        yield f"- {_MARKS[entry.mark]} {about}{_text(line.text)}: **{was} → {now}**"
 
 
 def _indicators(account: Account) -> Iterator[str]:
@@ -185,6 +197,4 @@ def _text(text: str) -> str:
 
 
 def _moment(unix_seconds: float | None) -> str:
-    if unix_seconds is None:
-        return "never"
-    return datetime.fromtimestamp(unix_seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return "never" if unix_seconds is None else moment_text(unix_seconds)

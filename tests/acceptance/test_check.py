@@ -2,11 +2,13 @@
 
 import json
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import TOUR, Database
+from junitparser import JUnitXml
 from processes import run
 
 SMALL = """
@@ -191,3 +193,56 @@ async def test_json_has_every_finding_in_base_units(backfill: Database, tmp_path
 
 def test_a_config_that_cannot_be_read_is_a_mistake_of_usage(tmp_path: Path) -> None:
     assert check("pipelines: {}", "", tmp_path).returncode == 2
+
+
+def junit(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """Every case by its name, and how it ended; read by somebody else's parser."""
+    cases = {}
+    for suite in JUnitXml.fromstring(done.stdout.encode()):
+        for case in suite:
+            kinds = [type(result).__name__.lower() for result in case.result]
+            cases[case.name] = kinds[0] if kinds else "passed"
+    return cases
+
+
+async def test_junit_has_a_case_for_each_judged_line(backfill: Database) -> None:
+    done = run("check", "--format", "junit", "--config.file", str(TOUR), DATABASE_URL=backfill.dsn)
+
+    assert done.returncode == 1
+    cases = junit(done)
+    assert cases["gap_sessions"] == "failure"
+    assert cases["outdated_sessions fc_scores"] == "failure"
+    assert cases["drifted_records profiles"] == "passed"
+    assert cases["failed_checks finalized"] == "passed"
+    assert cases["completion_ratio"] == "skipped"
+    assert "Sessions with a gap: 39 &gt; 0" in done.stdout
+    [suite] = JUnitXml.fromstring(done.stdout.encode())
+    counted = Counter(cases.values())
+    assert (suite.tests, suite.failures, suite.skipped) == (len(cases), counted["failure"], counted["skipped"])
+    critical = run(
+        "check", "--format", "junit", "--fail-on", "critical", "--config.file", str(TOUR), DATABASE_URL=backfill.dsn
+    )
+    assert junit(critical)["outdated_sessions fc_scores"] == "passed"
+
+
+async def test_junit_has_an_error_for_what_was_not_measured(backfill: Database) -> None:
+    await backfill.execute("drop table fc_scores")
+
+    done = run("check", "--format", "junit", "--config.file", str(TOUR), DATABASE_URL=backfill.dsn)
+
+    assert done.returncode == 3
+    cases = junit(done)
+    assert cases["measured: missing_object"] == "error"
+    assert cases["gap_sessions"] == "error"
+
+
+async def test_a_workflow_of_github_is_annotated_on_the_other_stream(backfill: Database) -> None:
+    arguments = ("check", "--format", "json", "--config.file", str(TOUR))
+    done = run(*arguments, DATABASE_URL=backfill.dsn, GITHUB_ACTIONS="true")
+
+    assert json.loads(done.stdout)["verdict"] == "unhealthy"
+    lines = [line for line in done.stderr.splitlines() if line.startswith("::")]
+    assert "::error title=assessments%3A gap_sessions::Sessions with a gap: 39 > 0" in lines
+    share = "Sessions with a gap, of those with a gap or complete: 24.84%25 of 157 sessions > 1%25"
+    assert f"::error title=assessments%3A gap_ratio::{share}" in lines
+    assert "::" not in run(*arguments, DATABASE_URL=backfill.dsn).stderr

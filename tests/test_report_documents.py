@@ -1,0 +1,163 @@
+"""The report as JSON, and a report that compares with an earlier one."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from conftest import TOUR, Database, NewDatabase
+
+from exporter.check import look
+from exporter.dimensions import DIMENSIONS
+from exporter.report.account import report_on
+from exporter.report.document import DocumentError, as_json, read_document
+from exporter.report.markdown import as_markdown
+from exporter.report.past import PastError, pasts_of_document
+
+SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "report.schema.json").read_text())
+
+BACKFILL = """
+insert into profiles
+select id, 'v1.2.1', now() from assessment_sessions s
+where status = 'completed' and completed_questions > 0
+  and not exists (select 1 from profiles where session_id = s.id);
+insert into fc_scores
+select id, 'v1.2', 'functions', 30, now() from assessment_sessions s
+where status = 'completed' and completed_questions > 0
+  and not exists (select 1 from fc_scores where session_id = s.id and version = 'v1.2');
+"""
+
+
+async def written(database: Database, text: str | None = None) -> str:
+    return as_json(report_on(await look([database.plan(text)]), DIMENSIONS, time.time()))
+
+
+async def compared(database: Database, before: str, text: str | None = None) -> str:
+    standings = await look([database.plan(text)])
+    pasts = pasts_of_document(read_document(before), "before.json", standings, DIMENSIONS)
+    return as_markdown(report_on(standings, DIMENSIONS, time.time(), pasts))
+
+
+@pytest.mark.parametrize("spoil", ["select 1", "drop table fc_scores", "drop table assessment_sessions cascade"])
+async def test_the_document_is_as_its_schema_says(backfill: Database, spoil: str) -> None:
+    await backfill.execute(spoil)
+
+    document = json.loads(await written(backfill))
+
+    jsonschema.Draft202012Validator(SCHEMA).validate(document)
+    assert document["format"] == 1
+
+
+async def test_the_document_says_what_the_markdown_says(backfill: Database) -> None:
+    document = json.loads(await written(backfill))
+
+    [pipeline] = document["pipelines"]
+    assert (document["verdict"], document["headline"]) == ("unhealthy", "39 of 157 sessions need a backfill")
+    lines: dict[tuple[str | None, str], dict[str, Any]] = {
+        (one["record"], one["text"]): one for one in pipeline["lines"]
+    }
+    gap = lines[None, "Unique sessions needing a backfill"]
+    assert (gap["value"], gap["of"], gap["mark"], gap["evidence"]) == (39, 157, "critical", "measured")
+    assert lines["profiles", "Sessions without profiles"]["value"] == 13
+    assert lines["fc_scores", "… outdated"]["value"] == 11
+    assert [action["command"] for action in pipeline["actions"]] == [
+        "session-health-exporter gaps --pipeline assessments",
+        "session-health-exporter gaps --pipeline assessments --record fc_scores --reason outdated",
+    ]
+    assert pipeline["window"] == {"since": "2025-08-01T00:00:00Z", "last_seconds": None}
+    assert len(pipeline["identity"]) == 32
+
+
+async def test_before_and_after_a_backfill(backfill: Database) -> None:
+    before = await written(backfill)
+    await backfill.execute(BACKFILL)
+
+    text = await compared(backfill, before)
+
+    impact = text[text.index("## Backfill impact") : text.index("## Coverage")]
+    assert "by before.json" in impact
+    assert "- ✅ Sessions without profiles: **13 → 0**" in impact
+    assert "- ✅ Sessions without fc_scores of v1.2: **39 → 0**" in impact
+    assert "- ▫️ fc_scores: … missing: **28 → 0**" in impact
+    assert "- ▫️ fc_scores: … outdated: **11 → 0**" in impact
+    assert "- ✅ Unique sessions needing a backfill: **39 → 0**" in impact
+    assert text.startswith("# ✅ HEALTHY: no session needs a backfill")
+
+
+async def test_a_record_that_could_not_be_measured_then_is_not_called_0(backfill: Database) -> None:
+    await backfill.execute("alter table fc_scores rename to away")
+    before = await written(backfill)
+    await backfill.execute("alter table away rename to fc_scores")
+
+    text = await compared(backfill, before)
+
+    assert "- ❌ Sessions without profiles: **13 → 13**" in text
+    assert "- ❌ Sessions without fc_scores of v1.2: **not measured → 39**" in text
+    assert "- ❌ Unique sessions needing a backfill: **not measured → 39**" in text
+
+
+async def test_a_baseline_of_something_else_is_refused_with_every_reason(new_database: NewDatabase) -> None:
+    one, other = await new_database("backfill"), await new_database("backfill")
+    before = await written(one)
+
+    with pytest.raises(PastError, match=r"before\.json: it is of another database"):
+        await compared(other, before)
+    renamed = TOUR.read_text().replace("  assessments:", "  orders:")
+    with pytest.raises(PastError, match="it says nothing of the pipeline orders"):
+        await compared(one, before, renamed)
+    window = TOUR.read_text().replace("window: {since: 2025-08-01}", "window: {last: 90d}")
+    with pytest.raises(
+        PastError, match=r"its window \(since 2025-08-01T00:00:00Z\) is not that .* \(the last 7776000 s\)"
+    ):
+        await compared(one, before, window)
+    await one.execute("alter table assessment_sessions rename to gone")
+    nothing = await written(one)
+    await one.execute("alter table gone rename to assessment_sessions")
+    with pytest.raises(PastError, match="it measured nothing of the pipeline assessments"):
+        await compared(one, nothing)
+
+
+async def test_where_the_server_does_not_tell_what_it_is_the_names_decide(new_database: NewDatabase) -> None:
+    database = await new_database("backfill")
+    # As a service may have it: nobody but its operators may look.
+    await database.execute("create role curious login password 'reading'")
+    await database.execute("grant select on all tables in schema public to curious")
+    await database.execute("revoke execute on function pg_control_system() from public")
+    try:
+        parts = database.dsn.rpartition("@")
+        dsn = f"postgresql://curious:reading@{parts[2]}"
+        standings = await look([Database(dsn, database.connection).plan()])
+        [standing] = standings
+
+        assert standing.verdict == "unhealthy"
+        assert standing.snapshot is not None
+        assert standing.snapshot.identity is None
+        before = as_json(report_on(standings, DIMENSIONS, time.time()))
+        assert "**39 → 39**" in await compared(database, before)
+    finally:
+        await database.execute("drop owned by curious; drop role curious")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "at the file"),
+        ("{}", "at format"),
+        ('{"format": 2}', "at format"),
+        ("# ✅ HEALTHY", "at the file"),
+    ],
+)
+def test_what_is_no_report_is_refused_with_the_place_and_the_remedy(text: str, reason: str) -> None:
+    with pytest.raises(DocumentError, match=reason) as refusal:
+        read_document(text)
+
+    assert "report --format json" in str(refusal.value)
+
+
+async def test_a_later_version_of_the_document_can_be_read(backfill: Database) -> None:
+    document = json.loads(await written(backfill))
+    document["pipelines"][0]["lines"][0]["colour"] = "blue"
+
+    assert read_document(json.dumps(document)).pipelines[0].pipeline == "assessments"
