@@ -146,6 +146,35 @@ async def test_what_is_not_known_is_said_in_the_first_line(new_database: NewData
     assert "**Ready**" not in text
 
 
+async def test_gaps_that_the_limits_allow_are_said_though_all_is_well(backfill: Database) -> None:
+    loose = TOUR.read_text()[: TOUR.read_text().index("    limits:")] + "    limits: {gap_sessions: {critical: 100}}\n"
+
+    text = as_markdown(await report_of(backfill, loose))
+
+    assert text.splitlines()[0] == "# ✅ HEALTHY: 39 of 157 sessions have a gap, as the limits allow"
+    assert "1. No limit is broken: 39/157 sessions have a gap, as the limits allow." in text
+    assert "No backfill is needed" not in text
+    assert said(text)["Detailed findings", "Total impact", "Unique sessions needing a backfill"] == "✅ 39/157"
+
+
+async def test_what_broke_heads_the_report_not_the_gaps_that_are_allowed(backfill: Database) -> None:
+    limits = "    limits: {gap_sessions: {critical: 100}, outdated_sessions: {critical: 0}}\n"
+    text = TOUR.read_text()[: TOUR.read_text().index("    limits:")] + limits
+
+    first = as_markdown(await report_of(backfill, text)).splitlines()[0]
+
+    assert first == "# ❌ UNHEALTHY: Sessions whose record is outdated or of no version that counts (fc_scores): 11 > 0"
+
+
+async def test_a_check_that_is_rejected_says_why_it_was_not_measured(healthy: Database) -> None:
+    text = TOUR.read_text().replace("finalized: finalized_at is not null", "finalized: nothing is not null")
+
+    found = as_markdown(await report_of(healthy, text))
+
+    line = "- ❓ Sessions that pass the check finalized: **not measured** · warning above 0 · missing_object"
+    assert line in found.splitlines()
+
+
 async def test_nothing_is_called_fine_that_was_not_measured(healthy: Database) -> None:
     """Whatever of the platform is taken away, no line gains a tick, and those that need it say so."""
     whole = {key: value for key, value in said(as_markdown(await report_of(healthy))).items() if value[0] == "✅"}

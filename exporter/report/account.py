@@ -173,20 +173,19 @@ def lines_of(readings: Readings, dimensions: Sequence[Dimension]) -> tuple[Line,
 
 def _headline(standing: Standing, impact: Sequence[Entry], findings: Sequence[Finding], faults: Sequence[Fault]) -> str:
     """One sentence: what is wrong, the worst first, or that nothing is."""
-    verdict, wanting = standing.verdict, impact[0].line if impact else None
+    verdict = standing.verdict
     if verdict == "unknown":
-        causes = [
-            *(fault.message for fault in faults),
-            *(c.message for c in standing.caveats if c.verdict == "unknown"),
-        ]
+        causes = [fault.message for fault in faults]
+        causes += [caveat.message for caveat in standing.caveats if caveat.verdict == "unknown"]
         return f"nobody knows whether the data are whole: {causes[0]}" if causes else "nothing was measured yet"
     if verdict == "no_data":
         return "there is no eligible session in the window, so there is nothing to judge"
-    if wanting is not None and wanting.value and wanting.of is not None:
-        return f"{wanting.value:.0f} of {wanting.of:.0f} sessions need a backfill"
+    lacking = next((entry.number.replace("/", " of ") for entry in impact if entry.line.value), None)
     if verdict == "healthy":
-        return "no session needs a backfill"
+        return f"{lacking} sessions have a gap, as the limits allow" if lacking else "no session needs a backfill"
     worst = findings[0]
+    if lacking and worst.limit.name in {entry.line.limit for entry in impact}:
+        return f"{lacking} sessions need a backfill"
     return f"{_subject(worst)}: {worst.text}"
 
 
@@ -226,11 +225,7 @@ def _entry(line: Line, judged: Mapping[tuple[str, str | None], Finding], standin
         finding = judged.get((line.limit, line.subject or line.record)) or judged.get((line.limit, None))
     bound = _bound(finding) if finding else ""
     if line.value is None:
-        fault = standing.record_faults.get(line.record) if line.record else None
-        whole = standing.last.fault if standing.last else None
-        said = fault or whole
-        wanted = f"give {line.remedy}" if line.remedy else ""
-        return Entry(line, "unknown", "not_measured", bound, wanted or (said.reason if said else line.reason))
+        return Entry(line, "unknown", "not_measured", bound, _why(line, standing))
     if line.of == 0:
         return Entry(line, "noted", line.evidence, bound, "of none, nothing can be said")
     if _is_good(line):
@@ -239,6 +234,19 @@ def _entry(line: Line, judged: Mapping[tuple[str, str | None], Finding], standin
         reason = f"no limit judges it: set {line.limit}" if line.limit and line.good else ""
         return Entry(line, "noted", line.evidence, "", reason)
     return Entry(line, _MARKS[finding.outcome], line.evidence, bound, "")
+
+
+def _why(line: Line, standing: Standing) -> str:
+    """Why a line was not measured: what the config lacks, else the reason of the fault, else what the line says."""
+    if line.remedy:
+        return f"give {line.remedy}"
+    if standing.last is None:
+        return "not yet"
+    fault = standing.last.fault or standing.record_faults.get(line.record or "")
+    parts = standing.last.snapshot.part_faults if standing.last.snapshot else {}
+    of_part = next((found for path, found in parts.items() if line.subject and path.endswith(f".{line.subject}")), None)
+    said = fault or of_part
+    return said.reason if said else line.reason
 
 
 _MARKS: Final[Mapping[Outcome, Mark]] = {

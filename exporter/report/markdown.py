@@ -98,7 +98,11 @@ def _quiet(account: Account) -> Iterator[str]:
     if account.verdict == "no_data":
         yield "1. See why no session is eligible: the SQL of `eligible`, and `window`."
         return
-    yield "1. No backfill is needed."
+    lacking = account.entries["impact"][0]
+    if lacking.line.value:
+        yield f"1. No limit is broken: {lacking.number} sessions have a gap, as the limits allow."
+    else:
+        yield "1. No backfill is needed."
     yield "2. Go on with normal operations."
     yield "3. Go on watching: whatever is not judged yet is named under monitoring recommendations."
 
