@@ -144,6 +144,8 @@ async def test_what_is_not_known_is_said_in_the_first_line(new_database: NewData
     assert text.startswith(first)
     assert "## No action required" not in text
     assert "**Ready**" not in text
+    # Of none, all are as well as none: nothing is said by it.
+    assert not [line for line in text.splitlines() if line.startswith("- ✅") and ": **0/0**" in line]
 
 
 async def test_gaps_that_the_limits_allow_are_said_though_all_is_well(backfill: Database) -> None:
