@@ -20,7 +20,10 @@ stack: $(VENV)/.stamp tools  ## the demo with Prometheus, our rules, Alertmanage
 	@$(BIN)/python scripts/stack $(ARGS)
 
 test: $(VENV)/.stamp tools  ## all tests, on a real PostgreSQL of their own; ARGS="-k coverage"
-	$(BIN)/python -m pytest --ignore=tests/matrix $(ARGS)
+	$(BIN)/python -m pytest --ignore=tests/matrix $(WORKERS) $(ARGS)
+
+# One worker for each core, with a server of its own; one for all where the server is given.
+WORKERS ?= $(if $(SESSION_HEALTH_POSTGRES_URL),,-n auto --dist loadfile)
 
 PG ?= 14 15 16 17 18
 
