@@ -12,6 +12,7 @@ from typing import Final
 from exporter import runbooks
 from exporter.alerting import Surroundings, as_operator, as_prometheus, as_sloth, groups
 from exporter.config_schema import config_schema
+from exporter.dashboards import dashboard_files
 from exporter.dimension import Dimension, Limit, Metric
 from exporter.dimensions import DIMENSIONS
 from exporter.expose import PROGRAM_METRICS, SELF_METRICS
@@ -90,6 +91,7 @@ def artefacts() -> dict[Path, str]:
         Path("alerts/prometheusrule.yml"): _RULES_NOTE + as_operator(rules),
         Path("alerts/slo/sloth.yml"): _NOTE + as_sloth(Surroundings()),
         **{Path("docs/runbooks") / name: page for name, page in runbooks.pages(DIMENSIONS).items()},
+        **dashboard_files(),
     }
 
 

@@ -69,7 +69,18 @@ MAY_IMPORT = {
     "report": {"", "board", "dimension", "judge", "schema", "snapshot", "terminal"},
     "alerting": {"dimension", "dimensions", "expose", "schema"},
     "runbooks": {"alerting", "dimension", "judge"},
-    "artefacts": {"", "alerting", "config_schema", "dimension", "dimensions", "expose", "report", "runbooks"},
+    "dashboards": {"alerting", "dimension", "dimensions", "expose", "judge"},
+    "artefacts": {
+        "",
+        "alerting",
+        "config_schema",
+        "dashboards",
+        "dimension",
+        "dimensions",
+        "expose",
+        "report",
+        "runbooks",
+    },
     "embedded": set(),
     "demo": {"embedded", "schema", "serve", "sql"},
     "cli": {
@@ -103,6 +114,7 @@ DRIVERS = {
     "asyncpg": {"database", "collect", "demo"},
     "aiohttp": {"web", "serve", "logs", "report"},
     "prometheus_client": {"expose"},
+    "grafana_foundation_sdk": {"dashboards"},
 }
 
 

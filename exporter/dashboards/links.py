@@ -1,0 +1,34 @@
+"""Where the dashboards lead: runbooks, each other, and what a click keeps."""
+
+from typing import Final
+
+from exporter.alerting import OWN_ALERTS, PREFIX, Surroundings, alert_name
+from exporter.dimensions import DIMENSIONS
+
+RUNBOOKS: Final = Surroundings().runbooks
+"""A stand-in for where an operator keeps them; the rules have the same."""
+ALL_RUNBOOKS: Final = f"{RUNBOOKS}/README.md"
+TAG: Final = "session-health"
+
+OVERVIEW: Final = "session-health-overview"
+VERSIONS: Final = "session-health-versions"
+TIMELINESS: Final = "session-health-timeliness"
+EXPORTER: Final = "session-health-exporter"
+
+_KEPT: Final = "${__url_time_range}&${datasource:queryparam}&${job:queryparam}&${instance:queryparam}"
+
+
+_PAGES: Final = {alert_name(limit): dimension.name for dimension in DIMENSIONS for limit in dimension.limits} | {
+    PREFIX + own.name: "exporter" for own in OWN_ALERTS
+}
+
+
+def runbook(alert: str) -> str:
+    """The section on an alert, by its name without our prefix."""
+    return f"{RUNBOOKS}/{_PAGES[PREFIX + alert]}.md#{(PREFIX + alert).lower()}"
+
+
+def drill_down(uid: str, **fields: str) -> str:
+    """A link from a cell to a dashboard, with the time, the source and what the row is about: variable and field."""
+    chosen = "".join(f"&var-{variable}=${{__data.fields.{name}:percentencode}}" for variable, name in fields.items())
+    return f"/d/{uid}?{_KEPT}{chosen}"

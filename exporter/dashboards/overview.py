@@ -1,0 +1,623 @@
+"""Overview: is our data whole, and if not, what is missing, and since when?  The health report as a living page."""
+
+from typing import Final
+
+from exporter.alerting import PREFIX
+from exporter.dashboards import judged, links, palette, progress
+from exporter.dashboards.page import ALERTS, WATCHDOG, Page, Section, Tile
+from exporter.dashboards.panels import About, Column, Query, bars, grid, number, timeline, trend
+from exporter.dashboards.promql import PIPELINE, SEEN, by, first_of, latest, named, of_all, share, summed
+from exporter.dashboards.verdict import RANK, RANK_OR_LOST, TEXTS, judged_by
+from exporter.dimension import WINDOW_START, Metric
+from exporter.dimensions.conformance import VERSION_SESSIONS
+from exporter.dimensions.coverage import ELIGIBLE, GAP_OLDEST, GAP_SESSIONS, RECORD_SESSIONS
+from exporter.dimensions.integrity import FOREIGN_KEY
+from exporter.dimensions.validity import CHECK_SESSIONS, VALUE_SESSIONS
+from exporter.dimensions.volume import FUTURE, SESSIONS, UNDATED, UNDATED_ELIGIBLE
+from exporter.expose import MAX_AGE, RECORD_UP, SNAPSHOT_TIME, UP
+
+MEASURED: Final = latest(RECORD_UP)
+GAPS: Final = latest(ELIGIBLE, state="gap")
+ANALYSED: Final = summed(ELIGIBLE, "state")
+REQUIRED: Final = summed(RECORD_SESSIONS, "state", 'state!="not_required"')
+RECORD_GAPS: Final = summed(GAP_SESSIONS, "reason")
+COVERED: Final = f"({REQUIRED} - {RECORD_GAPS} - {latest(RECORD_SESSIONS, state='pending')})"
+AGE: Final = f"(time() - {latest(SNAPSHOT_TIME)})"
+
+THIS_PIPELINE: Final = Column(
+    "Pipeline", link=("Only this pipeline", links.drill_down(links.OVERVIEW, pipeline="Pipeline"))
+)
+THIS_RECORD: Final = Column(
+    "Record",
+    link=("Versions of this record", links.drill_down(links.VERSIONS, pipeline="Pipeline", record="Record")),
+)
+NARROW: Final = 78
+"""Of a column with a count, in pixels: thirteen columns fit where the page is 1200 wide."""
+
+NOT_ASKED_FOR: Final = f"(0 * ({MEASURED} == 1) - 1)"
+"""-1 for every record that is measured: what stands for a number that its config does not ask for."""
+
+NO_GAP: Final = {0: ("none", palette.GOOD)}
+NOT_SET_UP: Final = {-1: ("-", palette.NOTHING)}
+NO_SESSION: Final = f"(0 * ({judged.RESTS_ON['gap_ratio']} == 0) - 1)"
+"""-1 where every session is pending, or there is none."""
+NOT_SCRAPED: Final = "? NOT SCRAPED"
+
+
+def _verdict() -> Tile:
+    about = About(
+        id=1,
+        title="Verdict",
+        says="The worst verdict of the chosen pipelines.  **Healthy**: all was measured, and no limit is broken.  "
+        "**Degraded**: a warning limit is broken.  **Unhealthy**: a critical one.  **Unknown**: something could not be "
+        "measured or judged, and before that is mended no other number is the whole truth.  **No data**: no session "
+        "to judge.  *Not scraped*: a pipeline of this time range is gone; look whether its exporter runs.",
+        unit="none",
+        none=NOT_SCRAPED,
+        texts=TEXTS,
+        runbook="Unknown",
+    )
+    return Tile(number(about, Query(f"max ({RANK_OR_LOST})"), fill=True), 6, 6)
+
+
+def _numbers() -> list[Tile]:
+    needing = About(
+        id=2,
+        title="Sessions that need a backfill",
+        says="Sessions with a gap: each once, however many records it lacks and whichever record is chosen above.  "
+        "Red or yellow where it breaks `gap_sessions`.  Normal is 0; `session-health-exporter gaps` lists them.",
+        unit="short",
+        decimals=0,
+        runbook="GapSessions",
+    )
+    part = About(
+        id=3,
+        title="Share with a gap",
+        says="Of the sessions that are complete or a gap (those within their grace are neither); of several pipelines "
+        "the largest.  Red or yellow where it breaks `gap_ratio`.",
+        unit="percentunit",
+        decimals=1,
+        high=1,
+        texts={-1: ("no session", palette.NOTHING)},
+        runbook="GapRatio",
+    )
+    oldest = About(
+        id=4,
+        title="Oldest gap",
+        says="How long the session that has waited longest for a record has been waiting, since its completion.  Many "
+        "fresh gaps are a backlog, one old gap is stuck.  Red or yellow where it breaks `gap_age`.",
+        unit="s",
+        decimals=1,
+        texts=NO_GAP,
+        runbook="GapAge",
+    )
+    analysed = About(
+        id=5,
+        title="Sessions analysed",
+        says="Eligible sessions in the window: complete, pending or a gap.  A sudden drop means that sessions stay "
+        "away, or that `eligible` no longer fits them.",
+        unit="short",
+        decimals=0,
+        runbook="NoData",
+    )
+    window = About(
+        id=6,
+        title="Discovery window since",
+        says="Sessions that started before are not looked at.  Of several pipelines the earliest.",
+        unit="dateTimeAsIso",
+        low=None,
+        runbook="NoData",
+    )
+    age = About(
+        id=7,
+        title="Age of the data",
+        says="Since the snapshot that the numbers come from; of several pipelines the oldest.  Normal is up to the "
+        "interval of collections.  Yellow beyond half of `max_age`, after which the numbers are withdrawn.",
+        unit="s",
+        decimals=0,
+        runbook="ValuesStale",
+    )
+    is_old = f"({AGE} > 0.5 * {latest(MAX_AGE)})"
+    oldest_data = of_all("max", AGE)
+    return [
+        Tile(number(needing, *judged_by("gap_sessions", "sum")), 6, 3),
+        Tile(number(part, *judged_by("gap_ratio", "max", or_else=NO_SESSION)), 6, 3),
+        Tile(number(oldest, *judged_by("gap_age", "max")), 6, 3),
+        Tile(number(analysed, Query(of_all("sum", ANALYSED))), 6, 3),
+        Tile(number(window, Query(f"1000 * {of_all('min', latest(WINDOW_START))}")), 6, 3),
+        Tile(
+            number(
+                age,
+                Query(f"{oldest_data} and on () {is_old}", color=palette.WARNING),
+                Query(f"{oldest_data} unless on () {is_old}", color=palette.GOOD),
+            ),
+            6,
+            3,
+        ),
+    ]
+
+
+def _records() -> Tile:
+    about = About(
+        id=8,
+        title="Records",
+        says="For each record how many of the sessions that need it have it.  *Covered*: what they have satisfies "
+        "them.  *Current*: a row of the current version; *accepted*: of an accepted one; *outdated*: of another; "
+        "*invalid*: one that does not hold what it must; *missing*: none; *pending*: still within the grace.  **?** is "
+        "not measured, which is not 0.",
+        unit="short",
+        decimals=0,
+        runbook="GapSessions",
+    )
+
+    def state(name: str, title: str, alarm: str | None = None) -> tuple[Column, str]:
+        return Column(title, width=NARROW, alarm=alarm), latest(RECORD_SESSIONS, state=name)
+
+    measured = Column("Measured", width=NARROW, texts={1: ("yes", palette.PLAIN), 0: ("NO", palette.UNKNOWN)})
+    none_required = {-1: ("none required", palette.NOTHING)}
+    return Tile(
+        grid(
+            about,
+            {"pipeline": THIS_PIPELINE, "record": THIS_RECORD},
+            [
+                (measured, MEASURED),
+                (Column("Required", width=NARROW), REQUIRED),
+                (Column("Covered", width=NARROW), COVERED),
+                (
+                    Column("Share", unit="percentunit", decimals=1, bar=True, texts=none_required),
+                    first_of(share(COVERED, REQUIRED), f"0 * ({REQUIRED} == 0) - 1"),
+                ),
+                state("current", "Current"),
+                state("accepted", "Accepted"),
+                state("outdated", "Outdated", palette.WARNING),
+                state("invalid", "Invalid", palette.BAD),
+                state("missing", "Missing", palette.CRITICAL),
+                state("pending", "Pending"),
+                (
+                    Column("Oldest gap", unit="s", decimals=1, width=110, texts=NO_GAP),
+                    first_of(f"time() - {latest(GAP_OLDEST)}", f"0 * ({RECORD_GAPS} == 0)"),
+                ),
+            ],
+            rows=MEASURED,
+            sort="Missing",
+            descending=True,
+        ),
+        24,
+        6,
+    )
+
+
+def _trend_and_alerts() -> list[Tile]:
+    gaps = About(
+        id=9,
+        title="Gaps by record and reason",
+        says="Sessions that are a gap because of a record, and why; one session may lack several records.  A line that "
+        "ends is not measured any more.  Falling is a backfill at work, rising is data that is being lost now.",
+        unit="short",
+        decimals=0,
+        runbook="GapSessions",
+    )
+    alerts = About(
+        id=10,
+        title="Alerts that fire",
+        says="Our alerts about what is chosen; where one fires as critical, its warning is left out.  Normal is none.  "
+        "Each has a runbook, which its annotations lead to.",
+        unit="none",
+        none="✓ none fires",
+        none_is_known=True,
+        low=None,
+        runbook="Watchdog",
+    )
+    alert = ("alert", "pipeline", "subject")
+
+    def firing(severity: str) -> str:
+        fire = f'label_join(ALERTS{{{ALERTS}, alertstate="firing", {severity}}}, "subject", "", "record", "check")'
+        return f"max {by(('severity', *alert))} ({named(fire, 'alert', '$1', 'alertname', f'{PREFIX}(.+)')})"
+
+    critical, lesser = firing('severity="critical"'), firing('severity!="critical"')
+    others = f"{lesser} unless on ({', '.join(alert)}) {critical}"
+    no_rules = named(f"max by (severity) (absent({WATCHDOG}))", "alert", "? no rule of ours is loaded")
+    severities = {severity: (severity, color) for severity, color in palette.SEVERITIES.items()}
+    return [
+        Tile(
+            trend(
+                gaps,
+                Query(latest(GAP_SESSIONS), "{{pipeline}} {{record}}: {{reason}}"),
+                colors={
+                    "/.*: missing$/": palette.CRITICAL,
+                    "/.*: outdated$/": palette.WARNING,
+                    "/.*: invalid$/": palette.BAD,
+                },
+                with_table=True,
+            ),
+            14,
+            7,
+        ),
+        Tile(
+            grid(
+                alerts,
+                {
+                    "alert": Column("Alert", none=""),
+                    "severity": Column("Severity", width=84, none="", words=severities),
+                    "subject": Column("Of", width=96, none=""),
+                    "pipeline": Column("Pipeline", width=110, none=""),
+                },
+                [(Column("Value", hidden=True), first_of(critical, others, no_rules))],
+                sort="Severity",
+            ),
+            10,
+            7,
+        ),
+    ]
+
+
+def _verdicts() -> list[Tile]:
+    history = About(
+        id=11,
+        title="Verdict over time",
+        says="Of each pipeline.  A hole is time in which nothing was scraped.",
+        unit="none",
+        none=NOT_SCRAPED,
+        texts=TEXTS,
+        runbook="Unknown",
+    )
+    each = About(
+        id=12,
+        title="Pipelines",
+        says="Every pipeline of this time range, the worst first; click one to look at it alone.",
+        unit="short",
+        decimals=0,
+        none=NOT_SCRAPED,
+        runbook="GapSessions",
+    )
+    return [
+        Tile(timeline(history, Query(RANK, "{{pipeline}}")), 24, 4),
+        Tile(
+            grid(
+                each,
+                {"database": Column("Database"), "pipeline": THIS_PIPELINE},
+                [
+                    (Column("Verdict", unit="none", texts=TEXTS, fill=True, width=150), RANK_OR_LOST),
+                    (Column("Analysed"), ANALYSED),
+                    (Column("Complete"), latest(ELIGIBLE, state="complete")),
+                    (Column("Pending"), latest(ELIGIBLE, state="pending")),
+                    (Column("Gap", alarm=palette.CRITICAL), GAPS),
+                    (
+                        Column("Share", unit="percentunit", decimals=1, texts=NOT_SET_UP),
+                        first_of(judged.VALUES["gap_ratio"], NO_SESSION),
+                    ),
+                    (Column("Oldest gap", unit="s", decimals=1, texts=NO_GAP), judged.VALUES["gap_age"]),
+                    (Column("Data age", unit="s", decimals=0), AGE),
+                ],
+                rows=f"({SEEN})",
+                sort="Verdict",
+                descending=True,
+            ),
+            24,
+            5,
+        ),
+    ]
+
+
+def _limits() -> list[Tile]:
+    standings = {
+        judged.WITHIN: ("within", palette.GOOD),
+        judged.WARNED: ("! warning", palette.WARNING),
+        judged.BROKEN: ("✕ critical", palette.CRITICAL),
+        judged.TOO_FEW: ("too few", palette.NOTHING),
+        judged.NOT_KNOWN: ("?", palette.UNKNOWN),
+    }
+
+    def on(about: About, kind: str, height: int) -> Tile:
+        limits = tuple(limit for limit in judged.LIMITS if limit.unit == kind)
+        return Tile(
+            grid(
+                about,
+                {"pipeline": THIS_PIPELINE, "limit": Column("Limit", width=156)},
+                [
+                    (Column("Worst", width=88, texts=NOT_SET_UP), judged.worst(limits)),
+                    (Column("Warning", width=68, none="-", known=True), judged.bounds("warning", limits)),
+                    (Column("Critical", width=64, none="-", known=True), judged.bounds("critical", limits)),
+                    (Column("Standing", unit="none", texts=standings, width=88), judged.standing(limits)),
+                ],
+                rows=judged.configured(limits),
+                sort="Standing",
+                descending=True,
+            ),
+            12,
+            height,
+        )
+
+    says = (
+        "  The worst value over all records and checks beside its thresholds, which only the exporter's config sets.  "
+        "**?** was not measured; a limit that is not set is not here."
+    )
+    none = "no such limit is set"
+    counts = About(
+        id=13,
+        title="Limits on counts",
+        says=f"Broken above.{says}",
+        unit="short",
+        decimals=0,
+        none=none,
+        none_is_known=True,
+    )
+    shares = About(
+        id=14,
+        title="Limits on shares",
+        says=f"`gap_ratio` is broken above, the others below; too few sessions are not judged.{says}",
+        unit="percentunit",
+        decimals=1,
+        none=none,
+        none_is_known=True,
+    )
+    ages = About(
+        id=15,
+        title="Limits on ages and delays",
+        says=f"Broken above.{says}",
+        unit="s",
+        none=none,
+        none_is_known=True,
+    )
+    return [on(counts, "count", 12), on(shares, "ratio", 6), on(ages, "seconds", 6)]
+
+
+def _backfill() -> list[Tile]:
+    gap = {"state": "gap"}
+    left, paced = of_all("sum", GAPS), of_all("sum", progress.pace(ELIGIBLE, **gap))
+    done = About(
+        id=20,
+        title="Backfill done",
+        says="How many of the gaps of this time range's worst moment are mended by now.",
+        unit="percentunit",
+        decimals=0,
+        high=1,
+        texts=progress.SHARE_TEXTS,
+        runbook="GapSessions",
+    )
+    speed = About(
+        id=21,
+        title="Mended per hour",
+        says="Sessions, by the last hour.  Below 0 more are lost than mended.",
+        unit="short",
+        decimals=0,
+        low=None,
+        runbook="GapSessions",
+    )
+    end = About(
+        id=22,
+        title="Done in",
+        says="If it goes on as in the last hour.  *No progress*: less than one session a day, or a quarter of a year.",
+        unit="s",
+        decimals=1,
+        texts=progress.ETA_TEXTS,
+        runbook="GapSessions",
+    )
+    states = About(
+        id=23,
+        title="Sessions analysed",
+        says="Each in one state: complete, pending (within the grace) or a gap.",
+        unit="short",
+        decimals=0,
+        runbook="GapSessions",
+    )
+    return [
+        Tile(number(done, Query(progress.done_share(left, of_all("sum", progress.most(ELIGIBLE, **gap))))), 6, 3),
+        Tile(
+            trend(
+                states,
+                *(
+                    Query(of_all("sum", latest(ELIGIBLE, state=state), among=latest(UP)), state, color)
+                    for state, color in palette.SESSION_STATES.items()
+                ),
+                stacked=True,
+            ),
+            18,
+            9,
+        ),
+        Tile(number(speed, Query(f"3600 * {paced}")), 6, 3),
+        Tile(number(end, Query(progress.remaining(left, paced))), 6, 3),
+    ]
+
+
+def _quality() -> list[Tile]:
+    versions = About(
+        id=30,
+        title="Versions of what the analysed sessions have",
+        says="Sessions with a row of a version, and their share of those that need the record.  A session with rows of "
+        "several versions is there several times.  Normal is one version, the current one.",
+        unit="short",
+        decimals=0,
+        runbook="OutdatedSessions",
+    )
+    quality = About(
+        id=31,
+        title="Data quality",
+        says="What is as it must be, of all that was looked at: checks of the sessions, values of the records, and "
+        "versions of the records that are there.",
+        unit="short",
+        decimals=0,
+        none="nothing to look at, or not measured",
+        none_is_known=True,
+        runbook="FailedChecks",
+    )
+    classes = {name: (name, color) for name, color in palette.VERSION_CLASSES.items()}
+    of_versions = latest(VERSION_SESSIONS)
+    kinds = (
+        ("check", '"what", "", "check"', latest(CHECK_SESSIONS, result="pass"), summed(CHECK_SESSIONS, "result")),
+        (
+            "values",
+            '"what", ".", "record", "column"',
+            f"sum {by((*PIPELINE, 'record', 'column'))} ({latest(VALUE_SESSIONS, **{'class': 'accepted'})})",
+            f"sum {by((*PIPELINE, 'record', 'column'))} ({latest(VALUE_SESSIONS)})",
+        ),
+        (
+            "version",
+            '"what", "", "record"',
+            summed(RECORD_SESSIONS, "state", 'state=~"current|accepted|invalid"'),
+            summed(RECORD_SESSIONS, "state", 'state=~"current|accepted|invalid|outdated"'),
+        ),
+    )
+    row = (*PIPELINE, "kind", "what")
+
+    def each(position: int) -> str:
+        vectors = (
+            named(f"label_join({(good, whole)[position]}, {what})", "kind", kind) for kind, what, good, whole in kinds
+        )
+        return f"sum {by(row)} ({first_of(*vectors)})"
+
+    return [
+        Tile(
+            grid(
+                versions,
+                {
+                    "record": THIS_RECORD,
+                    "version": Column("Version"),
+                    "class": Column("Class", words=classes),
+                    "pipeline": THIS_PIPELINE,
+                },
+                [
+                    (Column("Sessions", width=NARROW), of_versions),
+                    (
+                        Column("Share", unit="percentunit", decimals=1, bar=True),
+                        f"{of_versions} / on ({', '.join((*PIPELINE, 'record'))}) group_left () ({REQUIRED} > 0)",
+                    ),
+                ],
+                sort="Record",
+            ),
+            12,
+            8,
+        ),
+        Tile(
+            grid(
+                quality,
+                {"kind": Column("Kind", width=68), "what": Column("What"), "pipeline": THIS_PIPELINE},
+                [
+                    (Column("Good", width=60), each(0)),
+                    (Column("Of", width=60), each(1)),
+                    (Column("Share", unit="percentunit", decimals=1, bar=True), share(each(0), each(1))),
+                ],
+                sort="Share",
+            ),
+            12,
+            8,
+        ),
+    ]
+
+
+def _integrity() -> list[Tile]:
+    meanings = "\n".join(f"- *{_word(metric)}*: {metric.help}" for metric in judged.COUNTED.values())
+    records = About(
+        id=40,
+        title="Rows that should not be",
+        says=f"Rows of each record's table, whatever their session.  Normal is 0.\n{meanings}\n\n**-** is not looked "
+        "for, as the config does not ask for it; **?** is not measured.  *Foreign key*: whether the database itself "
+        "rules orphans out.",
+        unit="short",
+        decimals=0,
+        runbook="OrphanedRecords",
+    )
+    times = About(
+        id=41,
+        title="Sessions whose times cannot be believed",
+        says="*Undated*: without a start, so in no window.  *Eligible of these*: nobody looks whether they have their "
+        "records, so the verdict is unknown.  *In the future*: started or completed after now.  Normal is 0.",
+        unit="short",
+        decimals=0,
+        runbook="Unknown",
+    )
+    keys = {1: ("✓ enforced", palette.GOOD), 0: ("no", palette.PLAIN)}
+    return [
+        Tile(
+            grid(
+                records,
+                {"pipeline": THIS_PIPELINE, "record": THIS_RECORD},
+                [
+                    *(
+                        (
+                            Column(_word(metric), width=76, alarm=palette.WARNING, texts=NOT_SET_UP),
+                            first_of(latest(metric), NOT_ASKED_FOR),
+                        )
+                        for metric in judged.COUNTED.values()
+                    ),
+                    (Column("Foreign key", unit="none", width=92, texts=keys), latest(FOREIGN_KEY)),
+                ],
+                rows=MEASURED,
+                sort="Record",
+            ),
+            16,
+            6,
+        ),
+        Tile(
+            number(
+                times,
+                *(
+                    Query(of_all("sum", latest(metric)), title)
+                    for title, metric in (
+                        ("Undated", UNDATED),
+                        ("Eligible of these", UNDATED_ELIGIBLE),
+                        ("In the future", FUTURE),
+                    )
+                ),
+                alarm=palette.WARNING,
+            ),
+            8,
+            6,
+        ),
+    ]
+
+
+def _word(metric: Metric) -> str:
+    return metric.name.removesuffix("_records").capitalize()
+
+
+def _volume() -> list[Tile]:
+    now = About(
+        id=50,
+        title="Sessions by status",
+        says="All sessions in the window, the ten most frequent statuses.  The config says which are eligible; "
+        "a session is analysed only if it is.",
+        unit="short",
+        decimals=0,
+        none="no session, or not measured",
+        runbook="NoData",
+    )
+    history = About(
+        id=51,
+        title="Sessions over time",
+        says="All sessions in the window by status, and those analysed.  Steps down are deletions, or a window that "
+        "moves on.",
+        unit="short",
+        decimals=0,
+        runbook="NoData",
+    )
+    by_status = f"sum by (status) ({latest(SESSIONS)})"
+    return [
+        Tile(bars(now, Query(f"topk(10, {by_status})", "{{status}}")), 8, 7),
+        Tile(
+            trend(
+                history,
+                Query(by_status, "{{status}}"),
+                Query(of_all("sum", ANALYSED, among=latest(UP)), "analysed", palette.GOOD),
+                colors={"/.*/": palette.NOTHING},
+                with_table=True,
+            ),
+            16,
+            7,
+        ),
+    ]
+
+
+OVERVIEW: Final = Page(
+    uid=links.OVERVIEW,
+    subject="Overview",
+    answers="Is our data whole, and if not, what is missing, and since when?",
+    sections=[
+        Section([_verdict(), *_numbers(), _records(), *_trend_and_alerts()]),
+        Section([*_verdicts(), *_limits()], title="Why: what is judged, and against which limit", id=100),
+        Section(_backfill(), title="Backfill", id=101),
+        Section(_quality(), title="Versions and data quality", id=102),
+        Section(_integrity(), title="Integrity", id=103),
+        Section(_volume(), title="Volume", id=104),
+    ],
+)

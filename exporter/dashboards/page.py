@@ -1,0 +1,199 @@
+"""Panels -> a dashboard as canonical JSON: where they stand, and what all dashboards have in common.
+
+The classic model (schema 42), which every Grafana from 10 on imports and provisions as it is.
+https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model/
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import dashboard as model
+
+from exporter.alerting import PREFIX
+from exporter.dashboards import palette
+from exporter.dashboards.links import ALL_RUNBOOKS, TAG
+from exporter.dashboards.panels import SOURCE, Panel
+from exporter.dashboards.promql import latest
+from exporter.expose import BUILD_INFO, RECORD_UP, RELOAD_SUCCESS_TIME, UP
+
+COLUMNS: Final = 24
+"""Of the grid that panels stand on; a row of it is 38 pixels high."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A panel and its size on the grid."""
+
+    panel: Panel
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Panels below a heading, `id` being the heading's; the first section of a page has none.
+
+    With `repeat` it is there once for each value of that variable.
+    """
+
+    tiles: Sequence[Tile]
+    title: str | None = None
+    id: int = 0
+    repeat: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A dashboard: its own address, what it answers, and its sections from top to bottom."""
+
+    uid: str
+    subject: str
+    answers: str
+    sections: Sequence[Section]
+
+    @property
+    def text(self) -> str:
+        """The file: sorted keys, two spaces, a line end."""
+        return json.dumps(self._content(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    def _content(self) -> dict[str, Any]:
+        built = (
+            dashboard.Dashboard(f"Session health / {self.subject}")
+            .uid(self.uid)
+            .description(self.answers)
+            .tags([TAG, self.subject.split()[0].lower()])
+            .readonly()
+            .timezone("browser")
+            .time("now-6h", "now")
+            .refresh("1m")
+            .tooltip(model.DashboardCursorSync.CROSSHAIR)
+            .variables(_variables())
+            .annotations(_annotations())
+            .links(_links())
+            .build()
+        )
+        content: dict[str, Any] = json.loads(json.dumps(built, cls=JSONEncoder))
+        for link in content["links"]:
+            del link["placement"]  # The model's only one folds the link away.
+        for variable in content["templating"]["list"]:
+            for name in ("auto", "auto_min", "auto_count"):  # Of variables that are intervals.
+                del variable[name]
+        return content | {"panels": _placed(self.sections)}
+
+
+def _placed(sections: Sequence[Section]) -> list[dict[str, Any]]:
+    """The panels with their places: each as far up, then as far left, as it fits below its heading."""
+    placed: list[dict[str, Any]] = []
+    top = 0
+    for section in sections:
+        if section.title is not None:
+            place = {"x": 0, "y": top, "w": COLUMNS, "h": 1}
+            heading = {"type": "row", "id": section.id, "title": section.title, "collapsed": False, "panels": []}
+            repeat = {"repeat": section.repeat} if section.repeat else {}
+            placed.append({**heading, **repeat, "gridPos": place})
+            top += 1
+        heights = [top] * COLUMNS
+        for tile in section.tiles:
+            starts = range(COLUMNS - tile.width + 1)
+            y, x = min((max(heights[start : start + tile.width]), start) for start in starts)
+            heights[x : x + tile.width] = [y + tile.height] * tile.width
+            panel = json.loads(json.dumps(tile.panel.build(), cls=JSONEncoder))
+            panel["options"].pop("footer", None)  # Of tables before Grafana 12.
+            placed.append(panel | {"gridPos": {"x": x, "y": y, "w": tile.width, "h": tile.height}})
+        top = max(heights)
+    return placed
+
+
+def _variables() -> list[Builder[model.VariableModel]]:
+    """Each is chosen among what the ones before it leave."""
+    metrics = {"job": BUILD_INFO, "instance": BUILD_INFO, "database": UP, "pipeline": UP, "record": RECORD_UP}
+    chosen: list[str] = []
+    asked = {}
+    for name, metric in metrics.items():
+        series = f"{metric.full_name}{{{', '.join(chosen)}}}" if chosen else metric.full_name
+        asked[name] = f"label_values({series}, {name})"
+        chosen.append(f'{name}=~"${name}"')
+    return [
+        dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"),
+        *(
+            dashboard.QueryVariable(name)
+            .label(name.capitalize())
+            .datasource(SOURCE)
+            .query(query)
+            .definition(query)
+            .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+            .sort(model.VariableSort.ALPHABETICAL_ASC)
+            .multi(True)
+            .include_all(True)
+            .all_value(".+")
+            .current(model.VariableOption(selected=True, text="All", value="$__all"))
+            for name, query in asked.items()
+        ),
+    ]
+
+
+ALERTS: Final = (
+    'job=~"$job|", instance=~"$instance|", database=~"$database|", pipeline=~"$pipeline|", '
+    f'alertname=~"{PREFIX}.+", alertname!="{PREFIX}Watchdog"'
+)
+"""Our alerts about what is chosen; some are of no pipeline."""
+
+WATCHDOG: Final = f'ALERTS{{alertname="{PREFIX}Watchdog", alertstate="firing"}}'
+"""Fires for ever where our rules are loaded."""
+
+
+def _annotations() -> list[Builder[model.AnnotationQuery]]:
+    """When alerts began to fire, and when a config came into force."""
+
+    def firing(severity: str, offset: str = "") -> str:
+        alerts = f'ALERTS{{{ALERTS}, alertstate="firing", severity="{severity}"}}{offset}'
+        return f"max by (alertname, database, pipeline, record, check) ({alerts})"
+
+    began: list[Builder[model.AnnotationQuery]] = [
+        dashboard.AnnotationQuery()
+        .name(f"Alerts: {severity}")
+        .datasource(SOURCE)
+        .enable(True)
+        .icon_color(color)
+        .expr(f"{firing(severity)} unless {firing(severity, ' offset 1m')}")
+        .title_format("{{alertname}}")
+        .text_format("{{pipeline}} {{record}}{{check}}")
+        .tag_keys("database,pipeline")
+        .step("60s")
+        for severity, color in palette.SEVERITIES.items()
+        if severity != "info"
+    ]
+    started = (
+        dashboard.AnnotationQuery()
+        .name("Config read")
+        .datasource(SOURCE)
+        .enable(False)
+        .icon_color(palette.GOOD)
+        .expr(f"1000 * {latest(RELOAD_SUCCESS_TIME)}")
+        .title_format("The exporter read its config")
+        .text_format("at its start or for a reload")
+        .use_value_for_time(True)
+        .step("60s")
+    )
+    return [*began, started]
+
+
+def _links() -> list[Builder[model.DashboardLink]]:
+    return [
+        dashboard.DashboardLink("Session health")
+        .type(model.DashboardLinkType.DASHBOARDS)
+        .tags([TAG])
+        .as_dropdown(True)
+        .include_vars(True)
+        .keep_time(True),
+        dashboard.DashboardLink("Runbooks")
+        .type(model.DashboardLinkType.LINK)
+        .icon("doc")
+        .url(ALL_RUNBOOKS)
+        .target_blank(True),
+    ]

@@ -1,0 +1,312 @@
+"""The vocabulary of panels: what every panel says of itself, and the few kinds that the dashboards are made of.
+
+Built with Grafana's own typed model of its panels.  https://grafana.github.io/grafana-foundation-sdk/
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from grafana_foundation_sdk.builders import (
+    bargauge,
+    common,
+    dashboard,
+    prometheus,
+    stat,
+    statetimeline,
+    table,
+    timeseries,
+)
+from grafana_foundation_sdk.models import common as options
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+from exporter.dashboards import palette
+from exporter.dashboards.links import runbook
+from exporter.dashboards.promql import PIPELINE, or_unknown
+
+NOT_MEASURED: Final = "not measured"
+
+SOURCE: Final = options.DataSourceRef(type_val="prometheus", uid="${datasource}")
+MIN_STEP: Final = "1m"
+"""Of graphs: no shorter than anybody's scrape interval."""
+
+Panel = stat.Panel | table.Panel | timeseries.Panel | bargauge.Panel | statetimeline.Panel
+Kind = TypeVar("Kind", stat.Panel, table.Panel, timeseries.Panel, bargauge.Panel, statetimeline.Panel)
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a panel is: `says` what it shows, what is normal and what to do; `none` is said where it has no value.
+
+    `id` is its own for ever, for links to it.  `runbook` names the alert whose
+    runbook says what to do, without our prefix.  With `none_is_known`
+    no value is an answer, not something unknown.
+    """
+
+    id: int
+    title: str
+    says: str
+    unit: str
+    none: str = NOT_MEASURED
+    none_is_known: bool = False
+    decimals: int | None = None
+    low: float | None = 0
+    high: float | None = None
+    runbook: str | None = None
+    texts: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    """Numbers that stand for words: text and colour."""
+
+
+def framed(panel: Kind, about: About) -> Kind:
+    """The panel with all that every panel has."""
+    panel.id(about.id).title(about.title).description(about.says).datasource(SOURCE)
+    panel.unit(about.unit).no_value(about.none).mappings(mappings(about.texts, about.none, known=about.none_is_known))
+    if about.decimals is not None:
+        panel.decimals(about.decimals)
+    if about.low is not None:
+        panel.min(about.low)
+    if about.high is not None:
+        panel.max(about.high)
+    if about.runbook is not None:
+        panel.links([dashboard.DashboardLink("Runbook").url(runbook(about.runbook)).target_blank(True)])
+    return panel
+
+
+def mappings(texts: Mapping[int, tuple[str, str]], none: str, *, known: bool = False) -> list[model.ValueMapping]:
+    """Words for numbers, and for no number at all."""
+    found: list[model.ValueMapping] = []
+    if texts:
+        results = {
+            str(value): model.ValueMappingResult(text=text, color=color, index=index)
+            for index, (value, (text, color)) in enumerate(texts.items())
+        }
+        found.append(model.ValueMap(results))
+    result = model.ValueMappingResult(text=none, color=palette.NOTHING if known else palette.UNKNOWN, index=len(texts))
+    special = model.DashboardSpecialValueMapOptions(model.SpecialValueMatch.NULL_AND_NAN, result)
+    return [*found, model.SpecialValueMap(special)]
+
+
+def property_(name: str, value: object) -> model.DynamicConfigValue:
+    """One thing that is different for some fields."""
+    return model.DynamicConfigValue(id_val=name, value=value)
+
+
+def fixed(color: str) -> model.DynamicConfigValue:
+    """One colour, whatever the value."""
+    return property_("color", {"mode": "fixed", "fixedColor": color})
+
+
+def shades(color: str) -> model.DynamicConfigValue:
+    """Shades of this colour, one for each series."""
+    return property_("color", {"mode": "shades", "fixedColor": color})
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """An expression, and what its series are called; `color` where all have one, `dashed` for a bound in a graph."""
+
+    expr: str
+    legend: str = "__auto"
+    color: str | None = None
+    dashed: bool = False
+
+    @property
+    def properties(self) -> list[model.DynamicConfigValue]:
+        """What is different for its series."""
+        found = [fixed(self.color)] if self.color is not None else []
+        if self.dashed:
+            found.append(property_("custom.lineStyle", {"fill": "dash", "dash": [8, 6]}))
+            found += [property_("custom.fillOpacity", 0), property_("custom.lineWidth", 1)]
+        return found
+
+
+def _target(ref: str, query: Query, *, as_table: bool = False, over_time: bool = False) -> prometheus.Dataquery:
+    target = prometheus.Dataquery().ref_id(ref).expr(query.expr).legend_format(query.legend).datasource(SOURCE)
+    target = target.range() if over_time else target.instant()
+    return target.format(PromQueryFormat.TABLE if as_table else PromQueryFormat.TIME_SERIES)
+
+
+def _asks(panel: Kind, queries: Sequence[Query], *, over_time: bool = False) -> Kind:
+    for ref, query in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", queries, strict=False):
+        panel.with_target(_target(ref, query, over_time=over_time))
+        if query.properties:
+            panel.override_by_query(ref, query.properties)
+    return panel
+
+
+def _last() -> common.ReduceDataOptions:
+    return common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False)
+
+
+def _color(color: str) -> dashboard.FieldColor:
+    return dashboard.FieldColor().mode(model.FieldColorModeId.FIXED).fixed_color(color)
+
+
+def number(about: About, *queries: Query, fill: bool = False, alarm: str | None = None) -> stat.Panel:
+    """A number or a word for each query; with `fill` its colour is the background's, `alarm` is that above 0."""
+    panel = framed(stat.Panel(), about).reduce_options(_last()).graph_mode(options.BigValueGraphMode.NONE)
+    panel.color_mode(options.BigValueColorMode.BACKGROUND_SOLID if fill else options.BigValueColorMode.VALUE)
+    panel.text_mode(options.BigValueTextMode.AUTO).justify_mode(options.BigValueJustifyMode.CENTER)
+    panel.orientation(options.VizOrientation.AUTO).wide_layout(True).color_scheme(_color(palette.PLAIN))
+    if alarm is not None:
+        steps = [model.Threshold(value=None, color=palette.GOOD), model.Threshold(value=1e-9, color=alarm)]
+        panel.thresholds(dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(steps))
+        panel.color_scheme(dashboard.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
+    return _asks(panel, queries)
+
+
+def trend(
+    about: About,
+    *queries: Query,
+    colors: Mapping[str, str] | None = None,
+    stacked: bool = False,
+    with_table: bool = False,
+) -> timeseries.Panel:
+    """Values over time; `colors` gives shades of one to all series whose name matches.  A hole stays a hole."""
+    panel = framed(timeseries.Panel(), about).interval(MIN_STEP)
+    panel.draw_style(options.GraphDrawStyle.LINE).line_width(2).fill_opacity(60 if stacked else 8)
+    panel.line_interpolation(options.LineInterpolation.STEP_AFTER).show_points(options.VisibilityMode.NEVER)
+    panel.span_nulls(False).axis_soft_min(0)
+    if about.unit == "short":
+        panel.axis_soft_max(5)  # Nothing but zeros is drawn at the bottom of a scale of counts.
+    mode = options.StackingMode.NORMAL if stacked else options.StackingMode.NONE
+    panel.stacking(common.StackingConfig().mode(mode).group("A"))
+    legend = common.VizLegendOptions().show_legend(True)
+    if with_table:
+        legend.display_mode(options.LegendDisplayMode.TABLE).placement(options.LegendPlacement.RIGHT)
+        legend.calcs(["lastNotNull", "max"])
+    else:
+        legend.display_mode(options.LegendDisplayMode.LIST).placement(options.LegendPlacement.BOTTOM).calcs([])
+    panel.legend(legend)
+    panel.tooltip(common.VizTooltipOptions().mode(options.TooltipDisplayMode.MULTI).sort(options.SortOrder.DESCENDING))
+    for pattern, color in (colors or {}).items():
+        panel.override_by_regexp(pattern, [shades(color)])
+    return _asks(panel, queries, over_time=True)
+
+
+def timeline(about: About, *queries: Query) -> statetimeline.Panel:
+    """States over time, one lane for each series."""
+    panel = framed(statetimeline.Panel(), about).interval(MIN_STEP)
+    panel.show_value(options.VisibilityMode.AUTO).align_value(options.TimelineValueAlignment.LEFT).row_height(0.85)
+    panel.merge_values(True).fill_opacity(80).line_width(0)
+    panel.legend(common.VizLegendOptions().show_legend(False))
+    panel.tooltip(common.VizTooltipOptions().mode(options.TooltipDisplayMode.SINGLE).sort(options.SortOrder.NONE))
+    panel.color_scheme(_color(palette.PLAIN))
+    return _asks(panel, queries, over_time=True)
+
+
+def bars(about: About, *queries: Query, colors: Mapping[str, str] | None = None) -> bargauge.Panel:
+    """One bar for each series; `colors` gives one to all whose name matches."""
+    panel = framed(bargauge.Panel(), about).reduce_options(_last()).orientation(options.VizOrientation.HORIZONTAL)
+    panel.display_mode(options.BarGaugeDisplayMode.BASIC).value_mode(options.BarGaugeValueMode.COLOR)
+    panel.name_placement(options.BarGaugeNamePlacement.LEFT).show_unfilled(True)
+    panel.sizing(options.BarGaugeSizing.MANUAL).min_viz_height(14).max_viz_height(24).min_viz_width(8)
+    panel.legend(common.VizLegendOptions().show_legend(False))
+    panel.color_scheme(_color(palette.GOOD))
+    for pattern, color in (colors or {}).items():
+        panel.override_by_regexp(pattern, [fixed(color)])
+    return _asks(panel, queries)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: its name, and what is different in it.
+
+    `alarm` is the colour of a number above 0, `link` where a click leads, `width` in pixels where it must be narrow.
+    `low` and `high` make it a bar between the two.
+    """
+
+    name: str
+    unit: str | None = None
+    decimals: int | None = None
+    width: int | None = None
+    alarm: str | None = None
+    none: str = "?"
+    known: bool = False
+    texts: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    words: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    bar: bool = False
+    fill: bool = False
+    hidden: bool = False
+    link: tuple[str, str] | None = None
+
+    @property
+    def properties(self) -> list[model.DynamicConfigValue]:
+        """The overrides of its field."""
+        found = [property_("unit", self.unit)] if self.unit else []
+        found += [property_("decimals", self.decimals)] if self.decimals is not None else []
+        found += [property_("custom.width", self.width)] if self.width else []
+        if self.alarm:
+            steps = [{"color": palette.PLAIN, "value": None}, {"color": self.alarm, "value": 1e-9}]
+            found.append(property_("thresholds", {"mode": "absolute", "steps": steps}))
+            found.append(property_("color", {"mode": "thresholds"}))
+        if self.bar:
+            found += [property_("min", 0), property_("max", 1), fixed(palette.GOOD)]
+            found.append(
+                property_("custom.cellOptions", {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"})
+            )
+        elif not self.link:
+            if not self.alarm:
+                found.append(fixed(palette.PLAIN))
+            kind = {"type": "color-background", "mode": "basic"} if self.fill else {"type": "color-text"}
+            found.append(property_("custom.cellOptions", kind))
+        found.append(property_("mappings", self._mappings()))
+        found.append(property_("noValue", self.none))
+        if self.link:
+            title, url = self.link
+            found.append(property_("links", [{"title": title, "url": url, "targetBlank": False}]))
+        return found
+
+    def _mappings(self) -> list[model.ValueMapping]:
+        found = mappings(self.texts, self.none, known=self.known)
+        if self.words:
+            words = {
+                word: model.ValueMappingResult(text=text, color=color, index=index)
+                for index, (word, (text, color)) in enumerate(self.words.items())
+            }
+            found.insert(0, model.ValueMap(words))
+        return found
+
+
+def grid(
+    about: About,
+    keys: Mapping[str, Column],
+    values: Sequence[tuple[Column, str]],
+    *,
+    rows: str | None = None,
+    sort: str | None = None,
+    descending: bool = False,
+) -> table.Panel:
+    """A table: one row for each set of the labels `keys`, one column for each of these and for each expression.
+
+    With `rows`, a vector, there is a row for each of its label sets, and in every column something is said of it.
+    """
+    if rows is not None:
+        values = [(column, expr if expr == rows else or_unknown(expr, rows)) for column, expr in values]
+    panel = framed(table.Panel(), about).show_header(True).cell_height(options.TableCellHeight.SM)
+    panel.align(options.FieldTextAlignment.AUTO).inspect(False).filterable(False).min_width(60)
+    panel.cell_options(options.TableAutoCellOptions())
+    refs = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(values)]
+    for ref, (_column, expr) in zip(refs, values, strict=True):
+        panel.with_target(_target(ref, Query(expr), as_table=True))
+    fields = ["Value"] if len(values) == 1 else [f"Value #{ref}" for ref in refs]
+    shown = {label: column.name for label, column in keys.items()}
+    shown |= {name: column.name for name, (column, _expr) in zip(fields, values, strict=True) if not column.hidden}
+    hidden = [name for name in ("Time", "job", *PIPELINE, *fields) if name not in shown]
+    panel.with_transformation(model.DataTransformerConfig(id_val="merge", options={}))
+    panel.with_transformation(
+        model.DataTransformerConfig(
+            id_val="organize",
+            options={
+                "excludeByName": dict.fromkeys(hidden, True),
+                "indexByName": {name: index for index, name in enumerate(shown)},
+                "renameByName": shown,
+            },
+        )
+    )
+    for column in [*keys.values(), *(column for column, _expr in values if not column.hidden)]:
+        panel.override_by_name(column.name, column.properties)
+    if sort is not None:
+        panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(descending)])
+    return panel

@@ -1,0 +1,306 @@
+"""Timeliness and conversion: how many get what they should, how long does it take, and does anything new arrive?"""
+
+from typing import Final
+
+from exporter.dashboards import judged, links, palette
+from exporter.dashboards.overview import MEASURED, NOT_ASKED_FOR, NOT_SET_UP, THIS_PIPELINE
+from exporter.dashboards.page import Page, Section, Tile
+from exporter.dashboards.panels import About, Column, Query, bars, grid, number, trend
+from exporter.dashboards.promql import PIPELINE, first_of, latest, of_all
+from exporter.dashboards.verdict import judged_by
+from exporter.dimension import PERCENTILES
+from exporter.dimensions.conversion import COHORT
+from exporter.dimensions.freshness import NEWEST_DUE, NEWEST_RECORD, NEWEST_SESSION
+from exporter.dimensions.timeliness import DELAY, DELAYED
+
+NO_COHORT: Final = "no cohort, or not measured"
+NO_SESSION: Final = {-1: ("no session", palette.NOTHING)}
+THIS_RECORD: Final = Column("Record", link=("Only this record", links.drill_down(links.TIMELINESS, record="Record")))
+
+
+def _bounds(limit: str) -> tuple[Query, Query]:
+    """The thresholds of a limit as dashed lines; of several pipelines the tightest."""
+    tightest = "max" if next(one for one in judged.LIMITS if one.name == limit).below else "min"
+    return (
+        Query(f"{tightest} ({judged.bound('critical', limit)})", "critical limit", palette.CRITICAL, dashed=True),
+        Query(f"{tightest} ({judged.bound('warning', limit)})", "warning limit", palette.WARNING, dashed=True),
+    )
+
+
+def _numbers() -> list[Tile]:
+    conversion = About(
+        id=1,
+        title="Conversion",
+        says="Sessions of the cohort with every record, of those that completed; of several pipelines the lowest.  Red "
+        "or yellow where it breaks `conversion_ratio`.",
+        unit="percentunit",
+        decimals=1,
+        high=1,
+        texts=NO_SESSION,
+        runbook="ConversionRatio",
+    )
+    completion = About(
+        id=2,
+        title="Completion",
+        says="Sessions of the cohort that completed, of those that started; of several pipelines the lowest.  Red or "
+        "yellow where it breaks `completion_ratio`.",
+        unit="percentunit",
+        decimals=1,
+        high=1,
+        texts=NO_SESSION,
+        runbook="CompletionRatio",
+    )
+    delay = About(
+        id=3,
+        title="Slowest p95",
+        says="Of the chosen records: 95 of 100 sessions of the cohort had this record so long after completing.  Red "
+        "or yellow where it breaks `processing_delay_p95`.",
+        unit="s",
+        decimals=1,
+        texts=NO_SESSION,
+        runbook="ProcessingDelayP95",
+    )
+    session = About(
+        id=4,
+        title="Newest session",
+        says="How long ago the last session started; of several pipelines the longest.  Red or yellow where it breaks "
+        "`newest_session_age`.",
+        unit="s",
+        decimals=1,
+        runbook="NewestSessionAge",
+    )
+    late = About(
+        id=5,
+        title="Records late by",
+        says="How old the newest record is while a session waits for a newer one; of several records the oldest.  None "
+        "is normal, however quiet the night.  Red or yellow where it breaks `newest_record_age`.",
+        unit="s",
+        decimals=1,
+        texts={0: ("none late", palette.GOOD)},
+        runbook="NewestRecordAge",
+    )
+
+    def no_session(limit: str) -> str:
+        return f"(0 * ({judged.RESTS_ON[limit]} == 0) - 1)"
+
+    return [
+        Tile(number(conversion, *judged_by("conversion_ratio", "min", or_else=no_session("conversion_ratio"))), 5, 4),
+        Tile(number(completion, *judged_by("completion_ratio", "min", or_else=no_session("completion_ratio"))), 5, 4),
+        Tile(number(delay, *judged_by("processing_delay_p95", "max")), 4, 4),
+        Tile(number(session, *judged_by("newest_session_age", "max")), 5, 4),
+        Tile(number(late, *judged_by("newest_record_age", "max")), 5, 4),
+    ]
+
+
+def _conversion() -> list[Tile]:
+    funnel = About(
+        id=10,
+        title="The cohort",
+        says="Sessions that started in the cohort's time, those of them that completed, and those of these with every "
+        "record that they need.  Between the last two is the work of the pipeline.",
+        unit="short",
+        decimals=0,
+        none=NO_COHORT,
+        none_is_known=True,
+        runbook="ConversionRatio",
+    )
+    ratios = About(
+        id=11,
+        title="Conversion and completion",
+        says="Of each pipeline over time, with the limits as dashed lines.  A hole is a cohort without a session, or "
+        "not measured.",
+        unit="percentunit",
+        high=1,
+        none=NO_COHORT,
+        none_is_known=True,
+        runbook="ConversionRatio",
+    )
+    warning = judged.bound("warning", "completion_ratio")
+    return [
+        Tile(
+            bars(
+                funnel,
+                *(
+                    Query(of_all("sum", latest(COHORT, step=step)), step, color)
+                    for step, color in palette.STEPS.items()
+                ),
+            ),
+            8,
+            7,
+        ),
+        Tile(
+            trend(
+                ratios,
+                Query(judged.VALUES["conversion_ratio"], "conversion: {{pipeline}}"),
+                Query(judged.VALUES["completion_ratio"], "completion: {{pipeline}}"),
+                *_bounds("conversion_ratio"),
+                Query(f"max ({warning})", "completion warning limit", palette.NOTHING, dashed=True),
+                colors={"/^conversion:/": palette.GOOD, "/^completion:/": palette.NOTHING},
+            ),
+            16,
+            7,
+        ),
+    ]
+
+
+def _delays() -> list[Tile]:
+    each = About(
+        id=20,
+        title="Processing delay by record",
+        says="So many percent of the cohort's sessions had the record at most that long after completing, and how many "
+        "sessions that rests on: of a few, p99 is the slowest one.  Sessions without the record are not in it; they "
+        "are gaps.",
+        unit="s",
+        none=NO_COHORT,
+        none_is_known=True,
+        runbook="ProcessingDelayP95",
+    )
+    history = About(
+        id=21,
+        title="Processing delay",
+        says="Over time, by record; dashed is the limit on p95.  A hole is a cohort without a session.",
+        unit="s",
+        none=NO_COHORT,
+        none_is_known=True,
+        runbook="ProcessingDelayP95",
+    )
+    bound = first_of(judged.bound("critical", "processing_delay_p95"), judged.bound("warning", "processing_delay_p95"))
+    return [
+        Tile(
+            grid(
+                each,
+                {"pipeline": THIS_PIPELINE, "record": THIS_RECORD},
+                [
+                    *(
+                        (
+                            Column(f"p{percentile}", width=90, texts=NOT_SET_UP),
+                            first_of(latest(DELAY, percentile=str(percentile)), NOT_ASKED_FOR),
+                        )
+                        for percentile in PERCENTILES
+                    ),
+                    (
+                        Column("Sessions", unit="short", decimals=0, width=90, texts=NOT_SET_UP),
+                        first_of(latest(DELAYED), NOT_ASKED_FOR),
+                    ),
+                    (
+                        Column("Limit", width=90, none="-", known=True),
+                        f"{MEASURED} * 0 + on ({', '.join(PIPELINE)}) group_left () {bound}",
+                    ),
+                ],
+                rows=MEASURED,
+                sort="p95",
+                descending=True,
+            ),
+            24,
+            5,
+        ),
+        Tile(
+            trend(
+                history,
+                Query(latest(DELAY), "{{pipeline}} {{record}} p{{percentile}}"),
+                *_bounds("processing_delay_p95"),
+                colors={f"/ p{percentile}$/": color for percentile, color in palette.PERCENTILES.items()},
+                with_table=True,
+            ),
+            24,
+            8,
+        ),
+    ]
+
+
+def _freshness() -> list[Tile]:
+    sessions = About(
+        id=30,
+        title="Age of the newest session",
+        says="Since the last one started and since the last one completed.  A saw-tooth is traffic, a line that climbs "
+        "is silence: all else may look healthy then, for what does not come has no gaps.",
+        unit="s",
+        none="no session, or not measured",
+        none_is_known=True,
+        runbook="NewestSessionAge",
+    )
+    records = About(
+        id=31,
+        title="Age of the newest record",
+        says="Since the last row of each record was written.  Compare with the sessions beside it: records must come "
+        "where sessions complete.",
+        unit="s",
+        none="no created_at, or not measured",
+        none_is_known=True,
+        runbook="NewestRecordAge",
+    )
+    late = About(
+        id=32,
+        title="Late records",
+        says="*Waits since* is the last completion whose grace is over: a newest record that is older is late, and "
+        "that is how old it is.  **-** where there is none.",
+        unit="s",
+        none="no created_at, or not measured",
+        none_is_known=True,
+        runbook="NewestRecordAge",
+    )
+    newest, due = latest(NEWEST_RECORD), latest(NEWEST_DUE)
+    bound = first_of(judged.bound("critical", "newest_record_age"), judged.bound("warning", "newest_record_age"))
+    return [
+        Tile(
+            trend(
+                sessions,
+                Query(f"time() - max by (step) ({latest(NEWEST_SESSION)})", "{{step}}"),
+                *_bounds("newest_session_age"),
+                colors={"/started/": palette.FAIR, "/completed/": palette.GOOD},
+            ),
+            7,
+            8,
+        ),
+        Tile(
+            trend(
+                records,
+                Query(f"time() - {newest}", "{{pipeline}} {{record}}"),
+                *_bounds("newest_record_age"),
+                colors={"/^(?!critical|warning)/": palette.GOOD},
+            ),
+            7,
+            8,
+        ),
+        Tile(
+            grid(
+                late,
+                {"record": THIS_RECORD},
+                [
+                    (
+                        Column("Newest", width=84, texts=NOT_SET_UP),
+                        first_of(f"time() - {newest}", NOT_ASKED_FOR),
+                    ),
+                    (
+                        Column("Waits since", width=92, texts=NOT_SET_UP),
+                        first_of(f"time() - {due}", NOT_ASKED_FOR),
+                    ),
+                    (
+                        Column("Late by", texts={0: ("not late", palette.GOOD), **NOT_SET_UP}),
+                        first_of(judged.VALUES["newest_record_age"], NOT_ASKED_FOR),
+                    ),
+                    (
+                        Column("Limit", width=64, none="-", known=True),
+                        f"{MEASURED} * 0 + on ({', '.join(PIPELINE)}) group_left () {bound}",
+                    ),
+                ],
+                rows=MEASURED,
+                sort="Late by",
+                descending=True,
+            ),
+            10,
+            8,
+        ),
+    ]
+
+
+TIMELINESS: Final = Page(
+    uid=links.TIMELINESS,
+    subject="Timeliness and conversion",
+    answers="How many sessions get what they should, how long does it take, and does anything new arrive?",
+    sections=[
+        Section([*_numbers(), *_conversion()]),
+        Section(_delays(), title="How long it takes", id=100),
+        Section(_freshness(), title="Whether anything new arrives", id=101),
+    ],
+)

@@ -1,0 +1,259 @@
+"""Versions: how far is the migration, what still writes the old version, and what is left over?"""
+
+from typing import Final
+
+from exporter.dashboards import links, palette, progress
+from exporter.dashboards.overview import MEASURED, NOT_ASKED_FOR, NOT_SET_UP, THIS_PIPELINE
+from exporter.dashboards.page import Page, Section, Tile
+from exporter.dashboards.panels import About, Column, Query, grid, number, trend
+from exporter.dashboards.promql import first_of, latest, of_all, share, summed
+from exporter.dashboards.verdict import judged_by
+from exporter.dimensions.conformance import DRIFTED, RECORDS, VERSION_SESSIONS
+from exporter.dimensions.coverage import RECORD_SESSIONS
+from exporter.dimensions.validity import VALUE_ROWS, VALUE_SESSIONS
+
+OUTDATED: Final = latest(RECORD_SESSIONS, state="outdated")
+RIGHT: Final = summed(RECORD_SESSIONS, "state", 'state=~"current|accepted"')
+THERE: Final = summed(RECORD_SESSIONS, "state", 'state=~"current|accepted|outdated|invalid"')
+
+
+def _numbers() -> list[Tile]:
+    right = About(
+        id=1,
+        title="At a version that counts",
+        says="Of the sessions that have the record at all: those whose best row is of the current or an accepted "
+        "version, and valid.  A migration ends at 100%.",
+        unit="percentunit",
+        decimals=1,
+        high=1,
+        texts={-1: ("no record yet", palette.NOTHING)},
+        runbook="OutdatedSessions",
+    )
+    residue = About(
+        id=2,
+        title="Left over",
+        says="Residue: sessions whose best row is of an old version, which a backfill has yet to mend.  Red or yellow "
+        "where it breaks `outdated_sessions`.  It falls while the migration runs.",
+        unit="short",
+        decimals=0,
+        runbook="OutdatedSessions",
+    )
+    drift = About(
+        id=3,
+        title="Still written",
+        says="Drift: rows of an old version that were written although the current one was in force.  While this "
+        "grows, no migration ends: find who writes them.  Looked for where the config has `current_since`.",
+        unit="short",
+        decimals=0,
+        texts={-1: ("not looked for", palette.NOTHING)},
+        runbook="DriftedRecords",
+    )
+    end = About(
+        id=4,
+        title="Nothing left over in",
+        says="If it goes on as in the last hour.  *No progress*: less than one session a day, or a quarter of a year.",
+        unit="s",
+        decimals=1,
+        texts=progress.ETA_TEXTS,
+        runbook="OutdatedSessions",
+    )
+    right_of_all, there = of_all("sum", RIGHT), of_all("sum", THERE)
+    left = of_all("sum", OUTDATED)
+    paced = of_all("sum", progress.pace(RECORD_SESSIONS, state="outdated"))
+    # A record without current_since adds nothing; where no record has it, there is nothing to say.
+    counted = of_all("sum", f"{first_of(latest(DRIFTED), f'0 * {MEASURED}')} and {MEASURED} == 1")
+    drifted = first_of(f"(0 * {counted} - 1) unless on () {latest(DRIFTED)}", counted)
+    return [
+        Tile(number(right, Query(first_of(share(right_of_all, there), f"0 * ({there} == 0) - 1"))), 6, 4),
+        Tile(number(residue, *judged_by("outdated_sessions", "sum")), 6, 4),
+        Tile(number(drift, *judged_by("drifted_records", "sum", value=drifted)), 6, 4),
+        Tile(number(end, Query(progress.remaining(left, paced))), 6, 4),
+    ]
+
+
+def _records() -> Tile:
+    about = About(
+        id=5,
+        title="Migration by record",
+        says="Sessions by the state of their best row; rows that drifted; how fast what is left over becomes less, and "
+        "when it is gone if it goes on like that.  **-** is not looked for, **?** is not measured.",
+        unit="short",
+        decimals=0,
+        runbook="OutdatedSessions",
+    )
+    paced = progress.pace(RECORD_SESSIONS, state="outdated")
+    record = Column("Record", link=("Only this record", links.drill_down(links.VERSIONS, record="Record")))
+
+    def state(name: str, title: str, alarm: str | None = None) -> tuple[Column, str]:
+        return Column(title, width=88, alarm=alarm), latest(RECORD_SESSIONS, state=name)
+
+    return Tile(
+        grid(
+            about,
+            {"pipeline": THIS_PIPELINE, "record": record},
+            [
+                state("current", "Current"),
+                state("accepted", "Accepted"),
+                state("outdated", "Left over", palette.WARNING),
+                state("invalid", "Invalid", palette.BAD),
+                state("missing", "Missing", palette.CRITICAL),
+                (
+                    Column(
+                        "Share that counts",
+                        unit="percentunit",
+                        decimals=1,
+                        bar=True,
+                        texts={-1: ("no record yet", palette.NOTHING)},
+                    ),
+                    first_of(share(RIGHT, THERE), f"0 * ({THERE} == 0) - 1"),
+                ),
+                (
+                    Column("Still written", width=100, alarm=palette.WARNING, texts=NOT_SET_UP),
+                    first_of(latest(DRIFTED), NOT_ASKED_FOR),
+                ),
+                (Column("Fewer per hour", width=112, decimals=1), f"3600 * {paced}"),
+                (
+                    Column("Done in", unit="s", decimals=1, width=100, texts=progress.ETA_TEXTS),
+                    progress.remaining(OUTDATED, paced),
+                ),
+            ],
+            rows=MEASURED,
+            sort="Left over",
+            descending=True,
+        ),
+        24,
+        6,
+    )
+
+
+def _each() -> list[Tile]:
+    versions = About(
+        id=20,
+        title="Sessions by version",
+        says="Analysed sessions that have a row of a version; those with rows of several are there several times.  One "
+        "version growing into another's place is a migration at work.",
+        unit="short",
+        decimals=0,
+        runbook="OutdatedSessions",
+    )
+    shares = About(
+        id=21,
+        title="Share at a version that counts",
+        says="Of the sessions that have the record.  Flat below 100% is a migration that has stopped.",
+        unit="percentunit",
+        high=1,
+        none="no record, or not measured",
+        none_is_known=True,
+        runbook="OutdatedSessions",
+    )
+    against = About(
+        id=22,
+        title="Left over against still written",
+        says="*Left over* (residue) are sessions with old rows only: they become fewer while the migration runs.  "
+        "*Still written* (drift) are old rows from since the current version is in force: every step up is something "
+        "that writes them at that moment, and as long as there are any the migration does not end.",
+        unit="short",
+        decimals=0,
+        runbook="DriftedRecords",
+    )
+    return [
+        Tile(
+            trend(
+                versions,
+                Query(f"sum by (version, class) ({latest(VERSION_SESSIONS)})", "{{version}} ({{class}})"),
+                colors={
+                    r"/\(current\)$/": palette.GOOD,
+                    r"/\(accepted\)$/": palette.FAIR,
+                    r"/\(other\)$/": palette.WARNING,
+                },
+                stacked=True,
+            ),
+            8,
+            8,
+        ),
+        Tile(trend(shares, Query(share(f"sum ({RIGHT})", f"sum ({THERE})"), "share", palette.GOOD)), 8, 8),
+        Tile(
+            trend(
+                against,
+                Query(f"sum ({OUTDATED})", "left over: sessions", palette.WARNING),
+                Query(f"sum ({latest(DRIFTED)})", "still written: rows", palette.CRITICAL, dashed=True),
+            ),
+            8,
+            8,
+        ),
+    ]
+
+
+def _tables() -> list[Tile]:
+    versions = About(
+        id=30,
+        title="Versions",
+        says="Analysed sessions that have a row of a version, and all rows of the table, whatever their session.  "
+        "Rows of old versions beside current ones are history, not residue.",
+        unit="short",
+        decimals=0,
+        runbook="OutdatedSessions",
+    )
+    values = About(
+        id=31,
+        title="Values of accepted_values",
+        says="The same by value.  A value that is not on the list of the config makes its rows invalid.",
+        unit="short",
+        decimals=0,
+        none="no values are listed, or not measured",
+        none_is_known=True,
+        runbook="InvalidRecords",
+    )
+    classes = {name: (name, color) for name, color in palette.VERSION_CLASSES.items()}
+    lists = {"accepted": ("accepted", palette.GOOD), "invalid": ("✕ invalid", palette.BAD)}
+    sessions, rows = Column("Sessions", width=74), Column("Rows", width=56)
+    return [
+        Tile(
+            grid(
+                versions,
+                {
+                    "pipeline": THIS_PIPELINE,
+                    "record": Column("Record"),
+                    "version": Column("Version"),
+                    "class": Column("Class", width=76, words=classes),
+                },
+                [
+                    (sessions, latest(VERSION_SESSIONS)),
+                    (rows, latest(RECORDS)),
+                ],
+                sort="Record",
+            ),
+            12,
+            9,
+        ),
+        Tile(
+            grid(
+                values,
+                {
+                    "record": Column("Record"),
+                    "column": Column("Column"),
+                    "value": Column("Value"),
+                    "class": Column("Class", width=76, words=lists),
+                },
+                [
+                    (sessions, latest(VALUE_SESSIONS)),
+                    (rows, latest(VALUE_ROWS)),
+                ],
+                sort="Record",
+            ),
+            12,
+            9,
+        ),
+    ]
+
+
+VERSIONS: Final = Page(
+    uid=links.VERSIONS,
+    subject="Versions",
+    answers="How far is the migration, what still writes an old version, and what is left over?",
+    sections=[
+        Section([*_numbers(), _records()]),
+        Section(_each(), title="$record", id=100, repeat="record"),
+        Section(_tables(), title="Versions and values", id=101),
+    ],
+)
