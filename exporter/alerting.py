@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import yaml
 
-from exporter.dimension import Advice, Dimension, Limit, Metric, series_of
+from exporter.dimension import Advice, Dimension, Limit, Metric, Select, series_of
 from exporter.dimensions.coverage import ELIGIBLE
 from exporter.expose import (
     COLLECTION_ERRORS,
@@ -33,11 +33,14 @@ PREFIX: Final = "SessionHealth"
 Urgency = Literal["critical", "warning", "info", "none"]
 """critical: somebody must act now; warning: within days; info: nobody is told; none: the proof that telling works."""
 
+REMEMBERED: Final = 140
+"""Rounds for which a value stands as it was last known while nothing is measured: until not knowing pages by itself."""
+
 LOOK_BACK: Final = 6
 """Rounds for which a value is taken as it was last seen: one scrape that fails neither hides nor resets anything."""
 
 KEEP: Final = 20
-"""Rounds for which an alert goes on firing: a value that was withdrawn resolves nothing before unknown is told."""
+"""Rounds for which an alert goes on firing: a number that comes and goes about its limit tells nobody twice."""
 
 SOON: Final = 10
 LATER: Final = 120
@@ -55,6 +58,10 @@ class Surroundings:
     def select(self, metric: Metric, /, **labels: str) -> str:
         """The series of our job, each as it was last seen."""
         return f"last_over_time({self.selector(metric.full_name, **labels)}[{self.rounds(LOOK_BACK)}])"
+
+    def remember(self, metric: Metric, /, **labels: str) -> str:
+        """The same, for far longer."""
+        return f"last_over_time({self.selector(metric.full_name, **labels)}[{self.rounds(REMEMBERED)}])"
 
     def selector(self, name: str, /, **labels: str) -> str:
         """The series of our job, as they are."""
@@ -252,21 +259,34 @@ def _alerts(limit: Limit, dimension: Dimension, at: Surroundings) -> Iterator[Al
 
 
 def _broken(limit: Limit, severity: str, at: Surroundings) -> str:
-    """PromQL: the value where it is beyond the limit of that severity."""
-    subject, sign = subject_label(limit), "<" if limit.below else ">"
-    matching = (
-        f"{sign} ignoring ({subject}, limit, severity) group_left ()"
-        if subject
-        else f"{sign} ignoring (limit, severity)"
+    """PromQL: the value where it is beyond the limit of that severity.
+
+    An alert that fires goes on while the exporter says that it does not measure everything, by the value as it was last
+    known: what was not mended does not end, and none begins on what nobody measured.
+    """
+    known, remembered = _compared(limit, severity, at, at.select), _compared(limit, severity, at, at.remember)
+    own = ", ".join(filter(None, ("job", "instance", "database", "pipeline", subject_label(limit))))
+    firing = at.selector("ALERTS", alertname=alert_name(limit), alertstate="firing", severity=severity)
+    return (
+        f"(\n{indent(known, '  ')}\n)\nor\n(\n  (\n{indent(remembered, '    ')}\n  )\n"
+        f"  and on ({own})\n  last_over_time({firing}[{at.rounds(LOOK_BACK)}])\n"
+        f"  and on (job, instance, database, pipeline)\n  ({at.select(UP)} == 0)\n)\n"
     )
-    bound = at.select(LIMIT, limit=limit.name, severity=severity)
+
+
+def _compared(limit: Limit, severity: str, at: Surroundings, select: Select) -> str:
+    subject, sign = subject_label(limit), "<" if limit.below else ">"
+    side = f"{sign} ignoring ({', '.join(filter(None, (subject, 'limit', 'severity')))})"
+    matching = f"{side} group_left ()" if subject else side
+    bound = select(LIMIT, limit=limit.name, severity=severity)
     if limit.value.rests_on is None:
-        return f"{limit.value.promql(at.select)}\n  {matching}\n{bound}\n"
-    recorded = f"last_over_time({at.selector(_recorded_name(limit))}[{at.rounds(LOOK_BACK)}])"
-    sessions, fewest = limit.value.rests_on(at.select), at.select(LIMIT_MIN_SESSIONS, limit=limit.name)
+        return f"(\n{indent(limit.value.promql(select), '  ')}\n)\n  {matching}\n{bound}"
+    reach = at.rounds(LOOK_BACK if select == at.select else REMEMBERED)
+    recorded = f"last_over_time({at.selector(_recorded_name(limit))}[{reach}])"
+    sessions, fewest = limit.value.rests_on(select), select(LIMIT_MIN_SESSIONS, limit=limit.name)
     return (
         f"(\n  {recorded}\n    {matching}\n  {bound}\n)\nand\n"
-        f"(\n{indent(sessions, '  ')}\n    >= ignoring (limit)\n  {fewest}\n)\n"
+        f"(\n{indent(sessions, '  ')}\n    >= ignoring (limit)\n  {fewest}\n)"
     )
 
 
@@ -384,8 +404,11 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     ),
     OwnAlert(
         name="CollectionFailing",
-        after={"warning": SOON},
-        expr=lambda at: f"{at.select(UP)} == 0",
+        after={"warning": SOON, "critical": LATER},
+        # Or fails now and then, so that it never fails for long.
+        expr=lambda at: (
+            f"{at.select(UP)} == 0\nor\navg_over_time({at.selector(UP.full_name)}[{at.rounds(2 * SOON)}]) < 0.9"
+        ),
         says=lambda at: f"{_PIPELINE} is not measured, or not whole{_why(at)}.",
         command="session-health-exporter config check --connect",
         advice=Advice(
@@ -433,8 +456,8 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="TargetDown",
         after={"warning": SOON},
-        expr=lambda at: f"avg_over_time({at.selector('up')}[{at.rounds(LOOK_BACK)}]) < 0.9",
-        says=lambda _at: "{{ $labels.instance }} answers {{ $value | humanizePercentage }} of the scrapes.",
+        expr=lambda at: f"max_over_time({at.selector('up')}[{at.rounds(LOOK_BACK)}]) == 0",
+        says=lambda _at: "{{ $labels.instance }} does not answer.",
         command="curl -sS http://{{ $labels.instance }}/-/healthy",
         advice=Advice(
             "An exporter does not answer Prometheus.",
@@ -448,6 +471,52 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
             dashboard="exporter",
         ),
         labels=(),
+    ),
+    OwnAlert(
+        name="ScrapesFailing",
+        after={"warning": SOON},
+        expr=lambda at: (
+            f"avg_over_time({at.selector('up')}[{at.rounds(2 * SOON)}]) < 0.9\n"
+            f"unless\nmax_over_time({at.selector('up')}[{at.rounds(LOOK_BACK)}]) == 0"
+        ),
+        says=lambda _at: "{{ $labels.instance }} answers {{ $value | humanizePercentage }} of the scrapes.",
+        command="curl -sS http://{{ $labels.instance }}/-/healthy",
+        advice=Advice(
+            "An exporter answers Prometheus only now and then.",
+            "Some scrapes of this instance fail, so its numbers come late.  Alerts on them go on: a value counts as "
+            "it was last seen.",
+            (
+                "The network between them, or a proxy, loses connections.",
+                "Its host is overloaded, or it restarts often.",
+            ),
+            ("See `scrape_duration_seconds` and the list of targets in Prometheus: the last error is there.",),
+            dashboard="exporter",
+        ),
+        labels=(),
+    ),
+    OwnAlert(
+        name="PipelineAbsent",
+        after={"warning": SOON, "critical": LATER},
+        expr=lambda at: (
+            f"max without (instance) (last_over_time({at.selector(UP.full_name)}[{at.rounds(REMEMBERED * 6)}]))\n"
+            f"unless on (job, database, pipeline)\n{at.select(UP)}"
+        ),
+        says=lambda _at: f"{_PIPELINE} was measured until lately, and no exporter delivers it any more.",
+        command="session-health-exporter check",
+        advice=Advice(
+            "A pipeline that was measured is not any more.",
+            "An exporter delivered this pipeline within the last hours, and none does now, though others of the job "
+            "go on.  Alerts on its data have ended, and nothing was mended.",
+            (
+                "The exporter that measures it is down: SessionHealthTargetDown says which.",
+                "It was renamed or left out of the config, on purpose or by a wrong file.",
+            ),
+            (
+                "If it is down, get it going.",
+                "If it left the config by mistake, put it back.  On purpose: silence this until it ends by itself.",
+            ),
+            dashboard="exporter",
+        ),
     ),
     OwnAlert(
         name="ExporterAbsent",
@@ -491,7 +560,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     ),
     OwnAlert(
         name="NoData",
-        after={"info": 20},
+        after={"warning": 20},
         expr=_verdict("no_data"),
         says=lambda _at: f"{_PIPELINE} has no eligible session in its window.",
         command="session-health-exporter check",
@@ -511,7 +580,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
         after={"none": 0},
         expr=lambda _at: "vector(1)",
         says=lambda _at: "Prometheus evaluates rules and reaches Alertmanager.  This alert always fires.",
-        command="amtool alert query alertname=SessionHealthWatchdog",
+        command="amtool alert query alertname=SessionHealthWatchdog --alertmanager.url=http://localhost:9093",
         advice=Advice(
             "This alert always fires, to prove that alerts arrive.",
             "It goes to a dead man's switch: a service that raises an alarm when this alert stops to arrive.",

@@ -44,7 +44,11 @@ WINDOW_START: Final = Metric(
     "window_start_timestamp_seconds",
     "From when on sessions are looked at, by their start: as the config says, or as of the served snapshot.",
 )
-"""What is told of every pipeline by the stages, for a dimension to refer to."""
+SNAPSHOT_TIME: Final = Metric(
+    "snapshot_timestamp_seconds", "When the served snapshot was taken, by the database's clock."
+)
+"""What is told of every pipeline by the stages, for a dimension to refer to.  Ages in PromQL are as of the snapshot, as
+those that are judged: Prometheus' clock may be another, and goes on while nothing is measured."""
 
 
 class Folded(Enum):

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from exporter import __version__
 from exporter.board import Board, Standing
-from exporter.dimension import WINDOW_START, Metric
+from exporter.dimension import SNAPSHOT_TIME, WINDOW_START, Metric
 from exporter.dimensions import DIMENSIONS
 from exporter.judge import VERDICTS
 from exporter.snapshot import REASONS, RESULTS, Sample
@@ -61,9 +61,6 @@ FOLDED_SERIES: Final = Metric(
     "Series of a metric that are added up in <other>, beyond max_label_values; what the database had added up "
     "already, beyond 10,000 values, counts as one.",
     ("metric",),
-)
-SNAPSHOT_TIME: Final = Metric(
-    "snapshot_timestamp_seconds", "When the served snapshot was taken, by the database's clock."
 )
 MAX_AGE: Final = Metric("max_age_seconds", "At what age a snapshot is withdrawn, with all that was measured in it.")
 INTERVAL: Final = Metric(

@@ -7,7 +7,7 @@ from exporter.dashboards.overview import AGE
 from exporter.dashboards.page import Page, Section, Tile
 from exporter.dashboards.panels import About, Column, Query, grid, number, timeline, trend
 from exporter.dashboards.promql import by, first_of, labels_of, latest, selector, target_selector
-from exporter.dimension import Metric
+from exporter.dimension import SNAPSHOT_TIME, Metric
 from exporter.expose import (
     BUILD_INFO,
     COLLECTION_DURATION,
@@ -22,7 +22,6 @@ from exporter.expose import (
     RELOAD_SUCCESSFUL,
     REPLICA_LAG,
     RESTRICTED,
-    SNAPSHOT_TIME,
     UP,
 )
 

@@ -8,13 +8,13 @@ from exporter.dashboards.page import ALERTS, WATCHDOG, Page, Section, Tile
 from exporter.dashboards.panels import About, Column, Query, bars, grid, number, timeline, trend
 from exporter.dashboards.promql import PIPELINE, SEEN, by, first_of, latest, named, of_all, share, summed
 from exporter.dashboards.verdict import RANK, RANK_OR_LOST, TEXTS, judged_by
-from exporter.dimension import WINDOW_START, Metric
+from exporter.dimension import SNAPSHOT_TIME, WINDOW_START, Metric
 from exporter.dimensions.conformance import VERSION_SESSIONS
 from exporter.dimensions.coverage import ELIGIBLE, GAP_OLDEST, GAP_SESSIONS, RECORD_SESSIONS
 from exporter.dimensions.integrity import FOREIGN_KEY
 from exporter.dimensions.validity import CHECK_SESSIONS, VALUE_SESSIONS
 from exporter.dimensions.volume import FUTURE, SESSIONS, UNDATED, UNDATED_ELIGIBLE
-from exporter.expose import MAX_AGE, RECORD_UP, SNAPSHOT_TIME, UP
+from exporter.expose import MAX_AGE, RECORD_UP, UP
 
 MEASURED: Final = latest(RECORD_UP)
 GAPS: Final = latest(ELIGIBLE, state="gap")

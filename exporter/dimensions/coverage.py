@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from exporter.dimension import (
+    SNAPSHOT_TIME,
     Advice,
     Caveat,
     Cells,
@@ -155,7 +156,9 @@ _complete_in_promql = series_of(ELIGIBLE, state="complete")
 
 
 def _gap_age_in_promql(select: Select) -> str:
-    return f"time() - min without (record) ({select(GAP_OLDEST)})"
+    age = f"{select(SNAPSHOT_TIME)}\n- min without (record) ({select(GAP_OLDEST)})"
+    # The time of a gap that was mended is looked back for as well.
+    return f"({age})\nand ({_gaps_in_promql(select)} > 0)"
 
 
 def _settled_in_promql(select: Select) -> str:
@@ -208,7 +211,7 @@ GAP_LIMITS = (
             _GAP_REMEDY,
             gaps="",
         ),
-        rounds=4,
+        rounds=8,
     ),
     Limit(
         "gap_ratio",

@@ -1,6 +1,7 @@
 """Freshness: does anything new arrive?"""
 
 from exporter.dimension import (
+    SNAPSHOT_TIME,
     WINDOW_START,
     Advice,
     Cells,
@@ -114,12 +115,13 @@ def _record_age(readings: Readings, record: str) -> float | None:
 
 def _session_age_in_promql(select: Select) -> str:
     newest = series_of(NEWEST_SESSION, step="started")(select)
-    return f"time() - (\n  {newest}\n  or {select(WINDOW_START)}\n)"
+    return f"{select(SNAPSHOT_TIME)}\n- (\n  {newest}\n  or {select(WINDOW_START)}\n)"
 
 
 def _record_age_in_promql(select: Select) -> str:
     newest, due = select(NEWEST_RECORD), select(NEWEST_DUE)
-    return f"time() - (\n  ({newest} < {due})\n  or ({due} unless {newest})\n)"
+    late = f"(\n  ({newest} < {due})\n  or ({due} unless {newest})\n)"
+    return f"{select(SNAPSHOT_TIME)}\n- ignoring (record) group_right ()\n{late}"
 
 
 def _lines(readings: Readings) -> tuple[Line, ...]:
@@ -180,7 +182,7 @@ FRESHNESS = Dimension(
                 ),
                 dashboard="timeliness",
             ),
-            rounds=4,
+            rounds=8,
         ),
         Limit(
             "newest_record_age",
@@ -203,7 +205,7 @@ FRESHNESS = Dimension(
                 dashboard="timeliness",
                 gaps="",
             ),
-            rounds=4,
+            rounds=8,
             per="record",
             needs=(("records", "*", "created_at"),),
         ),

@@ -20,7 +20,12 @@ LOOKED_BACK: Final = 6 * ROUND
 KEPT: Final = 10 * 60 + LOOKED_BACK
 """Seconds for which an alert goes on once its value is gone: it is kept, and a value is looked back for."""
 
-UNKNOWN_AFTER: Final = 5 * 60
+PAGED_AFTER: Final = 3600
+"""Seconds after which it is critical that nobody knows."""
+
+REMEMBERED: Final = 70 * 60
+"""Seconds for which a value stands as it was last known."""
+
 
 OF_PIPELINE: Final = "Pipeline assessments (database main)"
 
@@ -108,12 +113,13 @@ CLAIMS: Final = (
         at=lambda age: [
             ("gap_oldest_timestamp_seconds", SCORES, age),
             ("gap_oldest_timestamp_seconds", {"record": "profiles"}, 60),
+            *sessions(gap=2),
         ],
         summary="A session has been waiting for its records for too long.",
         says=f"{OF_PIPELINE}: age of the oldest gap",
         command=GAPS,
         page="coverage",
-        minutes=2,
+        minutes=4,
         values=(900, 1800, 4000),
         shown=("1h 6m 40s", "15m 0s", "1h 0m 0s"),
     ),
@@ -270,7 +276,7 @@ CLAIMS: Final = (
         command="check",
         page="freshness",
         dashboard="timeliness",
-        minutes=2,
+        minutes=4,
         values=(900, 1800, 4000),
         shown=("1h 6m 40s", "15m 0s", "1h 0m 0s"),
     ),
@@ -288,26 +294,30 @@ CLAIMS: Final = (
         command=f"{GAPS} --record fc_scores",
         page="freshness",
         dashboard="timeliness",
-        minutes=2,
+        minutes=4,
         values=(900, 1800, 4000),
         shown=("1h 6m 40s", "15m 0s", "1h 0m 0s"),
     ),
 )
 
 
-def limits(claim: Claim) -> Values:
+def beside(claim: Claim, *, measured: bool = True) -> Values:
+    """What the page says beside the numbers of a claim; limits stay where nothing is measured."""
     found: Values = [
         ("limit", {"limit": claim.limit, "severity": severity}, bound)
         for severity, bound in zip(("warning", "critical"), claim.bounds, strict=True)
     ]
-    return [*found, ("limit_min_sessions", {"limit": claim.limit}, 20)]
+    clock: Values = [("snapshot_timestamp_seconds", {}, 0)] if measured else []
+    return [*found, ("limit_min_sessions", {"limit": claim.limit}, 20), ("up", {}, float(measured)), *clock]
 
 
 def unit(claim: Claim, name: str, phases: Phases, *expected: tuple[float, list[dict[str, Any]]]) -> dict[str, Any]:
     return {
         "name": f"{claim.limit}: {name}",
         "interval": at_round(ROUND),
-        "input_series": written([([*phase, *limits(claim)], seconds) for phase, seconds in phases]),
+        "input_series": written(
+            [([*phase, *beside(claim, measured=bool(phase))], seconds) for phase, seconds in phases]
+        ),
         "alert_rule_test": [
             {"eval_time": at_round(seconds), "alertname": claim.alert, "exp_alerts": alerts}
             for seconds, alerts in expected
@@ -348,10 +358,23 @@ def promises_of(claim: Claim) -> Iterable[dict[str, Any]]:
         ],
     }
     yield {
-        **unit(claim, "withdrawn, it goes on until it is told that nobody knows", [(beyond, told), ([], 2 * KEPT)]),
+        **unit(claim, "withdrawn, it goes on until not knowing pages", [(beyond, told), ([], 2 * PAGED_AFTER)]),
         "promql_expr_test": [
-            firing_at(claim, told + UNKNOWN_AFTER + late, "warning", "critical"),
-            firing_at(claim, told + KEPT + LOOKED_BACK + late),
+            *(firing_at(claim, told + minutes * 60, "warning", "critical") for minutes in range(1, 66, 4)),
+            firing_at(claim, told + REMEMBERED + KEPT + late),
+        ],
+    }
+    # A value counts for as long as it is looked back for.
+    seen = max(ROUND, hold - LOOKED_BACK - 2 * ROUND)
+    yield {
+        **unit(claim, "on what nobody measures none begins", [(beyond, seen), ([], long + 2 * KEPT)]),
+        "promql_expr_test": [firing_at(claim, seconds) for seconds in range(0, int(long + 2 * KEPT), 4 * ROUND)],
+    }
+    yield {
+        **unit(claim, "measured again and whole, it ends", [(beyond, told), ([], 1800), (within, 3 * KEPT)]),
+        "promql_expr_test": [
+            firing_at(claim, told + 1800, "warning", "critical"),
+            firing_at(claim, told + 1800 + KEPT + 2 * late),
         ],
     }
 

@@ -20,6 +20,7 @@ OF_PIPELINE: Final = "?var-database=main&var-pipeline=assessments"
 UP: Final[dict[str, str]] = {"series": series("up", TARGET), "values": "1x400"}
 FINE: Final[Values] = [
     ("up", {}, 1),
+    ("snapshot_timestamp_seconds", {}, 10),
     ("max_age_seconds", {}, 300),
     ("last_success_timestamp_seconds", {}, 10),
     *(("verdict", {"verdict": name}, float(name == "healthy")) for name in ("healthy", "unknown", "no_data")),
@@ -105,7 +106,7 @@ def test_nothing_fires_where_all_is_fine_but_the_watchdog(expect: Any) -> None:
         {},
         "This alert always fires, to prove that alerts arrive.",
         "Prometheus evaluates rules and reaches Alertmanager.  This alert always fires.",
-        "amtool alert query alertname=SessionHealthWatchdog",
+        "amtool alert query alertname=SessionHealthWatchdog --alertmanager.url=http://localhost:9093",
         "SessionHealthWatchdog",
     )
 
@@ -143,22 +144,31 @@ def test_failing_collections_are_told_with_their_reasons(expect: Any) -> None:
         "series": series("session_health_collection_errors_total", {**PIPELINE, "reason": "connect"}),
         "values": "3x240",
     }
-    failing = alert(
-        "warning",
-        PIPELINE,
-        "Collections fail, in whole or in part.",
-        f"{WHO} is not measured, or not whole, permission 12 times.",
-        "session-health-exporter config check --connect",
-        "SessionHealthCollectionFailing",
-        OF_PIPELINE,
-    )
+
+    def failing(severity: str, times: int) -> dict[str, Any]:
+        return alert(
+            severity,
+            PIPELINE,
+            "Collections fail, in whole or in part.",
+            f"{WHO} is not measured, or not whole, permission {times} times.",
+            "session-health-exporter config check --connect",
+            "SessionHealthCollectionFailing",
+            OF_PIPELINE,
+        )
 
     expect(
-        [errors, others, *page((FINE, 10 * MINUTES), (but(("up", {}, 0)), 20 * MINUTES), (FINE, 10 * MINUTES))],
+        [errors, others, *page((FINE, 10 * MINUTES), (but(("up", {}, 0)), 70 * MINUTES), (FINE, 20 * MINUTES))],
         told("SessionHealthCollectionFailing", 15 * MINUTES - ROUND),
-        told("SessionHealthCollectionFailing", 15 * MINUTES + ROUND, failing),
-        told("SessionHealthCollectionFailing", 31 * MINUTES),
+        told("SessionHealthCollectionFailing", 15 * MINUTES + ROUND, failing("warning", 12)),
+        told("SessionHealthCollectionFailing", 71 * MINUTES, failing("warning", 30), failing("critical", 30)),
+        told("SessionHealthCollectionFailing", 91 * MINUTES),
     )
+
+
+def test_collections_that_fail_every_other_time_are_told(expect: Any) -> None:
+    phases = [(FINE, ROUND), (but(("up", {}, 0)), ROUND)] * 60
+
+    expect(page(*phases), *(firing(m * MINUTES, "CollectionFailing") for m in range(8, 59)))
 
 
 def test_what_was_not_measured_for_longer_than_max_age_is_stale(expect: Any) -> None:
@@ -194,22 +204,23 @@ def test_a_target_that_does_not_answer_is_down_and_one_scrape_that_fails_is_noth
         "warning",
         {"job": "session-health", "instance": "dead:1"},
         "An exporter does not answer Prometheus.",
-        "dead:1 answers 0% of the scrapes.",
+        "dead:1 does not answer.",
         "curl -sS http://dead:1/-/healthy",
         "SessionHealthTargetDown",
     )
 
     expect(
-        [*page((FINE, HOUR)), up("dead:1", "1x19 0x19 1x40"), up("blinked:3", "1x19 0 1x60")],
-        told("SessionHealthTargetDown", 15 * MINUTES - ROUND),
-        told("SessionHealthTargetDown", 16 * MINUTES, down),
-        told("SessionHealthTargetDown", 25 * MINUTES),
+        [*page((FINE, HOUR)), up("dead:1", "1x19 0x39 1x40"), up("blinked:3", "1x19 0 1x60")],
+        told("SessionHealthTargetDown", 17 * MINUTES),
+        told("SessionHealthTargetDown", 19 * MINUTES, down),
+        told("SessionHealthTargetDown", 31 * MINUTES),
     )
 
 
-def test_a_target_that_answers_every_other_time_is_down(expect: Any) -> None:
+def test_a_target_that_answers_every_other_time_is_told_by_an_alert_that_mutes_nothing(expect: Any) -> None:
     expect(
-        [*page((FINE, HOUR)), up("flaps:2", "1 0 " * 60)], *(firing(m * MINUTES, "TargetDown") for m in range(9, 55))
+        [*page((FINE, HOUR)), up("flaps:2", "1 0 " * 60), up("lossy:3", "1 1 1 1 1 0 " * 20)],
+        *(firing(m * MINUTES, "ScrapesFailing", "ScrapesFailing") for m in range(20, 55)),
     )
 
 
@@ -241,7 +252,39 @@ def test_the_last_exporter_that_dies_is_absent_and_one_of_two_is_not(expect: Any
         [*dead, other],
         told("SessionHealthExporterAbsent", 30 * MINUTES),
         told("SessionHealthExporterAbsent", 44 * MINUTES, absent()),
-        firing(44 * MINUTES, "ExporterAbsent", "TargetDown"),
+        firing(44 * MINUTES, "ExporterAbsent", "TargetDown", "PipelineAbsent"),
+    )
+
+
+def test_a_pipeline_that_nobody_delivers_any_more_is_told_though_others_go_on(expect: Any) -> None:
+    def lost(severity: str) -> dict[str, Any]:
+        labels = {label: value for label, value in PIPELINE.items() if label != "instance"} | {"pipeline": "lost"}
+        return alert(
+            severity,
+            labels,
+            "A pipeline that was measured is not any more.",
+            "Pipeline lost (database main) was measured until lately, and no exporter delivers it any more.",
+            "session-health-exporter check",
+            "SessionHealthPipelineAbsent",
+            "?var-database=main&var-pipeline=lost",
+        )
+
+    def delivers(instance: str, pipeline: str, values: str) -> dict[str, str]:
+        labels = {**PIPELINE, "instance": instance, "pipeline": pipeline}
+        return {"series": series("session_health_up", labels), "values": values}
+
+    expect(
+        [
+            *page((FINE, 10 * HOUR)),
+            delivers("two:2", "lost", "1x19 stale _x1200"),
+            # One of a pair goes on.
+            delivers("two:2", "paired", "1x19 stale _x1200"),
+            delivers("three:3", "paired", "1x1200"),
+        ],
+        told("SessionHealthPipelineAbsent", 17 * MINUTES),
+        told("SessionHealthPipelineAbsent", 19 * MINUTES, lost("warning")),
+        told("SessionHealthPipelineAbsent", 2 * HOUR, lost("warning"), lost("critical")),
+        told("SessionHealthPipelineAbsent", 8 * HOUR),
     )
 
 
@@ -263,10 +306,10 @@ def test_a_config_that_could_not_be_read_is_told_of_the_instance(expect: Any) ->
     )
 
 
-def test_no_data_is_for_information(expect: Any) -> None:
+def test_no_data_is_a_warning(expect: Any) -> None:
     empty = but(("verdict", {"verdict": "no_data"}, 1), ("verdict", {"verdict": "healthy"}, 0))
     no_data = alert(
-        "info",
+        "warning",
         PIPELINE,
         "There is no eligible session to judge.",
         f"{WHO} has no eligible session in its window.",
@@ -301,20 +344,83 @@ def test_a_scrape_that_fails_now_and_then_delays_no_alert_and_ends_none(expect: 
     )
 
 
-def test_a_database_that_goes_away_ends_no_alert_before_it_is_told_that_nobody_knows(expect: Any) -> None:
+def test_a_database_that_goes_away_ends_no_alert_before_not_knowing_pages_by_itself(expect: Any) -> None:
     """A broken critical limit stays unhealthy until the values are withdrawn, and only then the verdict is unknown."""
     lost = but(("up", {}, 0), ("eligible_sessions", {"state": "gap"}, 39), ("verdict", {"verdict": "healthy"}, 0))
-    withdrawn = but(*(one for one in UNKNOWN if one[0] != "eligible_sessions"), without=("eligible_sessions",))
-    seen = {"GapSessions", "GapRatio"}
-    timeline = [(GAP, 20 * MINUTES), (lost, 5 * MINUTES), (withdrawn, HOUR)]
+    gone = ("eligible_sessions", "snapshot_timestamp_seconds")
+    withdrawn = but(*(one for one in UNKNOWN if one[0] not in gone), without=gone)
+    data = ("GapSessions", "GapRatio")
+    timeline = [(GAP, 20 * MINUTES), (lost, 5 * MINUTES), (withdrawn, 3 * HOUR)]
 
     expect(
         page(*timeline),
-        firing(20 * MINUTES, *seen),
-        firing(26 * MINUTES, *seen, "CollectionFailing"),
-        firing(31 * MINUTES, *seen, "CollectionFailing", "Unknown"),
-        firing(45 * MINUTES, "CollectionFailing", "Unknown"),
+        firing(20 * MINUTES, *data),
+        firing(26 * MINUTES, *data, "CollectionFailing"),
+        firing(31 * MINUTES, *data, "CollectionFailing", "Unknown"),
+        firing(82 * MINUTES, *data, "CollectionFailing", "CollectionFailing", "Unknown"),
+        firing(88 * MINUTES, *data, "CollectionFailing", "CollectionFailing", "Unknown", "Unknown"),
+        firing(3 * HOUR, "CollectionFailing", "CollectionFailing", "Unknown", "Unknown"),
     )
+
+
+def test_a_total_that_cannot_be_told_ends_no_page_though_another_limit_is_broken(expect: Any) -> None:
+    """Then the verdict is unhealthy all along, and never unknown."""
+    part = but(
+        ("up", {}, 0),
+        ("verdict", {"verdict": "unhealthy"}, 1),
+        ("verdict", {"verdict": "healthy"}, 0),
+        without=("eligible_sessions",),
+    )
+
+    expect(
+        page((GAP, 20 * MINUTES), (part, HOUR + 20 * MINUTES)),
+        firing(40 * MINUTES, "GapSessions", "GapRatio", "CollectionFailing"),
+        firing(82 * MINUTES, "GapSessions", "GapRatio", "CollectionFailing", "CollectionFailing"),
+    )
+
+
+def test_ages_stand_still_while_nothing_is_measured_and_a_mended_gap_has_none(expect: Any) -> None:
+    limits: Values = [
+        ("limit", {"limit": name, "severity": "critical"}, 900) for name in ("gap_age", "newest_session_age")
+    ]
+    before: Values = [
+        ("gap_oldest_timestamp_seconds", {"record": "profiles"}, 600),
+        ("newest_session_timestamp_seconds", {"step": "started"}, 600),
+        ("eligible_sessions", {"state": "gap"}, 1),
+        ("limit", {"limit": "gap_sessions", "severity": "critical"}, 100),
+        ("limit", {"limit": "gap_ratio", "severity": "warning"}, 1),
+    ]
+    # Served on for five minutes: each time is what it was, and so is the snapshot's.
+    served: Phases = []
+    for late in range(ROUND, 5 * MINUTES + ROUND, ROUND):
+        aged = [
+            (name, labels, value + late) if name.endswith("_timestamp_seconds") else (name, labels, value)
+            for name, labels, value in [*before, ("snapshot_timestamp_seconds", {}, 10.0)]
+        ]
+        served.append((but(*limits, *aged, ("up", {}, 0)), ROUND))
+    withdrawn = but(*limits, ("up", {}, 0), without=("eligible_sessions", "snapshot_timestamp_seconds"))
+    outage = page((but(*limits, *before), 6 * MINUTES), *served, (withdrawn, 20 * MINUTES))
+
+    expect(outage, *(firing(m * MINUTES, "CollectionFailing") for m in range(12, 30)))
+
+
+def test_a_gap_that_was_mended_before_its_limit_pages_nobody(expect: Any) -> None:
+    limit = ("limit", {"limit": "gap_age", "severity": "critical"}, 900)
+    tolerated = ("limit", {"limit": "gap_sessions", "severity": "critical"}, 100)
+    ageing: Phases = [
+        (
+            but(
+                limit,
+                tolerated,
+                ("eligible_sessions", {"state": "gap"}, 1),
+                ("gap_oldest_timestamp_seconds", {"record": "profiles"}, 600 + n * ROUND),
+            ),
+            ROUND,
+        )
+        for n in range(9)
+    ]
+
+    expect(page(*ageing, (but(limit, tolerated), HOUR)), *(firing(m * MINUTES) for m in range(60)))
 
 
 def test_a_ratio_of_a_few_says_nothing_and_one_of_none_neither(expect: Any) -> None:

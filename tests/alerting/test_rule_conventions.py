@@ -71,7 +71,7 @@ def test_every_alert_says_what_how_urgent_what_to_type_and_where_to_look(rule: d
 def test_every_alert_waits_compares_and_looks_at_our_job_alone(rule: dict[str, Any]) -> None:
     """pint: alerts/comparison, alerts/for; monitoring.mixins.dev: a selector of the job in every expression."""
     assert rule["for"]
-    assert re.search(r"[<>]|==|^absent", rule["expr"])
+    assert re.search(r"[<>]|==|^absent|\nunless on", rule["expr"])
     selectors = re.findall(r"\b((?:pipeline:)?(?:session_health_[a-z0-9_:]+|up))(\{[^}]*\})?", rule["expr"])
     assert selectors
     assert all(matchers.startswith('{job="session-health"') for _, matchers in selectors)
