@@ -53,7 +53,7 @@ from exporter.report.past import PastError, pasts_of_document, pasts_of_promethe
 from exporter.schema import SEVERITIES, Config, known_names, parse_duration, parse_moment
 from exporter.serve import Address, ListenError, WebOptions, compile_plans, parse_address, serve, stop_on_signals
 from exporter.sql import TableName, parse_table_name
-from exporter.states import GAP_REASONS, GapReason
+from exporter.states import GAP_REASONS, GapReason, gap_reasons
 from exporter.survey import survey
 from exporter.web import DEFAULT_ADDRESS
 
@@ -161,16 +161,18 @@ def _report(options: argparse.Namespace) -> int:
     if baseline is not None:
         pasts = pasts_of_document(baseline, options.baseline.name, standings, DIMENSIONS)
     elif options.prometheus:
-        pasts = _await(pasts_of_prometheus(options.prometheus, options.at, standings, DIMENSIONS))
+        pasts = _await(pasts_of_prometheus(options.prometheus, options.at, dict(options.match), standings, DIMENSIONS))
     text = _REPORT_FORMATS[options.format](report_on(standings, DIMENSIONS, time.time(), pasts))
+    # It is written whatever it says; a job must not take one without a number for a success.
+    code = DONE if all(standing.snapshot for standing in standings) else NOT_MEASURED
     if options.output is None:
         sys.stdout.write(text)
-        return DONE
+        return code
     try:
         options.output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{options.output} cannot be written ({error.strerror}): name another with --output") from None
-    return DONE
+    return code
 
 
 def _baseline(path: Path) -> Document:
@@ -189,6 +191,10 @@ def _gaps(options: argparse.Namespace) -> int:
     records = config.pipelines[name].records
     if options.record is not None and options.record not in records:
         raise UsageError(f"--record {options.record} is no record of {name}{known_names(options.record, records)}")
+    wanted = [records[options.record]] if options.record else [*records.values()]
+    if options.reason and not any(options.reason in gap_reasons(record) for record in wanted):
+        which = f"{options.record} is" if options.record else "every record is"
+        raise UsageError(f"--reason {options.reason} never makes a gap here: {which} satisfied by any_version")
     plan = compile_plans(narrowed(config, name, options.record))[name]
     reasons = (options.reason,) if options.reason else GAP_REASONS
     try:
@@ -206,6 +212,7 @@ def _gaps(options: argparse.Namespace) -> int:
     if found.restricted:
         tables = ", ".join(found.restricted)
         _say(f"session-health-exporter: policies may hide rows of {tables}: only what they show is listed")
+        return NOT_MEASURED
     return DONE
 
 
@@ -553,8 +560,23 @@ def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     report.add_argument("--prometheus", type=_base_url, metavar="URL", help="compare with what it knows of a moment")
     report.add_argument(
+        "--match",
+        type=_matcher,
+        action="append",
+        default=[],
+        metavar="LABEL=VALUE",
+        help="of which exporter there, where several measure pipelines of one name; may be repeated",
+    )
+    report.add_argument(
         "--at", type=_past_moment, metavar="TIME", help="that moment: 2025-09-17T08:00:00Z, a date, or 7d back"
     )
+
+
+def _matcher(text: str) -> tuple[str, str]:
+    label, equals, value = text.partition("=")
+    if not equals or not label.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a label and its value: write cluster=east")
+    return label, value
 
 
 def _past_moment(text: str) -> datetime:

@@ -66,7 +66,7 @@ MAY_IMPORT = {
     "queries": {"collect", "plan", "sql"},
     "serve": {"board", "collect", "config", "dimensions", "plan", "schema", "supervise", "web"},
     "logs": set(),
-    "report": {"", "board", "dimension", "judge", "schema", "snapshot", "terminal"},
+    "report": {"", "board", "dimension", "judge", "schema", "snapshot", "states", "terminal"},
     "alerting": {"dimension", "dimensions", "expose", "schema"},
     "runbooks": {"alerting", "dimension", "judge"},
     "dashboards": {"alerting", "dimension", "dimensions", "expose", "judge"},

@@ -177,6 +177,61 @@ async def test_a_check_that_is_rejected_says_why_it_was_not_measured(healthy: Da
     assert line in found.splitlines()
 
 
+async def test_sessions_within_their_grace_are_neither_with_nor_without_their_record(backfill: Database) -> None:
+    found = said(as_markdown(await report_of(backfill, TOUR.read_text().replace("grace: 5m", "grace: 400d"))))
+
+    assert found["Detailed findings", "fc_scores", "Sessions without fc_scores of v1.2"] == "✅ 0/118"
+    assert found["Database state", "fc_scores", "Sessions that wait for fc_scores, within its grace"] == "▫️ 39/157"
+    assert found["Data quality", "fc_scores", "Sessions without any fc_scores"] == "✅ 0/118"
+
+
+async def test_a_limit_stands_beside_the_number_that_it_judges_and_is_named_beside_others(backfill: Database) -> None:
+    text = as_markdown(await report_of(backfill))
+
+    assert "- ❌ Unique sessions needing a backfill: **39/157** (24.8%) · critical above 0 · measured" in text
+    assert "- ❌ Sessions with profiles: **144/157** (91.7%) · judged by gap_sessions: 39 > 0 · measured" in text
+    assert (
+        "- ✅ Sessions that pass the check finalized: **157/157** · judged by failed_checks: 0 ≤ 0 · measured" in text
+    )
+
+
+async def test_without_limits_nothing_was_judged_and_nothing_is_ready(healthy: Database) -> None:
+    text = as_markdown(await report_of(healthy, TOUR.read_text()[: TOUR.read_text().index("    limits:")]))
+
+    assert "**Cannot be said**: no limit is set.  No limit is set, so nothing was judged." in text
+    assert "**Ready**" not in text
+
+
+async def test_what_a_ready_platform_could_not_be_judged_by_is_named(healthy: Database) -> None:
+    text = as_markdown(await report_of(healthy))
+
+    ready = text[text.index("## Readiness") :]
+    assert re.search(r"no limit is broken\.  Of \d+ numbers with a limit none broke it; these said nothing: ", ready)
+    assert "completion_ratio (too few sessions)" in ready
+
+
+async def test_the_age_that_is_judged_is_told_where_no_row_is_there(healthy: Database) -> None:
+    await healthy.execute("delete from fc_scores")
+    text = TOUR.read_text().replace("# newest_record_age: {critical: 30m}", "newest_record_age: {critical: 30m}")
+
+    found = said(as_markdown(await report_of(healthy, text)))
+
+    section = ("System health indicators", "Operation")
+    assert found[*section, "Age of the newest row of fc_scores"] == "❓ not measured"
+    waited = found[*section, "Age of it while sessions wait for a newer row of fc_scores"]
+    assert waited.startswith("❌ ")
+    assert found[*section, "Age of it while sessions wait for a newer row of profiles"] == "✅ 0s"
+
+
+async def test_what_a_database_says_is_no_markup_in_actions(healthy: Database) -> None:
+    text = as_markdown(
+        await report_of(healthy, TOUR.read_text().replace("table: public.profiles", "table: '\"a*b*<i>\"'"))
+    )
+
+    assert "a\\*b\\*\\<i>" in text[text.index("## Recommended actions") :]
+    assert "a*b*<i>" not in text
+
+
 async def test_nothing_is_called_fine_that_was_not_measured(healthy: Database) -> None:
     """Whatever of the platform is taken away, no line gains a tick, and those that need it say so."""
     whole = {key: value for key, value in said(as_markdown(await report_of(healthy))).items() if value[0] == "✅"}

@@ -1,5 +1,6 @@
 """The report as JSON, and a report that compares with an earlier one."""
 
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from exporter.dimensions import DIMENSIONS
 from exporter.report.account import report_on
 from exporter.report.document import DocumentError, as_json, read_document
 from exporter.report.markdown import as_markdown
-from exporter.report.past import PastError, pasts_of_document
+from exporter.report.past import PastError, _of_one_exporter, pasts_of_document
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "report.schema.json").read_text())
 
@@ -117,6 +118,78 @@ async def test_a_baseline_of_something_else_is_refused_with_every_reason(new_dat
     await one.execute("alter table gone rename to assessment_sessions")
     with pytest.raises(PastError, match="it measured nothing of the pipeline assessments"):
         await compared(one, nothing)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("grace: 5m", "grace: 400d"),
+        ("completed_questions > 0\n", "completed_questions > 300\n"),
+        ("satisfied_by: current_version", "satisfied_by: any_version"),
+        ("current: v1.2}", "current: v1.1}"),
+    ],
+)
+async def test_a_baseline_of_a_config_that_measures_something_else_proves_no_backfill(
+    backfill: Database, ours: str, theirs: str
+) -> None:
+    text = TOUR.read_text()
+    assert ours in text
+    before = await written(backfill, text.replace(ours, theirs, 1))
+
+    with pytest.raises(PastError, match="measures something else since"):
+        await compared(backfill, before)
+
+
+async def test_limits_may_change_between_two_reports(backfill: Database) -> None:
+    before = await written(
+        backfill, TOUR.read_text().replace("gap_sessions: {critical: 0}", "gap_sessions: {warning: 5}")
+    )
+
+    assert "**39 → 39**" in await compared(backfill, before)
+
+
+async def test_a_window_that_moves_on_is_said_for_it_mends_nothing(backfill: Database) -> None:
+    text = TOUR.read_text().replace("window: {since: 2025-08-01}", "window: {last: 400d}")
+    before = await written(backfill, text)
+    await asyncio.sleep(1.1)
+
+    assert "what left it counts no" in await compared(backfill, before, text)
+
+
+async def test_a_baseline_from_later_is_refused(backfill: Database) -> None:
+    document = json.loads(await written(backfill))
+    document["pipelines"][0]["measured_at"] = "2031-01-01T00:00:00Z"
+
+    with pytest.raises(PastError, match="it was measured later than"):
+        await compared(backfill, json.dumps(document))
+
+    document["pipelines"][0]["measured_at"] = "yesterday"
+    with pytest.raises(DocumentError, match=r"at pipelines\.0\.measured_at"):
+        read_document(json.dumps(document))
+
+
+def clock_of(**target: str) -> dict[str, Any]:
+    metric = {"__name__": "session_health_snapshot_timestamp_seconds", "database": "main", "pipeline": "x", **target}
+    return {"metric": metric, "value": [0, target.pop("clock", "5")]}
+
+
+def test_of_a_pair_of_exporters_the_newest_is_compared_with_and_others_must_be_named() -> None:
+    def gap(instance: str, count: int) -> dict[str, Any]:
+        name = "session_health_eligible_sessions"
+        metric = {"__name__": name, "job": "j", "instance": instance, "database": "main", "state": "gap"}
+        return {"metric": metric, "value": [0, str(count)]}
+
+    old, new = clock_of(job="j", instance="one"), clock_of(job="j", instance="two")
+    new["value"] = [0, "9"]
+
+    found = _of_one_exporter([old, new, gap("one", 1), gap("two", 2)])
+
+    assert {(name, value) for name, _, value in found} == {
+        ("session_health_snapshot_timestamp_seconds", 9.0),
+        ("session_health_eligible_sessions", 2.0),
+    }
+    with pytest.raises(PastError, match="differ in cluster: name one with --match cluster=VALUE"):
+        _of_one_exporter([clock_of(job="j", cluster="prod"), clock_of(job="j", cluster="staging")])
 
 
 async def test_where_the_server_does_not_tell_what_it_is_the_names_decide(new_database: NewDatabase) -> None:

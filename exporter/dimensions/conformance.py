@@ -8,6 +8,7 @@ from exporter.dimension import (
     Cells,
     Dimension,
     Facet,
+    Folded,
     LabelValue,
     Limit,
     Line,
@@ -100,7 +101,9 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
     whole = sum(rows.values()) if rows else None
     old = sum(count for (_, kind), count in rows.items() if kind == "other") if rows else None
     for (text, kind), count in sorted(having.items(), key=lambda item: (_CLASSES.index(item[0][1]), -item[1])):
-        yield Line("versions", f"{text} ({kind})", count, record=name, of_analysed=True)
+        # What is added up counts a session once for each of its versions.
+        whole_numbers = text != str(Folded.OTHER.value)
+        yield Line("versions", f"{text} ({kind})", count, record=name, of_analysed=whole_numbers)
     if not having:
         yield Line("versions", f"{version.current} (current)", None, record=name)
     yield Line("consistency", f"Rows of {name} at a version that does not count", old, whole, name, good="none")

@@ -242,26 +242,30 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
     gaps = {reason: readings.get(GAP_SESSIONS, name, reason) for reason in reasons}
     states = {state: readings.get(RECORD_SESSIONS, name, state) for state in STATES}
     known = {state: count for state, count in states.items() if count is not None}
-    needing = sum(known.values()) - known.get("not_required", 0) if known else None
+    # Whose grace is not over is neither without its record nor with it.
+    settled = sum(known.values()) - known["not_required"] - known["pending"] if known else None
     lacking = sum(count or 0 for count in gaps.values()) if known else None
-    satisfied = None if needing is None or lacking is None else needing - lacking - known["pending"]
+    satisfied = None if settled is None or lacking is None else settled - lacking
 
-    def of_needing(
+    def of_settled(
         chapter: Chapter, text: str, count: float | None, good: Literal["all", "none"] | None, limit: str | None
     ) -> Line:
-        return Line(chapter, text, count, needing, name, good=good, limit=limit)
+        return Line(chapter, text, count, settled, name, good=good, limit=limit)
 
-    yield of_needing("finding", f"Sessions without {wanted}", lacking, "none", "gap_sessions")
+    yield of_settled("finding", f"Sessions without {wanted}", lacking, "none", "gap_sessions")
     for reason, count in gaps.items() if len(reasons) > 1 else ():
-        yield of_needing("finding", f"… {reason}", count, None, None)
-    yield of_needing("state", f"Sessions with {wanted}", satisfied, "all", "gap_sessions")
+        yield of_settled("finding", f"… {reason}", count, None, None)
+    yield of_settled("state", f"Sessions with {wanted}", satisfied, "all", "gap_sessions")
+    if states["pending"]:
+        text = f"Sessions that wait for {name}, within its grace"
+        yield Line("state", text, states["pending"], record=name, of_analysed=True)
     if record.required_when is not None:
         yield Line("state", f"Sessions that do not need {name}", states["not_required"], record=name, of_analysed=True)
-    yield of_needing("quality", f"Sessions without any {name}", states["missing"], "none", "gap_sessions")
+    yield of_settled("quality", f"Sessions without any {name}", states["missing"], "none", "gap_sessions")
     if record.version is not None:
         text = f"Sessions with {name} of the current version {record.version.current}"
-        yield of_needing("quality", text, states["current"], "all", None)
-    yield of_needing("quality", "Sessions with outdated ones only", states["outdated"], "none", "outdated_sessions")
+        yield of_settled("quality", text, states["current"], "all", None)
+    yield of_settled("quality", "Sessions with outdated ones only", states["outdated"], "none", "outdated_sessions")
 
 
 def _lines(readings: Readings) -> tuple[Line, ...]:
@@ -292,7 +296,7 @@ def _lines(readings: Readings) -> tuple[Line, ...]:
         of_all("completeness", "Sessions with every record that they need", complete, "all"),
         Line(
             "completeness",
-            f"Sessions that are eligible: {readings.pipeline.sessions.eligible}",
+            f"Sessions that are eligible: {' '.join(readings.pipeline.sessions.eligible.split())}",
             analysed,
             of_analysed=True,
             evidence="by_definition",

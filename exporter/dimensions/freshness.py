@@ -1,5 +1,7 @@
 """Freshness: does anything new arrive?"""
 
+from collections.abc import Iterator
+
 from exporter.dimension import (
     SNAPSHOT_TIME,
     WINDOW_START,
@@ -124,20 +126,29 @@ def _record_age_in_promql(select: Select) -> str:
     return f"{select(SNAPSHOT_TIME)}\n- ignoring (record) group_right ()\n{late}"
 
 
-def _lines(readings: Readings) -> tuple[Line, ...]:
-    of_records = (
-        Line(
-            "operation",
-            f"Age of the newest row of {name}",
-            None if (newest := readings.get(NEWEST_RECORD, name)) is None else readings.clock - newest,
-            record=name,
-            unit="seconds",
-            limit="newest_record_age",
-            reason="there is none, or none with a time" if record.created_at else "",
-            remedy="" if record.created_at else f"records.{name}.created_at",
-        )
-        for name, record in readings.pipeline.records.items()
+def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
+    name, newest = record.name, readings.get(NEWEST_RECORD, record.name)
+    if record.created_at is None:
+        remedy = f"records.{name}.created_at"
+        yield Line("operation", f"Age of the newest row of {name}", None, record=name, unit="seconds", remedy=remedy)
+        return
+    age = None if newest is None else readings.clock - newest
+    reason = "there is none, or none with a time"
+    yield Line("operation", f"Age of the newest row of {name}", age, record=name, unit="seconds", reason=reason)
+    late = _record_age(readings, name) or 0.0 if readings.families else None
+    yield Line(
+        "operation",
+        f"Age of it while sessions wait for a newer row of {name}",
+        late,
+        record=name,
+        unit="seconds",
+        good="none",
+        limit="newest_record_age",
     )
+
+
+def _lines(readings: Readings) -> tuple[Line, ...]:
+    of_records = (line for record in readings.pipeline.records.values() for line in _lines_of(record, readings))
     return (
         Line(
             "operation",

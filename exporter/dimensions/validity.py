@@ -144,7 +144,7 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
         readings.get(INVALID, record.name) if judged else None,
         record=record.name,
         good="none",
-        limit="invalid_records",
+        limit="invalid_records" if judged else None,
         remedy="" if judged else f"records.{record.name}.accepted_values or valid",
     )
 

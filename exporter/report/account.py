@@ -13,6 +13,7 @@ from exporter.dimension import Caveat, Chapter, Dimension, Evidence, Limit, Line
 from exporter.judge import Finding, Outcome, Verdict, could_judge, shown
 from exporter.schema import SEVERITIES, Pipeline
 from exporter.snapshot import Fault, Snapshot
+from exporter.states import gap_reasons
 
 CHAPTERS: Final[tuple[Chapter, ...]] = get_args(Chapter)
 
@@ -51,19 +52,27 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something to do: what is wrong, what to do about it, in order, and what to type first."""
+    """Something to do: what is wrong, what to do about it, in order, and what to type first.
+
+    `is_markdown` says whether the steps are; what a database or a config says is not.
+    """
 
     what: str
     steps: tuple[str, ...]
     command: str
+    is_markdown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What was measured earlier, as lines of today's config; `source` says where that is known from."""
+    """What was measured earlier, as lines of today's config.
+
+    `source` says where that is known from; `measured_at`, and `since` where its window began, are Unix seconds.
+    """
 
     source: str
     measured_at: float
+    since: float
     lines: tuple[Line, ...]
 
     def value_of(self, line: Line) -> float | None:
@@ -208,12 +217,14 @@ def _actions(standing: Standing, findings: Sequence[Finding], faults: Sequence[F
             key = (finding.limit.advice.mend, _command(standing, finding))
             said.setdefault(key, []).append(f"{_subject(finding)}: {finding.text} ({finding.outcome})")
     for (steps, command), whats in said.items():
-        yield Action("; ".join(whats), steps, command)
+        yield Action("; ".join(whats), steps, command, is_markdown=True)
 
 
 def _command(standing: Standing, finding: Finding) -> str:
     options = finding.limit.advice.gaps
-    if options is None:
+    reason = (options or "").removeprefix("--reason ")
+    record = standing.config.records.get(finding.subject or "")
+    if options is None or (record and reason and reason not in gap_reasons(record)):
         return "session-health-exporter check"
     about = f"--record {finding.subject}" if finding.limit.per == "record" else ""
     return " ".join(filter(None, [f"session-health-exporter gaps --pipeline {standing.pipeline}", about, options]))
@@ -223,7 +234,7 @@ def _entry(line: Line, judged: Mapping[tuple[str, str | None], Finding], standin
     finding = None
     if line.limit is not None:
         finding = judged.get((line.limit, line.subject or line.record)) or judged.get((line.limit, None))
-    bound = _bound(finding) if finding else ""
+    bound = _bound(line, finding) if finding else ""
     if line.value is None:
         return Entry(line, "unknown", "not_measured", bound, _why(line, standing))
     if line.of == 0:
@@ -265,8 +276,10 @@ def _is_good(line: Line) -> bool:
     return line.value == (line.of if line.good == "all" else 0) if line.good else False
 
 
-def _bound(finding: Finding) -> str:
-    """`warning above 0, critical above 10`."""
+def _bound(line: Line, finding: Finding) -> str:
+    """`warning above 0, critical above 10`; or by which limit it is judged, where that is on another number."""
+    if line.value is not None and line.value != finding.value and line.unit != "ratio" and not finding.sessions:
+        return f"judged by {finding.limit.name}: {finding.text}"
     side = "below" if finding.limit.below else "above"
     return ", ".join(
         f"{severity} {side} {shown(finding.thresholds[severity], finding.limit.unit)}"

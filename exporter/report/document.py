@@ -3,15 +3,17 @@
 A field that is added changes nothing for a reader; one that changes its meaning gets another `format`.
 """
 
-from typing import Any, Literal
+import hashlib
+import json
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from exporter import __version__
 from exporter.dimension import Caveat, Chapter, Evidence
 from exporter.judge import Finding, Outcome, Verdict
 from exporter.report.account import Account, Entry, Mark, Report
-from exporter.schema import LimitUnit, Window, moment_text
+from exporter.schema import LimitUnit, Pipeline, Window, moment_text, parse_moment
 from exporter.snapshot import Fault, Reason, Snapshot
 
 
@@ -150,6 +152,12 @@ class PastPart(Part):
     measured_at: str
 
 
+def _is_moment(value: str | None) -> str | None:
+    if value is not None:
+        parse_moment(value)
+    return value
+
+
 class PipelinePart(Part):
     """The report on one pipeline."""
 
@@ -158,7 +166,8 @@ class PipelinePart(Part):
     identity: str | None = Field(description="Tells databases apart, and nothing about them.")
     verdict: Verdict
     headline: str
-    measured_at: str | None
+    measured_at: Annotated[str | None, AfterValidator(_is_moment)]
+    measures: str = Field(description="A digest of what the config measures; another one means other numbers.")
     window: WindowPart
     faults: list[FaultPart]
     caveats: list[CaveatPart]
@@ -203,6 +212,7 @@ def _pipeline(account: Account) -> PipelinePart:
         verdict=account.verdict,
         headline=account.headline,
         measured_at=moment_text(account.measured_at) if account.measured_at is not None else None,
+        measures=digest_of(account.config),
         window=WindowPart.of(account.config.window),
         faults=[FaultPart.of(fault) for fault in account.faults],
         caveats=[CaveatPart.of(caveat) for caveat in account.caveats],
@@ -217,6 +227,12 @@ def _pipeline(account: Account) -> PipelinePart:
         past=PastPart(source=past.source, measured_at=moment_text(past.measured_at)) if past else None,
         numbers=_numbers(account.snapshot) if account.snapshot else [],
     )
+
+
+def digest_of(config: Pipeline) -> str:
+    """Of everything in the config that a number depends on: not of its limits, names and times of measuring."""
+    measuring = config.model_dump(exclude={"name", "database", "interval", "limits"})
+    return hashlib.sha256(json.dumps(measuring, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _numbers(snapshot: Snapshot) -> list[NumberPart]:

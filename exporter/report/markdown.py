@@ -88,7 +88,7 @@ def _findings(account: Account) -> Iterator[str]:
 def _actions(account: Account) -> Iterator[str]:
     for number, action in enumerate(account.actions, start=1):
         yield f"{number}. **{_text(action.what)}**"
-        yield from (f"   - {step}" for step in action.steps)
+        yield from (f"   - {step if action.is_markdown else _text(step)}" for step in action.steps)
         yield f"   - `{action.command}`"
     if not account.actions:
         yield from _quiet(account)
@@ -109,7 +109,7 @@ def _quiet(account: Account) -> Iterator[str]:
 
 def _no_action(account: Account) -> Iterator[str]:
     if account.verdict == "healthy":
-        yield "Everything that the config asks for was measured, and is within its limits."
+        yield f"Everything that the config asks for was measured.  {_judged(account)}"
 
 
 def _by_record(account: Account, chapter: Chapter) -> Iterator[str]:
@@ -129,6 +129,10 @@ def _impact(account: Account) -> Iterator[str]:
         return
     yield f"**Before**: {_moment(past.measured_at)}, by {_text(past.source)} · **Now**: {_moment(account.measured_at)}"
     yield ""
+    if account.since is not None and account.since != past.since:
+        yield f"The window has moved on from {_moment(past.since)} to {_moment(account.since)}: what left it counts no"
+        yield "more, mended or not."
+        yield ""
     for entry in (*account.entries["finding"], *account.entries["impact"]):
         line, before = entry.line, past.value_of(entry.line)
         was = "not measured" if before is None else shown(before, line.unit)
@@ -142,8 +146,22 @@ def _indicators(account: Account) -> Iterator[str]:
     yield from ("### Operation", "", *_entries(account.entries["operation"]))
 
 
+def _judged(account: Account) -> str:
+    """What the verdict rests on: how many limits judged something, and which could not."""
+    if not account.findings:
+        return "No limit is set, so nothing was judged."
+    silent = [
+        f"{finding.limit.name} ({'too few sessions' if finding.outcome == 'too_few' else 'nothing to judge'})"
+        for finding in account.findings
+        if finding.outcome == "too_few" or (finding.outcome == "within" and finding.value is None)
+    ]
+    broken = sum(finding.outcome in ("critical", "warning") for finding in account.findings)
+    said = f"Of {len(account.findings)} numbers with a limit {broken or 'none'} broke it"
+    return f"{said}; these said nothing: {', '.join(dict.fromkeys(silent))}." if silent else f"{said}."
+
+
 _READY: Final[Mapping[Verdict, str]] = {
-    "healthy": "✅ **Ready**: everything that has a limit was measured and is within it.",
+    "healthy": "✅ **Ready**: no limit is broken.",
     "degraded": "⚠️ **Ready, with warnings**: no critical limit is broken.",
     "unhealthy": "❌ **Not ready**: a critical limit is broken.",
     "no_data": "⬜ **Cannot be said**: there is no session to judge.",
@@ -152,7 +170,10 @@ _READY: Final[Mapping[Verdict, str]] = {
 
 
 def _readiness(account: Account) -> Iterator[str]:
-    yield _READY[account.verdict]
+    ready = _READY[account.verdict]
+    if account.verdict == "healthy" and not account.findings:
+        ready = "▫️ **Cannot be said**: no limit is set."
+    yield f"{ready}  {_judged(account)}"
     yield ""
     yield "Other systems of the platform (its answers to users, its queues) are not looked at."
 

@@ -3,6 +3,7 @@
 Numbers of then are read as today's config would: so each line stands beside its own.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -12,7 +13,7 @@ import aiohttp
 from exporter.board import Standing
 from exporter.dimension import PREFIX, WINDOW_START, Dimension, Metric, Readings
 from exporter.report.account import Past, lines_of
-from exporter.report.document import Document, PipelinePart, WindowPart
+from exporter.report.document import Document, PipelinePart, WindowPart, digest_of
 from exporter.schema import moment_text, parse_moment
 
 PATIENCE_SECONDS: Final = 30
@@ -55,6 +56,13 @@ def _unlike(standing: Standing, part: PipelinePart | None) -> str | None:
     window = WindowPart.of(standing.config.window)
     if part.window != window:
         return f"its window ({_shown(part.window)}) is not that of the pipeline {name} now ({_shown(window)})"
+    if part.measures != digest_of(standing.config):
+        return (
+            f"the config of the pipeline {name} measures something else since (eligible, grace, versions, records …): "
+            "write a baseline with the config as it is now"
+        )
+    if standing.snapshot and parse_moment(part.measured_at).timestamp() > standing.snapshot.taken_at:
+        return f"it was measured later than the pipeline {name} now: name an earlier report"
     return None
 
 
@@ -63,9 +71,9 @@ def _shown(window: WindowPart) -> str:
 
 
 async def pasts_of_prometheus(
-    url: str, at: datetime, standings: Iterable[Standing], dimensions: Sequence[Dimension]
+    url: str, at: datetime, match: Mapping[str, str], standings: Iterable[Standing], dimensions: Sequence[Dimension]
 ) -> dict[str, Past]:
-    """What Prometheus knows of each pipeline at a moment; raises PastError.
+    """What Prometheus knows of each pipeline at a moment, by series with the labels of `match`; raises PastError.
 
     https://prometheus.io/docs/prometheus/latest/querying/api/#instant-queries
     """
@@ -73,7 +81,7 @@ async def pasts_of_prometheus(
     timeout = aiohttp.ClientTimeout(total=PATIENCE_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         return {
-            standing.pipeline: await _past_of_prometheus(session, url, at, source, standing, dimensions)
+            standing.pipeline: await _past_of_prometheus(session, url, at, match, source, standing, dimensions)
             for standing in standings
         }
 
@@ -82,11 +90,13 @@ async def _past_of_prometheus(
     session: aiohttp.ClientSession,
     url: str,
     at: datetime,
+    match: Mapping[str, str],
     source: str,
     standing: Standing,
     dimensions: Sequence[Dimension],
 ) -> Past:
-    own = f'database="{standing.database}",pipeline="{standing.pipeline}"'
+    labels = {**match, "database": standing.database, "pipeline": standing.pipeline}
+    own = ",".join(f"{label}={json.dumps(value)}" for label, value in labels.items())
     query = f'{{__name__=~"{PREFIX}.+",{own}}}'
     found = await _ask(session, url, query, at)
     numbers = _of_one_exporter(found)
@@ -122,18 +132,28 @@ async def _ask(session: aiohttp.ClientSession, url: str, query: str, at: datetim
 _Number = tuple[str, Mapping[str, str], float]
 
 
-def _of_one_exporter(found: Iterable[dict[str, Any]]) -> list[_Number]:
-    """The series of one target: where several look at a pipeline, of that with the newest snapshot."""
-    targets: dict[tuple[str, str], list[_Number]] = {}
-    for one in found:
-        labels = dict(one["metric"])
-        target = (labels.get("job", ""), labels.get("instance", ""))
-        targets.setdefault(target, []).append((labels.pop("__name__"), labels, float(one["value"][1])))
+def _of_one_exporter(found: Sequence[dict[str, Any]]) -> list[_Number]:
+    """The series of one target: of a pair of exporters, that with the newest snapshot.
 
-    def taken_at(numbers: list[_Number]) -> float:
-        return next((value for name, _, value in numbers if name == _CLOCK), float("-inf"))
-
-    return max(targets.values(), key=taken_at, default=[])
+    Raises PastError where targets differ in more than the instance: those may look at other databases.
+    """
+    targets = {
+        frozenset((k, v) for k, v in one["metric"].items() if k not in ("__name__", "database", "pipeline")): one
+        for one in found
+        if one["metric"].get("__name__") == _CLOCK
+    }
+    kinds = [{label for label in target if label[0] != "instance"} for target in targets]
+    if differ := sorted({name for kind in kinds for name, _ in kind ^ kinds[0]}):
+        raise PastError(
+            f"several exporters measure a pipeline of this name, and differ in {', '.join(differ)}: name one with "
+            f"--match {differ[0]}=VALUE"
+        )
+    newest = max(targets, key=lambda target: float(targets[target]["value"][1]), default=frozenset())
+    return [
+        (one["metric"]["__name__"], one["metric"], float(one["value"][1]))
+        for one in found
+        if newest <= one["metric"].items()
+    ]
 
 
 def _past(
@@ -145,4 +165,5 @@ def _past(
         metric = known.get(name)
         if metric is not None and all(label in labels for label in metric.labels):
             families.setdefault(metric.name, {})[tuple(labels[label] for label in metric.labels)] = value
-    return Past(source, moment, lines_of(Readings(standing.config, moment, families), dimensions))
+    since = standing.config.window.start(moment)
+    return Past(source, moment, since, lines_of(Readings(standing.config, moment, families), dimensions))
