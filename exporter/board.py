@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from exporter.dimension import Caveat, Readings
+from exporter.dimension import Caveat, Readings, Track
+from exporter.history import Point, remembered
 from exporter.judge import Finding, Verdict
 from exporter.schema import Pipeline, Severity
 from exporter.snapshot import REASONS, RESULTS, Collection, Fault, Reason, Result, Snapshot
@@ -19,7 +20,8 @@ class Standing:
     clock that never steps) and is withdrawn when older than `max_age` seconds.  `last` is the latest
     round, which may have failed.  `last_success` (Unix seconds) is None until everything was measured once.
     `limits` are the thresholds of the config: limit, severity and number in base units; `min_sessions` are the numbers
-    of sessions below which a ratio says nothing, by limit.
+    of sessions below which a ratio says nothing, by limit.  `history` remembers the rounds since the beginning, with
+    the number of each of the `tracks`.  `due` is when the next round starts (Unix seconds), None until that is known.
     """
 
     config: Pipeline
@@ -33,6 +35,9 @@ class Standing:
     failures_in_a_row: int = 0
     results: Mapping[Result, int] = field(default_factory=lambda: dict.fromkeys(RESULTS, 0))
     errors: Mapping[Reason, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    tracks: tuple[Track, ...] = ()
+    history: tuple[Point, ...] = ()
+    due: float | None = None
 
     @property
     def pipeline(self) -> str:
@@ -62,10 +67,21 @@ class Standing:
             failures_in_a_row=self.failures_in_a_row + 1 if collection.snapshot is None else 0,
             results={**self.results, collection.result: self.results[collection.result] + 1},
             errors=errors,
+            due=None,
         )
-        if collection.snapshot is None:
-            return standing
-        return replace(standing, snapshot=collection.snapshot, published=now)
+        if collection.snapshot is not None:
+            standing = replace(standing, snapshot=collection.snapshot, published=now)
+        values = {(s.metric, s.labels): s.value for s in collection.snapshot.samples} if collection.snapshot else {}
+        # A broken limit of what is served outlasts an outage; of what is withdrawn nobody knows anything.
+        verdict = replace(standing, snapshot=None).verdict if standing.is_withdrawn(now) else standing.verdict
+        point = Point(
+            collection.ended_at,
+            collection.ended_at,
+            rounds=1,
+            verdict=verdict,
+            values=tuple(values.get((track.metric, track.labels)) for track in self.tracks),
+        )
+        return replace(standing, history=remembered(self.history, point, self.tracks))
 
     def is_withdrawn(self, now: float) -> bool:
         """Whether the snapshot is too old to be served."""

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 from exporter.board import Standing
 from exporter.collect import collect
-from exporter.judge import Outcome, Verdict
+from exporter.judge import WORST_FIRST, Outcome
 from exporter.plan import Plan
 from exporter.report.document import CaveatPart, FaultPart, FindingPart
 from exporter.schema import Severity, moment_text
@@ -18,7 +18,6 @@ from exporter.snapshot import Fault
 from exporter.supervise import beginning, measure
 from exporter.terminal import printable
 
-WORST_FIRST: Final[tuple[Verdict, ...]] = ("unhealthy", "unknown", "degraded", "no_data", "healthy")
 _OUTCOMES: Final[tuple[Outcome, ...]] = ("critical", "not_measured", "warning", "too_few", "within")
 _ALIKE: Final = "  {:<12}  {:<30}  {}"
 

@@ -426,6 +426,43 @@ class Line:
     of_analysed: bool = False
 
 
+Tone = Literal["good", "warning", "bad", "neutral"]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of a whole; `count` is None where it was not measured."""
+
+    name: str
+    count: float | None
+    tone: Tone
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """A whole in parts that add up to it, for a bar; `record` is the one that it is about, None for the sessions."""
+
+    text: str
+    slices: tuple[Slice, ...]
+    record: str | None = None
+
+    @property
+    def whole(self) -> float | None:
+        """The sum, None unless every part was measured."""
+        counts = [part.count for part in self.slices if part.count is not None]
+        return sum(counts) if len(counts) == len(self.slices) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A number of the pipeline that is drawn over time; `good` says which side is the better one."""
+
+    text: str
+    metric: Metric
+    labels: tuple[str, ...]
+    good: Literal["many", "none"]
+
+
 @dataclass(frozen=True, slots=True)
 class Caveat:
     """What keeps a pipeline from being healthy beside its limits, and why in words."""
@@ -443,7 +480,7 @@ class Dimension:
     """One aspect of data health.
 
     `keys` are its own keys of the config.  `parts` are what of a pipeline may fail by itself.  `lines` are
-    what the report says of it.
+    what the report says of it, `breakdowns` what bars show and `tracks` what is drawn over time.
 
     `session_facts` are SQL over the sessions table, for the columns below to use by their (quoted) names.
     `session_columns` group the sessions in the window and in the cohort, `session_totals` are theirs beside
@@ -464,6 +501,8 @@ class Dimension:
     limits: tuple[Limit, ...] = ()
     caveats: Callable[[Readings], tuple[Caveat, ...]] = _none
     lines: Callable[[Readings], tuple[Line, ...]] = _none
+    breakdowns: Callable[[Readings], tuple[Breakdown, ...]] = _none
+    tracks: tuple[Track, ...] = ()
     parts: Callable[[Pipeline], tuple[Part, ...]] = _none
     session_facts: Callable[[Scope, Bindings], tuple[Column, ...]] = _none
     session_columns: Callable[[Scope, Bindings], tuple[Column, ...]] = _none

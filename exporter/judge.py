@@ -14,6 +14,13 @@ from exporter.schema import SEVERITIES, LimitUnit, Pipeline, RatioThresholds, Se
 
 Verdict = Literal["healthy", "degraded", "unhealthy", "no_data", "unknown"]
 VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
+WORST_FIRST: Final[tuple[Verdict, ...]] = ("unhealthy", "unknown", "degraded", "no_data", "healthy")
+
+
+def in_words(verdict: Verdict) -> str:
+    """A verdict as people say it."""
+    return verdict.replace("_", " ")
+
 
 Outcome = Literal["within", "warning", "critical", "too_few", "not_measured"]
 """How a value stands to its limit; `too_few`: a ratio rests on fewer sessions than `min_sessions`."""

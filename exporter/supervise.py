@@ -5,6 +5,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 from exporter.board import Latest, Standing
@@ -31,6 +32,7 @@ def beginning(plan: Plan, max_age: float) -> Standing:
         max_age=max_age,
         limits=tuple(limits_of(plan.pipeline, plan.dimensions)),
         min_sessions=tuple(min_sessions_of(plan.pipeline, plan.dimensions)),
+        tracks=tuple(track for dimension in plan.dimensions for track in dimension.tracks),
     )
 
 
@@ -76,10 +78,10 @@ async def supervise(
         collection = await measure(plan, collect)
         before = latest.board.standings[name]
         standing = before.after(collection, time.monotonic())
-        latest.publish(standing)
-        report_changes(before, standing)
         jitter = random.uniform(0, JITTER)  # noqa: S311 - spreads load, guards nothing
         wait = pause(standing, interval, rest_ratio, collection.duration, jitter)
+        latest.publish(replace(standing, due=collection.ended_at + wait))
+        report_changes(before, standing)
         if standing.snapshot is not None and wait > standing.max_age and not slow:
             log.warning(
                 "collection.slow",

@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "plan": {"", "dimension", "replica", "states", "schema", "sql"},
     "database": {"", "schema", "snapshot", "sql"},
     "collect": {"database", "dimension", "judge", "plan", "replica", "schema", "snapshot", "sql"},
-    "board": {"dimension", "judge", "schema", "snapshot"},
+    "history": {"dimension", "judge"},
+    "board": {"dimension", "history", "judge", "schema", "snapshot"},
     "supervise": {"board", "database", "judge", "plan", "snapshot"},
     "terminal": set(),
     "check": {"board", "collect", "judge", "plan", "report", "schema", "snapshot", "supervise", "terminal"},
@@ -109,7 +110,22 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "": set(),
 }
-STAGES = {"plan", "collect", "check", "gaps", "report", "judge", "snapshot", "expose", "web", "supervise", "board"}
+STAGES = {
+    "plan",
+    "collect",
+    "check",
+    "gaps",
+    "report",
+    "judge",
+    "snapshot",
+    "history",
+    "board",
+    "supervise",
+    "expose",
+    "html",
+    "page",
+    "web",
+}
 DRIVERS = {
     "asyncpg": {"database", "collect", "demo"},
     "aiohttp": {"web", "serve", "logs", "report"},

@@ -203,3 +203,14 @@ async def test_a_record_still_broken_after_an_outage_is_said_again(caplog: pytes
         ("collection.failing", "profiles"),
         ("collection.recovered", None),
     ]
+
+
+async def test_it_is_told_when_the_next_round_begins() -> None:
+    standing, script = await run(WHOLE)
+
+    assert standing.last is not None
+    assert standing.due == standing.last.ended_at + script.pauses[-1]
+
+
+def test_while_a_round_is_under_way_nobody_knows_when_the_next_begins() -> None:
+    assert a_standing(due=2000.0).after(ended(WHOLE), now=1.0).due is None

@@ -1,11 +1,12 @@
 """Coverage: does every eligible session have the records that it needs?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from exporter.dimension import (
     SNAPSHOT_TIME,
     Advice,
+    Breakdown,
     Caveat,
     Cells,
     Chapter,
@@ -21,7 +22,10 @@ from exporter.dimension import (
     Scope,
     Select,
     SessionMeasure,
+    Slice,
+    Tone,
     Total,
+    Track,
     Values,
     number_of,
     series_of,
@@ -33,6 +37,7 @@ from exporter.states import (
     SESSION_STATES,
     STATES,
     SessionState,
+    State,
     gap_reasons,
     state,
     state_column,
@@ -304,6 +309,35 @@ def _lines(readings: Readings) -> tuple[Line, ...]:
     )
 
 
+_SESSION_TONES: Mapping[SessionState, Tone] = {"complete": "good", "pending": "neutral", "gap": "bad"}
+
+
+def _tone(record: Record, state: State) -> Tone:
+    """A state that is a gap is bad; one that would be, but for `satisfied_by`, a warning."""
+    if state in gap_reasons(record):
+        return "bad"
+    if state in GAP_REASONS:
+        return "warning"
+    return "good" if state in ("current", "accepted") else "neutral"
+
+
+def _breakdowns(readings: Readings) -> tuple[Breakdown, ...]:
+    of_sessions = (Slice(state, readings.get(ELIGIBLE, state), tone) for state, tone in _SESSION_TONES.items())
+    of_records = (
+        Breakdown(
+            f"Sessions by the state of {name}",
+            tuple(Slice(state, readings.get(RECORD_SESSIONS, name, state), _tone(record, state)) for state in _SHOWN),
+            name,
+        )
+        for name, record in readings.pipeline.records.items()
+    )
+    return (Breakdown("Sessions analysed", tuple(of_sessions)), *of_records)
+
+
+_SHOWN: tuple[State, ...] = ("current", "accepted", "not_required", "pending", "outdated", "invalid", "missing")
+"""From the best to the worst."""
+
+
 COVERAGE = Dimension(
     name="coverage",
     question="Does every eligible session have the records that it needs?",
@@ -346,6 +380,11 @@ COVERAGE = Dimension(
     ),
     caveats=_caveats,
     lines=_lines,
+    breakdowns=_breakdowns,
+    tracks=(
+        Track("Sessions with a gap", ELIGIBLE, ("gap",), good="none"),
+        Track("Complete sessions", ELIGIBLE, ("complete",), good="many"),
+    ),
     session_columns=_session_columns,
     session_totals=_session_totals,
 )
