@@ -45,10 +45,9 @@ from exporter.plan import Plan
 from exporter.preflight import has_errors, preflight, render
 from exporter.proposal import NoProposalError
 from exporter.queries import NOTE, explained, script
-from exporter.report.account import Past, Report, report_on
+from exporter.report.account import Past, report_on
 from exporter.report.document import Document, DocumentError, read_document
-from exporter.report.document import as_json as report_as_json
-from exporter.report.markdown import as_markdown
+from exporter.report.formats import FORMATS
 from exporter.report.past import PastError, pasts_of_document, pasts_of_prometheus
 from exporter.schema import SEVERITIES, Config, known_names, parse_duration, parse_moment
 from exporter.serve import Address, ListenError, WebOptions, compile_plans, parse_address, serve, stop_on_signals
@@ -147,9 +146,6 @@ def _check(options: argparse.Namespace) -> int:
     return code
 
 
-_REPORT_FORMATS: Final[Mapping[str, Callable[[Report], str]]] = {"markdown": as_markdown, "json": report_as_json}
-
-
 def _report(options: argparse.Namespace) -> int:
     if (options.prometheus is None) != (options.at is None):
         raise UsageError("--prometheus and --at belong together: where the history is, and which moment of it")
@@ -162,7 +158,7 @@ def _report(options: argparse.Namespace) -> int:
         pasts = pasts_of_document(baseline, options.baseline.name, standings, DIMENSIONS)
     elif options.prometheus:
         pasts = _await(pasts_of_prometheus(options.prometheus, options.at, dict(options.match), standings, DIMENSIONS))
-    text = _REPORT_FORMATS[options.format](report_on(standings, DIMENSIONS, time.time(), pasts))
+    text = FORMATS[options.format](report_on(standings, DIMENSIONS, time.time(), pasts))
     # It is written whatever it says; a job must not take one without a number for a success.
     code = DONE if all(standing.snapshot for standing in standings) else NOT_MEASURED
     if options.output is None:
@@ -553,7 +549,7 @@ def _add_init(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     report = _command(commands, "report", _report, "collect once and write the health report")
     report.epilog = "session-health-exporter report --baseline before.json --output report.md"
-    report.add_argument("--format", choices=tuple(_REPORT_FORMATS), default="markdown", help="default: %(default)s")
+    report.add_argument("--format", choices=tuple(FORMATS), default="markdown", help="default: %(default)s")
     report.add_argument("--output", type=Path, metavar="FILE", help="default: to stdout")
     report.add_argument(
         "--baseline", type=Path, metavar="FILE", help="compare with an earlier report, written with --format json"

@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "check": {"board", "collect", "judge", "plan", "report", "schema", "snapshot", "supervise", "terminal"},
     "gaps": {"collect", "database", "plan", "schema", "snapshot", "states", "terminal"},
     "expose": {"board", "dimension", "dimensions", "judge", "snapshot", ""},
+    "html": {"", "judge", "terminal"},
     "web": {"board", "expose", ""},
     "catalog": {"collect", "database", "plan", "snapshot", "sql"},
     "preflight": {
@@ -67,7 +68,7 @@ MAY_IMPORT = {
     "queries": {"collect", "plan", "sql"},
     "serve": {"board", "collect", "config", "dimensions", "plan", "schema", "supervise", "web"},
     "logs": set(),
-    "report": {"", "board", "dimension", "judge", "schema", "snapshot", "states", "terminal"},
+    "report": {"", "board", "dimension", "html", "judge", "schema", "snapshot", "states", "terminal"},
     "alerting": {"dimension", "dimensions", "expose", "schema"},
     "runbooks": {"alerting", "dimension", "judge"},
     "dashboards": {"alerting", "dimension", "dimensions", "expose", "judge"},
@@ -131,6 +132,8 @@ DRIVERS = {
     "aiohttp": {"web", "serve", "logs", "report"},
     "prometheus_client": {"expose"},
     "grafana_foundation_sdk": {"dashboards"},
+    "jinja2": {"html"},
+    "markupsafe": {"html"},
 }
 
 

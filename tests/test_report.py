@@ -283,7 +283,7 @@ def test_before_anything_was_measured_it_says_so() -> None:
     text = as_markdown(report_on([Standing(plan.pipeline, max_age=300)], DIMENSIONS, MADE_AT))
 
     assert text.splitlines()[0] == "# ❓ UNKNOWN: nothing was measured yet"
-    assert "**Measured**: never" in text
+    assert "**Measured**: nothing" in text
     assert set(said(text).values()) == {"❓ not measured"}
 
 

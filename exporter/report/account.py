@@ -9,8 +9,8 @@ from itertools import chain
 from typing import Final, Literal, get_args
 
 from exporter.board import Standing
-from exporter.dimension import Caveat, Chapter, Dimension, Evidence, Limit, Line, Readings
-from exporter.judge import Finding, Outcome, Verdict, could_judge, shown
+from exporter.dimension import Breakdown, Caveat, Chapter, Dimension, Evidence, Limit, Line, Readings
+from exporter.judge import WORST_FIRST, Finding, Outcome, Verdict, could_judge, shown
 from exporter.schema import SEVERITIES, Pipeline
 from exporter.snapshot import Fault, Snapshot
 from exporter.states import gap_reasons
@@ -20,7 +20,6 @@ CHAPTERS: Final[tuple[Chapter, ...]] = get_args(Chapter)
 Mark = Literal["fine", "warning", "critical", "unknown", "too_few", "noted"]
 """What is to be thought of a line; `noted`: it only informs, or no limit judges it."""
 
-WORST_FIRST: Final[tuple[Verdict, ...]] = ("unhealthy", "unknown", "degraded", "no_data", "healthy")
 _GRAVITY: Final[tuple[Outcome, ...]] = ("critical", "not_measured", "warning", "too_few", "within")
 
 
@@ -54,12 +53,14 @@ class Entry:
 class Action:
     """Something to do: what is wrong, what to do about it, in order, and what to type first.
 
+    `findings` are the broken limits that it is about; none where something could not be measured or judged.
     `is_markdown` says whether the steps are; what a database or a config says is not.
     """
 
     what: str
     steps: tuple[str, ...]
     command: str
+    findings: tuple[Finding, ...] = ()
     is_markdown: bool = False
 
 
@@ -87,7 +88,7 @@ class Account:
 
     `measured_at` and `since` (where the window begins) are Unix seconds, None where nothing is served.  `headline` is
     what one needs to know if one reads no further.  `unset` are limits that the config could set and does not.  `past`
-    is what the report compares with, None where nothing is.
+    is what the report compares with, None where nothing is.  `breakdowns` are what bars show: wholes in parts.
     """
 
     database: str
@@ -105,6 +106,12 @@ class Account:
     config: Pipeline
     snapshot: Snapshot | None
     past: Past | None
+    breakdowns: tuple[Breakdown, ...]
+
+    @property
+    def broken(self) -> tuple[Finding, ...]:
+        """Every broken limit, the worst first."""
+        return tuple(finding for finding in self.findings if finding.outcome in ("critical", "warning"))
 
     def of(self, chapter: Chapter, record: str | None) -> tuple[Entry, ...]:
         """The entries of a chapter about one record; None for those about the sessions."""
@@ -170,6 +177,7 @@ def _account(standing: Standing, dimensions: Sequence[Dimension], past: Past | N
         config=config,
         snapshot=snapshot,
         past=past,
+        breakdowns=tuple(chain.from_iterable(dimension.breakdowns(readings) for dimension in dimensions)),
     )
 
 
@@ -186,7 +194,9 @@ def _headline(standing: Standing, impact: Sequence[Entry], findings: Sequence[Fi
     if verdict == "unknown":
         causes = [fault.message for fault in faults]
         causes += [caveat.message for caveat in standing.caveats if caveat.verdict == "unknown"]
-        return f"nobody knows whether the data are whole: {causes[0]}" if causes else "nothing was measured yet"
+        if causes:
+            return f"nobody knows whether the data are whole: {causes[0]}"
+        return "nothing was measured yet" if standing.last is None else "what was measured is too old to be shown"
     if verdict == "no_data":
         return "there is no eligible session in the window, so there is nothing to judge"
     lacking = next((entry.number.replace("/", " of ") for entry in impact if entry.line.value), None)
@@ -211,13 +221,13 @@ def _actions(standing: Standing, findings: Sequence[Finding], faults: Sequence[F
         if caveat.verdict == "unknown":
             yield Action("Not judged", (caveat.message,), look)
     # Several limits may judge one thing: what mends it is said once.
-    said: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    mended: dict[tuple[tuple[str, ...], str], list[Finding]] = {}
     for finding in findings:
         if finding.outcome in ("critical", "warning"):
-            key = (finding.limit.advice.mend, _command(standing, finding))
-            said.setdefault(key, []).append(f"{_subject(finding)}: {finding.text} ({finding.outcome})")
-    for (steps, command), whats in said.items():
-        yield Action("; ".join(whats), steps, command, is_markdown=True)
+            mended.setdefault((finding.limit.advice.mend, _command(standing, finding)), []).append(finding)
+    for (steps, command), those in mended.items():
+        what = "; ".join(f"{_subject(finding)}: {finding.text} ({finding.outcome})" for finding in those)
+        yield Action(what, steps, command, tuple(those), is_markdown=True)
 
 
 def _command(standing: Standing, finding: Finding) -> str:

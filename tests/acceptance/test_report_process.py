@@ -1,6 +1,7 @@
 """`report` as a person, a timer and a pipeline of jobs use it; and Prometheus as its memory."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -47,6 +48,17 @@ async def test_a_report_is_written_whatever_it_says(backfill: Database) -> None:
 
     assert done.returncode == 0
     assert done.stdout.startswith("# ❓ UNKNOWN: nobody knows whether the data are whole: ")
+
+
+async def test_as_html_it_is_one_file_with_the_same_first_line(backfill: Database, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+
+    done = run("report", *CONFIG, "--format", "html", "--output", str(file), DATABASE_URL=backfill.dsn)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    html = file.read_text(encoding="utf-8")
+    assert "<title>Unhealthy: 39 of 157 sessions need a backfill</title>" in html
+    assert not re.search(r"<script|<link|<img|src=|https?://", html)
 
 
 @pytest.mark.parametrize(

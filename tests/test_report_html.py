@@ -1,0 +1,106 @@
+"""The report as HTML says what the Markdown says, line by line, and nothing of it is markup."""
+
+import re
+from html import unescape
+
+import pytest
+from conftest import TOUR, Database, NewDatabase
+from markup import assert_well_formed
+from test_report import MADE_AT, report_of, said
+
+from exporter.board import Standing
+from exporter.check import look
+from exporter.dimensions import DIMENSIONS
+from exporter.report.account import Past, Report, report_on
+from exporter.report.html import as_html
+from exporter.report.markdown import as_markdown
+
+SIGNS = {"fine": "✅", "warning": "⚠️", "critical": "❌", "unknown": "❓", "few": "⬜", "noted": "▫️"}
+
+
+def text_of(html: str) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]*>", "", html)).split())
+
+
+def told(html: str) -> dict[tuple[str, str, str], str]:
+    """As `said` of the Markdown: every line by section, sub-section and what it counts, its sign and number."""
+    found = {}
+    for section in re.findall(r"(?s)<section>(.*?)</section>", html):
+        [title] = re.findall(r"<h3>(.*?)</h3>", section)
+        for table in re.findall(r'(?s)<table class="lines">(.*?)</table>', section):
+            [(hidden, caption)] = re.findall(r"<caption( class=unseen)?>(.*?)</caption>", table)
+            row = r'(?s)<tr class="line line-(\w+)">.*?<span class="what">(.*?)<small>.*?<td><b>(.*?)</b>'
+            for kind, what, number in re.findall(row, table):
+                found[title, "" if hidden else caption, text_of(what)] = f"{SIGNS[kind]} {text_of(number)}"
+    return found
+
+
+def plain(lines: dict[tuple[str, str, str], str]) -> dict[tuple[str, str, str], str]:
+    """Without what escapes Markdown."""
+    return {(section, part, re.sub(r"\\\\(.)", r"\1", what)): number for (section, part, what), number in lines.items()}
+
+
+async def reports(new_database: NewDatabase) -> dict[str, Report]:
+    healthy, backfill, broken = [await new_database(name) for name in ("healthy", "backfill", "healthy")]
+    await broken.execute("drop table fc_scores")
+    plan = healthy.plan(TOUR.read_text())
+    never = report_on([Standing(plan.pipeline, max_age=300)], DIMENSIONS, MADE_AT)
+    return {
+        "healthy": await report_of(healthy),
+        "backfill": await report_of(backfill),
+        "broken": await report_of(broken),
+        "never measured": never,
+    }
+
+
+async def test_it_has_every_section_and_every_line_of_the_markdown_in_its_order(new_database: NewDatabase) -> None:
+    for state, report in (await reports(new_database)).items():
+        html, markdown = as_html(report), as_markdown(report)
+
+        assert_well_formed(html)
+        assert re.findall(r"<h3>(.*?)</h3>", html) == re.findall(r"(?m)^## (.*)$", markdown), state
+        assert list(told(html).items()) == list(plain(said(markdown)).items()), state
+
+
+async def test_what_is_to_be_done_is_said_as_in_the_markdown(backfill: Database) -> None:
+    report = await report_of(backfill)
+    text = text_of(as_html(report))
+
+    for action in report.accounts[0].actions:
+        assert action.what in text
+        assert action.command in text
+        assert all(re.sub("`|\\*\\*", "", " ".join(step.split())) in text for step in action.steps)
+    assert "Not ready: a critical limit is broken." in text
+    assert "Weekly: completion of sessions" in text
+
+
+async def test_before_and_after_stand_beside_each_other(backfill: Database) -> None:
+    standings = await look([backfill.plan()])
+    now = report_on(standings, DIMENSIONS, MADE_AT)
+    then = Past("before.json", MADE_AT - 3600, tuple(entry.line for entry in now.accounts[0].entries["impact"]))
+
+    html = as_html(report_on(standings, DIMENSIONS, MADE_AT, {"assessments": then}))
+
+    assert_well_formed(html)
+    rows = [text_of(row) for row in re.findall(r"(?s)<tr><th scope=\"row\">(.*?)</tr>", html)]
+    assert "critical: Unique sessions needing a backfill3939" in rows
+    assert "Before: 2023-11-14T21:13:20Z, by before.json" in text_of(html)
+
+
+@pytest.mark.parametrize(
+    "text", ["<script>alert(1)</script>", "</style>", "\"'><b>", "{{ 7 * 7 }}", "&lt;", "a\nb\x1b"]
+)
+async def test_what_the_database_holds_is_text(healthy: Database, text: str) -> None:
+    await healthy.execute(
+        "insert into assessment_sessions (id, status, created_at) values (gen_random_uuid(), $1, now())", text
+    )
+    await healthy.execute("update fc_scores set version = $1 where session_id = md5('session 7')::uuid", text)
+
+    html = as_html(await report_of(healthy))
+
+    assert_well_formed(html)
+    shown = text.replace("\n", "\\n").replace("\x1b", "\\x1b")
+    assert f"Sessions with the status {shown}" in unescape(html)
+    assert f"{shown} (other)" in unescape(html)
+    assert "<script" not in html
+    assert html.count("<style>") == html.count("</style>") == 1
