@@ -141,6 +141,11 @@ def alert_name(limit: Limit) -> str:
     return PREFIX + "".join(map(str.capitalize, limit.name.split("_")))
 
 
+def runbook_of(limit: Limit, dimension: Dimension) -> str:
+    """Where the runbooks speak of its alert."""
+    return f"{dimension.name}.md#{alert_name(limit).lower()}"
+
+
 def subject_label(limit: Limit) -> str | None:
     """The label that names what is judged; None where it is the pipeline."""
     return {"pipeline": None, "record": "record", "part": "check"}[limit.per]
@@ -251,7 +256,7 @@ def _alerts(limit: Limit, dimension: Dimension, at: Surroundings) -> Iterator[Al
                 limit.advice,
                 description=_description(limit, severity, at),
                 command=command_of(limit),
-                runbook=f"{dimension.name}.md#{alert_name(limit).lower()}",
+                runbook=runbook_of(limit, dimension),
                 labels=("database", "pipeline", *filter(None, [subject_label(limit)])),
                 at=at,
             ),

@@ -41,6 +41,7 @@ from exporter.gaps import (
     narrowed,
     temporary_file,
 )
+from exporter.page.view import Links
 from exporter.plan import Plan
 from exporter.preflight import has_errors, preflight, render
 from exporter.proposal import NoProposalError
@@ -383,7 +384,7 @@ def _config(options: argparse.Namespace) -> Config:
 
 def _web(options: argparse.Namespace) -> WebOptions:
     addresses = options.addresses or [parse_address(DEFAULT_ADDRESS)]
-    return WebOptions(tuple(addresses), options.enable_lifecycle)
+    return WebOptions(tuple(addresses), options.enable_lifecycle, Links(options.runbooks, options.dashboards))
 
 
 def _count(number: int, what: str) -> str:
@@ -662,4 +663,18 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
         dest="enable_lifecycle",
         action="store_true",
         help="let POST /-/reload read the config again; `serve` also does at SIGHUP, always",
+    )
+    parser.add_argument(
+        "--web.runbook-url",
+        dest="runbooks",
+        type=_base_url,
+        metavar="URL",
+        help="where docs/runbooks is, for the page to link to (default: it links to none)",
+    )
+    parser.add_argument(
+        "--web.dashboard-url",
+        dest="dashboards",
+        type=_base_url,
+        metavar="URL",
+        help="where Grafana is, for the page to link to (default: it links to none)",
     )

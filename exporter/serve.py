@@ -14,6 +14,7 @@ from exporter.board import Latest, Standing
 from exporter.collect import collect
 from exporter.config import ConfigError
 from exporter.dimensions import DIMENSIONS
+from exporter.page.view import Links
 from exporter.plan import Plan, compile_plan
 from exporter.schema import Config
 from exporter.supervise import beginning, supervise
@@ -49,6 +50,7 @@ class WebOptions:
 
     addresses: tuple[Address, ...]
     enable_lifecycle: bool = False
+    links: Links = Links()  # noqa: RUF009 - a frozen value
 
 
 def compile_plans(config: Config) -> dict[str, Plan]:
@@ -79,7 +81,7 @@ async def serve(
     every pipeline has ended.  A supervisor that ends by itself is a fault of ours, and ends the program.
     """
     watch = Watch(load)
-    app = application(watch.latest, watch.reload if options.enable_lifecycle else None)
+    app = application(watch.latest, watch.reload if options.enable_lifecycle else None, options.links)
     async with _listening(app, options.addresses) as urls, asyncio.TaskGroup() as tasks:
         watch.begin(tasks)
         if reload_on_hangup:

@@ -39,7 +39,8 @@ MAY_IMPORT = {
     "gaps": {"collect", "database", "plan", "schema", "snapshot", "states", "terminal"},
     "expose": {"board", "dimension", "dimensions", "judge", "snapshot", ""},
     "html": {"", "judge", "terminal"},
-    "web": {"board", "expose", ""},
+    "page": {"alerting", "board", "dimension", "dimensions", "history", "html", "judge", "report"},
+    "web": {"board", "expose", "html", "page"},
     "catalog": {"collect", "database", "plan", "snapshot", "sql"},
     "preflight": {
         "catalog",
@@ -66,7 +67,7 @@ MAY_IMPORT = {
         "sql",
     },
     "queries": {"collect", "plan", "sql"},
-    "serve": {"board", "collect", "config", "dimensions", "plan", "schema", "supervise", "web"},
+    "serve": {"board", "collect", "config", "dimensions", "page", "plan", "schema", "supervise", "web"},
     "logs": set(),
     "report": {"", "board", "dimension", "html", "judge", "schema", "snapshot", "states", "terminal"},
     "alerting": {"dimension", "dimensions", "expose", "schema"},
@@ -96,6 +97,7 @@ MAY_IMPORT = {
         "embedded",
         "gaps",
         "logs",
+        "page",
         "plan",
         "preflight",
         "proposal",
@@ -133,7 +135,7 @@ DRIVERS = {
     "prometheus_client": {"expose"},
     "grafana_foundation_sdk": {"dashboards"},
     "jinja2": {"html"},
-    "markupsafe": {"html"},
+    "markupsafe": {"html", "page"},
 }
 
 

@@ -1,7 +1,11 @@
 """HTTP: what is answered, by which route, without a database in sight."""
 
+import base64
 import gzip
+import hashlib
+import re
 import time
+from datetime import timedelta
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -10,6 +14,7 @@ from conftest import a_pipeline
 from exporter.board import Latest, Standing
 from exporter.expose import OPENMETRICS_TYPE, TEXT_TYPE
 from exporter.judge import Judgement
+from exporter.report.document import read_document
 from exporter.serve import Address, parse_address
 from exporter.snapshot import Collection, Fault, Snapshot
 from exporter.web import application
@@ -70,7 +75,9 @@ async def test_alive_at_once_and_ready_after_the_first_round_well_or_not() -> No
         assert (await client.get("/-/ready")).status == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready"])
+@pytest.mark.parametrize(
+    "path", ["/", "/metrics", "/report.md", "/report.json", "/report.html", "/-/healthy", "/-/ready"]
+)
 async def test_head_is_answered_as_get(path: str) -> None:
     async with a_client(a_latest(SUCCESS)) as client:
         assert (await client.head(path)).status == 200
@@ -111,14 +118,68 @@ async def test_only_reading_is_allowed() -> None:
         assert (await client.post("/metrics")).status == 405
 
 
-async def test_the_page_escapes_names_and_says_the_last_result() -> None:
+async def test_the_page_escapes_names_and_says_what_failed() -> None:
     async with a_client(a_latest(FAILURE)) as client:
         response = await client.get("/")
         text = await response.text()
 
-        assert "assess&lt;ments" in text
-        assert "<td>failure</td>" in text
-        assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
+        assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert '<h2 id="pipeline-assess&lt;ments">assess&lt;ments</h2>' in text
+        assert "assess<ments" not in text
+        assert "the last look failed" in text
+        assert "connection refused" in text
+
+
+async def test_nothing_is_run_or_loaded_and_only_our_style_is_applied() -> None:
+    async with a_client(a_latest(SUCCESS)) as client:
+        for path in ("/", "/report.html"):
+            response = await client.get(path)
+            [style] = re.findall(r"(?s)<style>(.*?)</style>", await response.text())
+            allowed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+
+            assert response.headers["Content-Security-Policy"].split("; ") == [
+                "default-src 'none'",
+                f"style-src 'sha256-{allowed}'",
+                "base-uri 'none'",
+                "form-action 'none'",
+                "frame-ancestors 'none'",
+            ]
+            assert response.headers["Referrer-Policy"] == "no-referrer"
+            assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_the_page_refreshes_at_the_shortest_interval_unless_it_is_paused() -> None:
+    pipelines = [a_pipeline(name, interval=timedelta(seconds=seconds)) for name, seconds in (("a", 70), ("b", 20))]
+    latest = Latest([Standing(pipeline, max_age=300) for pipeline in pipelines], now=1.0)
+    async with a_client(latest) as client:
+        assert (await client.get("/")).headers["Refresh"] == "20"
+        assert "Refresh" not in (await client.get("/?pause")).headers
+        assert "Refresh" not in (await client.get("/report.html")).headers
+
+
+async def test_the_report_is_served_in_each_of_its_forms_and_packed_for_who_takes_it() -> None:
+    latest = a_latest()
+    latest.publish(latest.board.standings["assess<ments"].after(SUCCESS, now=time.monotonic()))
+    async with a_client(latest) as client:
+        markdown = await client.get("/report.md")
+        document = await client.get("/report.json")
+        html = await client.get("/report.html")
+        packed = await client.get("/report.html", headers={"Accept-Encoding": "gzip"})
+
+        assert markdown.headers["Content-Type"] == "text/markdown; charset=utf-8"
+        assert (await markdown.text()).startswith("# ✅ HEALTHY: no session needs a backfill\n")
+        assert document.headers["Content-Type"] == "application/json; charset=utf-8"
+        assert read_document(await document.text()).verdict == "healthy"
+        assert html.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert gzip.decompress(await packed.read()) == await html.read()
+
+
+async def test_a_browser_finds_the_icon_that_it_asks_for() -> None:
+    async with a_client(a_latest(SUCCESS)) as client:
+        icon = await client.get("/favicon.ico")
+
+        assert (icon.status, icon.headers["Content-Type"]) == (200, "image/svg+xml")
+        assert (await icon.text()).startswith("<svg ")
 
 
 async def test_what_a_scraper_sends_too_large_is_refused_not_swallowed() -> None:
@@ -153,5 +214,5 @@ async def test_the_index_tells_the_verdict_and_forgets_what_is_withdrawn() -> No
         latest.publish(latest.board.standings["assess<ments"].after(SUCCESS, now=time.monotonic()))
         fresh = await (await client.get("/")).text()
 
-    assert "assess&lt;ments</th><td>unknown</td>" in withdrawn
-    assert "assess&lt;ments</th><td>healthy</td>" in fresh
+    assert "<title>? Unknown: what was measured is too old to be shown</title>" in withdrawn
+    assert "<title>✓ Healthy: no session needs a backfill</title>" in fresh

@@ -15,7 +15,10 @@ _OF_DEBIAN = {"alertmanager": "prometheus-alertmanager"}
 """What an installed package of Debian calls a program otherwise."""
 
 _REMEDY = "run: make tools"
+_REMEDIES = {"chromium": "run: apt-get install chromium"}
+"""Of what `make tools` cannot bring without root."""
 _SKIPPED = re.compile(rf"needs [\w-]+; {_REMEDY}")
+_SKIPPED_BROWSER = re.compile(rf"needs chromium; {_REMEDIES['chromium']}")
 NO_STANDBY = "needs pg_basebackup beside postgres"
 _SKIPPED_NEWER = re.compile(rf"needs [\w-]+ of {NEWER_SUITE}; {_REMEDY}")
 
@@ -37,7 +40,7 @@ def find_tool(name: str, suite: str | None = None) -> Path:
         pytest.fail(f"{variable}={wanted} is not a command: correct it or unset it", pytrace=False)
     if found := shutil.which(name) or shutil.which(_OF_DEBIAN.get(name, name)) or shutil.which(name, path=CACHE):
         return Path(found).absolute()
-    reason = f"needs {name}; {_REMEDY}"
+    reason = f"needs {name}; {_REMEDIES.get(name, _REMEDY)}"
     if _is_set("CI") or _is_set("SESSION_HEALTH_REQUIRE_TOOLS"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
@@ -54,6 +57,10 @@ def not_checked_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"NOT CHECKED with Prometheus 3: {len(newer)} test(s); {_REMEDY}", yellow=True)
     if standby := [reason for reason in reasons.values() if NO_STANDBY in reason]:
         terminalreporter.write_line(f"NOT CHECKED on a replica: {len(standby)} test(s); {NO_STANDBY}", yellow=True)
+    if browser := [reason for reason in reasons.values() if _SKIPPED_BROWSER.search(reason)]:
+        terminalreporter.write_line(
+            f"NOT CHECKED in a browser: {len(browser)} test(s); {_REMEDIES['chromium']}", yellow=True
+        )
     if skipped := [reason for reason in reasons.values() if _SKIPPED.search(reason)]:
         terminalreporter.write_line(
             f"NOT CHECKED: {len(skipped)} test(s) need promtool, prometheus, alertmanager or pgbouncer; {_REMEDY}",

@@ -24,6 +24,7 @@ from prometheus import Prometheus, running_prometheus
 from tools import NEWER_SUITE, find_tool
 
 from exporter.embedded import EmbeddedPostgres
+from exporter.terminal import printable
 
 MARK = "zzq"
 """In values that must not be seen where values do not belong."""
@@ -461,34 +462,31 @@ def test_a_megabyte_never_crosses_the_wire_and_is_never_held(scene: Scene) -> No
 
 
 class Outline(HTMLParser):
-    """The tags of a page in order, and the text of its cells."""
+    """The tags of a page, and the text that is read of it."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tags: list[str] = []
-        self.cells: list[str] = []
+        self.text = ""
         self.feed(html)
+        self.close()
 
     def handle_starttag(self, tag: str, _attributes: object) -> None:
         self.tags.append(tag)
 
     def handle_data(self, data: str) -> None:
-        if self.tags[-1] in ("th", "td"):
-            self.cells.append(data)
+        self.text += data
 
 
-def test_the_front_page_is_whole_and_shows_no_value(scene: Scene) -> None:
-    answer = scene.exporter.get("/")
+@pytest.mark.parametrize("path", ["/", "/report.html"])
+def test_for_people_every_value_is_text_and_nothing_else(scene: Scene, path: str) -> None:
+    answer = scene.exporter.get(path)
     outline = Outline(answer.text)
 
     assert answer.status == 200
-    assert "script" not in outline.tags
-    assert outline.cells == [
-        *("pipeline", "verdict", "last collection"),
-        *(PIPELINE, "healthy", "success"),
-        *(FLOOD, "healthy", "success"),
-        *(BIG, "healthy", "success"),
-        *(RAISING, "unknown", "partial"),
-    ]
-    assert answer.text.isascii()
-    assert MARK not in answer.text
+    for label in expected():
+        assert f"Sessions with the status {printable(label)}\n" in outline.text
+    assert not {"script", "img", "iframe", "object"} & set(outline.tags)
+    assert outline.tags.count("style") == outline.tags.count("h1") == outline.tags.count("main") == 1
+    assert outline.tags.count("article") == 4, "one for each pipeline"
+    assert [sign for sign in answer.text if not (sign == "\n" or sign.isprintable())] == []

@@ -130,6 +130,22 @@ async def test_every_path_answers_as_it_should(backfill: Database, config_path: 
             assert (head.status, head.body) == (200, b"")
 
 
+async def test_the_page_links_where_it_was_told_and_says_when_the_next_look_is_due(
+    backfill: Database, tmp_path: Path
+) -> None:
+    path = config(tmp_path, ("interval: 150ms", "interval: 60s"), ("max_age: 1500ms", "max_age: 5m"))
+    links = ("--web.runbook-url", "https://wiki.example/runbooks/", "--web.dashboard-url", "https://grafana.example")
+    with serve(path, backfill.dsn, *links) as it:
+        await it.measured()
+        page = it.get("/")
+
+    assert "https://wiki.example/runbooks/coverage.md#sessionhealthgapsessions" in page.text
+    assert "https://grafana.example/d/session-health-overview?var-database=main" in page.text
+    assert "39 of 157 sessions need a backfill" in page.text
+    assert re.search(r"Next look in <b>(5\ds|1m)</b>", page.text)
+    assert page.headers["refresh"] == "60"
+
+
 async def test_a_scraper_gets_the_format_and_the_packing_that_it_asks_for(backfill: Database, tmp_path: Path) -> None:
     with serve(config(tmp_path, ("lock_timeout: 1s", "lock_timeout: 50ms")), backfill.dsn) as it:
         await it.measured()

@@ -1,0 +1,408 @@
+"""The page and the report in a real Chromium: read, narrow, dark, without scripts, by whoever cannot see them."""
+
+import asyncio
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from threading import Thread
+from typing import Any, Literal, TypeVar
+
+import asyncpg
+import pytest
+from aiohttp import web
+from axe_playwright_python.base import AXE_SCRIPT  # type: ignore[import-untyped]
+from conftest import TOUR, plan_of
+from playwright.sync_api import Browser, Page, sync_playwright
+from processes import Page as Metrics
+from tools import find_tool
+
+from exporter.board import Latest, Standing
+from exporter.collect import collect
+from exporter.demo.scenarios import SCENARIOS, SCHEMA
+from exporter.dimension import LABEL_LENGTH
+from exporter.dimensions import DIMENSIONS
+from exporter.embedded import EmbeddedPostgres
+from exporter.judge import VERDICTS
+from exporter.page.view import Links
+from exporter.report.account import report_on
+from exporter.report.html import as_html
+from exporter.snapshot import Collection, Fault
+from exporter.supervise import beginning, measure
+from exporter.terminal import printable
+from exporter.web import application
+
+T = TypeVar("T")
+
+ARGUMENTS = (
+    "--no-sandbox",  # as root there is none
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+WIDTHS = (1400, 360)
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+HEIGHT = 1480
+INTERVAL = 30.0
+PICTURES = os.environ.get("SESSION_HEALTH_PICTURES")
+"""A folder for what was seen: so the pictures in docs/pictures are made."""
+
+HOSTILE = (
+    "<script>document.title = 'owned'</script>",
+    "<img src=x onerror=alert(1)>",
+    "</style><style>body{display:none}</style>",
+    '" onmouseover="alert(1)',
+    "{{ 7 * 7 }}{% raw %}",
+    "&lt;b&gt; `code` **bold** \\*",
+    "\x1b[31mred\x7f",
+    "\u202eright to left",
+    "x" * 300,
+)
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """What was once measured of the sample platform in each of its states, and its empty standing."""
+
+    beginning: Standing
+    collections: dict[str, Collection]
+
+    def standing(self, *names: str, ago: float = INTERVAL / 2) -> Standing:
+        """After these rounds, an interval apart, of which the last ended so many seconds ago."""
+        standing = self.beginning
+        for number, name in enumerate(names, start=1):
+            before = ago + (len(names) - number) * INTERVAL
+            collection = replace(self.collections[name], ended_at=time.time() - before)
+            standing = standing.after(collection, time.monotonic() - before)
+        return replace(standing, due=time.time() + INTERVAL - ago)
+
+
+@pytest.fixture(scope="module")
+def rounds(server: EmbeddedPostgres) -> Rounds:
+    return asyncio.run(_rounds(server))
+
+
+async def _rounds(server: EmbeddedPostgres) -> Rounds:
+    admin = await asyncpg.connect(server.dsn())
+    await admin.execute("create database page")
+    dsn = server.dsn("page")
+    plan = plan_of(TOUR.read_text(), dsn)
+    collections = {"failed": Collection(None, Fault("connect", "refused: is the server running?"), 0.1, 0.0)}
+    for name, spoil in (
+        ("healthy", ""),
+        ("unhealthy", ""),
+        ("degraded", ""),
+        ("no_data", "truncate assessment_sessions, profiles, fc_scores"),
+        ("unknown", "drop table fc_scores"),
+        ("hostile", ""),
+    ):
+        connection = await asyncpg.connect(dsn)
+        await connection.execute("drop schema public cascade; create schema public")
+        await connection.execute(SCHEMA)
+        scenario = {"unhealthy": "backfill", "degraded": "drift"}.get(name, "healthy")
+        await connection.execute(SCENARIOS[scenario].sql + spoil)
+        for number, text in enumerate(HOSTILE if name == "hostile" else ()):
+            await connection.execute(
+                "insert into assessment_sessions (id, status, created_at) values (gen_random_uuid(), $1, now())", text
+            )
+            await connection.execute(
+                "update fc_scores set version = $1 where session_id = md5('session ' || $2::text)::uuid",
+                text,
+                str(number + 1),
+            )
+        collections[name] = await measure(plan, collect)
+        await connection.close()
+    await admin.execute("drop database page with (force)")
+    await admin.close()
+    return Rounds(beginning(plan, 300), collections)
+
+
+class Site:
+    """The web server in a thread of its own, on a board that a test sets."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._opened: list[web.AppRunner] = []
+
+    def serve(self, *standings: Standing, links: Links | None = None) -> tuple[str, Latest]:
+        """Serve these; the address, and the cell to publish more in."""
+        return self._do(self._serve(standings, links))
+
+    async def _serve(self, standings: Sequence[Standing], links: Links | None) -> tuple[str, Latest]:
+        latest = Latest(standings, now=time.time())
+        runner = web.AppRunner(application(latest, links=links))
+        await runner.setup()
+        self._opened.append(runner)
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        return f"http://127.0.0.1:{runner.addresses[0][1]}/", latest
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    def close(self) -> None:
+        for runner in self._opened:
+            self._do(runner.cleanup())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    opened = Site()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = find_tool("chromium")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
+        yield opened
+        opened.close()
+
+
+@dataclass
+class View:
+    """A tab, with all that it asked for and complained about."""
+
+    page: Page
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """What is read, without line ends."""
+        return " ".join(self.page.inner_text("body").split())
+
+    @property
+    def width(self) -> int:
+        """How wide its content is."""
+        return int(self.page.evaluate("document.documentElement.scrollWidth"))
+
+    def become(self, width: int, scheme: Literal["light", "dark"]) -> None:
+        """Change the window."""
+        self.page.set_viewport_size({"width": width, "height": HEIGHT})
+        self.page.emulate_media(color_scheme=scheme)
+
+    def violations(self) -> list[str]:
+        """What axe-core has against it, https://github.com/dequelabs/axe-core/blob/develop/doc/rule-descriptions.md."""
+        self.page.evaluate(AXE_SCRIPT)
+        found = self.page.evaluate("axe.run({resultTypes: ['violations']})")
+        return [f"{v['id']}: {json.dumps([n['html'][:120] for n in v['nodes'][:3]])}" for v in found["violations"]]
+
+
+Open = Callable[..., View]
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Open]:
+    """Opens an address in a window of some width; axe-core needs scripts, the page does not."""
+    contexts = []
+
+    def opened(url: str, width: int = 1400, *, scripts: bool = False) -> View:
+        context = browser.new_context(viewport={"width": width, "height": HEIGHT}, java_script_enabled=scripts)
+        contexts.append(context)
+        view = View(context.new_page())
+        view.page.on("request", lambda request: view.requests.append(request.url))
+        view.page.on("console", lambda message: view.complaints.append(message.text))
+        view.page.on("pageerror", lambda error: view.complaints.append(str(error)))
+        view.page.on("dialog", lambda dialog: view.complaints.append(dialog.message))
+        view.page.goto(url)
+        return view
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+def in_every_verdict(rounds: Rounds) -> dict[str, Standing]:
+    before = ["healthy"] * 50 + ["failed"] * 4 + ["unhealthy"] * 12 + ["healthy"] * 40
+    return {verdict: rounds.standing(*before, *[verdict] * 24) for verdict in VERDICTS}
+
+
+# --- Seen
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_in_each_verdict_anybody_can_read_it_on_any_screen(
+    rounds: Rounds, site: Site, open_page: Open, verdict: str
+) -> None:
+    links = Links("https://wiki.example", "https://grafana.example")
+    url, _ = site.serve(in_every_verdict(rounds)[verdict], links=links)
+    view = open_page(url)
+    for scheme in SCHEMES:
+        for width in WIDTHS:
+            view.become(width, scheme)
+
+            assert view.page.inner_text("h1 .verdict").lower().replace(" ", "_") == verdict
+            assert view.width <= width, "it scrolls sideways"
+            assert view.page.locator("h1").evaluate("e => e.getBoundingClientRect().bottom") < 500, "not at a glance"
+            if PICTURES:
+                view.page.screenshot(path=Path(PICTURES) / f"page-{verdict}-{width}-{scheme}.png")
+    assert (view.requests, view.complaints) == ([url], [])
+    assert view.page.locator("script").count() == 0
+
+    audited = open_page(url, scripts=True)
+    for scheme, width in zip(SCHEMES, WIDTHS, strict=True):
+        audited.become(width, scheme)
+        assert audited.violations() == []
+
+
+def test_several_pipelines_fit_a_phone_and_have_one_list(rounds: Rounds, site: Site, open_page: Open) -> None:
+    standings = []
+    for verdict, standing in in_every_verdict(rounds).items():
+        config = standing.config.model_copy(update={"name": f"{verdict}-and-of-a-long-name-indeed"})
+        standings.append(replace(standing, config=config))
+    url, _ = site.serve(*standings)
+
+    view = open_page(url, 360, scripts=True)
+
+    rows = view.page.locator(".glance tbody tr").all_inner_texts()
+    assert [row.split("-")[0] for row in rows] == ["unhealthy", "unknown", "degraded", "no_data", "healthy"]
+    assert view.width <= 360
+    assert view.violations() == []
+
+
+def test_unknown_looks_like_nothing_else(rounds: Rounds, site: Site, open_page: Open) -> None:
+    """The frame is hatched, and so is every bar: by a pattern, for whoever sees no colours."""
+    seen = {}
+    for verdict, standing in in_every_verdict(rounds).items():
+        view = open_page(site.serve(standing)[0])
+        frame = view.page.locator(".hero").evaluate("e => getComputedStyle(e).borderImageSource")
+        seen[verdict] = ("repeating" in frame, view.page.locator(".stack .hatched").count() > 0)
+
+    assert seen == {verdict: (verdict == "unknown", verdict == "unknown") for verdict in VERDICTS}
+
+
+def test_the_keyboard_reaches_every_link_and_shows_where_it_is(rounds: Rounds, site: Site, open_page: Open) -> None:
+    view = open_page(site.serve(rounds.standing("unhealthy"))[0])
+    wanted = view.page.locator("a[href], [tabindex]").count()
+
+    reached = set()
+    for _ in range(wanted):
+        view.page.keyboard.press("Tab")
+        element, outline = view.page.evaluate(
+            "() => [document.activeElement.outerHTML, getComputedStyle(document.activeElement).outlineStyle]"
+        )
+        assert outline != "none", element
+        reached.add(element)
+
+    assert len(reached) == wanted
+
+
+# --- Said
+
+
+def test_every_number_is_that_of_metrics(rounds: Rounds, site: Site, open_page: Open) -> None:
+    url, _ = site.serve(rounds.standing("healthy", "unhealthy"))
+    view = open_page(url)
+    metrics = Metrics(view.page.request.get(url + "metrics").text())
+
+    legends = {
+        figure.locator("figcaption").inner_text(): dict(
+            re.findall(r"([a-z ]+?) (\d+)/157", " ".join(figure.locator(".legend").inner_text().split()))
+        )
+        for figure in view.page.locator(".breakdown").all()
+    }
+    for caption, labels, name in (
+        ("Sessions analysed 157", {}, "eligible_sessions"),
+        ("Sessions by the state of profiles 157", {"record": "profiles"}, "record_sessions"),
+        ("Sessions by the state of fc_scores 157", {"record": "fc_scores"}, "record_sessions"),
+    ):
+        told = {state.strip(): float(count) for state, count in legends[caption].items()}
+        assert told == {state: metrics(name, state=state.replace(" ", "_"), **labels) for state in told}
+        assert sum(told.values()) == 157
+    trend = view.page.locator(".trend p > b").all_inner_texts()
+    assert [float(number) for number in trend] == [
+        metrics("eligible_sessions", state="gap"),
+        metrics("eligible_sessions", state="complete"),
+    ]
+    versions = view.page.locator(".versions li").all_inner_texts()
+    assert [re.split(r"\s+", text)[:3] for text in versions] == [
+        ["v1.2.1", "(current)", "144/157"],
+        ["v1.2", "(current)", "118/157"],
+        ["v1.1", "(other)", "11/157"],
+    ]
+    assert metrics("record_version_sessions", record="fc_scores", version="v1.1", **{"class": "other"}) == 11
+
+
+def test_whatever_the_database_holds_is_text(rounds: Rounds, site: Site, open_page: Open) -> None:
+    url, _ = site.serve(rounds.standing("hostile"))
+
+    for path in ("", "report.html"):
+        view = open_page(url + path, 360)
+        text = view.page.inner_text("body")
+
+        for hostile in HOSTILE:
+            assert " ".join(printable(hostile[:LABEL_LENGTH]).split()) in " ".join(text.split())
+        assert view.width <= 360
+        assert view.page.locator("script, img, iframe, [onmouseover], [onerror]").count() == 0
+        assert view.page.locator("style").count() == 1
+        assert "owned" not in view.page.title()
+        assert (view.requests, view.complaints) == ([url + path], [])
+
+
+def test_it_shows_by_itself_what_is_new(rounds: Rounds, site: Site, open_page: Open) -> None:
+    config = rounds.beginning.config.model_copy(update={"interval": timedelta(seconds=1)})
+    begun = replace(rounds, beginning=replace(rounds.beginning, config=config))
+    url, latest = site.serve(begun.standing("healthy"))
+    view = open_page(url)
+    paused = open_page(url + "?pause")
+    assert "A line needs two looks" in view.text
+
+    latest.publish(begun.standing("healthy", "unhealthy"))
+    view.page.wait_for_selector(".hero-unhealthy", timeout=10_000)
+
+    assert view.page.locator(".trend .curve").count() == 2
+    assert paused.page.locator(".hero-healthy").count() == 1
+    assert set(view.requests) == {url}
+
+
+def test_the_trend_is_drawn_and_told(rounds: Rounds, site: Site, open_page: Open) -> None:
+    names = ["healthy"] * 10 + ["failed"] * 3 + ["unhealthy"] * 10
+    view = open_page(site.serve(rounds.standing(*names))[0])
+
+    plot = view.page.locator(".plot").first
+    assert plot.locator(".curve").count() == 2, "an outage breaks the line"
+    assert "least 0, most 39, at the end 39." in (plot.locator("desc").text_content() or "")
+    strip = view.page.locator(".strip")
+    assert strip.locator("title").text_content() == "Verdicts over time: healthy, then unknown, then unhealthy"
+    boxes = [strip.locator("rect").nth(place).bounding_box() for place in range(3)]
+    widths = [box["width"] for box in boxes if box]
+    assert widths[1] < widths[0] / 2
+    assert widths[0] == pytest.approx(widths[2], rel=0.1)
+
+
+# --- The report as one file
+
+
+def test_the_report_is_one_file_that_needs_nothing_else(rounds: Rounds, open_page: Open) -> None:
+    report = report_on([rounds.standing("unhealthy")], DIMENSIONS, time.time())
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "report.html"
+        file.write_text(as_html(report), encoding="utf-8")
+        view = open_page(file.as_uri(), scripts=True)
+        for scheme, width in zip(SCHEMES, WIDTHS, strict=True):
+            view.become(width, scheme)
+
+            assert view.width <= width
+            assert view.violations() == []
+        assert (view.requests, view.complaints) == ([file.as_uri()], [])
+        # On paper it is dark on white, whatever the screen.
+        view.page.emulate_media(media="print")
+        ink = view.page.locator("body").evaluate("e => getComputedStyle(e).color")
+        assert max(map(int, re.findall(r"\d+", ink)[:3])) < 80
+        assert view.page.pdf(format="A4")[:5] == b"%PDF-"
