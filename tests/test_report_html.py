@@ -77,7 +77,9 @@ async def test_what_is_to_be_done_is_said_as_in_the_markdown(backfill: Database)
 async def test_before_and_after_stand_beside_each_other(backfill: Database) -> None:
     standings = await look([backfill.plan()])
     now = report_on(standings, DIMENSIONS, MADE_AT)
-    then = Past("before.json", MADE_AT - 3600, tuple(entry.line for entry in now.accounts[0].entries["impact"]))
+    then = Past(
+        "before.json", MADE_AT - 3600, MADE_AT - 7200, tuple(entry.line for entry in now.accounts[0].entries["impact"])
+    )
 
     html = as_html(report_on(standings, DIMENSIONS, MADE_AT, {"assessments": then}))
 
