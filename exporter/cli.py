@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -401,15 +402,29 @@ def _parser() -> argparse.ArgumentParser:
         prog="session-health-exporter",
         allow_abbrev=False,
         description="Prometheus exporter that answers: is our data whole?",
-        epilog="Try: session-health-exporter demo --scenario backfill",
+        epilog=_epilog("demo --scenario backfill"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"session-health-exporter {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    serving = _command(commands, "serve", _serve, "collect on the interval and serve /metrics")
+    serving = _command(
+        commands,
+        "serve",
+        _serve,
+        "collect on the interval and serve /metrics",
+        example="serve --config.file shop.yaml --web.listen-address 127.0.0.1:10157",
+    )
     _add_web(serving)
 
-    demo = _command(commands, "demo", _demo, "the same on a private PostgreSQL with sample data", config_default=None)
+    demo = _command(
+        commands,
+        "demo",
+        _demo,
+        "the same on a private PostgreSQL with sample data",
+        example="demo --scenario backfill --live",
+        config_default=None,
+    )
     _add_web(demo)
     demo.add_argument(
         "--scenario",
@@ -432,10 +447,14 @@ def _parser() -> argparse.ArgumentParser:
         help="PostgreSQL's programs (or SESSION_HEALTH_POSTGRES_BIN)",
     )
 
-    check = _command(commands, "check", _check, "collect once and hold every number against its limit")
-    check.epilog = (
-        "Exit codes, the first that holds: 1 a critical limit is broken, 3 something could not be measured, "
-        "1 a warning limit is broken, 4 no session to judge, 0 healthy; 2 the config cannot be used."
+    check = _command(
+        commands,
+        "check",
+        _check,
+        "collect once and hold every number against its limit",
+        example="check --fail-on critical --format junit > session-health.xml",
+        notes="Exit codes, the first that holds: 1 a critical limit is broken, 3 something could not be measured, "
+        "1 a warning limit is broken, 4 no session to judge, 0 healthy; 2 the config cannot be used.",
     )
     check.add_argument("--format", choices=("text", "json", "junit"), default="text", help="default: %(default)s")
     check.add_argument(
@@ -448,16 +467,33 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_gaps(commands)
 
-    queries = _command(commands, "queries", _queries, "print exactly the SQL that a collection runs")
+    queries = _command(
+        commands,
+        "queries",
+        _queries,
+        "print exactly the SQL that a collection runs",
+        example="queries --explain | less",
+    )
     queries.add_argument("--explain", action="store_true", help="connect, and add the database's estimate of each")
 
     _add_report(commands)
     _add_rules(commands)
     _add_init(commands)
 
-    config = commands.add_parser("config", help="about the config file")
+    config = commands.add_parser(
+        "config",
+        help="about the config file",
+        epilog=_epilog("config check --connect"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     about = config.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    check = _command(about, "check", _config_check, "say every problem of the config file, without connecting")
+    check = _command(
+        about,
+        "check",
+        _config_check,
+        "say every problem of the config file, without connecting",
+        example="config check --connect --config.file shop.yaml",
+    )
     check.add_argument(
         "--connect",
         action="store_true",
@@ -471,9 +507,12 @@ def _command(
     name: str,
     command: Command,
     summary: str,
+    *,
+    example: str,
+    notes: str = "",
     config_default: str | None = "config.yaml",
 ) -> argparse.ArgumentParser:
-    parser = _command_without_config(commands, name, command, summary)
+    parser = _command_without_config(commands, name, command, summary, example=example, notes=notes)
     shown = config_default or "the commented tour that comes with the exporter"
     parser.add_argument(
         "--config.file",
@@ -487,10 +526,21 @@ def _command(
 
 
 def _command_without_config(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, command: Command, summary: str
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    command: Command,
+    summary: str,
+    *,
+    example: str,
+    notes: str = "",
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(
-        name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=_epilog(example, notes),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.set_defaults(command=command)
     parser.add_argument(
@@ -502,12 +552,20 @@ def _command_without_config(
     return parser
 
 
+def _epilog(example: str, notes: str = "") -> str:
+    """What stands below the options: the notes in lines, and the example as one would type it."""
+    return f"{textwrap.fill(notes, 78)}\n\n".lstrip() + f"example:\n  session-health-exporter {example}"
+
+
 def _add_gaps(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    gaps = _command(commands, "gaps", _gaps, "list every session with a gap: the key, the record, the reason")
-    gaps.epilog = (
-        "Nothing is printed before the whole list is known.  Exit codes: 0 the list is whole, 2 wrong usage or config, "
-        "3 something could not be measured, and nothing is listed.  "
-        "Example: session-health-exporter gaps --record invoices --format ndjson | jq -r .session"
+    gaps = _command(
+        commands,
+        "gaps",
+        _gaps,
+        "list every session with a gap: the key, the record, the reason",
+        example="gaps --record invoices --format ndjson | jq -r .session",
+        notes="Nothing is printed before the whole list is known.  Exit codes: 0 the list is whole, 2 wrong usage or "
+        "config, 3 something could not be measured, and nothing is listed.",
     )
     gaps.add_argument("--pipeline", metavar="NAME", help="needed where the config has several")
     gaps.add_argument("--record", metavar="NAME", help="only the gaps of this record; no other needs to be readable")
@@ -523,7 +581,9 @@ def _add_gaps(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 def _add_init(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     summary = "connect, and propose a commented config for the tables there"
-    init = _command_without_config(commands, "init", _init, summary)
+    init = _command_without_config(
+        commands, "init", _init, summary, example="init --sessions public.orders --output shop.yaml"
+    )
     init.add_argument(
         "--database.url",
         dest="database_url",
@@ -548,8 +608,13 @@ def _add_init(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 
 def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    report = _command(commands, "report", _report, "collect once and write the health report")
-    report.epilog = "session-health-exporter report --baseline before.json --output report.md"
+    report = _command(
+        commands,
+        "report",
+        _report,
+        "collect once and write the health report",
+        example="report --baseline before.json --output report.md",
+    )
     report.add_argument("--format", choices=tuple(FORMATS), default="markdown", help="default: %(default)s")
     report.add_argument("--output", type=Path, metavar="FILE", help="default: to stdout")
     report.add_argument(
@@ -587,8 +652,13 @@ def _past_moment(text: str) -> datetime:
 
 def _add_rules(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     summary = "print the alerting rules for Prometheus, as they suit your job, interval and addresses"
-    rules = _command_without_config(commands, "rules", _rules, summary)
-    rules.epilog = "session-health-exporter rules --runbook-url https://wiki.example/runbooks > session-health.yml"
+    rules = _command_without_config(
+        commands,
+        "rules",
+        _rules,
+        summary,
+        example="rules --runbook-url https://wiki.example/runbooks > session-health.yml",
+    )
     usual = Surroundings()
     rules.add_argument("--job", default=usual.job, help="the job that scrapes the exporter (default: %(default)s)")
     rules.add_argument(
