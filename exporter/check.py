@@ -3,23 +3,37 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 from xml.etree import ElementTree as ET
 
 from exporter.board import Standing
 from exporter.collect import collect
-from exporter.judge import WORST_FIRST, Outcome
+from exporter.judge import WORST_FIRST, Finding, Outcome, Verdict
 from exporter.plan import Plan
 from exporter.report.document import CaveatPart, FaultPart, FindingPart
 from exporter.schema import Severity, moment_text
 from exporter.snapshot import Fault
 from exporter.supervise import beginning, measure
-from exporter.terminal import printable
+from exporter.terminal import Block, Span, Table, Tone, plain, printable
 
 _OUTCOMES: Final[tuple[Outcome, ...]] = ("critical", "not_measured", "warning", "too_few", "within")
-_ALIKE: Final = "  {:<12}  {:<30}  {}"
+_WIDTHS: Final = (12, 30, 0)
+_TONES: Final[Mapping[Verdict, Tone]] = {
+    "unhealthy": "bad",
+    "unknown": "unknown",
+    "degraded": "warning",
+    "no_data": "quiet",
+    "healthy": "good",
+}
+_TONES_OF_OUTCOMES: Final[Mapping[Outcome, Tone]] = {
+    "critical": "bad",
+    "not_measured": "unknown",
+    "warning": "warning",
+    "too_few": "quiet",
+    "within": "good",
+}
 
 HEALTHY: Final = 0
 BROKEN: Final = 1
@@ -54,23 +68,36 @@ def exit_code(standings: Sequence[Standing], fail_on: Severity) -> int:
 
 
 def as_text(standings: Sequence[Standing]) -> str:
+    """The same as `as_blocks`, for whoever looks at no terminal."""
+    return plain(as_blocks(standings))
+
+
+def as_blocks(standings: Sequence[Standing]) -> Iterator[Block]:
     """A paragraph for each pipeline: its verdict, what keeps it from health, then every limit, the worst first."""
-    return "\n".join("".join(f"{printable(line)}\n" for line in _paragraph(standing)) for standing in standings)
+    for place, standing in enumerate(standings):
+        if place:
+            yield ()
+        yield from _paragraph(standing)
 
 
-def _paragraph(standing: Standing) -> Iterator[str]:
+def _paragraph(standing: Standing) -> Iterator[Block]:
     snapshot = standing.snapshot
     at = f", measured at {moment_text(snapshot.taken_at)}" if snapshot else ""
-    yield f"{standing.pipeline}: {standing.verdict}{at}"
+    yield Span(f"{standing.pipeline}: "), Span(standing.verdict, _TONES[standing.verdict]), Span(at, "quiet")
     for fault in _faults(standing):
-        yield f"  not measured: {fault.message}"
+        yield Span("  "), Span("not measured", "unknown"), Span(f": {fault.message}")
     for caveat in standing.caveats:
-        yield f"  {caveat.verdict}: {caveat.message}"
+        yield Span("  "), Span(caveat.verdict, _TONES[caveat.verdict]), Span(f": {caveat.message}")
     if not standing.limits:
-        yield "  no limits are set, so nothing is judged: see limits in the config"
-    for finding in sorted(standing.findings, key=lambda finding: _OUTCOMES.index(finding.outcome)):
-        name = " ".join(filter(None, (finding.limit.name, finding.subject)))
-        yield _ALIKE.format(finding.outcome.replace("_", " "), name, finding.text)
+        yield (Span("  no limits are set, so nothing is judged: see limits in the config"),)
+    findings = sorted(standing.findings, key=lambda finding: _OUTCOMES.index(finding.outcome))
+    yield Table(tuple(_row(finding) for finding in findings), _WIDTHS)
+
+
+def _row(finding: Finding) -> tuple[Span, ...]:
+    name = " ".join(filter(None, (finding.limit.name, finding.subject)))
+    outcome = finding.outcome
+    return Span(outcome.replace("_", " "), _TONES_OF_OUTCOMES[outcome]), Span(name), Span(finding.text)
 
 
 def as_json(standings: Sequence[Standing], code: int) -> str:

@@ -13,7 +13,7 @@ import signal
 import sys
 import textwrap
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ from typing import IO, Any, Final, TypeVar, get_args
 
 from exporter import __version__, logs
 from exporter.alerting import Surroundings, as_operator, as_prometheus, groups
-from exporter.check import as_annotations, as_json, as_junit, as_text, exit_code, look
+from exporter.check import as_annotations, as_blocks, as_json, as_junit, exit_code, look
 from exporter.config import ConfigError, load_config, parse_database
 from exporter.database import CollectionError
 from exporter.demo.scenarios import SCENARIOS
@@ -56,6 +56,7 @@ from exporter.serve import Address, ListenError, WebOptions, compile_plans, pars
 from exporter.sql import TableName, parse_table_name
 from exporter.states import GAP_REASONS, GapReason, gap_reasons
 from exporter.survey import survey
+from exporter.terminal import Block, is_colourful, plain
 from exporter.web import DEFAULT_ADDRESS
 
 DONE: Final = 0
@@ -137,7 +138,7 @@ def _check(options: argparse.Namespace) -> int:
     standings = _await(look(compile_plans(_config(options)).values()))
     code = exit_code(standings, options.fail_on)
     if options.format == "text":
-        sys.stdout.write(as_text(standings))
+        _show(as_blocks(standings))
     elif options.format == "json":
         sys.stdout.write(as_json(standings, code) + "\n")
     else:
@@ -223,6 +224,15 @@ def _list_gaps(plan: Plan, reasons: Sequence[GapReason], shape: Form) -> Listing
         # The transaction is over: whoever reads may take all the time there is.
         _write_out(file)
     return found
+
+
+def _show(blocks: Iterable[Block]) -> None:
+    if not is_colourful(sys.stdout, os.environ):
+        sys.stdout.write(plain(blocks))
+        return
+    from exporter.display import show  # noqa: PLC0415 - where there is no terminal, nothing of it is loaded
+
+    show(blocks)
 
 
 def _write_out(file: IO[bytes]) -> None:

@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "terminal": set(),
     "check": {"board", "collect", "judge", "plan", "report", "schema", "snapshot", "supervise", "terminal"},
     "gaps": {"collect", "database", "plan", "schema", "snapshot", "states", "terminal"},
+    "display": {"terminal"},
     "expose": {"board", "dimension", "dimensions", "judge", "snapshot", ""},
     "html": {"", "judge", "terminal"},
     "page": {"alerting", "board", "dimension", "dimensions", "history", "html", "judge", "report"},
@@ -94,6 +95,7 @@ MAY_IMPORT = {
         "database",
         "demo",
         "dimensions",
+        "display",
         "embedded",
         "gaps",
         "logs",
@@ -108,6 +110,7 @@ MAY_IMPORT = {
         "sql",
         "states",
         "survey",
+        "terminal",
         "web",
     },
     "__main__": {"cli"},
@@ -136,6 +139,7 @@ DRIVERS = {
     "grafana_foundation_sdk": {"dashboards"},
     "jinja2": {"html"},
     "markupsafe": {"html", "page"},
+    "rich": {"display"},
 }
 
 
