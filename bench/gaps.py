@@ -1,10 +1,10 @@
-"""How much memory `gaps` takes for few and for many gaps, and how long.
+"""How much memory `gaps`, its worklist and `verify` take for few and for many gaps, and how long.
 
     make bench-gaps                          # 10,000 and 1,000,000 gaps
     make bench-gaps ARGS="--many 3000000"
 
-A private PostgreSQL holds nothing but gaps; the command runs as a process of its own, and its peak memory is read when
-its list is whole, from /proc (Linux).  The ratio is what to quote.
+A private PostgreSQL holds nothing but gaps; each command runs as a process of its own, whose peak memory the system
+tells (Linux).  The ratio is what to quote.  Of `verify` it is told from one portion of keys on: `verify.PORTION`.
 """
 
 import argparse
@@ -15,11 +15,13 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import asyncpg
 
 from exporter.demo.scenarios import SCHEMA
 from exporter.embedded import EmbeddedPostgres
+from exporter.verify import PORTION
 
 TOUR = Path(__file__).parent.parent / "config.yaml"
 
@@ -61,6 +63,29 @@ def gaps(dsn: str, *arguments: str) -> Run:
     return Run(int(peak), first, whole, lines)
 
 
+def seconds_and_peak(dsn: str, *arguments: str) -> tuple[float, int]:
+    """Run a command to its end: how long it took, and its peak memory in kB."""
+    command = [sys.executable, "-m", "exporter", *arguments, "--config.file", str(TOUR)]
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "DATABASE_URL": dsn})
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, 1):
+        sys.exit(f"{arguments[0]} ended with {process.returncode}")
+    return time.perf_counter() - began, usage.ru_maxrss
+
+
+def worklists(dsn: str, sessions: int, folder: Path) -> dict[str, int]:
+    """Write a worklist and verify it; the peak memory of each."""
+    path = folder / f"{sessions}.jsonl"
+    peaks = {}
+    for what, arguments in (("worklist", ("gaps", "--worklist", str(path))), ("verify", ("verify", str(path)))):
+        seconds, peaks[what] = seconds_and_peak(dsn, *arguments)
+        sys.stdout.write(f"{sessions:>10,}{what:>10}{seconds:>29.1f} s{peaks[what] / 1024:>11.1f} MB\n")
+    sys.stdout.write(f"{'':>10}{path.stat().st_size / 1e6:>10.0f} MB of file\n")
+    return peaks
+
+
 async def load(dsn: str, sessions: int) -> None:
     """Make the tables anew, with so many sessions without any record."""
     connection = await asyncpg.connect(dsn)
@@ -78,18 +103,22 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=1_000_000)
     options = parser.parse_args()
     say = sys.stdout.write
-    with EmbeddedPostgres() as server:
-        say(f"{'gaps':>10}{'format':>8}{'lines':>11}{'first line':>12}{'whole':>8}{'peak memory':>14}\n")
+    with EmbeddedPostgres() as server, TemporaryDirectory() as folder:
+        say(f"{'gaps':>10}{'what':>10}{'lines':>11}{'first line':>12}{'whole':>8}{'peak memory':>14}\n")
         peaks: dict[str, list[int]] = {}
-        for sessions in (options.few, options.many):
+        for sessions in (options.few, PORTION, options.many):
             asyncio.run(load(server.dsn(), sessions))
-            for shape in ("csv", "ndjson", "json"):
+            for shape in ("csv", "ndjson", "json") if sessions != PORTION else ():
                 run = gaps(server.dsn(), "--format", shape)
                 peaks.setdefault(shape, []).append(run.peak)
-                say(f"{sessions:>10,}{shape:>8}{run.lines:>11,}{run.first:>10.1f} s{run.whole:>6.1f} s")
+                say(f"{sessions:>10,}{shape:>10}{run.lines:>11,}{run.first:>10.1f} s{run.whole:>6.1f} s")
                 say(f"{run.peak / 1024:>11.1f} MB\n")
-        for shape, (few, many) in peaks.items():
-            say(f"{shape}: {options.many / options.few:.0f} times the gaps, {many / few:.2f} times the memory\n")
+            for what, peak in worklists(server.dsn(), sessions, Path(folder)).items():
+                if sessions != (options.few if what == "verify" else PORTION):
+                    peaks.setdefault(what, []).append(peak)
+        for what, (few, many) in peaks.items():
+            least = PORTION if what == "verify" else options.few
+            say(f"{what}: {options.many / least:.0f} times the gaps, {many / few:.2f} times the memory\n")
 
 
 if __name__ == "__main__":

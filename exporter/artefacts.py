@@ -17,6 +17,7 @@ from exporter.dimension import Dimension, Limit, Metric
 from exporter.dimensions import DIMENSIONS
 from exporter.expose import PROGRAM_METRICS, SELF_METRICS
 from exporter.report.document import document_schema
+from exporter.worklist import worklist_schema
 
 ROOT: Final = Path(__file__).parent.parent
 
@@ -87,6 +88,7 @@ def artefacts() -> dict[Path, str]:
         Path("docs/metrics.md"): metrics_page(DIMENSIONS),
         Path("docs/config.schema.json"): json.dumps(config_schema(), indent=2, ensure_ascii=False) + "\n",
         Path("docs/report.schema.json"): json.dumps(document_schema(), indent=2, ensure_ascii=False) + "\n",
+        Path("docs/worklist.schema.json"): json.dumps(worklist_schema(), indent=2, ensure_ascii=False) + "\n",
         Path("alerts/rules.yml"): _RULES_NOTE + as_prometheus(rules),
         Path("alerts/prometheusrule.yml"): _RULES_NOTE + as_operator(rules),
         Path("alerts/slo/sloth.yml"): _NOTE + as_sloth(Surroundings()),

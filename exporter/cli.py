@@ -1,6 +1,7 @@
 """Words -> calls.
 
-Exit codes: 0 done, 1 a limit is broken (only `check`), 2 usage or configuration, 3 could not measure, 4 no data.
+Exit codes: 0 done, 1 a limit is broken or not all is fixed (only `check` and `verify`), 2 usage or configuration,
+3 could not measure, 4 no data.
 """
 
 import argparse
@@ -8,14 +9,15 @@ import asyncio
 import io
 import logging
 import os
+import shlex
 import shutil
 import signal
 import sys
 import textwrap
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -32,15 +34,18 @@ from exporter.dimensions import DIMENSIONS
 from exporter.gaps import (
     Form,
     Format,
+    Heard,
     Listing,
     NoRoomError,
     UntoldGapsError,
+    UnwrittenError,
     Writer,
     count_gaps,
     form,
     list_gaps,
     narrowed,
     temporary_file,
+    unheard,
 )
 from exporter.page.view import Links
 from exporter.plan import Plan
@@ -56,8 +61,24 @@ from exporter.serve import Address, ListenError, WebOptions, compile_plans, pars
 from exporter.sql import TableName, parse_table_name
 from exporter.states import GAP_REASONS, GapReason, gap_reasons
 from exporter.survey import survey
-from exporter.terminal import Block, is_colourful, plain
+from exporter.terminal import Block, is_colourful, is_watched, plain
+from exporter.verify import as_blocks as verified_as_blocks
+from exporter.verify import as_json as verified_as_json
+from exporter.verify import unwritten, verify
 from exporter.web import DEFAULT_ADDRESS
+from exporter.worklist import (
+    BATCH_SIZE,
+    LARGEST_BATCH,
+    Author,
+    FilterPart,
+    Header,
+    UnkeptError,
+    Worklist,
+    WorklistError,
+    new_file,
+    other_terms,
+    pipeline_of,
+)
 
 DONE: Final = 0
 USAGE: Final = 2
@@ -73,10 +94,6 @@ class UsageError(Exception):
     """The words of a command do not fit the config; the message names those that would."""
 
 
-class UnwrittenError(Exception):
-    """An output is not whole, and the message says why."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(arguments)
@@ -89,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         _say(str(error))
         return USAGE
-    except (ListenError, UsageError, PastError) as error:
+    except (ListenError, UsageError, PastError, UnkeptError) as error:
         _say(f"session-health-exporter: {error}")
         return USAGE
     except (CollectionError, NoProposalError, NoRoomError, UnwrittenError) as error:
@@ -194,36 +211,118 @@ def _gaps(options: argparse.Namespace) -> int:
     if options.reason and not any(options.reason in gap_reasons(record) for record in wanted):
         which = f"{options.record} is" if options.record else "every record is"
         raise UsageError(f"--reason {options.reason} never makes a gap here: {which} satisfied by any_version")
-    plan = compile_plans(narrowed(config, name, options.record))[name]
+    if options.worklist is not None and (options.count or options.format):
+        raise UsageError("--worklist has a form of its own: leave out --count and --format")
+    if options.batch_size is not None and options.worklist is None:
+        raise UsageError("--batch-size is of --worklist: name the file as well")
+    plan = compile_plans(narrowed(config, name, [options.record] if options.record else ()))[name]
     reasons = (options.reason,) if options.reason else GAP_REASONS
     try:
         if options.count:
             found = _await(count_gaps(plan, reasons))
             _write_out(io.BytesIO(f"{found.sessions}\n".encode()))
+        elif options.worklist is not None:
+            found = _write_worklist(plan, reasons, options)
         else:
-            found = _list_gaps(plan, reasons, form(options.format, on_terminal=sys.stdout.isatty()))
+            found = _list_gaps(plan, reasons, form(options.format or "csv", on_terminal=sys.stdout.isatty()))
     except UntoldGapsError as error:
-        for fault in error.faults:
-            _say(f"session-health-exporter: {fault.message}")
         alone = "" if options.record or len(records) == 1 else "; --record NAME asks for those of one record alone"
-        _say(f"nothing is listed: which sessions are a gap cannot be told without it{alone}")
-        return NOT_MEASURED
+        return _untold(error, f"nothing is listed: which sessions are a gap cannot be told without it{alone}")
+    _say_what_is_hidden(found, "only what they show is listed")
+    # Whoever sees the code alone must not take a part for the whole.
+    return NOT_MEASURED if found.restricted else DONE
+
+
+def _untold(error: UntoldGapsError, consequence: str) -> int:
+    for fault in error.faults:
+        _say(f"session-health-exporter: {fault.message}")
+    _say(consequence)
+    return NOT_MEASURED
+
+
+def _say_what_is_hidden(found: Listing, consequence: str) -> None:
     if found.restricted:
         tables = ", ".join(found.restricted)
-        _say(f"session-health-exporter: policies may hide rows of {tables}: only what they show is listed")
-        return NOT_MEASURED
-    return DONE
+        _say(f"session-health-exporter: policies may hide rows of {tables}: {consequence}")
 
 
 def _list_gaps(plan: Plan, reasons: Sequence[GapReason], shape: Form) -> Listing:
     with temporary_file() as file:
         writer = Writer(file, plan, shape)
-        found = _await(list_gaps(plan, writer.take, reasons))
+        with _progress("listing") as heard:
+            found = _await(list_gaps(plan, writer.take, reasons, heard))
         writer.end()
         file.seek(0)
         # The transaction is over: whoever reads may take all the time there is.
         _write_out(file)
     return found
+
+
+def _write_worklist(plan: Plan, reasons: Sequence[GapReason], options: argparse.Namespace) -> Listing:
+    path: Path = options.worklist
+    with new_file(path) as target, temporary_file() as body:
+        author = Author(body, plan, options.batch_size or BATCH_SIZE)
+        with _progress("listing") as heard:
+            found = _await(list_gaps(plan, author.take, reasons, heard))
+        header = author.publish(target, found, FilterPart(record=options.record, reason=options.reason))
+    _say_what_is_listed(path, header, options.config_file)
+    return found
+
+
+def _say_what_is_listed(path: Path, header: Header, config_file: Path) -> None:
+    batches = "a batch" if header.batches == 1 else f"{header.batches} batches of at most {header.batch_size}"
+    _say(f"{path}: {_count(header.sessions, 'session')}" + (f" in {batches}" if header.batches else ""))
+    for part in header.records:
+        _say(f"  {part.record}: {part.changes.create} to create, {part.changes.derive_anew} to derive anew")
+    if header.unnamed:
+        _say(f"  beside {header.unnamed} that no list can name, for their key has a NULL")
+    if header.sessions:
+        words = ["session-health-exporter", "verify", str(path), "--config.file", str(config_file)]
+        _say(f"next: the backfill, then {shlex.join(words)}")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    path: Path = options.worklist
+    config = _config(options)
+    try:
+        with _opened(path) as file:
+            return _verify_worklist(Worklist(file), config, options)
+    except WorklistError as error:
+        raise UsageError(f"{path}: {error}") from None
+    except UntoldGapsError as error:
+        return _untold(error, "nothing is verified: which sessions are a gap cannot be told without it")
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read ({error.strerror}): name a file that `gaps --worklist` wrote"
+        ) from None
+
+
+def _verify_worklist(worklist: Worklist, config: Config, options: argparse.Namespace) -> int:
+    header, still = worklist.header, options.still
+    pipeline = pipeline_of(header, config.pipelines)
+    for name in other_terms(header, pipeline.records):
+        _say(f"session-health-exporter: {name} is satisfied by something else now than when the list was made")
+    plan = compile_plans(narrowed(config, header.pipeline, [part.record for part in header.records]))[header.pipeline]
+    with new_file(still) if still else nullcontext() as target, temporary_file() as body:
+        author = Author(body, plan, header.batch_size)
+        with _progress("verifying", header.sessions) as heard:
+            found = _await(verify(plan, worklist, author.add if target else unwritten, heard))
+        rest = author.publish(target, found.listing, header.filters) if target else None
+    if header.identity is None or found.listing.identity is None:
+        _say("session-health-exporter: whether this is the database of the list cannot be told, for it has no identity")
+    _say_what_is_hidden(found.listing, "only what they show is verified")
+    if rest is not None:
+        _say_what_is_listed(still, rest, options.config_file)
+    if options.format == "json":
+        sys.stdout.write(verified_as_json(found, allow_vanished=options.allow_vanished) + "\n")
+    else:
+        _show(verified_as_blocks(found, options.worklist.name, allow_vanished=options.allow_vanished))
+    return found.exit_code(allow_vanished=options.allow_vanished)
 
 
 def _show(blocks: Iterable[Block]) -> None:
@@ -233,6 +332,17 @@ def _show(blocks: Iterable[Block]) -> None:
     from exporter.display import show  # noqa: PLC0415 - where there is no terminal, nothing of it is loaded
 
     show(blocks)
+
+
+@contextmanager
+def _progress(what: str, total: int | None = None) -> Iterator[Heard]:
+    if not is_watched(sys.stderr, os.environ):
+        yield unheard
+        return
+    from exporter.display import progress  # noqa: PLC0415 - where there is no terminal, nothing of it is loaded
+
+    with progress(what, total) as heard:
+        yield heard
 
 
 def _write_out(file: IO[bytes]) -> None:
@@ -476,6 +586,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     _add_gaps(commands)
+    _add_verify(commands)
 
     queries = _command(
         commands,
@@ -583,10 +694,54 @@ def _add_gaps(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     gaps.add_argument(
         "--format",
         choices=get_args(Format),
-        default="csv",
-        help="csv, ndjson (one JSON object per line) or json (one array); default: %(default)s",
+        help="csv, ndjson (one JSON object per line) or json (one array); default: csv",
     )
     gaps.add_argument("--count", action="store_true", help="print how many sessions the list has, and not the list")
+    gaps.add_argument(
+        "--worklist",
+        type=Path,
+        metavar="FILE",
+        help="write the list for a backfill, in batches, to a file that does not exist yet; see verify",
+    )
+    gaps.add_argument(
+        "--batch-size",
+        dest="batch_size",
+        type=_batch_size,
+        metavar="NUMBER",
+        help=f"sessions of a batch of the worklist (default: {BATCH_SIZE})",
+    )
+
+
+def _batch_size(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= LARGEST_BATCH:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {LARGEST_BATCH}")
+    return int(text)
+
+
+def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verify = _command(
+        commands,
+        "verify",
+        _verify,
+        "measure the sessions of a worklist again: fixed, still a gap, vanished, new since",
+        example="verify before.jsonl --still rest.jsonl",
+        notes="Exit codes: 0 every session of the list is fixed, 1 not every one is, 2 wrong usage or config, or the "
+        "file is no whole worklist of this database, pipeline and window, 3 something could not be measured.",
+    )
+    verify.add_argument("worklist", type=Path, metavar="FILE", help="what gaps --worklist wrote")
+    verify.add_argument("--format", choices=("text", "json"), default="text", help="default: %(default)s")
+    verify.add_argument(
+        "--still",
+        type=Path,
+        metavar="FILE",
+        help="write those that are still a gap as a new worklist, to a file that does not exist yet",
+    )
+    verify.add_argument(
+        "--allow-vanished",
+        dest="allow_vanished",
+        action="store_true",
+        help="exit with 0 also where sessions are gone, left the window or are not eligible any more",
+    )
 
 
 def _add_init(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -12,12 +12,12 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any, Final, Literal
 
 from exporter.collect import Session, open_snapshot, see_what_was_read, subject_of
 from exporter.database import is_rejection
-from exporter.plan import END, Cursor, Plan
+from exporter.plan import END, Cursor, Plan, Statement
 from exporter.schema import Config
 from exporter.snapshot import Fault
 from exporter.states import GAP_REASONS, GapReason
@@ -43,11 +43,15 @@ class Gap:
 class Listing:
     """What is known of a list once it is whole.
 
-    `sessions` is their number.  `restricted` names the tables of which policies showed us some rows only.
+    `sessions` is their number.  `restricted` names the tables of which policies showed us some rows only.  `taken_at`
+    is the moment of the snapshot by the database's clock, in Unix seconds; `identity` tells the database from others,
+    None where it does not tell.  Neither of these two makes another list.
     """
 
     sessions: int
     restricted: tuple[str, ...]
+    taken_at: float = field(compare=False)
+    identity: str | None = field(compare=False)
 
 
 class UntoldGapsError(Exception):
@@ -58,61 +62,83 @@ class UntoldGapsError(Exception):
         self.faults = tuple(faults)
 
 
-def narrowed(config: Config, pipeline: str, record: str | None) -> Config:
-    """The config of one pipeline alone and, if it is named, of one record: nothing else is locked, read or needed."""
+def narrowed(config: Config, pipeline: str, records: Collection[str] = ()) -> Config:
+    """The config of one pipeline alone and, if any are named, of these records: nothing else is locked or needed."""
     chosen = config.pipelines[pipeline]
-    if record is not None:
-        chosen = chosen.model_copy(update={"records": {record: chosen.records[record]}})
+    if records:
+        kept = {name: record for name, record in chosen.records.items() if name in records}
+        chosen = chosen.model_copy(update={"records": kept})
     return config.model_copy(update={"pipelines": {pipeline: chosen}})
 
 
-async def list_gaps(plan: Plan, take: Callable[[Gap], None], reasons: Collection[GapReason] = GAP_REASONS) -> Listing:
+Heard = Callable[[int], None]
+"""Is told how many sessions have come so far, now and then."""
+
+
+def unheard(_sessions: int) -> None:
+    """For whoever does not care."""
+
+
+async def list_gaps(
+    plan: Plan, take: Callable[[Gap], None], reasons: Collection[GapReason] = GAP_REASONS, heard: Heard = unheard
+) -> Listing:
     """Give every gap to `take`: by completion (else start), the oldest first, then by key; flat in memory.
 
     Raises CollectionError where nothing can be measured and UntoldGapsError where a record cannot; both may come after
     gaps were given, which are then no list.
     """
-    records, width = tuple(plan.pipeline.records), len(plan.pipeline.sessions.key)
-    cursor, sessions = plan.gaps(records, reasons), 0
-    async with _whole_snapshot(plan) as session:
-        rows = await _first_rows(session, plan, cursor)
-        while rows:
+    records, width, sessions = tuple(plan.pipeline.records), len(plan.pipeline.sessions.key), 0
+    async with whole_snapshot(plan) as session:
+        async for rows in pieces(session, plan, plan.gaps(records, reasons)):
             for row in rows:
                 take(_gap(row, records, width))
             sessions += len(rows)
-            rows = await session.run(cursor.fetch, _all(plan))
-        restricted = await see_what_was_read(session, plan)
-        await session.run(END, "end")
-    return Listing(sessions, restricted)
+            heard(sessions)
+        return await _ended(session, plan, sessions)
 
 
 async def count_gaps(plan: Plan, reasons: Collection[GapReason] = GAP_REASONS) -> Listing:
     """The same without the gaps themselves; raises the same."""
-    async with _whole_snapshot(plan) as session:
-        counted = await session.attempt(plan.gap_count(tuple(plan.pipeline.records), reasons), _all(plan), is_rejection)
-        if isinstance(counted, Fault):
-            raise UntoldGapsError(await _culprits(session, plan) or (counted,))
-        restricted = await see_what_was_read(session, plan)
-        await session.run(END, "end")
-    return Listing(int(counted[0][0]), restricted)
+    async with whole_snapshot(plan) as session:
+        [[sessions]] = await told(session, plan, plan.gap_count(tuple(plan.pipeline.records), reasons))
+        return await _ended(session, plan, sessions)
+
+
+async def _ended(session: Session, plan: Plan, sessions: int) -> Listing:
+    restricted = await see_what_was_read(session, plan)
+    await session.run(END, "end")
+    return Listing(sessions, restricted, session.clock.timestamp(), session.identity)
 
 
 @asynccontextmanager
-async def _whole_snapshot(plan: Plan) -> AsyncIterator[Session]:
+async def whole_snapshot(plan: Plan) -> AsyncIterator[Session]:
+    """A snapshot of which every record can be held; raises CollectionError and UntoldGapsError."""
     async with open_snapshot(plan) as session:
         if session.faults:
             raise UntoldGapsError(tuple(session.faults.values()))
         yield session
 
 
-async def _first_rows(session: Session, plan: Plan, cursor: Cursor) -> list[Any]:
-    """The first fetch computes and sorts all gaps, and so meets whatever value does not fit."""
-    await session.run(cursor.prepare, _all(plan))
-    opened = await session.attempt(cursor.open, _all(plan), is_rejection)
-    rows = opened if isinstance(opened, Fault) else await session.attempt(cursor.fetch, _all(plan), is_rejection)
+async def told(session: Session, plan: Plan, statement: Statement) -> list[Any]:
+    """The rows of a statement about all records; raises UntoldGapsError with those that the server refuses."""
+    rows = await session.attempt(statement, _all(plan), is_rejection)
     if isinstance(rows, Fault):
         raise UntoldGapsError(await _culprits(session, plan) or (rows,))
     return rows
+
+
+async def pieces(session: Session, plan: Plan, cursor: Cursor) -> AsyncIterator[list[Any]]:
+    """The rows of a cursor about all records, piece by piece; raises as `told` does.
+
+    The first fetch computes (and sorts) all of them, and so meets whatever value does not fit.
+    """
+    await session.run(cursor.prepare, _all(plan))
+    await told(session, plan, cursor.open)
+    rows = await told(session, plan, cursor.fetch)
+    while rows:
+        yield rows
+        rows = await session.run(cursor.fetch, _all(plan))
+    await session.run(cursor.close, _all(plan))
 
 
 async def _culprits(session: Session, plan: Plan) -> tuple[Fault, ...]:
@@ -241,6 +267,10 @@ class NoRoomError(Exception):
         super().__init__(
             f"the list cannot be kept until it is whole ({why}): set TMPDIR to a folder with room for all of it"
         )
+
+
+class UnwrittenError(Exception):
+    """An output is not whole, and the message says why."""
 
 
 IN_MEMORY: Final = 1 << 20

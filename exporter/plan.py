@@ -36,6 +36,9 @@ from exporter.states import (
     version_class,
 )
 
+SessionKey = tuple[str, ...]
+"""The key of a session: a text for each column of `sessions.key`."""
+
 VALUE_LIMIT: Final = 10_000
 """Values of an open column that cross the wire; the rarest are added up beyond it, so totals stay right."""
 
@@ -74,7 +77,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A result that is read piece by piece: `prepare` and `open` once, then `fetch` until it returns no row.
+    """A result that is read piece by piece: `prepare` and `open`, then `fetch` until it returns no row, then `close`.
 
     It is held by the server under a name in SQL, not by the driver as a prepared statement: of those a pooler in
     transaction mode keeps the names.
@@ -84,6 +87,7 @@ class Cursor:
     prepare: Statement
     open: Statement
     fetch: Statement
+    close: Statement
 
 
 FETCHED: Final = 2_000
@@ -143,6 +147,26 @@ class Plan:
     def gap_count(self, records: Sequence[str], reasons: Collection[GapReason] = GAP_REASONS) -> Statement:
         """How many sessions `gaps` has."""
         return _gap_count(Scope(self.pipeline, _pick(self.pipeline, records), ()), reasons)
+
+    def gap_tally(self, records: Sequence[str], reasons: Collection[GapReason] = GAP_REASONS) -> Statement:
+        """The same by record and reason, for those sessions of `gaps` that have a key without NULL.
+
+        Its one row: how many they are, how many have a NULL in their key, and for each of `records` and each of
+        GAP_REASONS how many sessions.
+        """
+        return _gap_tally(Scope(self.pipeline, _pick(self.pipeline, records), ()), reasons)
+
+    def states_of(self, records: Sequence[str], keys: Sequence[SessionKey]) -> Cursor:
+        """What the sessions of these keys are now, as far as they are in the window or the cohort, in no order.
+
+        Its columns: the place of the key in `keys`, from 0 on; whether the session is in the window, and eligible; and
+        for each of `records` its state.
+        """
+        return _states_cursor(Scope(self.pipeline, _pick(self.pipeline, records), ()), keys)
+
+    def places_of(self, keys: Sequence[SessionKey]) -> Statement:
+        """The places in `keys`, from 0 on, of those sessions that the table has, wherever in time."""
+        return _places_statement(self.pipeline, keys)
 
     def rows_of(self, record: str, cells: Cells) -> Rows:
         """The rows of one record, from the cells of `rows(...)`."""
@@ -549,15 +573,19 @@ def _gap_cursor(scope: Scope, reasons: Collection[GapReason]) -> Cursor:
         "completed::text as completed_at",
         *(f"reason_{n}" for n in range(1, len(scope.records) + 1)),
     ]
-    sql = (
-        f"declare {_marker(pipeline, 'gaps')} gaps no scroll cursor for\nwith {_gaps(scope, reasons, bind)}\n"
-        f"select\n  {_list(selected)}\nfrom gaps\norder by {', '.join(['since', *keys])}"
-    )
+    ordered = ", ".join(["since", *keys])
+    sql = f"with {_gaps(scope, reasons, bind)}\nselect\n  {_list(selected)}\nfrom gaps\norder by {ordered}"
+    return _cursor("gaps", pipeline, sql, bind)
+
+
+def _cursor(title: str, pipeline: Pipeline, sql: str, bind: Bindings) -> Cursor:
+    marker = _marker(pipeline, title)
     return Cursor(
         # Every row is wanted, so the plan must not be the one that has the first of them soonest.
         prepare=Statement("plan for all", "set local cursor_tuple_fraction = 1", returns_rows=False),
-        open=Statement("gaps", sql, tuple(bind.values)),
-        fetch=Statement("fetch gaps", f"fetch {_marker(pipeline, 'gaps')} {FETCHED} from gaps"),
+        open=Statement(title, f"declare {marker} found no scroll cursor for\n{sql}", tuple(bind.values)),
+        fetch=Statement(f"fetch {title}", f"fetch {marker} {FETCHED} from found"),
+        close=Statement(f"close {title}", "close found", returns_rows=False),
     )
 
 
@@ -567,30 +595,84 @@ def _gap_count(scope: Scope, reasons: Collection[GapReason]) -> Statement:
     return Statement("count of gaps", sql, tuple(bind.values), ("sessions",))
 
 
-def _gaps(scope: Scope, reasons: Collection[GapReason], bind: Bindings) -> str:
-    """Defines `gaps`: the sessions analysed that are a gap, `since` when, and for the n-th record its `reason_n`."""
+def _gap_tally(scope: Scope, reasons: Collection[GapReason]) -> Statement:
+    bind = Bindings()
+    keys = range(1, len(scope.pipeline.sessions.key) + 1)
+    named = " and ".join(f"key_{n} is not null" for n in keys)
+    selected = ["count(*) filter (where named)", "count(*) filter (where not named)"]
+    selected += [
+        f"count(*) filter (where named and reason_{n} = {_text(reason)})"
+        for n in range(1, len(scope.records) + 1)
+        for reason in GAP_REASONS
+    ]
+    sql = (
+        f"with {_marker(scope.pipeline, 'gaps')}\n{_gaps(scope, reasons, bind)}\nselect\n  {_list(selected)}\n"
+        f"from (select *, {named} as named from gaps) tallied"
+    )
+    return Statement("tally of gaps", sql, tuple(bind.values))
+
+
+def _states_cursor(scope: Scope, keys: Sequence[SessionKey]) -> Cursor:
+    bind = Bindings()
+    states = [f"state_{n}" for n in range(1, len(scope.records) + 1)]
+    sql = (
+        f"with {_stated(scope, bind)}\nselect\n  {_list(['place - 1', 'in_window', 'eligible', *states])}\n"
+        f"from stated\njoin {_listed(scope.pipeline, keys, bind)}"
+    )
+    return _cursor("states of sessions", scope.pipeline, sql, bind)
+
+
+def _places_statement(pipeline: Pipeline, keys: Sequence[SessionKey]) -> Statement:
+    bind = Bindings()
+    sql = (
+        f"with {_marker(pipeline, 'sessions')}\npresent as (\n"
+        f"  select {', '.join(_session_keys(pipeline))} from {pipeline.sessions.table.sql}\n)\n"
+        f"select place - 1\nfrom present\njoin {_listed(pipeline, keys, bind)}"
+    )
+    return Statement("places of sessions", sql, tuple(bind.values))
+
+
+def _listed(pipeline: Pipeline, keys: Sequence[SessionKey], bind: Bindings) -> str:
+    """The right side of a join: `listed`, the place of each key from 1 on, and the condition on key_1 and so on.
+
+    Compared as the text that was listed, byte by byte: a key says what it is by no other type or collation.
+    """
+    width = range(1, len(pipeline.sessions.key) + 1)
+    arrays = [bind(tuple(column), "text[]") for column in zip(*keys, strict=True)] or ["array[]::text[]" for _ in width]
+    named = ", ".join([*(f"session_{n}" for n in width), "place"])
+    on = " and ".join(f'key_{n}::text collate "C" = session_{n} collate "C"' for n in width)
+    return f"unnest({', '.join(arrays)}) with ordinality as listed ({named}) on {on}"
+
+
+def _stated(scope: Scope, bind: Bindings) -> str:
+    """Defines `stated`: the sessions of `judged`, `since` when they are due, and the n-th record's `state_n`."""
     keys = [f"key_{n}" for n in range(1, len(scope.pipeline.sessions.key) + 1)]
-    judged = _judged_sessions(scope, bind)
     states = [
         f"{state(record, f'best_{n}', f'required_{n}', bind)} as state_{n}"
         for n, record in enumerate(scope.records, start=1)
     ]
+    known = ["in_window", "eligible", "analysed", "completed", "coalesce(completed, started) as since"]
+    return f"""{_judged_sessions(scope, bind)}, stated as (
+  select
+    {_list([*keys, *known, *states], 4)}
+  from judged
+)"""
+
+
+def _gaps(scope: Scope, reasons: Collection[GapReason], bind: Bindings) -> str:
+    """Defines `gaps`: the sessions analysed that are a gap, `since` when, and for the n-th record its `reason_n`."""
+    keys = [f"key_{n}" for n in range(1, len(scope.pipeline.sessions.key) + 1)]
+    stated = _stated(scope, bind)
     wanted = [
         f"state_{n} = any({bind(tuple(r for r in gap_reasons(record) if r in reasons), 'text[]')})"
         for n, record in enumerate(scope.records, start=1)
     ]
     reason = [f"case when {is_wanted} then state_{n} end as reason_{n}" for n, is_wanted in enumerate(wanted, start=1)]
-    stated = [*keys, "completed", "coalesce(completed, started) as since", *states]
-    return f"""{judged}, stated as (
-  select
-    {_list(stated, 4)}
-  from judged
-  where analysed
-), gaps as (
+    return f"""{stated}, gaps as (
   select
     {_list([*keys, "completed", "since", *reason], 4)}
   from stated
-  where {" or ".join(wanted)}
+  where analysed and ({" or ".join(wanted)})
 )"""
 
 

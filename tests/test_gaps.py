@@ -87,7 +87,7 @@ class Found:
 def plan_for(database: Database, text: str, record: str | None = None) -> Plan:
     whole = parse_config(text, {"DATABASE_URL": database.dsn})
     [name] = whole.pipelines
-    return compile_plans(narrowed(whole, name, record))[name]
+    return compile_plans(narrowed(whole, name, [record] if record else ()))[name]
 
 
 async def listed(

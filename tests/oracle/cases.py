@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -524,3 +524,47 @@ def cases(draw: st.DrawFn) -> Case:
     defaults = {name: draw(one(texts)) for name, texts in HABITS.items()}
     world = World(clock, pipeline, tables, TRUTHS, draw(one(CAPS)))
     return Case(world, defaults, columns, tuple(constraints))
+
+
+@st.composite
+def later(draw: st.DrawFn, case: Case) -> Case:
+    """The same at another time: of every table some rows are gone, some are like others now, and some were added."""
+    world, tables = case.world, {}
+    sessions = world.tables["visits"].rows
+    for name, table in world.tables.items():
+        columns = case.columns[name]
+        found: list[Row] = []
+        for row in table.rows:
+            other = draw(one([row, row, row, None, *table.rows]))
+            if other is not None:
+                found.append({**other, **{key: row[key] for key in ("id", "part") if key in columns}})
+        if name != "visits" and table.rows and sessions:
+            found += draw(st.lists(st.builds(mended, st.just(case), st.just(name), one(table.rows), one(sessions))))
+        tables[name] = Table(found)
+    moved = [timedelta(0), timedelta(seconds=1), timedelta(days=1), timedelta(minutes=-10), timedelta(minutes=10)]
+    # Where sessions are gone, no foreign key would hold.
+    constraints = tuple(text for text in case.constraints if "foreign key" not in text)
+    return replace(
+        case, world=replace(world, clock=world.clock + draw(one(moved)), tables=tables), constraints=constraints
+    )
+
+
+def mended(case: Case, table: str, like: Row, session: Row) -> Row:
+    """A row like another that points at a session, of a version that its record calls current."""
+    visits, columns = case.columns["visits"], case.columns[table]
+    keys = {name: session[name] for name in ("id", "part") if name in visits}
+    links = {
+        f"of_{name}": key if key is None or columns[f"of_{name}"] == visits[name] else str(key)
+        for name, key in keys.items()
+    }
+    records = [record for record in case.world.pipeline["records"].values() if record["table"] == table]
+    current = next((record["version"]["current"] for record in records if "version" in record), None)
+    known = {} if current is None else {"version": int(current) if columns["version"] == "int" else current}
+    return {**like, **links, **known, "flag": True}
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> tuple[Case, Case]:
+    """A database, and what became of it."""
+    case = draw(cases())
+    return case, draw(later(case))

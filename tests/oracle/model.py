@@ -335,6 +335,36 @@ def gaps(world: World) -> list[Gap]:
     return found
 
 
+@dataclass(frozen=True)
+class Fate:
+    """What became of a session that was a gap, and of each record that it lacked; `lacks` is why it is a gap now."""
+
+    session: str
+    records: Mapping[str, str]
+    lacks: Mapping[str, State]
+
+
+def fate(world: World, key: tuple[str | None, ...], lacked: Iterable[str], wanted: Iterable[State] = REASONS) -> Fate:
+    """What became of a session that lacked some records and was put on a list of gaps for `wanted` reasons."""
+
+    def found(sessions: Iterable[Row]) -> list[Row]:
+        return [session for session in sessions if tuple(map(_text, _session_key(world, session))) == key]
+
+    for place, name in ((_all_sessions, "gone"), (_in_window, "left_window"), (_eligible, "not_eligible")):
+        if not found(place(world)):
+            return Fate(name, dict.fromkeys(lacked, name), {})
+    [session] = found(_eligible(world))
+    lacks, states = {}, {}
+    for name, record, rows in _records(world):
+        state = states[name] = _state(world, session, record, _rows_of(world, session, record, rows))
+        if _is_gap(record, state) and (name in lacked or state in wanted):
+            lacks[name] = state
+    of_records = {
+        name: lacks[name] if name in lacks else "pending" if states[name] == "pending" else "fixed" for name in lacked
+    }
+    return Fate("gap" if lacks else "pending" if "pending" in states.values() else "fixed", of_records, lacks)
+
+
 def _conformance(world: World) -> dict[Series, float]:
     eligible = _eligible(world)
     rows_of: Counter[tuple[str, ...]] = Counter()

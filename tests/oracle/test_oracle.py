@@ -1,33 +1,40 @@
 """The exporter against the oracle: on random databases no number differs, none lacks, and none is too many.
 
-So it is with the list of gaps: the oracle's sessions and reasons, in order, as many as the gauges say.
+So it is with the list of gaps (the oracle's sessions and reasons, in order, as many as the gauges say), with the
+worklist of them, and with what is said of it when the database has changed.
 
 They are always the same few, unless the environment variable SESSION_HEALTH_ORACLE_EXAMPLES says how many new
 ones to try.
 """
 
 import asyncio
+import io
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 import asyncpg
 import pytest
-from cases import Case, cases
+from cases import Case, cases, changes
 from conftest import Database
 from hypothesis import HealthCheck, Phase, given, settings
-from model import REASONS, STATES, Series, gaps, gauges, verdict
+from hypothesis import strategies as st
+from model import REASONS, STATES, Series, State, fate, gaps, gauges, verdict
+from model import Gap as OracleGap
 
 from exporter.config import parse_config
 from exporter.embedded import EmbeddedPostgres
-from exporter.gaps import Gap, count_gaps, list_gaps, narrowed
+from exporter.gaps import Gap, count_gaps, list_gaps, narrowed, temporary_file
 from exporter.serve import compile_plans
 from exporter.snapshot import Snapshot
 from exporter.states import GAP_REASONS, GapReason
+from exporter.verify import Verification, verify
+from exporter.worklist import Author, FilterPart, Worklist
 
+T = TypeVar("T")
 EXAMPLES: Final = int(os.environ.get("SESSION_HEALTH_ORACLE_EXAMPLES", "0"))
 FEW: Final = 400
 LISTED: Final = 200
@@ -101,8 +108,29 @@ class Laboratory:
 
     def count(self, case: Case, record: str | None = None, reasons: Sequence[GapReason] = GAP_REASONS) -> int:
         """How many they are, by the exporter."""
-        config = narrowed(parse_config(case.config(), {"DATABASE_URL": self.database.dsn}), "random", record)
+        config = narrowed(
+            parse_config(case.config(), {"DATABASE_URL": self.database.dsn}), "random", [record] if record else ()
+        )
         return self.runner.run(count_gaps(compile_plans(config)["random"], reasons)).sessions
+
+    def worklist(self, case: Case, reason: GapReason | None) -> Worklist:
+        """A worklist of the case that was measured."""
+        plan, body = self.database.plan(case.config()), io.BytesIO()
+        author = Author(body, plan, 3)
+        listing = self.runner.run(list_gaps(plan, author.take, [reason] if reason else GAP_REASONS))
+        with temporary_file() as file:
+            author.publish(file, listing, FilterPart(record=None, reason=reason))
+            file.seek(0)
+            return Worklist(io.BytesIO(file.read()))
+
+    def verify(
+        self, case: Case, worklist: Worklist
+    ) -> tuple[Verification, dict[tuple[str, ...], dict[str, GapReason]]]:
+        """What is said of a worklist in a database of this case, and of those that are still a gap."""
+        self.runner.run(self.database.execute(case.script()))
+        still: dict[tuple[str, ...], dict[str, GapReason]] = {}
+        plan = self.database.plan(case.config())
+        return self.runner.run(verify(plan, worklist, lambda key, why: still.update({key: dict(why)}))), still
 
 
 @pytest.fixture
@@ -139,7 +167,9 @@ def differences(found: dict[Series, float], expected: dict[Series, float]) -> st
     )
 
 
-def on_random_databases(number: int, laboratory: Laboratory, claim: Callable[[Case], None]) -> None:
+def on_random_databases(
+    number: int, laboratory: Laboratory, claim: Callable[[T], None], drawn: st.SearchStrategy[T]
+) -> None:
     """Hold a claim on so many cases, or on as many as the environment asks for."""
 
     @settings(
@@ -151,8 +181,8 @@ def on_random_databases(number: int, laboratory: Laboratory, claim: Callable[[Ca
         suppress_health_check=list(HealthCheck),
         print_blob=bool(EXAMPLES),
     )
-    @given(case=cases())
-    def holds(case: Case) -> None:
+    @given(case=drawn)
+    def holds(case: T) -> None:
         claim(case)
 
     holds()
@@ -171,7 +201,7 @@ def test_the_exporter_and_the_oracle_agree(laboratory: Laboratory) -> None:
         if wrong := differences(found, expected):
             raise AssertionError(wrong)
 
-    on_random_databases(FEW, laboratory, agree)
+    on_random_databases(FEW, laboratory, agree, cases())
 
     assert laboratory.reached >= REACHED
 
@@ -201,9 +231,61 @@ def test_the_list_of_gaps_is_the_oracles_and_as_long_as_the_gauges_say(laborator
             listed["undated" if gap.completed_at is None else "dated"] += 1
             listed["NULL in the key" if None in gap.session else "keyed"] += 1
 
-    on_random_databases(LISTED, laboratory, agree)
+    on_random_databases(LISTED, laboratory, agree, cases())
 
     assert listed.keys() >= {*GAP_REASONS, "1 reasons", "2 reasons", "3 reasons", "undated", "dated", "NULL in the key"}
+
+
+def test_what_is_said_of_a_worklist_is_what_the_oracle_says(laboratory: Laboratory) -> None:
+    told: Counter[str] = Counter()
+
+    def agree(change: tuple[Case, Case]) -> None:
+        before, after = change
+        laboratory.measure(before)
+        reason = [None, None, *GAP_REASONS][laboratory.tried % 5]
+        wanted = [reason] if reason else REASONS
+        list_of_then = {key: why for key, why in named(gaps(before.world), wanted) if None not in key}
+        worklist = laboratory.worklist(before, reason)
+
+        assert {listed.session: dict(listed.reasons) for listed in worklist.sessions()} == list_of_then
+
+        fates = {key: fate(after.world, key, why, wanted) for key, why in list_of_then.items()}
+        now = dict(named(gaps(after.world), wanted))
+        new = Counter(
+            (name, why)
+            for key, reasons in now.items()
+            for name, why in reasons.items()
+            if None not in key and name not in list_of_then.get(key, {})
+        )
+        found, still = laboratory.verify(after, worklist)
+
+        assert +Counter(found.sessions) == Counter(one.session for one in fates.values())
+        for name in before.world.pipeline["records"]:
+            of_record = Counter(one.records[name] for one in fates.values() if name in one.records)
+            assert +Counter(found.records[name]) == of_record
+            assert {why: number for why, number in found.new[name].items() if number} == {
+                why: number for (of, why), number in new.items() if of == name
+            }
+        assert still == {key: one.lacks for key, one in fates.items() if one.lacks}
+        assert found.new_sessions == len([key for key in now if None not in key and key not in list_of_then])
+        for one in fates.values():
+            told.update({one.session, *one.records.values()})
+        told.update({"new": sum(new.values()), "unnamed": found.unnamed})
+
+    on_random_databases(LISTED, laboratory, agree, changes())
+
+    fated = {"fixed", "gap", "pending", "gone", "left_window", "not_eligible", "new"}
+    assert (+told).keys() >= {*fated, "missing", "outdated", "invalid", "unnamed"}
+
+
+def named(
+    found: Sequence[OracleGap], wanted: Sequence[str]
+) -> Iterator[tuple[tuple[str | None, ...], dict[str, State]]]:
+    """Those gaps of the oracle, by key, that are one for a wanted reason."""
+    for gap in found:
+        reasons = {name: why for name, why in gap.reasons.items() if why in wanted}
+        if reasons:
+            yield gap.session, reasons
 
 
 def moment(text: str | None) -> str | None:

@@ -1,0 +1,312 @@
+"""Worklist + database -> what became of each of its sessions, and what is a gap that it does not list.
+
+By the predicate of the gauges, in one snapshot: the server gets the keys in portions, each of which is joined to
+the judged sessions in one pass over the tables, so that neither we nor the server hold more than one.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final, Literal, TypeVar, get_args
+
+from exporter.collect import Session, see_what_was_read
+from exporter.gaps import Heard, Listing, pieces, told, unheard, whole_snapshot
+from exporter.plan import END, Plan, SessionKey
+from exporter.schema import Record, moment_text
+from exporter.states import GAP_REASONS, GapReason, State, gap_reasons
+from exporter.terminal import Block, Span, Tone, table
+from exporter.worklist import Header, Listed, Worklist, check_identity
+
+Fate = Literal["fixed", "missing", "outdated", "invalid", "pending", "gone", "left_window", "not_eligible"]
+"""What became of a record that a session lacked: it is no gap any more; it is one, why; it may still come in time.
+
+Or there is nothing left to mend: the session is gone, or is not in the window or not eligible any more.
+"""
+
+SessionFate = Literal["fixed", "gap", "pending", "gone", "left_window", "not_eligible"]
+"""The same of a session: a gap if it is one because of any record of the list."""
+
+Vanished = Literal["gone", "left_window", "not_eligible"]
+VANISHED: Final[tuple[Vanished, ...]] = get_args(Vanished)
+
+PORTION: Final = 100_000
+"""Keys that are looked at in one pass: some 4 MB of UUIDs for the server to hold."""
+
+ALL_FIXED: Final = 0
+NOT_ALL_FIXED: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What became of a list: how many sessions have each fate, and how many for each record that they lacked.
+
+    `new_sessions` are a gap now and not on the list, `new` counts, by record and reason, gaps that are not: of these
+    sessions, or of those that are on it for another record.  `unnamed` are a gap and on no list, for their key has a
+    NULL.
+    """
+
+    header: Header
+    listing: Listing
+    sessions: Mapping[SessionFate, int]
+    records: Mapping[str, Mapping[Fate, int]]
+    new_sessions: int
+    new: Mapping[str, Mapping[GapReason, int]]
+    unnamed: int
+
+    @property
+    def vanished(self) -> int:
+        """Sessions of which nothing is left to mend, though nobody can say that they were fixed."""
+        return sum(self.sessions[fate] for fate in VANISHED)
+
+    def exit_code(self, *, allow_vanished: bool) -> int:
+        """0 if every session of the list is fixed (or, where that is allowed, has vanished), else 1."""
+        settled = self.sessions["fixed"] + (self.vanished if allow_vanished else 0)
+        return ALL_FIXED if settled == self.header.sessions else NOT_ALL_FIXED
+
+
+# --- Measuring
+
+
+Now = tuple[State, ...] | Vanished
+"""What a session is: the state of each record, or why it is not among those that need any."""
+
+Unmended = Callable[[SessionKey, Mapping[str, GapReason]], None]
+"""Is given every session of the list that is a gap now, in its order, with its reasons."""
+
+
+def unwritten(_session: SessionKey, _reasons: Mapping[str, GapReason]) -> None:
+    """For whoever wants numbers only."""
+
+
+async def verify(
+    plan: Plan, worklist: Worklist, unmended: Unmended = unwritten, heard: Heard = unheard
+) -> Verification:
+    """Measure the sessions of a worklist again, whose records are those of `plan`.
+
+    Raises WorklistError if the database is another, CollectionError where nothing can be measured and UntoldGapsError
+    where a record cannot.
+    """
+    header = worklist.header
+    reasons = (header.filters.reason,) if header.filters.reason else GAP_REASONS
+    tally = _Tally(plan.pipeline.records, reasons)
+    async with whole_snapshot(plan) as session:
+        check_identity(header, session.identity)
+        looked_at = 0
+        for portion in _portions(worklist.sessions(), PORTION):
+            for listed, now in zip(portion, await _look(session, plan, portion), strict=True):
+                if lacking := tally.count(listed, now):
+                    unmended(listed.session, lacking)
+            looked_at += len(portion)
+            heard(looked_at)
+        [[sessions, unnamed, *counts]] = await told(
+            session, plan, plan.gap_tally(tuple(plan.pipeline.records), reasons)
+        )
+        restricted = await see_what_was_read(session, plan)
+        await session.run(END, "end")
+    pairs = [(name, reason) for name in plan.pipeline.records for reason in GAP_REASONS]
+    found = dict(zip(pairs, counts, strict=True))
+    return Verification(
+        header,
+        Listing(header.sessions, restricted, session.clock.timestamp(), session.identity),
+        tally.sessions,
+        tally.records,
+        new_sessions=sessions - tally.known_sessions,
+        new={
+            name: {reason: found[name, reason] - tally.known[name, reason] for reason in GAP_REASONS}
+            for name in plan.pipeline.records
+        },
+        unnamed=unnamed,
+    )
+
+
+T = TypeVar("T")
+
+
+def _portions(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    remaining = iter(items)
+    while portion := list(islice(remaining, size)):
+        yield portion
+
+
+async def _look(session: Session, plan: Plan, portion: Sequence[Listed]) -> list[Now]:
+    keys = [listed.session for listed in portion]
+    found: list[Now] = ["gone"] * len(keys)
+    alike: dict[tuple[State, ...], tuple[State, ...]] = {}
+    async for rows in pieces(session, plan, plan.states_of(tuple(plan.pipeline.records), keys)):
+        for place, in_window, eligible, *states in rows:
+            if in_window and eligible:
+                found[place] = alike.setdefault(tuple(states), tuple(states))
+            else:
+                found[place] = "not_eligible" if in_window else "left_window"
+    if lost := [place for place, now in enumerate(found) if now == "gone"]:
+        # Those outside the window are not judged, and so look as if they were gone.
+        there = plan.places_of([keys[place] for place in lost])
+        for [place] in await session.run(there, f"pipelines.{plan.pipeline.name}.sessions"):
+            found[lost[place]] = "left_window"
+    return found
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Adds up fates; `known` has the gaps of now that are on the list, as far as it would list them today."""
+
+    of_records: Mapping[str, Record]
+    wanted: Sequence[GapReason]
+    sessions: Counter[SessionFate] = field(default_factory=Counter)
+    records: dict[str, Counter[Fate]] = field(init=False)
+    known: Counter[tuple[str, GapReason]] = field(default_factory=Counter)
+    known_sessions: int = 0
+
+    def __post_init__(self) -> None:
+        self.records = {name: Counter() for name in self.of_records}
+
+    def count(self, listed: Listed, now: Now) -> Mapping[str, GapReason]:
+        """Count a session of the list; the reasons for which it is a gap now."""
+        if isinstance(now, str):
+            self.sessions[now] += 1
+            for name in listed.reasons:
+                self.records[name][now] += 1
+            return {}
+        states = dict(zip(self.of_records, now, strict=True))
+        # What it was listed for is mended by nothing but a satisfied record, whatever the list was narrowed to.
+        lacking = {
+            name: reason
+            for name, record in self.of_records.items()
+            if (reason := _reason(states[name], record)) and (name in listed.reasons or reason in self.wanted)
+        }
+        for name in listed.reasons:
+            self.records[name][lacking.get(name) or ("pending" if states[name] == "pending" else "fixed")] += 1
+        self.sessions["gap" if lacking else "pending" if "pending" in now else "fixed"] += 1
+        listable = [(name, reason) for name, reason in lacking.items() if reason in self.wanted]
+        self.known_sessions += bool(listable)
+        self.known.update(pair for pair in listable if pair[0] in listed.reasons)
+        return lacking
+
+
+def _reason(state: State, record: Record) -> GapReason | None:
+    return next((reason for reason in gap_reasons(record) if reason == state), None)
+
+
+# --- Saying it
+
+
+def as_blocks(verification: Verification, file: str, *, allow_vanished: bool) -> Iterator[Block]:
+    """The outcome in a line, then a row for the sessions and for each record, then what is behind the numbers."""
+    header, sessions = verification.header, verification.sessions
+    code = verification.exit_code(allow_vanished=allow_vanished)
+    measured = f", measured at {moment_text(verification.listing.taken_at)}"
+    yield (
+        Span(f"{header.pipeline}: "),
+        Span(_outcome(verification, code), "good" if code == ALL_FIXED else "bad"),
+        Span(f"{measured}; {file} is of {header.made_at}", "quiet"),
+    )
+    yield table(_rows(verification), numbers=range(1, len(_COLUMNS)))
+    said = {
+        "still a gap": [
+            f"{name} {_counts({reason: fates[reason] for reason in GAP_REASONS})}"
+            for name, fates in verification.records.items()
+            if any(fates[reason] for reason in GAP_REASONS)
+        ],
+        "vanished": [_counts({_WORDS[fate]: sessions[fate] for fate in VANISHED})] if verification.vanished else [],
+        "new since": [f"{name} {_counts(new)}" for name, new in verification.new.items() if any(new.values())],
+    }
+    for what, parts in said.items():
+        if parts:
+            yield Span(f"  {what}", _TONES.get(what)), Span(f": {'; '.join(parts)}")
+    if verification.unnamed:
+        yield (Span(f"  a gap and on no list, for their key has a NULL: {verification.unnamed}"),)
+
+
+_COLUMNS: Final = ("", "listed", "fixed", "still a gap", "pending", "vanished", "new since")
+_WORDS: Final[Mapping[Vanished, str]] = {
+    "gone": "gone",
+    "left_window": "left the window",
+    "not_eligible": "not eligible any more",
+}
+_TONES: Final[Mapping[str, Tone]] = {
+    "fixed": "good",
+    "still a gap": "bad",
+    "pending": "warning",
+    "vanished": "unknown",
+    "new since": "warning",
+}
+
+
+def _outcome(verification: Verification, code: int) -> str:
+    number, fixed = verification.header.sessions, verification.sessions["fixed"]
+    if not number:
+        return "nothing was listed, so nothing was to be fixed"
+    what = f"{fixed} of {number} {'session' if number == 1 else 'sessions'} fixed"
+    return what if code == ALL_FIXED else f"not all fixed: {what}"
+
+
+def _rows(verification: Verification) -> Iterator[tuple[Span, ...]]:
+    sessions = verification.sessions
+    yield tuple(Span(name, "strong") for name in _COLUMNS)
+    yield _row(
+        "sessions",
+        verification.header.sessions,
+        sessions["fixed"],
+        sessions["gap"],
+        sessions["pending"],
+        verification.vanished,
+        verification.new_sessions,
+    )
+    for name, fates in verification.records.items():
+        yield _row(
+            name,
+            sum(fates.values()),
+            fates["fixed"],
+            sum(fates[reason] for reason in GAP_REASONS),
+            fates["pending"],
+            sum(fates[fate] for fate in VANISHED),
+            sum(verification.new[name].values()),
+        )
+
+
+def _row(name: str, listed: int, fixed: int, *others: int) -> tuple[Span, ...]:
+    shown = [Span(name), Span(str(listed)), Span(f"{fixed} of {listed}", _TONES["fixed"] if fixed == listed else None)]
+    return *shown, *(
+        Span(str(n), _TONES[column] if n else "quiet") for column, n in zip(_COLUMNS[3:], others, strict=True)
+    )
+
+
+def _counts(numbers: Mapping[Any, int]) -> str:
+    return ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
+
+
+def as_json(verification: Verification, *, allow_vanished: bool) -> str:
+    """The same as one JSON object."""
+    header = verification.header
+    fates: tuple[Fate, ...] = get_args(Fate)
+    of_sessions: tuple[SessionFate, ...] = get_args(SessionFate)
+    return json.dumps(
+        {
+            "format": 1,
+            "exit_code": verification.exit_code(allow_vanished=allow_vanished),
+            "database": header.database,
+            "pipeline": header.pipeline,
+            "made_at": header.made_at,
+            "measured_at": moment_text(verification.listing.taken_at),
+            "sessions": {
+                "listed": header.sessions,
+                **{fate: verification.sessions[fate] for fate in of_sessions},
+                "new": verification.new_sessions,
+                "unnamed": verification.unnamed,
+            },
+            "records": [
+                {
+                    "record": name,
+                    "listed": sum(counted.values()),
+                    **{fate: counted[fate] for fate in fates},
+                    "new": verification.new[name],
+                }
+                for name, counted in verification.records.items()
+            ],
+            "restricted": verification.listing.restricted,
+        },
+        indent=2,
+        ensure_ascii=False,
+    )

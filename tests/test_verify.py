@@ -1,0 +1,538 @@
+"""The proof that a backfill worked: each session of a worklist measured again, by the predicate of the gauges."""
+
+import asyncio
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from conftest import TOUR, Database
+from test_collect import PAUSED, SELECT_ALL, as_reader, pause_with_the_snapshot, until
+from test_gaps import BROKEN, CLOCK, COMPOSITE, DONE, HOSTILE, TABLES, config, plan_for, unmeasured, untold
+
+from exporter import verify as room
+from exporter.gaps import list_gaps, temporary_file
+from exporter.states import GAP_REASONS, GapReason
+from exporter.terminal import plain
+from exporter.verify import Verification, as_blocks, as_json, verify
+from exporter.worklist import Author, FilterPart, Worklist, WorklistError
+
+
+@pytest.fixture
+async def visits(empty: Database) -> Database:
+    """No visit yet."""
+    await empty.execute(TABLES)
+    await empty.stop_clock(CLOCK)
+    return empty
+
+
+@pytest.fixture
+async def three(visits: Database) -> Database:
+    """Three visits: 1 has all, 2 an outdated score, 3 nothing."""
+    await visits.execute(
+        f"""
+        insert into visits select n, 'done', {DONE} from generate_series(1, 3) n;
+        insert into scores values (1, 'v3', 1), (2, 'v0', 1);
+        insert into notes values (1), (2);
+        """
+    )
+    return visits
+
+
+async def listed(
+    database: Database,
+    text: str,
+    record: str | None = None,
+    reason: GapReason | None = None,
+    identity: str | None = "measured",
+) -> Worklist:
+    """A worklist of what is a gap now."""
+    plan, file, body = plan_for(database, text, record), temporary_file(), io.BytesIO()
+    author = Author(body, plan, 2)
+    listing = await list_gaps(plan, author.take, [reason] if reason else GAP_REASONS)
+    if identity != "measured":
+        object.__setattr__(listing, "identity", identity)
+    with file as target:
+        author.publish(target, listing, FilterPart(record=record, reason=reason))
+        target.seek(0)
+        return Worklist(io.BytesIO(target.read()))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What became of a list, without the zeros; `still` are the sessions that it says are a gap, with reasons."""
+
+    verification: Verification
+    still: Mapping[tuple[str, ...], Mapping[str, GapReason]]
+
+    @property
+    def sessions(self) -> dict[str, int]:
+        return {fate: number for fate, number in self.verification.sessions.items() if number}
+
+    @property
+    def records(self) -> dict[str, dict[str, int]]:
+        return {name: {f: n for f, n in fates.items() if n} for name, fates in self.verification.records.items()}
+
+    @property
+    def new(self) -> dict[str, int]:
+        """By record and reason, as one word."""
+        of = self.verification.new.items()
+        return {f"{name} {reason}": number for name, new in of for reason, number in new.items() if number}
+
+    @property
+    def code(self) -> int:
+        return self.verification.exit_code(allow_vanished=False)
+
+
+async def verified(database: Database, text: str, worklist: Worklist) -> Found:
+    header = worklist.header
+    plan = plan_for(database, text, header.filters.record)
+    still: dict[tuple[str, ...], Mapping[str, GapReason]] = {}
+    found = await verify(plan, worklist, still.__setitem__)
+    assert sum(found.sessions.values()) == header.sessions
+    assert len(still) == found.sessions["gap"]
+    return Found(found, still)
+
+
+# --- What became of them
+
+
+async def test_a_list_of_which_nothing_was_done_is_all_gaps_and_none_is_new(three: Database) -> None:
+    found = await verified(three, config(), await listed(three, config()))
+
+    assert found.sessions == {"gap": 2}
+    assert found.records == {"scores": {"outdated": 1, "missing": 1}, "notes": {"missing": 1}}
+    assert found.still == {("2",): {"scores": "outdated"}, ("3",): {"scores": "missing", "notes": "missing"}}
+    assert (found.verification.new_sessions, found.new, found.code) == (0, {}, 1)
+
+
+async def test_what_has_every_record_that_it_lacked_is_fixed(three: Database) -> None:
+    worklist = await listed(three, config())
+    await three.execute("insert into scores values (2, 'v3', 1), (3, 'v2', 1); insert into notes values (3)")
+
+    found = await verified(three, config(), worklist)
+
+    assert found.sessions == {"fixed": 2}
+    assert found.records == {"scores": {"fixed": 2}, "notes": {"fixed": 1}}
+    assert (found.still, found.code) == ({}, 0)
+
+
+async def test_a_session_is_fixed_only_when_all_of_its_records_are(three: Database) -> None:
+    worklist = await listed(three, config())
+    await three.execute("insert into scores values (2, 'v3', 1), (3, 'v2', 1)")
+
+    found = await verified(three, config(), worklist)
+
+    assert found.sessions == {"fixed": 1, "gap": 1}
+    assert found.records == {"scores": {"fixed": 2}, "notes": {"missing": 1}}
+    assert found.still == {("3",): {"notes": "missing"}}
+    assert found.code == 1
+
+
+async def test_a_row_that_does_not_satisfy_is_another_reason_and_no_fix(three: Database) -> None:
+    worklist = await listed(three, config())
+    await three.execute("insert into scores values (2, 'v3', 0), (3, 'v0', 1)")
+
+    found = await verified(three, config(), worklist)
+
+    assert found.records["scores"] == {"invalid": 1, "outdated": 1}
+    assert (found.new, found.code) == ({}, 1)
+
+
+async def test_what_vanished_is_told_apart_and_is_not_fixed(visits: Database) -> None:
+    await visits.execute(f"insert into visits select n, 'done', {DONE} from generate_series(1, 7) n")
+    worklist = await listed(visits, config())
+    await visits.execute(
+        """
+        delete from visits where id = 1;
+        update visits set done = null where id = 2;
+        update visits set started_at = '2024-12-31' where id = 3;
+        update visits set started_at = null where id = 4;
+        update visits set id = 50 where id = 5;
+        insert into scores values (6, 'v3', 1), (7, 'v3', 1); insert into notes values (6), (7);
+        """
+    )
+
+    found = await verified(visits, config(), worklist)
+
+    assert found.sessions == {"fixed": 2, "gone": 2, "not_eligible": 1, "left_window": 2}
+    assert found.records["notes"] == found.sessions
+    assert found.verification.vanished == 5
+    assert found.new == {"scores missing": 1, "notes missing": 1}
+    assert (found.code, found.verification.exit_code(allow_vanished=True)) == (1, 0)
+
+
+async def test_what_waits_for_a_record_again_is_pending_and_not_fixed(three: Database) -> None:
+    worklist = await listed(three, config())
+    await three.execute("update visits set completed_at = '2025-06-01 11:55+00' where id = 3")
+
+    found = await verified(three, config(), worklist)
+
+    assert found.sessions == {"gap": 1, "pending": 1}
+    assert found.records == {"scores": {"outdated": 1, "pending": 1}, "notes": {"pending": 1}}
+    assert (found.code, found.verification.exit_code(allow_vanished=True)) == (1, 1)
+
+
+async def test_a_record_that_is_not_needed_any_more_is_fixed(three: Database) -> None:
+    worklist = await listed(three, config("required_when: scored"))
+    await three.execute("update visits set scored = false")
+
+    found = await verified(three, config("required_when: scored"), worklist)
+
+    assert found.records["scores"] == {"fixed": 2}
+
+
+async def test_new_gaps_are_counted_and_make_nothing_unfixed(three: Database) -> None:
+    worklist = await listed(three, config())
+    await three.execute(
+        f"""
+        insert into scores values (2, 'v3', 1), (3, 'v2', 1); insert into notes values (3);
+        insert into visits select n, 'done', {DONE} from generate_series(4, 6) n;
+        insert into scores values (4, 'v3', 1), (5, 'v0', 1); insert into notes values (5);
+        """
+    )
+
+    found = await verified(three, config(), worklist)
+
+    assert (found.sessions, found.code) == ({"fixed": 2}, 0)
+    assert found.verification.new_sessions == 3
+    assert found.new == {"notes missing": 2, "scores missing": 1, "scores outdated": 1}
+
+
+async def test_a_session_that_lacks_another_record_now_is_no_new_session_and_not_fixed(three: Database) -> None:
+    worklist = await listed(three, config())
+    await three.execute("insert into scores values (2, 'v3', 1); delete from notes where visit_id = 2")
+
+    found = await verified(three, config(), worklist)
+
+    assert found.sessions == {"gap": 2}
+    assert found.records["scores"] == {"fixed": 1, "missing": 1}
+    assert (found.verification.new_sessions, found.new) == (0, {"notes missing": 1})
+    assert found.still[("2",)] == {"notes": "missing"}
+
+
+async def test_a_narrowed_list_is_fixed_by_nothing_but_a_satisfied_record(three: Database) -> None:
+    """And knows no other: of session 2, `scores` was outdated before; of 3, `notes` is none of its."""
+    worklist = await listed(three, config(), record="scores", reason="missing")
+    before = await verified(three, config(), worklist)
+    await three.execute(f"insert into scores values (3, 'v0', 1); insert into visits values (4, 'done', {DONE})")
+
+    after = await verified(three, config(), worklist)
+    await three.execute("insert into scores values (3, 'v3', 1)")
+    fixed = await verified(three, config(), worklist)
+
+    assert (before.sessions, before.records, before.new) == ({"gap": 1}, {"scores": {"missing": 1}}, {})
+    assert (after.sessions, after.records) == ({"gap": 1}, {"scores": {"outdated": 1}})
+    assert (after.new, after.verification.new_sessions) == ({"scores missing": 1}, 1)
+    assert (fixed.sessions, fixed.code, fixed.verification.new_sessions) == ({"fixed": 1}, 0, 1)
+
+
+async def test_a_record_that_the_config_got_since_is_none_of_the_list(three: Database) -> None:
+    lacking = config().replace("      notes: {table: notes, session_key: visit_id}\n", "")
+    worklist = await listed(three, lacking)
+    await three.execute("insert into scores values (2, 'v3', 1), (3, 'v2', 1)")
+
+    found = await verified(three, lacking, worklist)
+
+    assert (found.sessions, found.new) == ({"fixed": 2}, {})
+
+
+async def test_an_empty_list_is_all_fixed_and_tells_of_new_gaps(visits: Database) -> None:
+    worklist = await listed(visits, config())
+    await visits.execute(f"insert into visits values (1, 'done', {DONE})")
+
+    found = await verified(visits, config(), worklist)
+
+    assert (found.sessions, found.code, found.verification.new_sessions) == ({}, 0, 1)
+
+
+async def test_a_gap_that_no_list_can_name_is_neither_listed_nor_new(empty: Database) -> None:
+    await empty.execute(COMPOSITE)
+    text = (
+        config().replace("key: id", "key: [the part, id]").replace("session_key: visit_id", "session_key: [part, id]")
+    )
+    text = text.replace("[part, id]}\n", "[part, visit_id]}\n")
+    worklist = await listed(empty, text, record="notes")
+    await empty.execute("""insert into visits values (null, null, '', '2025-05-01', null, true);
+        insert into notes select "the part", id from visits where id = 10""")
+
+    found = await verified(empty, text, worklist)
+
+    assert found.sessions == {"fixed": 1, "gap": 1}
+    assert (found.still, found.new) == ({("ä", "9"): {"notes": "missing"}}, {})
+    assert (found.verification.new_sessions, found.verification.unnamed) == (0, 2)
+
+
+async def test_every_text_is_found_again_as_it_is(empty: Database) -> None:
+    await empty.execute(
+        """
+        create table visits (id text unique, status text, started_at date, completed_at date, done boolean);
+        create table scores (visit_id text, version text, blocks int); create table notes (visit_id text);
+        """
+    )
+    await empty.execute(
+        "insert into visits select id, '', '2025-05-01', '2025-05-01', true from unnest($1::text[]) id", HOSTILE
+    )
+    worklist = await listed(empty, config(), record="notes")
+    await empty.execute("insert into notes select id from visits where id <> 'ä'")
+
+    found = await verified(empty, config(), worklist)
+
+    assert found.sessions == {"fixed": len(HOSTILE) - 1, "gap": 1}
+    assert found.still == {("ä",): {"notes": "missing"}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other"),
+    [
+        ("numeric", "1.0", "2.50"),
+        ("date", "2025-05-01", "0044-03-15 BC"),
+        ("timestamptz", "2025-05-01 10:00:00.000001+05:45", "infinity"),
+        ("bytea", r"\\xdeadbeef", ""),
+        ("float8", "0.1", "1e-300"),
+        ("interval", "1 mon", "2 days 00:00:01"),
+        ("char(5)", "a", "b"),
+        ("inet", "::1", "10.0.0.0/8"),
+        ('text collate "POSIX"', "a", "b"),
+    ],
+)
+async def test_a_key_of_any_type_is_found_again(empty: Database, kind: str, one: str, other: str) -> None:
+    await empty.execute(
+        f"""
+        create table visits (id {kind} unique, status text, started_at date, completed_at date, done boolean);
+        create table notes (visit_id {kind});
+        insert into visits select id::{kind}, '', '2025-05-01', '2025-05-01', true
+        from unnest(array['{one}', '{other}']) id;
+        """
+    )
+    await empty.set("datestyle", "'SQL, DMY'")
+    worklist = await listed(empty, config(), record="notes")
+    await empty.execute(f"insert into notes values ('{one}')")
+
+    found = await verified(empty, config(), worklist)
+
+    assert (found.sessions, found.verification.new_sessions) == ({"fixed": 1, "gap": 1}, 0)
+
+
+async def test_a_key_is_found_by_its_very_letters_whatever_its_collation_calls_equal(empty: Database) -> None:
+    try:
+        await empty.execute(
+            "create collation blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+        )
+    except asyncpg.FeatureNotSupportedError:
+        pytest.skip("this server has no ICU")
+    await empty.execute(
+        """
+        create table visits (
+          id text collate blind unique, status text, started_at date, completed_at date, done boolean
+        );
+        create table notes (visit_id text collate blind);
+        insert into visits values ('a', '', '2025-05-01', '2025-05-01', true);
+        """
+    )
+    worklist = await listed(empty, config(), record="notes")
+    await empty.execute("update visits set id = 'A'")
+
+    assert (await verified(empty, config(), worklist)).sessions == {"gone": 1}
+
+
+@pytest.mark.parametrize("portion", [1, 2, 3, 4, 5, 100])
+async def test_none_is_lost_or_told_twice_from_one_portion_to_the_next(
+    visits: Database, portion: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await visits.execute(f"insert into visits select n, 'done', {DONE} from generate_series(1, 9) n")
+    worklist = await listed(visits, config())
+    await visits.execute(
+        """
+        delete from visits where id in (2, 9); update visits set started_at = '2024-01-01' where id in (3, 7);
+        insert into scores values (4, 'v3', 1), (6, 'v3', 1); insert into notes values (4), (5);
+        """
+    )
+    monkeypatch.setattr(room, "PORTION", portion)
+    heard: list[int] = []
+
+    found = await verified(visits, config(), worklist)
+    await verify(plan_for(visits, config()), worklist, heard=heard.append)
+
+    assert found.sessions == {"gap": 4, "fixed": 1, "gone": 2, "left_window": 2}
+    assert [*found.still] == [("1",), ("5",), ("6",), ("8",)]
+    assert heard == [*range(portion, 9, portion), 9]
+
+
+async def test_a_cohort_brings_no_session_into_the_window(visits: Database) -> None:
+    """Sessions before the window are read for its sake."""
+    text = config() + "    cohort: {window: 3000d, maturity: 0s}\n"
+    await visits.execute(f"insert into visits values (1, 'done', {DONE})")
+    worklist = await listed(visits, text)
+    await visits.execute("update visits set started_at = '2024-01-01'")
+
+    assert (await verified(visits, text, worklist)).sessions == {"left_window": 1}
+
+
+async def test_the_scenario_of_the_tour_is_mended_record_by_record(backfill: Database) -> None:
+    text = TOUR.read_text()
+    worklist = await listed(backfill, text)
+    changes = {part.record: (part.changes.create, part.changes.derive_anew) for part in worklist.header.records}
+    await backfill.execute(
+        """
+        insert into profiles
+        select id, 'v1.2.1', now() from assessment_sessions s where status = 'completed' and completed_questions > 0
+          and not exists (select 1 from profiles where session_id = s.id)
+        """
+    )
+
+    found = await verified(backfill, text, worklist)
+
+    assert (worklist.header.sessions, changes) == (39, {"profiles": (13, 0), "fc_scores": (28, 11)})
+    assert found.records["profiles"] == {"fixed": 13}
+    assert found.records["fc_scores"] == {"missing": 28, "outdated": 11}
+
+
+# --- Of which database
+
+
+async def test_another_database_is_refused_and_one_that_says_nothing_is_not(three: Database) -> None:
+    own, other = await listed(three, config()), await listed(three, config(), identity="5f")
+    nameless = await listed(three, config(), identity=None)
+
+    with pytest.raises(WorklistError, match="it is of another database than main is now"):
+        await verified(three, config(), other)
+    assert (await verified(three, config(), nameless)).sessions == {"gap": 2}
+    reader = await as_reader(three, SELECT_ALL)
+    await three.execute("revoke execute on function pg_control_system() from public")
+    silent = await verified(reader, config(), own)
+    assert silent.verification.listing.identity is None
+    assert silent.sessions == {"gap": 2}
+    assert (await verified(reader, config(), other)).sessions == {"gap": 2}
+
+
+async def test_a_copy_of_a_database_is_another_one(backfill: Database, healthy: Database) -> None:
+    worklist = await listed(backfill, TOUR.read_text())
+
+    with pytest.raises(WorklistError, match="another database"):
+        await verified(healthy, TOUR.read_text(), worklist)
+
+
+# --- All or nothing
+
+
+@pytest.mark.parametrize("how", BROKEN)
+async def test_a_record_that_cannot_be_read_is_named_and_nothing_is_verified(three: Database, how: str) -> None:
+    sql, keys, reason, message = BROKEN[how]
+    worklist = await listed(three, config())
+    reader = await as_reader(three, SELECT_ALL)
+    await three.execute(sql.replace("ROLE", urlsplit(reader.dsn).username or ""))
+    text = config(keys).replace("table: scores", "table: public.scores").replace("valid: blocks > 0, ", "")
+
+    [fault] = await untold(verify(plan_for(reader, text), worklist))
+
+    assert fault.reason == reason
+    assert fault.message.startswith("pipelines.care.records.scores: ")
+    assert message in fault.message
+
+
+async def test_without_the_sessions_nothing_is_verified(three: Database) -> None:
+    worklist = await listed(three, config())
+    await three.execute("drop table visits")
+
+    fault = await unmeasured(verify(plan_for(three, config()), worklist))
+
+    assert (fault.reason, fault.message.partition(":")[0]) == ("missing_object", "pipelines.care.sessions")
+
+
+async def test_what_is_rewritten_while_we_read_proves_nothing(three: Database) -> None:
+    """A table of a sub-query looks empty: every session would be a gap again."""
+    await three.execute("create table scored as select 1 as id; insert into scored values (2), (3)")
+    text = config("where: exists (select 1 from scored where id = visit_id)")
+    worklist = await listed(three, text)
+    await three.execute("drop schema stopped cascade")
+    await pause_with_the_snapshot(three)
+    task = asyncio.create_task(unmeasured(verify(plan_for(three, text), worklist)))
+    await until(three, PAUSED)
+    await three.execute("truncate scored")
+
+    fault = await task
+
+    assert fault.reason == "table_rewrite"
+
+
+async def test_where_policies_may_hide_rows_it_says_so(three: Database) -> None:
+    worklist = await listed(three, config())
+    reader = await as_reader(three, SELECT_ALL)
+    await three.execute("alter table visits enable row level security; create policy own on visits using (id <> 2)")
+
+    found = await verified(reader, config(database="row_security: allow"), worklist)
+
+    assert found.sessions == {"gone": 1, "gap": 1}
+    assert found.verification.listing.restricted == ("public.visits",)
+
+
+@pytest.mark.parametrize("name", ["listed", "present", "place", "session_1", "stated", "found"])
+async def test_no_name_of_ours_hides_a_table_or_column_of_the_platform(three: Database, name: str) -> None:
+    await three.execute(f'alter table visits rename to "{name}"; alter table "{name}" add "{name}" text default 1')
+    text = config().replace("table: visits", f"table: '{name}'")
+    worklist = await listed(three, text)
+    await three.execute(f'delete from "{name}" where id = 3')
+
+    assert (await verified(three, text, worklist)).sessions == {"gap": 1, "gone": 1}
+
+
+# --- How it is said
+
+
+EXPECTED = """\
+care: not all fixed: 1 of 4 sessions fixed, measured at 2025-06-01T12:00:00Z; l.jsonl is of 2025-06-01T12:00:00Z
+            listed   fixed  still a gap  pending  vanished  new since
+  sessions       4  1 of 4            1        0         2          1
+  scores         4  1 of 4            1        0         2          1
+  notes          3  1 of 3            0        0         2          1
+  still a gap: scores 1 outdated
+  vanished: 1 gone, 1 not eligible any more
+  new since: scores 1 missing; notes 1 missing
+"""
+
+
+async def test_it_is_said_in_a_line_a_table_and_what_is_behind_it(three: Database) -> None:
+    await three.execute(f"insert into visits select n, 'done', {DONE} from generate_series(4, 5) n")
+    worklist = await listed(three, config())
+    await three.execute(
+        f"""
+        delete from visits where id = 3; update visits set done = false where id = 4;
+        insert into scores values (5, 'v3', 1); insert into notes values (5);
+        insert into visits values (6, 'done', {DONE})
+        """
+    )
+
+    found = await verified(three, config(), worklist)
+
+    text = plain(as_blocks(found.verification, "l.jsonl", allow_vanished=False))
+    assert text == EXPECTED
+    document = json.loads(as_json(found.verification, allow_vanished=False))
+    assert document["exit_code"] == 1
+    assert document["sessions"] == {
+        "listed": 4,
+        "fixed": 1,
+        "gap": 1,
+        "pending": 0,
+        "gone": 1,
+        "left_window": 0,
+        "not_eligible": 1,
+        "new": 1,
+        "unnamed": 0,
+    }
+    assert document["records"][0] == {
+        "record": "scores",
+        "listed": 4,
+        "fixed": 1,
+        "missing": 0,
+        "outdated": 1,
+        "invalid": 0,
+        "pending": 0,
+        "gone": 1,
+        "left_window": 0,
+        "not_eligible": 1,
+        "new": {"missing": 1, "outdated": 0, "invalid": 0},
+    }
