@@ -1,10 +1,10 @@
 """The report as HTML says what the Markdown says, line by line, and nothing of it is markup."""
 
 import re
-from html import unescape
+from html import escape, unescape
 
 import pytest
-from conftest import TOUR, Database, NewDatabase
+from conftest import TOUR, Database, NewDatabase, plan_of
 from markup import assert_well_formed
 from test_report import MADE_AT, report_of, said
 
@@ -14,6 +14,7 @@ from exporter.dimensions import DIMENSIONS
 from exporter.report.account import Past, Report, report_on
 from exporter.report.html import as_html
 from exporter.report.markdown import as_markdown
+from exporter.snapshot import Collection, Fault
 
 SIGNS = {"fine": "✅", "warning": "⚠️", "critical": "❌", "unknown": "❓", "few": "⬜", "noted": "▫️"}
 
@@ -72,6 +73,25 @@ async def test_what_is_to_be_done_is_said_as_in_the_markdown(backfill: Database)
         assert all(re.sub("`|\\*\\*", "", " ".join(step.split())) in text for step in action.steps)
     assert "Not ready: a critical limit is broken." in text
     assert "Weekly: completion of sessions" in text
+
+
+def test_what_a_server_says_is_no_markdown() -> None:
+    said = r"cannot read C:\temp\x: `a` **b** <c>"
+    plan = plan_of(TOUR.read_text(), "postgresql://nowhere")
+    standing = Standing(plan.pipeline, max_age=300).after(Collection(None, Fault("connect", said), 0.1, MADE_AT), 0.0)
+
+    html = as_html(report_on([standing], DIMENSIONS, MADE_AT))
+
+    assert f"<li>{escape(said)}</li>" in html
+
+
+async def test_without_limits_no_tick_says_that_it_is_ready(healthy: Database) -> None:
+    report = await report_of(healthy, TOUR.read_text()[: TOUR.read_text().index("    limits:")])
+
+    [ready] = re.findall(r"(?s)<h3>Readiness</h3>(.*?)</section>", as_html(report))
+    assert "#sign-noted" in ready
+    assert "#sign-fine" not in ready
+    assert "▫️ **Cannot be said**: no limit is set." in as_markdown(report)
 
 
 async def test_before_and_after_stand_beside_each_other(backfill: Database) -> None:

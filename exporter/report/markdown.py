@@ -48,7 +48,7 @@ def _account(account: Account, report: Report, *, is_alone: bool) -> Iterator[st
 
 def _section(section: Section, verdict: Verdict) -> Iterator[str]:
     if section.stand:
-        yield from (f"{_SIGNS[verdict]} {section.stand}", "")
+        yield from (f"{_MARKS[section.mark] if section.mark else _SIGNS[verdict]} {section.stand}", "")
     for note in section.notes:
         yield from (note, "")
     for finding in section.findings:

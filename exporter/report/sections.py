@@ -10,7 +10,7 @@ from typing import Final
 
 from exporter.dimension import Chapter
 from exporter.judge import Finding, Verdict, in_words, shown
-from exporter.report.account import Account, Action, Entry, Past
+from exporter.report.account import Account, Action, Entry, Mark, Past
 from exporter.schema import moment_text
 from exporter.terminal import printable
 
@@ -37,12 +37,14 @@ class Change:
 class Section:
     """One section, its content in this order.
 
-    `stand` is what to think of it all, after the sign of the verdict, `notes` are paragraphs, `findings` broken limits,
-    `steps` numbered and `points` not.  Texts are Markdown within a line, what comes from the database escaped in it.
+    `stand` is what to think of it all, after the sign of the verdict or of `mark`, `notes` are paragraphs, `findings`
+    broken limits, `steps` numbered and `points` not.  Texts are Markdown within a line, what comes from the database
+    escaped in it.
     """
 
     title: str
     stand: str = ""
+    mark: Mark | None = None
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     changes: tuple[Change, ...] = ()
@@ -87,7 +89,7 @@ def sections(account: Account) -> tuple[Section, ...]:
             "System health indicators",
             parts=(Part("Versions", account.entries["consistency"]), Part("Operation", account.entries["operation"])),
         ),
-        Section("Readiness", _ready(account), notes=(_judged(account), _OTHERS)),
+        Section("Readiness", *_ready(account), notes=(_judged(account), _OTHERS)),
         Section("Monitoring recommendations", steps=tuple(_monitoring(account))),
         Section("Maintenance schedule", points=_SCHEDULE),
     )
@@ -187,10 +189,10 @@ _READY: Final[Mapping[Verdict, str]] = {
 }
 
 
-def _ready(account: Account) -> str:
+def _ready(account: Account) -> tuple[str, Mark | None]:
     if account.verdict == "healthy" and not account.findings:
-        return "**Cannot be said**: no limit is set."
-    return _READY[account.verdict]
+        return "**Cannot be said**: no limit is set.", "noted"
+    return _READY[account.verdict], None
 
 
 _OTHERS: Final = "Other systems of the platform (its answers to users, its queues) are not looked at."
