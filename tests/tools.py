@@ -15,10 +15,11 @@ _OF_DEBIAN = {"alertmanager": "prometheus-alertmanager"}
 """What an installed package of Debian calls a program otherwise."""
 
 _REMEDY = "run: make tools"
-_REMEDIES = {"chromium": "run: apt-get install chromium"}
+_REMEDIES = {name: f"run: apt-get install {name}" for name in ("chromium", "jq")}
 """Of what `make tools` cannot bring without root."""
 _SKIPPED = re.compile(rf"needs [\w-]+; {_REMEDY}")
 _SKIPPED_BROWSER = re.compile(rf"needs chromium; {_REMEDIES['chromium']}")
+_SKIPPED_JQ = re.compile(rf"needs jq; {_REMEDIES['jq']}")
 NO_STANDBY = "needs pg_basebackup beside postgres"
 _SKIPPED_NEWER = re.compile(rf"needs [\w-]+ of {NEWER_SUITE}; {_REMEDY}")
 
@@ -61,6 +62,8 @@ def not_checked_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"NOT CHECKED in a browser: {len(browser)} test(s); {_REMEDIES['chromium']}", yellow=True
         )
+    if looped := [reason for reason in reasons.values() if _SKIPPED_JQ.search(reason)]:
+        terminalreporter.write_line(f"NOT CHECKED by jq: {len(looped)} test(s); {_REMEDIES['jq']}", yellow=True)
     if skipped := [reason for reason in reasons.values() if _SKIPPED.search(reason)]:
         terminalreporter.write_line(
             f"NOT CHECKED: {len(skipped)} test(s) need promtool, prometheus, alertmanager or pgbouncer; {_REMEDY}",

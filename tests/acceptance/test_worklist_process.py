@@ -5,7 +5,6 @@ import json
 import os
 import pty
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from conftest import TOUR, Database
 from processes import COMMAND, START_SECONDS, begin, environment, run
 from test_collect import OURS, until
 from test_gaps_process import DEAD, ONLY_GAPS
+from tools import find_tool
 
 from exporter.demo.scenarios import SCHEMA
 
@@ -50,8 +50,7 @@ def verify(path: Path, dsn: str, *arguments: str, config: Path = TOUR) -> subpro
 
 def backfill_by_the_list(path: Path, dsn: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the loop that the docs give."""
-    if shutil.which("jq") is None:
-        pytest.skip("needs jq")
+    find_tool("jq")
     page = (DOCS / "worklist.md").read_text(encoding="utf-8")
     [script] = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     programs = {"backfill": script}
