@@ -15,7 +15,7 @@ from conftest import TOUR, Database
 from prometheus_client.parser import text_string_to_metric_families
 from tools import NEWER_SUITE, find_tool
 
-from exporter.alerting import KEEP, SOON, Surroundings, as_prometheus, groups
+from exporter.alerting import Surroundings, as_prometheus, groups
 from exporter.board import Board, Reload
 from exporter.dimensions import DIMENSIONS
 from exporter.expose import page
@@ -69,8 +69,12 @@ def test_every_alert_says_what_how_urgent_what_to_type_and_where_to_look(rule: d
 
 @pytest.mark.parametrize("rule", named([rule for rule in OURS if rule["labels"]["severity"] != "none"]))
 def test_every_alert_waits_compares_and_looks_at_our_job_alone(rule: dict[str, Any]) -> None:
-    """pint: alerts/comparison, alerts/for; monitoring.mixins.dev: a selector of the job in every expression."""
+    """pint: alerts/comparison, alerts/for; monitoring.mixins.dev: a selector of the job in every expression.
+
+    prometheus.io/docs/prometheus/latest/configuration/alerting_rules: keep_firing_for, against what flaps.
+    """
     assert rule["for"]
+    assert rule.get("keep_firing_for") == ("10m" if "limit=" in rule["expr"] else None)
     assert re.search(r"[<>]|==|^absent|\nunless on", rule["expr"])
     selectors = re.findall(r"\b((?:pipeline:)?(?:session_health_[a-z0-9_:]+|up))(\{[^}]*\})?", rule["expr"])
     assert selectors
@@ -89,26 +93,6 @@ def test_every_threshold_is_a_limit_of_the_config() -> None:
         assert f'severity="{rule["labels"]["severity"]}"' in rule["expr"]
         bare = re.sub(r'"[^"]*"|\[\w+\]|session_health_\w+', "", rule["expr"])
         assert set(re.findall(r"\d+", bare)) <= {"0"}
-
-
-def test_an_alert_on_data_outlives_its_value_until_unknown_is_told() -> None:
-    """prometheus.io/docs/prometheus/latest/configuration/alerting_rules: keep_firing_for, against lost data."""
-    unknown = next(rule for rule in OURS if rule["alert"] == "SessionHealthUnknown")
-
-    assert unknown["labels"]["severity"] == "warning"
-    assert KEEP > SOON
-    assert {rule.get("keep_firing_for") for rule in OURS if "limit=" in rule["expr"]} == {"10m"}
-    assert unknown["for"] == "5m"
-
-
-def test_what_is_recorded_is_named_by_level_and_used() -> None:
-    """prometheus.io/docs/practices/rules: level:metric:operations; pint: rule/dependency."""
-    recorded = [rule["record"] for rule in RULES if "record" in rule]
-
-    assert recorded
-    for name in recorded:
-        assert re.fullmatch(r"pipeline:session_health_\w+:ratio", name)
-        assert any(f"{name}{{" in rule["expr"] for rule in OURS)
 
 
 async def test_every_metric_of_a_rule_is_on_the_page(backfill: Database) -> None:
