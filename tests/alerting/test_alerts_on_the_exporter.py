@@ -384,8 +384,8 @@ def test_ages_stand_still_while_nothing_is_measured_and_a_mended_gap_has_none(ex
         ("limit", {"limit": name, "severity": "critical"}, 900) for name in ("gap_age", "newest_session_age")
     ]
     before: Values = [
-        ("gap_oldest_timestamp_seconds", {"record": "profiles"}, 600),
-        ("newest_session_timestamp_seconds", {"step": "started"}, 600),
+        ("gap_oldest_timestamp_seconds", {"record": "profiles"}, 850),
+        ("newest_session_timestamp_seconds", {"step": "started"}, 850),
         ("eligible_sessions", {"state": "gap"}, 1),
         ("limit", {"limit": "gap_sessions", "severity": "critical"}, 100),
         ("limit", {"limit": "gap_ratio", "severity": "warning"}, 1),
@@ -402,6 +402,25 @@ def test_ages_stand_still_while_nothing_is_measured_and_a_mended_gap_has_none(ex
     outage = page((but(*limits, *before), 6 * MINUTES), *served, (withdrawn, 20 * MINUTES))
 
     expect(outage, *(firing(m * MINUTES, "CollectionFailing") for m in range(12, 30)))
+
+
+def test_a_gap_that_was_mended_ends_though_its_database_is_lost_soon_after(expect: Any) -> None:
+    limits: Values = [
+        ("limit", {"limit": "gap_age", "severity": "critical"}, 900),
+        ("limit", {"limit": "gap_sessions", "severity": "critical"}, 100),
+        ("limit", {"limit": "gap_ratio", "severity": "warning"}, 1),
+    ]
+    gap: Values = [
+        ("eligible_sessions", {"state": "gap"}, 1),
+        ("gap_oldest_timestamp_seconds", {"record": "profiles"}, 2000),
+    ]
+    lost = but(*limits, ("up", {}, 0), without=("eligible_sessions", "snapshot_timestamp_seconds"))
+
+    expect(
+        page((but(*limits, *gap), 10 * MINUTES), (but(*limits), 2 * MINUTES), (lost, 40 * MINUTES)),
+        firing(11 * MINUTES, "GapAge"),
+        *(firing(m * MINUTES, "CollectionFailing") for m in range(27, 50)),
+    )
 
 
 def test_a_gap_that_was_mended_before_its_limit_pages_nobody(expect: Any) -> None:
