@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import yaml
 
-from exporter.dimension import Advice, Dimension, Limit, Metric, Select, series_of
+from exporter.dimension import Advice, Dimension, Limit, Metric, series_of
 from exporter.dimensions.coverage import ELIGIBLE
 from exporter.expose import (
     COLLECTION_ERRORS,
@@ -57,11 +57,11 @@ class Surroundings:
 
     def select(self, metric: Metric, /, **labels: str) -> str:
         """The series of our job, each as it was last seen."""
-        return f"last_over_time({self.selector(metric.full_name, **labels)}[{self.rounds(LOOK_BACK)}])"
+        return self.last(LOOK_BACK, metric.full_name, **labels)
 
-    def remember(self, metric: Metric, /, **labels: str) -> str:
-        """The same, for far longer."""
-        return f"last_over_time({self.selector(metric.full_name, **labels)}[{self.rounds(REMEMBERED)}])"
+    def last(self, count: int, name: str, /, **labels: str) -> str:
+        """The series of our job, each as it was last seen within so many rounds."""
+        return f"last_over_time({self.selector(name, **labels)}[{self.rounds(count)}])"
 
     def selector(self, name: str, /, **labels: str) -> str:
         """The series of our job, as they are."""
@@ -269,25 +269,29 @@ def _broken(limit: Limit, severity: str, at: Surroundings) -> str:
     An alert that fires goes on while the exporter says that it does not measure everything, by the value as it was last
     known: what was not mended does not end, and none begins on what nobody measured.
     """
-    known, remembered = _compared(limit, severity, at, at.select), _compared(limit, severity, at, at.remember)
+    known, remembered = (_compared(limit, severity, at, within) for within in (LOOK_BACK, REMEMBERED))
     own = ", ".join(filter(None, ("job", "instance", "database", "pipeline", subject_label(limit))))
-    firing = at.selector("ALERTS", alertname=alert_name(limit), alertstate="firing", severity=severity)
+    firing = at.last(LOOK_BACK, "ALERTS", alertname=alert_name(limit), alertstate="firing", severity=severity)
     return (
         f"(\n{indent(known, '  ')}\n)\nor\n(\n  (\n{indent(remembered, '    ')}\n  )\n"
-        f"  and on ({own})\n  last_over_time({firing}[{at.rounds(LOOK_BACK)}])\n"
+        f"  and on ({own})\n  {firing}\n"
         f"  and on (job, instance, database, pipeline)\n  ({at.select(UP)} == 0)\n)\n"
     )
 
 
-def _compared(limit: Limit, severity: str, at: Surroundings, select: Select) -> str:
+def _compared(limit: Limit, severity: str, at: Surroundings, within: int) -> str:
+    """PromQL: the value as it was last seen within so many rounds, where it is beyond the limit as it was then."""
+
+    def select(metric: Metric, /, **labels: str) -> str:
+        return at.last(within, metric.full_name, **labels)
+
     subject, sign = subject_label(limit), "<" if limit.below else ">"
     side = f"{sign} ignoring ({', '.join(filter(None, (subject, 'limit', 'severity')))})"
     matching = f"{side} group_left ()" if subject else side
     bound = select(LIMIT, limit=limit.name, severity=severity)
     if limit.value.rests_on is None:
         return f"(\n{indent(limit.value.promql(select), '  ')}\n)\n  {matching}\n{bound}"
-    reach = at.rounds(LOOK_BACK if select == at.select else REMEMBERED)
-    recorded = f"last_over_time({at.selector(_recorded_name(limit))}[{reach}])"
+    recorded = at.last(within, _recorded_name(limit))
     sessions, fewest = limit.value.rests_on(select), select(LIMIT_MIN_SESSIONS, limit=limit.name)
     return (
         f"(\n  {recorded}\n    {matching}\n  {bound}\n)\nand\n"
@@ -503,7 +507,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
         name="PipelineAbsent",
         after={"warning": SOON, "critical": LATER},
         expr=lambda at: (
-            f"max without (instance) (last_over_time({at.selector(UP.full_name)}[{at.rounds(REMEMBERED * 6)}]))\n"
+            f"max without (instance) ({at.last(REMEMBERED * 6, UP.full_name)})\n"
             f"unless on (job, database, pipeline)\n{at.select(UP)}"
         ),
         says=lambda _at: f"{_PIPELINE} was measured until lately, and no exporter delivers it any more.",
