@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from conftest import Database, NewDatabase, Numbers, plan_of
+from conftest import Database, NewDatabase, Numbers, another_clock, plan_of
 
 from exporter.collect import collect
 from exporter.database import CollectionError
@@ -151,11 +151,7 @@ async def other_transaction(database: Database, sql: str) -> AsyncIterator[async
 
 async def pause_with_the_snapshot(database: Database) -> None:
     """Every collection from now on pauses (`PAUSED`) as soon as it has its snapshot, before it has read any table."""
-    await database.stop_clock("2025-06-01")
-    await database.execute(
-        "create or replace function stopped.clock_timestamp() returns timestamptz language sql as $$ "
-        "select timestamptz '2025-06-01' from pg_sleep(0.3) $$"
-    )
+    await database.execute(another_clock("select timestamptz '2025-06-01' from pg_sleep(0.3)"))
 
 
 PAUSED = f"exists (select {OURS} and wait_event = 'PgSleep' and query ~ 'clock and catalog')"

@@ -575,7 +575,6 @@ async def test_what_is_rewritten_while_we_read_makes_the_list_worthless(three: D
     """A table of a sub-query is not held before the snapshot, and looks empty: all of its sessions would be a gap."""
     await three.execute("create table scored as select 1 as id; insert into scored values (2), (3)")
     text = config("where: exists (select 1 from scored where id = visit_id)")
-    await three.execute("drop schema stopped cascade")
     await pause_with_the_snapshot(three)
     for listing in (list_gaps(three.plan(text), list[Gap]().append), count_gaps(three.plan(text))):
         task = asyncio.create_task(unmeasured(listing))

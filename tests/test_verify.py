@@ -448,7 +448,6 @@ async def test_what_is_rewritten_while_we_read_proves_nothing(three: Database) -
     await three.execute("create table scored as select 1 as id; insert into scored values (2), (3)")
     text = config("where: exists (select 1 from scored where id = visit_id)")
     worklist = await listed(three, text)
-    await three.execute("drop schema stopped cascade")
     await pause_with_the_snapshot(three)
     task = asyncio.create_task(unmeasured(verify(plan_for(three, text), worklist)))
     await until(three, PAUSED)

@@ -250,10 +250,9 @@ async def test_the_grace_of_a_naive_time_is_reckoned_in_utc(visits: Database, zo
 async def test_the_grace_of_a_declared_zone_knows_when_its_clocks_change(
     visits: Database, clock: str, completed_at: str, state: str
 ) -> None:
+    await visits.stop_clock(clock)
     await visits.execute(
         f"""
-        create or replace function stopped.clock_timestamp() returns timestamptz language sql
-        as $$ select timestamptz '{clock}' $$;
         alter table visits alter started_at type timestamp, alter completed_at type timestamp;
         update visits set started_at = '2025-03-01', completed_at = '{completed_at}';
         """

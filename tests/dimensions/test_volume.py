@@ -331,13 +331,8 @@ async def test_a_day_of_a_window_has_24_hours_though_clocks_change(
 ) -> None:
     """Reckoned by the calendar of Berlin, where this night lacks an hour, the window would begin an hour later."""
     await visits.set("timezone", "'Europe/Berlin'")
-    await visits.execute(
-        f"""
-        create or replace function stopped.clock_timestamp() returns timestamptz language sql
-        as $$ select timestamptz '2025-03-30 01:30+00' $$;
-        insert into visits (status, started_at) values ('done', '{started_at}');
-        """
-    )
+    await visits.stop_clock("2025-03-30 01:30+00")
+    await visits.execute(f"insert into visits (status, started_at) values ('done', '{started_at}')")
 
     numbers = await visits.measure(config("{last: 1d}").replace("eligible: done", f"eligible: done{declared}"))
 

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
+from conftest import another_clock
 from hypothesis import strategies as st
 from hypothesis.vendor.pretty import RepresentationPrinter
 from model import ZONES, Row, Table, Truth, World
@@ -277,10 +278,7 @@ class Case:
     def script(self) -> str:
         lines = ["drop schema if exists public cascade;", "create schema public;"]
         lines += [f"alter database oracle set {name} = {value};" for name, value in self.defaults.items()]
-        lines.append(
-            "create or replace function stopped.clock_timestamp() returns timestamptz language sql "
-            f"as $$ select timestamptz {literal(self.world.clock)} $$;"
-        )
+        lines.append(another_clock(f"select timestamptz {literal(self.world.clock)}"))
         for table, columns in self.columns.items():
             lines.append(f"create table {table} ({', '.join(f'{name} {kind}' for name, kind in columns.items())});")
             rows = [f"({', '.join(literal(row[name]) for name in columns)})" for row in self.world.tables[table].rows]

@@ -140,9 +140,7 @@ def laboratory(server: EmbeddedPostgres, capsys: pytest.CaptureFixture[str]) -> 
         admin = await asyncpg.connect(server.dsn())
         await admin.execute("create database oracle")
         await admin.close()
-        database = Database(server.dsn("oracle"), await asyncpg.connect(server.dsn("oracle")))
-        await database.stop_clock("now")
-        return database
+        return Database(server.dsn("oracle"), await asyncpg.connect(server.dsn("oracle")))
 
     async def drop() -> None:
         await made.database.connection.close(timeout=5)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from conftest import Numbers
+from conftest import Numbers, another_clock
 from standby import Pair, Standby, binaries_with_basebackup, line_to, replicated, source
 from test_collect import ROWS, TABLES, assert_keeps_secrets, assert_whole, config, refused
 
@@ -194,22 +194,18 @@ LATE = config().replace("window: {since: 2025-01-01}", "window: {since: 2025-01-
 """A record may be a second late."""
 
 CLOCK = """
-create schema stopped;
-grant usage on schema stopped to public;
-create function stopped.clock_timestamp() returns timestamptz language plpgsql as $$
   begin
     while current_setting('transaction_isolation') = 'repeatable read' and {condition} loop
       perform pg_sleep(0.02);
     end loop;
-    return pg_catalog.clock_timestamp();
-  end $$
+    return pg_catalog.real_clock_timestamp();
+  end
 """
 """A clock that stands still once the snapshot is taken, while a condition holds."""
 
 
 async def hold_clock(pair: Pair, condition: str) -> None:
-    await pair.primary.execute(CLOCK.format(condition=condition))
-    await pair.primary.set("search_path", "stopped, pg_catalog, public")
+    await pair.primary.execute(another_clock(CLOCK.format(condition=condition), "plpgsql"))
     await pair.replayed()
 
 
