@@ -9,11 +9,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
-from exporter.collect import Session
 from exporter.database import is_refused_lock
-from exporter.plan import Statement
+from exporter.guard import Session
 from exporter.snapshot import Fault
-from exporter.sql import Bindings, TableName, quote, relation
+from exporter.sql import Bindings, TableName, base_type, quote, relation
+from exporter.statement import Statement
 
 NAME_LIMIT: Final = 10_000
 """Tables whose names are read, to find the one that was meant."""
@@ -220,6 +220,24 @@ limit {NAME_LIMIT}"""
     )
 
 
+async def read_creators(session: Session, schema: str) -> tuple[bool, tuple[str, ...]]:
+    """Who may CREATE in a schema beside superusers and its owner: everybody, or these roles; raises CollectionError."""
+    sql = """select exists (
+    select 1 from pg_catalog.aclexplode(n.nspacl) a where a.grantee = 0 and a.privilege_type = 'CREATE'
+  ), array(
+    select r.rolname::text
+    from pg_catalog.pg_roles r
+    where not r.rolsuper and has_schema_privilege(r.oid, n.oid, 'CREATE')
+      and not pg_has_role(r.oid, n.nspowner, 'USAGE')
+    order by 1
+    limit 10
+  )
+from pg_catalog.pg_namespace n
+where n.nspname = $1"""
+    [(everybody, roles)] = await session.run(Statement("creators", sql, (schema,)), "catalog")
+    return everybody, tuple(roles)
+
+
 async def read_columns(session: Session) -> dict[TableName, list[Column]]:
     """The columns of every table that is not the server's own; raises CollectionError."""
     sql = f"""select n.nspname::text, c.relname::text, {_COLUMN}
@@ -326,14 +344,7 @@ def _source(row: Any) -> Source:  # noqa: ANN401 - the driver's row
     )
 
 
-_BASE: Final = """(
-    with recursive below(id) as (
-      select a.atttypid
-      union all
-      select t.typbasetype from below join pg_catalog.pg_type t on t.oid = below.id where t.typtype = 'd'
-    )
-    select t.oid from below join pg_catalog.pg_type t on t.oid = below.id where t.typtype <> 'd'
-  )"""
+_BASE: Final = base_type("a.atttypid")
 
 _COLUMN: Final = f"""a.attname::text, quote_ident(a.attname), pg_catalog.format_type(a.atttypid, a.atttypmod),
   pg_catalog.format_type({_BASE}, null),

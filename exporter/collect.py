@@ -4,23 +4,11 @@ What the database refuses about one record becomes a value in the snapshot; what
 snapshot at all raises `CollectionError`.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import asyncpg
-
-from exporter.database import (
-    LOST,
-    PATIENCE_SECONDS,
-    CollectionError,
-    connect,
-    is_refused_lock,
-    is_rejection,
-    query_fault,
-)
+from exporter.database import CollectionError, is_rejection
 from exporter.dimension import (
     CatalogMeasure,
     Cells,
@@ -35,10 +23,9 @@ from exporter.dimension import (
     SessionMeasure,
     Values,
 )
+from exporter.guard import Session, end, open_snapshot, subject_of
 from exporter.judge import judge
-from exporter.plan import END, IDENTITY, REPLICA, Plan, Statement, begin
-from exporter.replica import LOOK, Look, lag
-from exporter.schema import Database
+from exporter.plan import JOINED, NUMBERED, Plan
 from exporter.snapshot import Fault, Sample, Snapshot, fold, folded, label_text
 from exporter.sql import TableName
 
@@ -58,13 +45,16 @@ class Counted:
     part_faults: Mapping[str, Fault]
 
 
-async def collect(plan: Plan) -> Snapshot:
-    """Measure one pipeline; raises CollectionError when no snapshot could be taken."""
-    async with open_snapshot(plan) as session:
+async def collect(plan: Plan, *, unattended: bool = False) -> Snapshot:
+    """Measure one pipeline; raises CollectionError when no snapshot could be taken.
+
+    `unattended` is for a process that stays: it refuses a role that may do more than read.
+    """
+    async with open_snapshot(plan, unattended=unattended) as session:
+        plan = session.plan
         measurable = tuple(name for name in plan.pipeline.records if name not in session.faults)
         counted = await _count(session, plan, measurable)
-        restricted = await see_what_was_read(session, plan)
-        await session.run(END, "end")
+        restricted = await end(session)
     measured = interpret(plan, counted, session.facts)
     limit = plan.max_label_values
     kept = {metric: fold(metric, values, limit) for metric, values in measured.items()}
@@ -86,200 +76,23 @@ async def collect(plan: Plan) -> Snapshot:
         ),
         replica_lag=None if session.lag is None else session.lag.total_seconds(),
         identity=session.identity,
+        found={name: TableName(schema, name).written for name, schema in session.schemas.items()},
     )
-
-
-@asynccontextmanager
-async def open_snapshot(plan: Plan) -> AsyncIterator["Session"]:
-    """The guarded transaction of one collection, its locks held and its snapshot taken; raises CollectionError."""
-    async with open_transaction(plan.database) as session:
-        tables = {subject_of(plan, name): record.table for name, record in plan.pipeline.records.items()}
-        session.tables = {f"pipelines.{plan.pipeline.name}.sessions": plan.pipeline.sessions.table, **tables}
-        session.lag = _lag(session.before, session.before, plan)
-        session.faults = await _lock(session, plan)
-        await _read_catalog(session, plan)
-        # Some services keep it from everybody: then nobody can tell.
-        told = await session.attempt(IDENTITY, "identity", is_rejection)
-        session.identity = None if isinstance(told, Fault) else told[0][0]
-        yield session
-
-
-@asynccontextmanager
-async def open_transaction(database: Database) -> AsyncIterator["Session"]:
-    """The same transaction before anything was asked, for whoever does not measure; raises CollectionError."""
-    async with connect(database) as connection:
-        session = Session(connection, database)
-        [row] = await session.run(REPLICA, "begin")
-        session.before = Look(*row)
-        await session.run(begin(database), "begin")
-        yield session
-
-
-_NO_CLOCK: Final = datetime.min.replace(tzinfo=UTC)
-
-
-@dataclass(slots=True)
-class Session:
-    """A guarded transaction: runs statements, and survives those that are refused.
-
-    `before` is the look at its recovery before it began.  `clock` is the snapshot's: on a replica, `lag` ago.  `tables`
-    has what is read by the keys of the config that name it, `faults` the records whose tables could not be held,
-    `facts` the values of the plan's catalog readings, `identity` what tells the database from others, None where it
-    says nothing.
-    """
-
-    connection: asyncpg.Connection
-    database: Database
-    clock: datetime = _NO_CLOCK
-    before: Look = field(default_factory=lambda: Look(_NO_CLOCK, None, None, None))
-    lag: timedelta | None = None
-    tables: Mapping[str, TableName] = field(default_factory=dict)
-    faults: Mapping[str, Fault] = field(default_factory=dict)
-    facts: Sequence[Any] = ()
-    identity: str | None = None
-
-    async def run(self, statement: Statement, subject: str) -> list[Any]:
-        """The rows of a statement; raises CollectionError, for whoever calls this cannot do without."""
-        try:
-            return await self._ask(statement)
-        except (asyncpg.PostgresError, *LOST) as error:
-            raise CollectionError(self._fault(error, subject)) from None
-
-    async def attempt(
-        self, statement: Statement, subject: str, refusals: Callable[[asyncpg.PostgresError], bool]
-    ) -> list[Any] | Fault:
-        """The rows of a statement, or why the server refused it; the snapshot stays usable either way.
-
-        Raises CollectionError for an error that is not among `refusals`.
-        """
-        await self.run(_SAVE, subject)
-        try:
-            rows = await self._ask(statement)
-        except asyncpg.PostgresError as error:
-            fault = self._fault(error, subject)
-            if self.connection.is_closed() or not refusals(error):
-                raise CollectionError(fault) from None
-            await self.run(_BACK, subject)
-            # A materialized view cannot be locked, nor does a REFRESH make it look empty; the catalog tells it
-            # from a foreign table, which is refused there.
-            unlockable = not statement.returns_rows and isinstance(error, asyncpg.WrongObjectTypeError)
-            return [] if unlockable else fault
-        except LOST as error:
-            raise CollectionError(self._fault(error, subject)) from None
-        await self.run(_RELEASE, subject)
-        return rows
-
-    async def _ask(self, statement: Statement) -> list[Any]:
-        patience = self.database.statement_timeout.total_seconds() + PATIENCE_SECONDS
-        if not statement.returns_rows:
-            await self.connection.execute(statement.sql, timeout=patience)
-            return []
-        return await self.connection.fetch(statement.sql, *statement.arguments(self.clock), timeout=patience)
-
-    def _fault(self, error: BaseException, subject: str) -> Fault:
-        timeout = self.database.statement_timeout.total_seconds()
-        return query_fault(error, subject, self.tables.get(subject), timeout, is_replica=self.before.paused is not None)
-
-
-_SAVE = Statement("save", "savepoint attempt", returns_rows=False)
-_BACK = Statement("back", "rollback to savepoint attempt", returns_rows=False)
-_RELEASE = Statement("release", "release savepoint attempt", returns_rows=False)
-
-
-async def _lock(session: Session, plan: Plan) -> dict[str, Fault]:
-    """Hold every table that is there; a record's that is not is that record's fault."""
-    pipeline = plan.pipeline
-    sessions = await session.attempt(plan.lock_sessions, f"pipelines.{pipeline.name}.sessions", is_refused_lock)
-    if isinstance(sessions, Fault):
-        raise CollectionError(sessions)
-    faults = {}
-    for name, statement in plan.lock_records.items():
-        locked = await session.attempt(statement, subject_of(plan, name), is_refused_lock)
-        if isinstance(locked, Fault):
-            faults[name] = locked
-    return faults
-
-
-def subject_of(plan: Plan, record: str) -> str:
-    """The keys of the config that lead to a record: what its faults are about."""
-    return f"pipelines.{plan.pipeline.name}.records.{record}"
-
-
-def _lag(before: Look, now: Look, plan: Plan) -> timedelta | None:
-    found = lag(before, now, plan.database.max_replica_lag)
-    if isinstance(found, Fault):
-        raise CollectionError(found)
-    return found
-
-
-async def _read_catalog(session: Session, plan: Plan) -> None:
-    """Note the snapshot's clock and lag, the values of the plan's catalog readings, and tables that are not ours."""
-    subject = f"pipelines.{plan.pipeline.name}.sessions"
-    [row] = await session.run(plan.catalog, subject)
-    now = Look(*row[: len(LOOK)])
-    session.lag = _lag(session.before, now, plan)
-    session.clock = now.clock - (session.lag or timedelta(0))
-    unique, foreign, unlike, *session.facts = row[len(LOOK) :]
-    if None in foreign:
-        raise CollectionError(_foreign(subject))
-    session.faults = {
-        **session.faults,
-        **{name: _foreign(subject_of(plan, name)) for name in foreign},
-        **{name: _unlike(subject_of(plan, name)) for name in unlike},
-    }
-    if not unique:
-        key = ", ".join(plan.pipeline.sessions.key)
-        raise CollectionError(
-            Fault(
-                "duplicate_key",
-                f"{subject}.key: several rows share a value of ({key}): name columns that tell sessions apart",
-            )
-        )
-
-
-def _unlike(subject: str) -> Fault:
-    return Fault(
-        "type",
-        f"{subject}.session_key: equal values of its type are not those of the type of sessions.key: write "
-        "{column: …, cast: …} with the type of sessions.key",
-    )
-
-
-def _foreign(subject: str) -> Fault:
-    return Fault(
-        "row_security",
-        f"{subject}: a foreign table: what its server hides from us cannot be seen from here, nor is it part of the "
-        "snapshot: measure it on its own server",
-    )
-
-
-async def see_what_was_read(session: Session, plan: Plan) -> tuple[str, ...]:
-    """The tables of which policies show us only some rows; raises CollectionError where what was read is not whole."""
-    subject = f"pipelines.{plan.pipeline.name}"
-    tables = await session.run(plan.touched, subject)
-    if rewritten := [table["name"] for table in tables if table["rewritten"]]:
-        raise CollectionError(
-            Fault(
-                "table_rewrite",
-                f"{subject}: {', '.join(rewritten)} was rewritten (TRUNCATE, ALTER TABLE, REFRESH) while we read, and "
-                "would look empty: tried again at the next interval",
-            )
-        )
-    if foreign := [table["name"] for table in tables if table["is_foreign"]]:
-        raise CollectionError(_foreign(f"{subject}: {', '.join(foreign)}, read through a view or a sub-query"))
-    if plan.database.row_security == "strict":
-        return ()  # A policy that applied would have been refused; one that the owner of a view escapes hides nothing.
-    return tuple(table["name"] for table in tables if table["restricted"])
 
 
 async def _count(session: Session, plan: Plan, names: Sequence[str]) -> Counted:
     """Count all together; where that is rejected, parts and records apart, so that only the culprit is lost."""
     pipeline = f"pipelines.{plan.pipeline.name}"
-    counted = together = await _count_records(session, plan, names, plan.parts, pipeline)
-    part_faults = await _part_faults(session, plan) if isinstance(together, Fault) else {}
-    parts = tuple(part for part in plan.parts if part.path not in part_faults)
-    if part_faults:
-        counted = await _count_records(session, plan, names, parts, pipeline)
+    part_faults = dict(session.part_faults)
+    parts = _left(plan, part_faults)
+    counted = together = await _count_records(session, plan, names, parts, pipeline)
+    if isinstance(together, Fault):
+        session.begin_asking_apart()
+        found = await _part_faults(session, plan, parts)
+        if found:
+            part_faults |= found
+            parts = _left(plan, part_faults)
+            counted = await _count_records(session, plan, names, parts, pipeline)
     faults = dict(session.faults)
     if not isinstance(counted, Fault):
         sessions, rows = counted
@@ -295,12 +108,17 @@ async def _count(session: Session, plan: Plan, names: Sequence[str]) -> Counted:
     return Counted(sessions, of_record, frozenset(part.path for part in parts), faults, part_faults)
 
 
+def _left(plan: Plan, lost: Mapping[str, Fault]) -> tuple[Part, ...]:
+    return tuple(part for part in plan.parts if part.path not in lost)
+
+
 async def _count_records_apart(
     session: Session, plan: Plan, names: Sequence[str], parts: Sequence[Part]
 ) -> tuple[dict[str, tuple[Cells, Rows]], dict[str, Fault]]:
     counted, faults = {}, {}
     for name in names:
-        found = await _count_records(session, plan, (name,), parts, subject_of(plan, name))
+        subject = subject_of(plan, name)
+        found = session.out_of_time(subject) or await _count_records(session, plan, (name,), parts, subject)
         if isinstance(found, Fault):
             faults[name] = found
         else:
@@ -308,17 +126,27 @@ async def _count_records_apart(
     return counted, faults
 
 
-async def _part_faults(session: Session, plan: Plan) -> dict[str, Fault]:
+async def _part_faults(session: Session, plan: Plan, parts: Sequence[Part]) -> dict[str, Fault]:
     """Why parts are refused, by their paths; where all are accepted together none is asked for by itself."""
     pipeline = f"pipelines.{plan.pipeline.name}"
-    if not plan.parts or not isinstance(await _count_records(session, plan, (), plan.parts, pipeline), Fault):
+    if not parts or not isinstance(await _count_parts(session, plan, parts, pipeline), Fault):
         return {}
     faults = {}
-    for part in plan.parts:
-        found = await _count_records(session, plan, (), (part,), f"{pipeline}.{part.path}")
+    for part in parts:
+        subject = f"{pipeline}.{part.path}"
+        found = session.out_of_time(subject) or await _count_parts(session, plan, (part,), subject)
         if isinstance(found, Fault):
             faults[part.path] = found
     return faults
+
+
+async def _count_parts(session: Session, plan: Plan, parts: Sequence[Part], subject: str) -> Fault | None:
+    """Why the server refuses to compute parts, of any session: None where it does not."""
+    for statement in (plan.sessions((), parts), plan.owners(parts)):
+        rows = await session.attempt(statement, subject, is_rejection)
+        if isinstance(rows, Fault):
+            return rows
+    return None
 
 
 async def _count_records(
@@ -331,7 +159,28 @@ async def _count_records(
         if isinstance(rows, Fault):
             return rows
         cells.append(statement.read(rows))
-    return cells[0], cells[1] if names else Cells((), ())
+    sessions, rows_of_records = cells[0], cells[1] if names else Cells((), ())
+    if not (is_unrepeated(sessions, "sessions") and all(map(is_unrepeated, _by_record(rows_of_records, names)))):
+        return repeated(subject)
+    return sessions, rows_of_records
+
+
+def _by_record(rows: Cells, names: Sequence[str]) -> Iterator[Cells]:
+    return (rows.only("record", [name]) for name in names)
+
+
+def is_unrepeated(cells: Cells, joined: str = JOINED) -> bool:
+    """Whether a join has as many rows as there were before it."""
+    return cells.total(joined) == (cells.newest(NUMBERED) or 0)
+
+
+def repeated(subject: str) -> Fault:
+    """A join has more rows than there are: whatever it counts is wrong."""
+    return Fault(
+        "duplicate_key",
+        f"{subject}: a session or a row was joined twice, so nothing is counted: several sessions are equal to one "
+        "key; REINDEX the unique index of sessions.key, or name columns that tell sessions apart",
+    )
 
 
 def interpret(plan: Plan, counted: Counted, facts: Sequence[Any]) -> dict[Metric, dict[tuple[str, ...], float]]:

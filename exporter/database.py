@@ -4,7 +4,7 @@ import asyncio
 import re
 import ssl
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -211,7 +211,9 @@ def is_rejection(error: asyncpg.PostgresError) -> bool:
 
 def is_refused_lock(error: asyncpg.PostgresError) -> bool:
     """Whether one table cannot be held, for a reason that says nothing about the others."""
-    return is_rejection(error) or isinstance(error, asyncpg.LockNotAvailableError | asyncpg.QueryCanceledError)
+    return is_rejection(error) or isinstance(
+        error, asyncpg.LockNotAvailableError | asyncpg.QueryCanceledError | asyncpg.DeadlockDetectedError
+    )
 
 
 ROLE: Final = "<role>"
@@ -227,11 +229,19 @@ _FAREWELLS: Final = (
 
 
 def query_fault(
-    error: BaseException, subject: str, table: TableName | None, statement_timeout: float, *, is_replica: bool = False
+    error: BaseException,
+    subject: str,
+    table: TableName | None,
+    statement_timeout: float,
+    *,
+    is_replica: bool = False,
+    is_planned: bool = False,
+    schemas: Mapping[str, str] | None = None,
 ) -> Fault:
     """Why a statement about `subject` (a key of the config) failed, which reads `table` (None: not one alone).
 
-    The server's text is passed on only where it speaks of names: elsewhere it may quote a value of a row.
+    The server's text is passed on only where it speaks of names: elsewhere it may quote a value of a row, unless the
+    statement `is_planned` only, and reads none.  `schemas` are those of tables and functions by their names.
     """
     if isinstance(error.__cause__, _FAREWELLS):
         # The server ends the whole connection; the driver tells its reason as the cause.
@@ -251,13 +261,37 @@ def query_fault(
                 "retried at the next interval",
             )
         return Fault("connect", f"{subject}: the connection was lost: is the server running?")
+    if waited := _waited(error, subject, statement_timeout, is_replica=is_replica):
+        return waited
     match error:
         case asyncpg.InsufficientPrivilegeError() if _is_row_security(error):
-            named = _named(error, table)
+            named = _named(error, table, schemas or {})
             remedy = f"{_see_every_row(named)}{_for_whom(named, table)}"
             return Fault("row_security", f"{subject}: {_text(error)}: {remedy}")
         case asyncpg.InsufficientPrivilegeError():
-            return Fault("permission", f"{subject}: {_text(error)}: {_may_use(error, table)}")
+            return Fault("permission", f"{subject}: {_text(error)}: {_may_use(error, table, schemas or {})}")
+        case asyncpg.UndefinedTableError() | asyncpg.UndefinedFunctionError() if getattr(error, "context", None):
+            return Fault(
+                "missing_object",
+                f"{subject}: a function that the config's SQL calls does not find a table or function that it names "
+                "without a schema, for the exporter searches none: ALTER FUNCTION … SET search_path = …, or write "
+                "search_path: [SCHEMA] in the section of the database",
+            )
+        case asyncpg.UndefinedTableError() | asyncpg.UndefinedColumnError() | asyncpg.InvalidSchemaNameError():
+            return Fault("missing_object", f"{subject}: {_text(error)}: create it, or correct the config")
+        case asyncpg.ObjectNotInPrerequisiteStateError():
+            return Fault("missing_object", f"{subject}: {_text(error)}: REFRESH the materialized view")
+        case asyncpg.UndefinedFunctionError() | asyncpg.DatatypeMismatchError() | asyncpg.CannotCoerceError():
+            return Fault(
+                "type",
+                f"{subject}: {_text(error)}: correct the config; a key of another type needs a cast",
+            )
+    return _fault_by_class(error, subject, is_planned=is_planned)
+
+
+def _waited(error: asyncpg.PostgresError, subject: str, statement_timeout: float, *, is_replica: bool) -> Fault | None:
+    """Why the server ended something that took or waited too long; None where it did not."""
+    match error:
         case asyncpg.QueryCanceledError():
             return Fault(
                 "statement_timeout",
@@ -273,42 +307,64 @@ def query_fault(
         case asyncpg.LockNotAvailableError():
             return Fault(
                 "lock_timeout",
-                f"{subject}: another transaction holds an exclusive lock on a table: waits end after lock_timeout",
+                f"{subject}: another transaction holds an exclusive lock on a table: a wait ends after lock_timeout, "
+                "and after a quarter of the server's deadlock_timeout while other tables are held",
+            )
+        case asyncpg.DeadlockDetectedError() if not is_replica:
+            return Fault(
+                "deadlock",
+                f"{subject}: another transaction and ours waited for each other's locks, and the server ended ours: "
+                "retried at the next interval",
             )
         case asyncpg.SerializationError() | asyncpg.DeadlockDetectedError():
             return Fault(
                 "recovery_conflict",
                 f"{subject}: cancelled by the replica's recovery: retried at the next interval",
             )
-        case asyncpg.UndefinedTableError() | asyncpg.UndefinedColumnError() | asyncpg.InvalidSchemaNameError():
-            return Fault("missing_object", f"{subject}: {_text(error)}: create it, or correct the config")
-        case asyncpg.ObjectNotInPrerequisiteStateError():
-            return Fault("missing_object", f"{subject}: {_text(error)}: REFRESH the materialized view")
-        case asyncpg.UndefinedFunctionError() | asyncpg.DatatypeMismatchError() | asyncpg.CannotCoerceError():
-            return Fault(
-                "type",
-                f"{subject}: {_text(error)}: correct the config; a key of another type needs a cast",
-            )
-    return _fault_by_class(error, subject)
+    return None
 
 
-def _fault_by_class(error: asyncpg.PostgresError, subject: str) -> Fault:
+_OUT_OF_LOCKS: Final = "53200"
+"""The server's class for memory, and what it says where the shared table of locks is full: LockAcquireExtended()."""
+
+
+def _fault_by_class(error: asyncpg.PostgresError, subject: str, *, is_planned: bool) -> Fault:
     state = error.sqlstate or ""
+    if state == "22P05":
+        return Fault(
+            "invalid_sql",
+            f"{subject}: the config has a sign that the database's encoding lacks (SQLSTATE {state}): correct the "
+            "versions, the values or the SQL",
+        )
     if state == "22021":
         return Fault(
             "type",
             f"{subject}: holds text that is not UTF-8 (SQLSTATE {state}): correct the rows, or the database's encoding",
         )
+    if state.startswith("22") and is_planned:
+        return Fault("invalid_sql", f"{subject}: {_text(error)}: correct the SQL in the config")
     if state.startswith("22"):
         return Fault(
             "type",
             f"{subject}: a value of a row does not fit ({type(error).__name__}, SQLSTATE {state}): "
             "check casts and expressions",
         )
+    if subject in ("begin", "identity", "catalog") and state[:2] in {"0A", "42"}:
+        return Fault(
+            "internal",
+            f"{subject}: the server does not know what the exporter's own SQL asks for (SQLSTATE {state}): is it "
+            "PostgreSQL 14 or newer, and no product that only speaks its protocol?",
+        )
     if state == "25006" or state[:2] in {"0A", "42"}:
         return Fault(
             "invalid_sql",
             f"{subject}: {_text(error)}: correct the SQL in the config, see it whole with `queries`",
+        )
+    if state[:2] in {"P0", "38", "39"}:
+        return Fault(
+            "invalid_sql",
+            f"{subject}: a function that the config's SQL calls raised an exception (SQLSTATE {state}): correct the "
+            "function, or do not call it for such rows",
         )
     if state[:2] == "08" and subject == "begin":
         # PgBouncer cuts the connection where its mode knows no transactions: https://www.pgbouncer.org/features.html
@@ -320,6 +376,12 @@ def _fault_by_class(error: asyncpg.PostgresError, subject: str) -> Fault:
     if state[:2] in {"08", "57"}:
         return Fault(
             "connect", f"{subject}: the server, or a foreign table's, ended the connection ({type(error).__name__})"
+        )
+    if state == _OUT_OF_LOCKS and _is_about_locks(error):
+        return Fault(
+            "internal",
+            f"{subject}: the server's table of locks is full: raise max_locks_per_transaction (each partition and each "
+            "index takes a lock)",
         )
     if state[:2] == "53":
         return Fault(
@@ -333,7 +395,7 @@ def _fault_by_class(error: asyncpg.PostgresError, subject: str) -> Fault:
 _NAME_IN_TEXT: Final = re.compile(r'"(?P<quoted>[^"]+)"|(?P<last>[^\s"]+)$')
 
 
-def _named(error: asyncpg.PostgresError, table: TableName | None) -> TableName | None:
+def _named(error: asyncpg.PostgresError, table: TableName | None, schemas: Mapping[str, str]) -> TableName | None:
     """The table that an error is about: its schema is known where it is the one that was asked for."""
     if getattr(error, "context", None):
         return None  # Raised within a function, which may read any table.
@@ -341,7 +403,7 @@ def _named(error: asyncpg.PostgresError, table: TableName | None) -> TableName |
     name = found and (found["quoted"] or found["last"])
     if not name or (table and name in (table.name, table.schema)):
         return table
-    return TableName(None, name) if name.isidentifier() else None
+    return TableName(schemas.get(name), name) if name.isidentifier() else None
 
 
 def _for_whom(named: TableName | None, table: TableName | None) -> str:
@@ -355,12 +417,13 @@ _KIND_IN_TEXT: Final = re.compile(r"permission denied for (function|schema) ")
 """Where the server speaks English; for others a table is the best guess."""
 
 
-def _may_use(error: asyncpg.PostgresError, table: TableName | None) -> str:
-    named, kind = _named(error, table), _KIND_IN_TEXT.match(_text(error))
+def _may_use(error: asyncpg.PostgresError, table: TableName | None, schemas: Mapping[str, str]) -> str:
+    named, kind = _named(error, table, schemas), _KIND_IN_TEXT.match(_text(error))
     if kind is None or named is None or named == table:
         return f"{_may_read(named)}{_for_whom(named, table)}"
-    what = "EXECUTE ON FUNCTION" if kind[1] == "function" else "USAGE ON SCHEMA"
-    return f"GRANT {what} {named.sql} TO {ROLE}"
+    if kind[1] == "schema":
+        return f"GRANT USAGE ON SCHEMA {quote(named.name)} TO {ROLE}"
+    return f"GRANT EXECUTE ON FUNCTION {named.sql} TO {ROLE}"
 
 
 def _may_read(table: TableName | None) -> str:
@@ -389,7 +452,14 @@ def _is_row_security(error: asyncpg.PostgresError) -> bool:
     return getattr(error, "server_source_function", None) == "check_enable_rls"
 
 
+def _is_about_locks(error: asyncpg.PostgresError) -> bool:
+    # Its hint names the setting, in every language.
+    return "max_locks_per_transaction" in str(getattr(error, "hint", "") or "")
+
+
 def _text(error: asyncpg.PostgresError) -> str:
     """The server's words; not those of a function of the platform, which may tell a value of a row."""
     message = None if getattr(error, "context", None) else getattr(error, "message", None)
-    return str(message or type(error).__name__)
+    # It may quote the rest of the statement, most of which is ours.
+    first, cut, _ = str(message or type(error).__name__).partition("\n")
+    return f"{first}…" if cut else first

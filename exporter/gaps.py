@@ -15,11 +15,13 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any, Final, Literal
 
-from exporter.collect import Session, open_snapshot, see_what_was_read, subject_of
+from exporter.collect import repeated
 from exporter.database import is_rejection
-from exporter.plan import END, Cursor, Plan, Statement
+from exporter.guard import Session, end, open_snapshot, subject_of
+from exporter.plan import Plan
 from exporter.schema import Config
 from exporter.snapshot import Fault
+from exporter.statement import Cursor, Statement
 from exporter.states import GAP_REASONS, GapReason
 from exporter.terminal import printable
 
@@ -88,25 +90,37 @@ async def list_gaps(
     gaps were given, which are then no list.
     """
     records, width, sessions = tuple(plan.pipeline.records), len(plan.pipeline.sessions.key), 0
+    last = None
     async with whole_snapshot(plan) as session:
+        plan = session.plan
         async for rows in pieces(session, plan, plan.gaps(records, reasons)):
-            for row in rows:
+            for number, *row in rows:
+                if number == last:
+                    raise UntoldGapsError((repeated(_all(plan)),))
+                last = number
                 take(_gap(row, records, width))
             sessions += len(rows)
             heard(sessions)
-        return await _ended(session, plan, sessions)
+        return await _ended(session, sessions)
 
 
 async def count_gaps(plan: Plan, reasons: Collection[GapReason] = GAP_REASONS) -> Listing:
     """The same without the gaps themselves; raises the same."""
     async with whole_snapshot(plan) as session:
-        [[sessions]] = await told(session, plan, plan.gap_count(tuple(plan.pipeline.records), reasons))
-        return await _ended(session, plan, sessions)
+        plan = session.plan
+        [[rows, sessions]] = await told(session, plan, plan.gap_count(tuple(plan.pipeline.records), reasons))
+        check_unrepeated(plan, rows, sessions)
+        return await _ended(session, sessions)
 
 
-async def _ended(session: Session, plan: Plan, sessions: int) -> Listing:
-    restricted = await see_what_was_read(session, plan)
-    await session.run(END, "end")
+def check_unrepeated(plan: Plan, rows: int, sessions: int) -> None:
+    """Raises UntoldGapsError where a list would have a session twice."""
+    if rows != sessions:
+        raise UntoldGapsError((repeated(_all(plan)),))
+
+
+async def _ended(session: Session, sessions: int) -> Listing:
+    restricted = await end(session)
     return Listing(sessions, restricted, session.clock.timestamp(), session.identity)
 
 

@@ -17,23 +17,27 @@ from exporter.catalog import (
     RowSecurity,
     Server,
     Source,
-    are_comparable,
+    read_creators,
     read_names,
     read_relation,
     read_server,
 )
-from exporter.collect import Session, collect, open_transaction
+from exporter.collect import collect
 from exporter.config import dotted
 from exporter.database import CollectionError, is_exposed, is_refused_lock
 from exporter.dimensions import DIMENSIONS
 from exporter.dimensions.conformance import RECORDS
 from exporter.dimensions.coverage import ELIGIBLE, RECORD_SESSIONS
 from exporter.dimensions.volume import SESSIONS
-from exporter.plan import Plan, Statement, compile_plan, unique_key
-from exporter.schema import Config, KeyPart, KeyPath, Pipeline, Record, Sessions, nearest
+from exporter.expressions import Expression, expressions, is_detached
+from exporter.guard import Session, links_of, open_transaction, qualify
+from exporter.plan import Plan, compile_plan, unique_key
+from exporter.schema import Config, KeyPath, Pipeline, Record, Sessions, nearest
 from exporter.snapshot import Fault, Snapshot
-from exporter.sql import Bindings, TableName, condition, quote
+from exporter.sql import Bindings, TableName, quote
+from exporter.statement import Statement
 from exporter.terminal import printable
+from exporter.transaction import resolved, search, tables_of
 
 Severity = Literal["ok", "note", "error"]
 
@@ -97,8 +101,10 @@ async def _look_at(config: Config, name: str) -> list[Group]:
     about: list[Finding] = []
     checked: dict[str, list[Finding]] = {}
     try:
-        async with open_transaction(config.databases[name]) as session:
+        bare = [table.name for plan in plans for table in tables_of(plan.pipeline) if table.schema is None]
+        async with open_transaction(config.databases[name], bare) as session:
             server, names = await read_server(session), await read_names(session)
+            about += await _check_search_path(session, f"{path}.search_path", names)
             about += judge_connection(path, server, is_encrypted=not is_exposed(session.connection))
             for plan in plans:
                 checked[plan.pipeline.name] = await _check(session, plan, server, names)
@@ -131,6 +137,30 @@ def judge_connection(path: str, server: Server, *, is_encrypted: bool) -> Iterat
         )
     if server.is_superuser:
         yield Finding("note", path, "the role is a superuser: one that may only read the tables is enough")
+
+
+async def _check_search_path(session: Session, path: str, names: Names) -> list[Finding]:
+    """Whether the schemas are there in which the SQL of the config finds names, and who may put something there."""
+    findings: list[Finding] = []
+    for schema in session.database.search_path:
+        if schema not in names.schemas:
+            message = f"the schema {quote(schema)} does not exist{_meant(schema, names.schemas)}"
+            findings.append(Finding("error", path, message))
+            continue
+        everybody, roles = await read_creators(session, schema)
+        who = "everybody" if everybody else ", ".join(map(quote, roles))
+        if who:
+            revoked = "PUBLIC" if everybody else who
+            findings.append(
+                Finding(
+                    "note",
+                    path,
+                    f"{who} may CREATE in it, and so replace what the SQL of the config calls, with the rights of this "
+                    f"role: {schema}",
+                    f"REVOKE CREATE ON SCHEMA {quote(schema)} FROM {revoked};",
+                )
+            )
+    return findings
 
 
 # --- Tables
@@ -168,20 +198,6 @@ def _record_place(path: KeyPath, record: Record) -> Place:
     columns += [((*path, "accepted_values", column), column) for column in record.accepted_values]
     columns += [((*path, *keys), column) for keys, column in _own(record, "columns")]
     return Place(path, record.table, (*columns, *times), tuple(times), record.timezone)
-
-
-def expressions(pipeline: Pipeline) -> Iterator[tuple[KeyPath, KeyPath, str]]:
-    """The SQL that a pipeline has of the operator's: its place, that of the section whose table it is over, itself."""
-    top: KeyPath = ("pipelines", pipeline.name)
-    sessions: KeyPath = (*top, "sessions")
-    yield (*sessions, "eligible"), sessions, pipeline.sessions.eligible
-    yield from (((*sessions, *keys), sessions, sql) for keys, sql in _own(pipeline.sessions, "sql"))
-    for name, record in pipeline.records.items():
-        path: KeyPath = (*top, "records", name)
-        yield from (((*path, *keys), path, sql) for keys, sql in _own(record, "sql"))
-        for key, section in (("required_when", sessions), ("valid", path), ("where", path)):
-            if sql := getattr(record, key):
-                yield (*path, key), section, sql
 
 
 def _own(section: Sessions | Record, holds: Literal["sql", "columns"]) -> Iterator[tuple[KeyPath, str]]:
@@ -376,6 +392,7 @@ def judge_window(pipeline: Pipeline, found: Relation) -> Iterator[Finding]:
 
 async def _check(session: Session, plan: Plan, server: Server, names: Names) -> list[Finding]:
     """Everything about one pipeline that can be found out without counting."""
+    plan = plan.about(resolved(plan.pipeline, session.schemas))
     pipeline, role = plan.pipeline, server.role
     findings: list[Finding] = []
     found: dict[KeyPath, Relation] = {}
@@ -401,29 +418,58 @@ async def _check(session: Session, plan: Plan, server: Server, names: Names) -> 
         if all(sessions.column(column) for column in pipeline.sessions.key):
             findings += await _check_key(session, pipeline, sessions, findings)
         findings += judge_window(pipeline, sessions)
-        for name, record in pipeline.records.items():
-            path: KeyPath = ("pipelines", pipeline.name, "records", name)
-            if path in found:
-                for part, column in zip(record.session_key, pipeline.sessions.key, strict=True):
-                    findings += await _check_part(session, path, (found[path], part), (sessions, column))
-    for path, section, sql in expressions(pipeline):
-        if section in found and found[section].sources:
-            refused = await _refused_expression(session, path, found[section].table, sql)
-            known = _failed(findings, dotted((*section, "table")))
-            if refused and not (known and refused.reason in ("permission", "row_security")):
-                bypass = f"ALTER ROLE {quote(role)} BYPASSRLS;" if refused.reason == "row_security" else None
-                findings.append(_fault(dotted(path), refused, bypass))
+        _, unlike = await links_of(session, plan)
+        findings += [_fault(f"pipelines.{pipeline.name}.records.{n}.session_key", fault) for n, fault in unlike.items()]
+    return [*findings, *await _check_expressions(session, plan, found, findings, role)]
+
+
+async def _check_expressions(
+    session: Session, plan: Plan, found: Mapping[KeyPath, Relation], so_far: Sequence[Finding], role: str
+) -> list[Finding]:
+    """What the server says of the SQL of the config, each expression by itself: it is planned, and no row is read."""
+    findings: list[Finding] = []
+    top: KeyPath = ("pipelines", plan.pipeline.name)
+    if plan.search:
+        await session.run(plan.search, dotted(top))
+    for one in expressions(plan.pipeline, plan.dimensions):
+        section, path = (*top, *one.section), dotted((*top, *one.path))
+        if section not in found or not found[section].sources:
+            continue
+        whole, lines = await qualify(session, replace(one, table=found[section].table), path)
+        if isinstance(lines, list):
+            findings += _judge_plan(path, whole, lines)
+            if whole.sql != one.sql.strip():
+                findings.append(Finding("note", path, f"{_BARE}: {' '.join(whole.sql.split())}"))
+            continue
+        known = _failed(so_far, dotted((*section, "table")))
+        if not (known and lines.reason in ("permission", "row_security")):
+            bypass = f"ALTER ROLE {quote(role)} BYPASSRLS;" if lines.reason == "row_security" else None
+            findings.append(_fault(path, lines, bypass))
+    if plan.search:
+        await session.run(search(()), dotted(top))
     return findings
+
+
+_BARE: Final = "names tables or functions without their schema, which the search_path of the role decides: write"
+
+
+def _judge_plan(path: str, one: Expression, lines: Sequence[str]) -> Iterator[Finding]:
+    if is_detached(lines):
+        column = "session.id" if one.row == "session" else "record.id"
+        yield Finding(
+            "note",
+            path,
+            f"a sub-query uses no column of the {one.row}, so it says the same of every {one.row}: in a sub-query a "
+            f"bare name is a column of the sub-query's own tables first; write {column} for the {one.row}'s",
+        )
 
 
 async def _check_zone(session: Session, path: KeyPath, zone: str) -> list[Finding]:
     """Whether the server knows a time zone of that name."""
-    named = Statement("time zone", "select now() at time zone $1::text", (zone,))
-    refused = await session.attempt(named, dotted(path), is_refused_lock)
-    if not isinstance(refused, Fault):
-        return []
     known = Statement("time zones", "select name from pg_catalog.pg_timezone_names")
     names = [row[0] for row in await session.run(known, dotted(path))]
+    if zone.lower() in {name.lower() for name in names}:
+        return []
     near = nearest(zone, names)
     return [
         Finding(
@@ -458,33 +504,6 @@ async def _check_key(
             )
         ]
     return findings
-
-
-async def _check_part(
-    session: Session, path: KeyPath, of_record: tuple[Relation, KeyPart], of_sessions: tuple[Relation, str]
-) -> list[Finding]:
-    """Whether a column that points at the sessions can be compared with the one that it points at."""
-    place = dotted((*path, "session_key"))
-    (record, part), (sessions, key) = of_record, of_sessions
-    own, target = record.column(part.column), sessions.column(key)
-    if own is None or target is None:
-        return []
-    if await are_comparable(session, f"{own.base}::{part.cast}" if part.cast else own.base, target.base):
-        return []
-    types = f"{quote(own.name)} is {own.type}{f' cast to {part.cast}' if part.cast else ''}"
-    message = f"{types}, sessions.key {quote(key)} is {target.type}, and PostgreSQL does not compare them"
-    if await are_comparable(session, f"{own.base}::{target.base}", target.base):
-        message += f": write {{column: {own.name}, cast: {target.base}}}"
-    else:
-        message += ": name the column that holds the session's key"
-    return [Finding("error", place, message)]
-
-
-async def _refused_expression(session: Session, path: KeyPath, table: TableName, sql: str) -> Fault | None:
-    """Why the server refuses an expression, by itself: it is planned, and no row is read."""
-    planned = Statement("expression", f"explain select 1 from {table.sql} where {condition(sql)}")
-    rows = await session.attempt(planned, dotted(path), is_refused_lock)
-    return rows if isinstance(rows, Fault) else None
 
 
 def _fault(path: str, fault: Fault, remedy: str | None = None) -> Finding:

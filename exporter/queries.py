@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from typing import Final
 
-from exporter.collect import open_snapshot
-from exporter.plan import Plan, Statement
+from exporter.guard import open_snapshot
+from exporter.plan import Plan
 from exporter.sql import Bound, Moment
+from exporter.statement import Statement
 
 NOTE: Final = (
     "-- Around each statement that may fail by itself runs a savepoint, so that a failure costs nothing else.\n\n"
@@ -21,7 +22,7 @@ async def explained(plan: Plan) -> str:
     """The same, each measuring statement with the database's estimate; raises CollectionError."""
     names = tuple(plan.pipeline.records)
     async with open_snapshot(plan) as session:
-        parts = []
+        parts, plan = [], session.plan
         for statement in plan.statements():
             parts.append(_show(plan, statement))
             if statement in (plan.catalog, plan.sessions(names, plan.parts), plan.rows(names, plan.parts)):

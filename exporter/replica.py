@@ -14,15 +14,17 @@ from exporter.snapshot import Fault
 # only SELECT, pg_stat_wal_receiver tells no more than that a receiver runs; to one with pg_read_all_stats, also how
 # far the primary was when it last wrote, which a slow network keeps from us.
 # https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-WAL-RECEIVER-VIEW
+# What is asked before the transaction runs under the settings of the role, so every name says where it is.
 LOOK: Final = (
-    "clock_timestamp()",
-    "case when pg_is_in_recovery() then pg_is_wal_replay_paused() end",
-    """case when pg_is_in_recovery() then exists (
+    "pg_catalog.clock_timestamp()",
+    "case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_is_wal_replay_paused() end",
+    """case when pg_catalog.pg_is_in_recovery() then exists (
     select 1
     from pg_catalog.pg_stat_wal_receiver r
-    where pg_last_wal_replay_lsn() = coalesce(r.latest_end_lsn, pg_last_wal_receive_lsn())
+    where pg_catalog.pg_last_wal_replay_lsn()
+      operator(pg_catalog.=) coalesce(r.latest_end_lsn, pg_catalog.pg_last_wal_receive_lsn())
   ) end""",
-    "case when pg_is_in_recovery() then pg_last_xact_replay_timestamp() end",
+    "case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_xact_replay_timestamp() end",
 )
 """SQL for the fields of `Look`, in their order."""
 

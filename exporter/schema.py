@@ -15,15 +15,20 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticKnownError
 
-from exporter.sql import TableName, parse_table_name, parse_type_name
+from exporter.sql import TableName, lexemes, parse_table_name, parse_type_name
 
 KeyPath = tuple[str | int, ...]
 """The keys and list indices that lead from the top of a config to a place in it."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _ZONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(?:/[A-Za-z0-9_+\-]+)*")
-_OFFSET: Final = re.compile(r"[A-Za-z]+[+\-]?[0-9]*[1-9][0-9]*")
-"""What PostgreSQL takes for a zone of POSIX, whose offsets count westward, whatever its letters say."""
+_NUMBERED: Final = r"(?:Etc/)?GMT[+\-]?[0-9]{1,2}|EST5EDT|CST6CDT|MST7MDT|PST8PDT"
+_OFFSET: Final = re.compile(rf"(?!(?:{_NUMBERED})$).*[0-9].*")
+"""A name with a number.  But for these few, PostgreSQL takes the number for an offset, and counts it westward."""
+_SHORT: Final = "UTC|UCT|GMT|PRC|ROC|ROK|Cuba|Eire|Iran|Zulu|Egypt|Japan|Libya"
+_ABBREVIATION: Final = re.compile(rf"(?!(?:{_SHORT})$)[A-Za-z]{{3,5}}")
+"""A short name that is none of the zone database, or one of it that PostgreSQL reads as an abbreviation all the same.
+https://www.postgresql.org/docs/current/datetime-config-files.html"""
 _UNITS: Final = {
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
@@ -34,7 +39,6 @@ _UNITS: Final = {
 }
 _DURATION: Final = re.compile(r"(?:[0-9]+(?:ms|s|m|h|d|w))+")
 _DURATION_PART: Final = re.compile(r"([0-9]+)(ms|s|m|h|d|w)")
-_LITERAL: Final = re.compile(r"'(?:[^']|'')*'")
 _PLACEHOLDER: Final = re.compile(r"\$[0-9]")
 _LONGEST: Final = timedelta(days=36500)
 _LONGEST_TIMEOUT: Final = timedelta(days=1)
@@ -54,11 +58,13 @@ def known_names(wrong: str, known: Iterable[str]) -> str:
 
 
 def parse_duration(value: object) -> timedelta:
-    """Read `30s`, `5m`, `1h30m`, `90d`; raises ValueError with the remedy."""
+    """Read `30s`, `5m`, `1h30m`, `90d`, or 0; raises ValueError with the remedy."""
     if isinstance(value, timedelta):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
-        raise ValueError("needs a unit (ms, s, m, h, d, w): write 30s, 5m or 1h30m")  # noqa: TRY004 - pydantic's way
+        if value == 0:
+            return timedelta(0)
+        raise ValueError("needs a unit (ms, s, m, h, d, w): write 30s, 5m or 1h30m")
     if not isinstance(value, str) or not _DURATION.fullmatch(value):
         raise ValueError(
             "is not a duration: write a whole number with a unit (ms, s, m, h, d, w), as in 30s, 5m or 1h30m"
@@ -112,6 +118,10 @@ def _parse_ratio(value: object) -> object:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _parse_flag(value: object) -> object:
+    return value == "true" if value in ("true", "false") else value
+
+
 def _parse_list(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -154,7 +164,8 @@ def _check_not_blank(value: str) -> str:
 def _check_expression(value: str) -> str:
     if value.rstrip().endswith(";"):
         raise ValueError("must be one SQL expression: remove the ; at its end")
-    if _PLACEHOLDER.search(_LITERAL.sub("''", value)):
+    code = "".join(text for kind, text in lexemes(value) if kind not in ("literal", "comment"))
+    if _PLACEHOLDER.search(code):
         raise ValueError("has a $ and a digit, which would be one of our own values: write the value out")
     return value
 
@@ -162,6 +173,12 @@ def _check_expression(value: str) -> str:
 def _check_column(value: str) -> str:
     if len(value) > 1 and value[0] == value[-1] == '"':
         raise ValueError("must be the bare name of a column, without the double quotes of SQL: they are added for you")
+    return value
+
+
+def _check_schema(value: str) -> str:
+    if value == "$user" or (len(value) > 1 and value[0] == value[-1] == '"'):
+        raise ValueError("must be the bare name of a schema, such as public, without the double quotes of SQL")
     return value
 
 
@@ -187,6 +204,11 @@ def _check_zone(value: str) -> str:
             "is an offset, which PostgreSQL counts westward: name the zone, as in Europe/Berlin; always two hours "
             "ahead of UTC is Etc/GMT-2"
         )
+    if _ABBREVIATION.fullmatch(value):
+        raise ValueError(
+            "is an abbreviation, which stands for a fixed offset without summer time, and for several countries: name "
+            "the zone, as in Europe/Berlin or Asia/Kolkata"
+        )
     return value
 
 
@@ -211,10 +233,24 @@ Expression = Annotated[Text, AfterValidator(_check_expression), _as(r"[^;\s]\s*$
 Url = Annotated[Text, AfterValidator(_check_url), _as(r"^postgres(ql)?://\S*$")]
 Column = Annotated[Text, AfterValidator(_check_column), _as(r'^(?!"[\s\S]*"$)[\s\S]*\S')]
 Name = Annotated[str, AfterValidator(_check_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})]
-TimeZone = Annotated[Text, AfterValidator(_check_zone), _as(rf"^(?!{_OFFSET.pattern}$)[A-Za-z][A-Za-z0-9_+\-/]*$")]
+TimeZone = Annotated[
+    Text,
+    AfterValidator(_check_zone),
+    _as(rf"^(?!{_OFFSET.pattern}$)(?!{_ABBREVIATION.pattern}$)[A-Za-z][A-Za-z0-9_+\-/]*$"),
+]
+Flag = Annotated[
+    bool,
+    BeforeValidator(_parse_flag),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "string", "pattern": r"^(true|false)$|\$\{"}]}),
+]
+SchemaName = Annotated[Text, AfterValidator(_check_schema)]
 COUNT: Final = BeforeValidator(_parse_count)
 RATIO: Final = BeforeValidator(_parse_ratio)
-Duration = Annotated[timedelta, BeforeValidator(parse_duration), _as(f"^{_AMOUNT}")]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": rf"^{_AMOUNT}|\$\{{"}, {"const": 0}]}),
+]
 Interval = Annotated[Duration, AfterValidator(_check_positive), _as(f"^(?=.*[1-9]){_AMOUNT}")]
 Timeout = Annotated[Interval, AfterValidator(_check_timeout)]
 InstantUTC = Annotated[datetime, BeforeValidator(parse_moment), _as(_MOMENT)]
@@ -225,6 +261,7 @@ Columns = Annotated[
     AfterValidator(_check_not_empty),
 ]
 TextList = Annotated[tuple[Text, ...], BeforeValidator(_parse_list)]
+Schemas = Annotated[tuple[SchemaName, ...], BeforeValidator(_parse_list)]
 Values = Annotated[
     tuple[Value, ...],
     BeforeValidator(_parse_list, json_schema_input_type=Annotated[list[Value], Field(min_length=1)]),
@@ -280,7 +317,9 @@ class Key(Generic[T]):
             case str(text):
                 yield (self.name,), text
             case dict(named):
-                yield from (((self.name, name), text) for name, text in named.items())
+                for name, held in named.items():
+                    # A section of its own says under `sql` what a bare text says.
+                    yield (self.name, name), held if isinstance(held, str) else held.sql
             case tuple(listed):
                 yield from (((self.name,), text) for text in listed)
 
@@ -306,6 +345,10 @@ class Database(Section):
     """How long to wait behind an ALTER TABLE, at most 1d."""
     max_replica_lag: Timeout = timedelta(minutes=5)
     """A replica that is further behind is not measured; at most 1d."""
+    search_path: Schemas = ()
+    """Schemas in which the config's SQL finds names without one; whoever may CREATE there can run code as our role."""
+    allow_superuser: Flag = False
+    """Whether serve may use a role that can do more than read: a superuser, or one that can read and write files."""
     row_security: Literal["strict", "allow"] = "strict"
     """A policy that would hide rows from us is an error (strict), or only what it shows is measured (allow)."""
 

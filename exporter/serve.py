@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -165,7 +166,7 @@ async def _after(leaving: Sequence[asyncio.Task[None]], plan: Plan, latest: Late
     """Supervise a pipeline once nobody else does: whoever did may still have a statement to cancel."""
     if leaving:
         await asyncio.wait(leaving)
-    await supervise(plan, latest, rest_ratio, collect)
+    await supervise(plan, latest, rest_ratio, partial(collect, unattended=True))
 
 
 async def _announce_when_ready(latest: Latest, urls: Sequence[str], announce: Callable[[Sequence[str]], None]) -> None:

@@ -1,7 +1,7 @@
 """The single truth: what one collection of a pipeline found, and what it could not find out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 from exporter.dimension import Folded, LabelValue, Metric
@@ -18,7 +18,9 @@ Reason = Literal[
     "duplicate_key",
     "statement_timeout",
     "lock_timeout",
+    "deadlock",
     "table_rewrite",
+    "catalog_change",
     "recovery_conflict",
     "replica_lag",
     "internal",
@@ -60,7 +62,8 @@ class Snapshot:
     need them, are not there.  `restricted` names the tables of which policies showed us some rows only, `folded` has
     for each metric with an open label how many series were added up in `<other>`.  `replica_lag` is how far the
     database was behind its primary, in seconds; None where it is no replica.  `identity` tells databases apart, None
-    where the server does not tell.
+    where the server does not tell.  `found` has, for each table that the config names without a schema, the one
+    that was read.
     """
 
     pipeline: str
@@ -73,6 +76,7 @@ class Snapshot:
     judgement: Judgement
     replica_lag: float | None = None
     identity: str | None = None
+    found: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,12 @@ missing         no row
 Several rows per session are normal: the best one counts.
 """
 
+from datetime import timedelta
 from enum import IntEnum
 from typing import Final, Literal, get_args
 
 from exporter.schema import Record
-from exporter.sql import Bindings, Moment, condition, conjunction, quote
+from exporter.sql import OURS, Bindings, Moment, conjunction, quote, same_text
 
 State = Literal["current", "accepted", "outdated", "invalid", "missing", "pending", "not_required"]
 SessionState = Literal["complete", "pending", "gap"]
@@ -52,7 +53,7 @@ def state_column(record_name: str) -> str:
 
 def version_text(record: Record) -> str | None:
     """The version of a row as text; None where the record has no version."""
-    return f"{quote(record.version.column)}::text" if record.version else None
+    return same_text(quote(record.version.column)) if record.version else None
 
 
 def version_class(record: Record, bind: Bindings) -> str:
@@ -67,13 +68,18 @@ def version_class(record: Record, bind: Bindings) -> str:
     )
 
 
+PASSES: Final = "passes valid"
+"""Whether a row passes `valid` of its record: computed beside it, see `exporter.sql.with_values`."""
+
+
 def is_valid(record: Record, bind: Bindings) -> str:
     """SQL over one row: true where its values are on the lists and `valid` holds; never NULL."""
     conditions = [
-        f"{quote(column)}::text = any({bind(values, 'text[]')})" for column, values in record.accepted_values.items()
+        f"{same_text(quote(column))} = any({bind(values, 'text[]')})"
+        for column, values in record.accepted_values.items()
     ]
     if record.valid is not None:
-        conditions.append(condition(record.valid))
+        conditions.append(f"{OURS}.{quote(PASSES)}")
     return f"({conjunction(conditions)}) is true"
 
 
@@ -91,13 +97,21 @@ def satisfies(record: Record, best: str) -> str:
     return f"({best} <= {Rank.ACCEPTED:d}) is true"
 
 
+def within_grace(grace: timedelta, bind: Bindings) -> str:
+    """SQL over one session: whether it completed so lately that what it lacks may still come; NULL where never.
+
+    A completion ahead of the clock by more than the grace is no excuse: it may never be reached.
+    """
+    clock, allowed = bind(Moment.CLOCK, "timestamptz"), bind(grace, "interval")
+    return f"completed > {clock} - {allowed} and completed <= {clock} + {allowed}"
+
+
 def state(record: Record, best: str, required: str, bind: Bindings) -> str:
     """SQL over one session: its `State`.
 
     `best` is the smallest rank of the session's rows (NULL where there is none), `required` whether it
     needs the record.
     """
-    clock, grace = bind(Moment.CLOCK, "timestamptz"), bind(record.grace, "interval")
     satisfied = [
         f"when {best} = {Rank.CURRENT:d} then 'current'",
         f"when {best} = {Rank.ACCEPTED:d} then 'accepted'",
@@ -108,8 +122,7 @@ def state(record: Record, best: str, required: str, bind: Bindings) -> str:
     ]
     if record.satisfied_by == "any_version":
         satisfied, lacking = satisfied + lacking, []
-    # A completion ahead of the clock by more than the grace is no excuse either: it may never be reached.
-    pending = f"when completed > {clock} - {grace} and completed <= {clock} + {grace} then 'pending'"
+    pending = f"when {within_grace(record.grace, bind)} then 'pending'"
     cases = [
         f"when not {required} then 'not_required'",
         *satisfied,

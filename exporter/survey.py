@@ -18,9 +18,8 @@ from exporter.catalog import (
     read_relation,
     read_server,
 )
-from exporter.collect import Session, open_transaction
 from exporter.database import is_refused_lock
-from exporter.plan import Statement
+from exporter.guard import Session, open_transaction
 from exporter.preflight import judge_absence
 from exporter.proposal import (
     Candidate,
@@ -46,6 +45,7 @@ from exporter.proposal import (
 from exporter.schema import Database
 from exporter.snapshot import Fault
 from exporter.sql import TableName, parse_type_name, quote
+from exporter.statement import Statement
 
 ROW_LIMIT: Final = 100_000
 """Rows that are looked at for statuses and versions."""
@@ -72,9 +72,12 @@ async def survey(
 
     Raises CollectionError, and NoProposalError where nothing can be proposed.
     """
-    async with open_transaction(database) as session:
+    named = [table.name for table in (sessions, *records) if table is not None and table.schema is None]
+    async with open_transaction(database, named) as session:
         look = await _begin(session)
-        found, links = await look.choose(sessions, records)
+        found, links = await look.choose(
+            sessions and session.located(sessions), [session.located(table) for table in records]
+        )
         drafts = [await look.record(found, link) for link in links]
         kept = [draft for draft in drafts if draft is not None]
         if not kept:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, Literal, TypeVar, get_args
 
-from exporter.collect import Session, see_what_was_read
-from exporter.gaps import Heard, Listing, pieces, told, unheard, whole_snapshot
-from exporter.plan import END, Plan, SessionKey
+from exporter.gaps import Heard, Listing, check_unrepeated, pieces, told, unheard, whole_snapshot
+from exporter.guard import Session, end
+from exporter.plan import Plan, SessionKey
 from exporter.schema import Record, moment_text
 from exporter.states import GAP_REASONS, GapReason, State, gap_reasons
 from exporter.terminal import Block, Span, Tone, table
@@ -92,6 +92,7 @@ async def verify(
     reasons = (header.filters.reason,) if header.filters.reason else GAP_REASONS
     tally = _Tally(plan.pipeline.records, reasons)
     async with whole_snapshot(plan) as session:
+        plan = session.plan
         check_identity(header, session.identity)
         looked_at = 0
         for portion in _portions(worklist.sessions(), PORTION):
@@ -100,11 +101,11 @@ async def verify(
                     unmended(listed.session, lacking)
             looked_at += len(portion)
             heard(looked_at)
-        [[sessions, unnamed, *counts]] = await told(
+        [[rows, apart, sessions, unnamed, *counts]] = await told(
             session, plan, plan.gap_tally(tuple(plan.pipeline.records), reasons)
         )
-        restricted = await see_what_was_read(session, plan)
-        await session.run(END, "end")
+        check_unrepeated(plan, rows, apart)
+        restricted = await end(session)
     pairs = [(name, reason) for name in plan.pipeline.records for reason in GAP_REASONS]
     found = dict(zip(pairs, counts, strict=True))
     return Verification(

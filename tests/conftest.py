@@ -19,7 +19,7 @@ from exporter.demo.scenarios import SCENARIOS, SCHEMA
 from exporter.dimensions import DIMENSIONS
 from exporter.embedded import EmbeddedPostgres
 from exporter.plan import Plan, compile_plan
-from exporter.schema import Pipeline
+from exporter.schema import Config, Pipeline
 from exporter.snapshot import Snapshot
 
 TOUR = Path(__file__).parent.parent / "config.yaml"
@@ -73,6 +73,10 @@ class Database:
     def plan(self, text: str | None = None, pipeline: str | None = None) -> Plan:
         """The plan of a config (default: the tour) on this database."""
         return plan_of(text or TOUR.read_text(), self.dsn, pipeline)
+
+    def config(self, text: str) -> Config:
+        """A config for this database."""
+        return parse_config(text, {"DATABASE_URL": self.dsn})
 
     async def measure(self, text: str | None = None, pipeline: str | None = None) -> "Numbers":
         """Collect once."""

@@ -31,9 +31,10 @@ from exporter.gaps import (
     narrowed,
     temporary_file,
 )
-from exporter.plan import FETCHED, Plan
+from exporter.plan import Plan
 from exporter.serve import compile_plans
 from exporter.snapshot import Fault
+from exporter.statement import FETCHED
 from exporter.states import GAP_REASONS, GapReason
 
 CLOCK = "2025-06-01 12:00:00+00"
@@ -478,7 +479,7 @@ BROKEN = {
     "revoked": ("revoke select on scores from ROLE", "", "permission", 'GRANT SELECT ON "public"."scores" TO <role>'),
     "hidden": ("alter table scores enable row level security", "", "row_security", "ALTER ROLE <role> BYPASSRLS"),
     "no such column": ("alter table scores drop column version", "", "missing_object", "create it, or correct"),
-    "another type": ("alter table scores alter visit_id type text", "", "type", "needs a cast"),
+    "another type": ("alter table scores alter visit_id type text", "", "type", "cast: integer"),
     "a value that does not fit": ("select", "required_when: 1 / (id - 3) < 0", "type", "check casts and expressions"),
     "a value of a row that does not fit": ("select", "where: 1 / (blocks - 1) > 0", "type", "check casts"),
     "no SQL": ("select", "where: blocks >", "invalid_sql", "see it whole with `queries`"),
@@ -500,7 +501,7 @@ async def test_a_record_that_cannot_be_read_is_named_and_nothing_is_listed(three
 
     for [fault] in faults:
         assert fault.reason == reason
-        assert fault.message.startswith("pipelines.care.records.scores: ")
+        assert fault.message.startswith("pipelines.care.records.scores")
         assert message in fault.message
     assert given == []
     assert others.reasons == {"3": {"notes": "missing"}}
@@ -523,7 +524,7 @@ async def test_a_locked_record_is_no_empty_one_and_another_can_be_asked_for(thre
         others = await listed(three, config(), record="notes")
 
     assert fault.reason == "lock_timeout"
-    assert fault.message.startswith("pipelines.care.records.scores: ")
+    assert fault.message.startswith("pipelines.care.records.scores")
     assert others.reasons == {"3": {"notes": "missing"}}
 
 

@@ -13,8 +13,9 @@ from exporter.config import ConfigError
 from exporter.database import CollectionError
 from exporter.dimension import Cells, Dimension, Facet, Metric, RecordMeasure, Total
 from exporter.embedded import EmbeddedPostgres
-from exporter.plan import Plan, Statement
+from exporter.plan import Plan
 from exporter.sql import Moment
+from exporter.statement import Statement
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 
@@ -340,12 +341,14 @@ async def test_a_quote_in_a_value_is_only_a_quote(visits: Database) -> None:
 
 async def test_what_the_plan_says_is_exactly_what_runs(visits: Database, server: EmbeddedPostgres) -> None:
     await visits.set("log_statement", "'all'")
-    plan = visits.plan(config())
+    plan = visits.plan(config().replace("table: ", "table: public."))
 
     await collect(plan)
 
     log = server.log_file.read_text()
-    log = log[log.rindex("execute", 0, log.rindex("statement: begin isolation level")) :].replace("\n\t", "\n")
+    log = log[log.rindex("execute", 0, log.rindex("statement: begin isolation level repeatable")) :].replace(
+        "\n\t", "\n"
+    )
     ran = re.findall(r"(?:statement|execute [^:\n]+): (.*?)(?=\n\d{4}-\d\d-\d\d |\Z)", log, flags=re.DOTALL)
     helpers = ("savepoint attempt", "release savepoint attempt")
     assert [sql.strip() for sql in ran if sql.strip() not in helpers] == [s.sql for s in plan.statements()]

@@ -24,7 +24,10 @@ PIPELINE = """
 
 
 def config(*pipelines: str, collection: str = "{interval: 50ms, rest_ratio: 0}") -> str:
-    return 'database: {url: "${DATABASE_URL}"}\n' + f"collection: {collection}\npipelines:" + "".join(pipelines)
+    return (
+        'database: {url: "${DATABASE_URL}", allow_superuser: true}\n'
+        f"collection: {collection}\npipelines:" + "".join(pipelines)
+    )
 
 
 def pipeline(name: str, eligible: str = "status = 'completed'") -> str:
@@ -151,7 +154,8 @@ class SlowToLeave:
     def __init__(self) -> None:
         self.running = self.most = self.begun = 0
 
-    async def collect(self, _plan: Plan) -> Snapshot:
+    async def collect(self, _plan: Plan, *, unattended: bool) -> Snapshot:
+        assert unattended
         self.begun += 1
         self.running += 1
         self.most = max(self.most, self.running)

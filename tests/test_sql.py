@@ -137,7 +137,7 @@ def test_what_is_no_table_name_is_refused_with_the_remedy(text: str) -> None:
         "bigint",
         "double precision",
         "timestamp with time zone",
-        "numeric(10, 2)",
+        "character (36)",
         "varchar(9)",
         "pg_catalog.int4",
         'public."Key"',

@@ -459,7 +459,7 @@ async def test_a_role_without_privileges_is_told_the_grants_that_it_needs(empty:
     head, *grants = said.splitlines()
     assert head == "public.orders looks like sessions, but the role may not read it:"
     assert grants == [f'GRANT SELECT ON "public"."{table}" TO "{role}";' for table in ("orders", "invoices")]
-    assert await refusal(reader, "orders") == f"the role may not read orders:\n{grants[0]}"
+    assert await refusal(reader, "orders") == f"the role may not read public.orders:\n{grants[0]}"
     await empty.execute("".join(grants))
     assert list((await propose(reader)).pipeline.records) == ["invoices"]
 

@@ -430,7 +430,7 @@ async def test_a_record_that_cannot_be_read_is_named_and_nothing_is_verified(thr
     [fault] = await untold(verify(plan_for(reader, text), worklist))
 
     assert fault.reason == reason
-    assert fault.message.startswith("pipelines.care.records.scores: ")
+    assert fault.message.startswith("pipelines.care.records.scores")
     assert message in fault.message
 
 

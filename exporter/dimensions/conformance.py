@@ -21,7 +21,7 @@ from exporter.dimension import (
     number_of,
 )
 from exporter.schema import Record
-from exporter.sql import Bindings, moment
+from exporter.sql import Bindings, moment, quote
 from exporter.states import version_class, version_text
 
 VERSION_SESSIONS = Metric(
@@ -59,7 +59,7 @@ def _facets(record: Record, bind: Bindings) -> tuple[Facet, ...]:
 def _row_totals(record: Record, bind: Bindings) -> tuple[Total, ...]:
     if record.version is None or record.version.current_since is None or record.created_at is None:
         return ()
-    written = moment(record.created_at, record.timezone, bind)
+    written = moment(quote(record.created_at), record.timezone, bind)
     since = bind(record.version.current_since, "timestamptz")
     # A row without a time may have been written since.
     late = f"({written} < {since}) is not true"

@@ -23,7 +23,7 @@ from exporter.dimension import (
     series_of,
 )
 from exporter.schema import Expression, Key, Pipeline
-from exporter.sql import Bindings, condition, conjunction, moment
+from exporter.sql import Bindings, condition, conjunction, moment, quote
 from exporter.states import satisfies
 
 COMPLETED: Final[Key[str | None]] = Key(
@@ -54,7 +54,7 @@ def _session_facts(scope: Scope, bind: Bindings) -> tuple[Column, ...]:
     written = COMPLETED.of(sessions)
     if scope.pipeline.cohort is None or not set(_parts(scope.pipeline)) <= set(scope.parts):
         return ()
-    timed = f"{moment(sessions.completed_at, sessions.timezone, bind)} is not null"
+    timed = f"{moment(quote(sessions.completed_at), sessions.timezone, bind)} is not null"
     return (Column("reached_completion", condition(written) if written else timed),)
 
 

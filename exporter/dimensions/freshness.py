@@ -23,7 +23,7 @@ from exporter.dimension import (
     series_of,
 )
 from exporter.schema import Pipeline, Record
-from exporter.sql import Bindings, Moment, moment
+from exporter.sql import Bindings, Moment, moment, quote
 
 NEWEST_SESSION = Metric(
     "newest_session_timestamp_seconds",
@@ -77,7 +77,7 @@ def _session_totals(scope: Scope, bind: Bindings) -> tuple[Total, ...]:
 def _row_totals(record: Record, bind: Bindings) -> tuple[Total, ...]:
     if record.created_at is None:
         return ()
-    written = moment(record.created_at, record.timezone, bind)
+    written = moment(quote(record.created_at), record.timezone, bind)
     clock = bind(Moment.CLOCK, "timestamptz")
     return (Total("newest_row", _epoch(f"max({written}) filter (where {written} <= {clock})"), "max"),)
 

@@ -1,7 +1,9 @@
 """Validity: are the values of records among those agreed on, and do sessions hold what they must?"""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import BeforeValidator
 
 from exporter.dimension import (
     LABEL_LENGTH,
@@ -24,23 +26,38 @@ from exporter.dimension import (
     Values,
     number_of,
 )
-from exporter.schema import Expression, Key, Name, Pipeline, Record
-from exporter.sql import Bindings, condition, quote
-from exporter.states import is_valid
+from exporter.schema import Duration, Expression, Key, Name, Pipeline, Record, Section
+from exporter.sql import Bindings, condition, quote, same_text
+from exporter.states import is_valid, within_grace
 
-CHECKS: Final[Key[dict[str, str]]] = Key(
+
+class Check(Section):
+    """What must be true for every eligible session: SQL over the sessions table."""
+
+    sql: Expression
+    """SQL over this table, in which sub-queries are allowed; NULL fails."""
+    grace: Duration | None = None
+    """How long after its completion a session may fail; the pipeline's grace unless given, 0 for not at all."""
+
+
+def _parse_check(value: object) -> object:
+    return {"sql": value} if isinstance(value, str) else value
+
+
+CHECKS: Final[Key[dict[str, Check]]] = Key(
     "sessions",
     "checks",
-    dict[Name, Expression],
+    dict[Name, Annotated[Check, BeforeValidator(_parse_check, json_schema_input_type=Expression | Check)]],
     "sql",
     default={},
-    help="Name: SQL over this table that must be true for every eligible session; sub-queries are allowed, NULL fails.",
-    example={"priced": "amount is not null"},
+    help="Name: SQL that must be true for every eligible session once its grace is over, or {sql, grace}; NULL fails.",
+    example={"priced": "amount is not null", "paid": {"sql": "paid_at is not null", "grace": "10m"}},
 )
 
 CHECK_SESSIONS = Metric(
     "check_sessions",
-    "Eligible sessions in the window for which a check is true (pass) or is not (fail; NULL, too).",
+    "Eligible sessions in the window for which a check is true (pass), is not true (fail; NULL, too), or is not true "
+    "yet while its grace lasts (pending); the sum is the number analysed.",
     labels=("check", "result"),
 )
 VALUE_SESSIONS = Metric(
@@ -73,21 +90,26 @@ def _passes(part: Part) -> str:
 def _session_facts(scope: Scope, _bind: Bindings) -> tuple[Column, ...]:
     checks = CHECKS.of(scope.pipeline.sessions)
     return tuple(
-        Column(_passes(part), condition(checks[part.name])) for part in _parts(scope.pipeline) if part in scope.parts
-    )
-
-
-def _session_totals(scope: Scope, _bind: Bindings) -> tuple[Total, ...]:
-    return tuple(
-        Total(f"{result}:{part.name}", f"count(*) filter (where analysed and {negation}{quote(_passes(part))})")
+        Column(_passes(part), condition(checks[part.name].sql))
         for part in _parts(scope.pipeline)
         if part in scope.parts
-        for result, negation in (("pass", ""), ("fail", "not "))
     )
+
+
+def _session_totals(scope: Scope, bind: Bindings) -> tuple[Total, ...]:
+    def totals(part: Part) -> Iterator[Total]:
+        given = CHECKS.of(scope.pipeline.sessions)[part.name].grace
+        passes = quote(_passes(part))
+        early = within_grace(scope.pipeline.grace if given is None else given, bind)
+        yield Total(f"pass:{part.name}", f"count(*) filter (where analysed and {passes})")
+        yield Total(f"fail:{part.name}", f"count(*) filter (where analysed and not {passes} and ({early}) is not true)")
+        yield Total(f"pending:{part.name}", f"count(*) filter (where analysed and not {passes} and ({early}) is true)")
+
+    return tuple(total for part in _parts(scope.pipeline) if part in scope.parts for total in totals(part))
 
 
 def _check(_pipeline: Pipeline, part: Part, sessions: Cells) -> Values:
-    return {(result,): sessions.total(f"{result}:{part.name}") for result in ("pass", "fail")}
+    return {(result,): sessions.total(f"{result}:{part.name}") for result in ("pass", "fail", "pending")}
 
 
 def _facet(column: str) -> str:
@@ -98,8 +120,8 @@ def _facets(record: Record, bind: Bindings) -> tuple[Facet, ...]:
     return tuple(
         Facet(
             _facet(column),
-            f"left({quote(column)}::text, {LABEL_LENGTH})",
-            f"case when {quote(column)}::text = any({bind(values, 'text[]')}) then 'accepted' else 'invalid' end",
+            f"left({same_text(quote(column))}, {LABEL_LENGTH})",
+            f"case when {same_text(quote(column))} = any({bind(values, 'text[]')}) then 'accepted' else 'invalid' end",
         )
         for column, values in record.accepted_values.items()
     )

@@ -46,8 +46,8 @@ async def test_a_check_that_fails_is_seen_and_mended(visits: Database) -> None:
 
     mended = await visits.measure(text)
 
-    assert broken.family("check_sessions") == {("ended", "pass"): 1, ("ended", "fail"): 1}
-    assert mended.family("check_sessions") == {("ended", "pass"): 2, ("ended", "fail"): 0}
+    assert broken.family("check_sessions") == {("ended", "pass"): 1, ("ended", "fail"): 1, ("ended", "pending"): 0}
+    assert mended.positive("check_sessions") == {("ended", "pass"): 2}
 
 
 async def test_a_check_that_is_null_fails(visits: Database) -> None:
@@ -64,7 +64,7 @@ async def test_a_check_may_ask_another_table(visits: Database) -> None:
         + "      notes: {table: scores, session_key: visit_id}\n"
     )
 
-    assert numbers.family("check_sessions") == {("scored", "pass"): 1, ("scored", "fail"): 1}
+    assert numbers.positive("check_sessions") == {("scored", "pass"): 1, ("scored", "fail"): 1}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ async def test_a_check_that_the_server_refuses_takes_only_its_own_numbers(
     assert numbers.snapshot.part_faults["sessions.checks.odd"].message.startswith(
         "pipelines.care.sessions.checks.odd: "
     )
-    assert numbers.family("check_sessions") == {("ended", "pass"): 1, ("ended", "fail"): 1}
+    assert numbers.positive("check_sessions") == {("ended", "pass"): 1, ("ended", "fail"): 1}
     assert numbers("eligible_sessions", "gap") == 2
     assert numbers("invalid_records", "scores") == 0
 
@@ -149,7 +149,9 @@ async def test_empty_tables_have_zeros(visits: Database) -> None:
 
     numbers = await visits.measure(config("ended: ended is not null"))
 
-    assert numbers.family("check_sessions") == {("ended", "pass"): 0, ("ended", "fail"): 0}
+    assert numbers.family("check_sessions") == dict.fromkeys(
+        [("ended", "pass"), ("ended", "fail"), ("ended", "pending")], 0
+    )
     assert numbers.family("invalid_records") == {("scores",): 0}
     assert set(numbers.family("record_value_rows").values()) == {0}
 
@@ -166,3 +168,40 @@ async def test_rows_hidden_by_where_are_not_invalid(visits: Database) -> None:
         ("scores", "kind", "x", "invalid"): 1,
         ("scores", "level", "1", "accepted"): 1,
     }
+
+
+GRACE = """
+update visits set ended = null, completed_at = now() - interval '4 minutes' where id = 1;
+update visits set ended = null, completed_at = now() - interval '2 hours' where id = 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("grace", "check", "pending", "failed"),
+    [
+        ("10m", "ended: ended is not null", 1, 1),
+        ("1m", "ended: ended is not null", 0, 2),
+        ("10m", "ended: {sql: ended is not null, grace: 0}", 0, 2),
+        ("10m", "ended: {sql: ended is not null, grace: 0s}", 0, 2),
+        ("1m", "ended: {sql: ended is not null, grace: 3h}", 2, 0),
+    ],
+)
+async def test_a_check_may_fail_while_the_grace_lasts(
+    visits: Database, grace: str, check: str, pending: int, failed: int
+) -> None:
+    await visits.execute(GRACE)
+    text = config(check).replace("    sessions:", f"    grace: {grace}\n    sessions:")
+
+    numbers = await visits.measure(text)
+
+    assert numbers("check_sessions", "ended", "pending") == pending
+    assert numbers("check_sessions", "ended", "fail") == failed
+    assert sum(numbers.family("check_sessions").values()) == sum(numbers.family("eligible_sessions").values())
+
+
+async def test_a_session_that_is_not_completed_has_no_grace(visits: Database) -> None:
+    await visits.execute("update visits set ended = null, completed_at = null where id = 1")
+
+    numbers = await visits.measure(config("{ended: {sql: ended is not null, grace: 3h}}".strip("{}") + "}"))
+
+    assert numbers("check_sessions", "ended", "pending") == 0
