@@ -47,6 +47,7 @@ from exporter.gaps import (
     temporary_file,
     unheard,
 )
+from exporter.names import known_names
 from exporter.page.view import Links
 from exporter.plan import Plan
 from exporter.preflight import has_errors, preflight, render
@@ -56,7 +57,7 @@ from exporter.report.account import Past, report_on
 from exporter.report.document import Document, DocumentError, read_document
 from exporter.report.formats import FORMATS
 from exporter.report.past import PastError, pasts_of_document, pasts_of_prometheus
-from exporter.schema import SEVERITIES, Config, known_names, parse_duration, parse_moment
+from exporter.schema import SEVERITIES, Config, parse_duration, parse_moment
 from exporter.serve import Address, ListenError, WebOptions, compile_plans, parse_address, serve, stop_on_signals
 from exporter.sql import TableName, parse_table_name
 from exporter.states import GAP_REASONS, GapReason, gap_reasons

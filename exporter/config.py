@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from exporter.config_model import CONFIG, NEEDS, sections_in
+from exporter.names import known_names, nearest
 from exporter.schema import (
     Collection,
     Config,
@@ -23,8 +24,6 @@ from exporter.schema import (
     Record,
     Section,
     contradictions,
-    known_names,
-    nearest,
 )
 
 MAX_DEPTH: Final = 20
@@ -145,7 +144,8 @@ def parse_database(url: str | None, source: str) -> Database:
         return Database(url=url)
     except ValidationError as error:
         [detail] = error.errors(include_url=False, include_input=False)
-        raise ConfigError(source, (Problem("", str(detail["ctx"]["error"])),)) from None
+        messages = map(str, detail["ctx"]["error"].args)
+        raise ConfigError(source, tuple(Problem("", message) for message in messages)) from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -316,12 +316,17 @@ class _Reading:
                 self.report(path, message)
                 slips.add((*place[:-1], meant))
             elif path in self.marks:  # else it is inherited, and reported where it is written
-                self.report(path, self._message(detail, place, path))
+                for message in self._messages(detail, place, path):
+                    self.report(path, message)
+
+    def _messages(self, detail: Any, place: KeyPath, path: KeyPath) -> tuple[str, ...]:  # noqa: ANN401 - see below
+        """All that is wrong with a value: each argument of its error is one mistake."""
+        if detail["type"] == "value_error":
+            return tuple(map(str, detail["ctx"]["error"].args))
+        return (self._message(detail, place, path),)
 
     def _message(self, detail: Any, place: KeyPath, path: KeyPath) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
         match detail["type"]:
-            case "value_error":
-                return str(detail["ctx"]["error"])
             case "string_type" if (node := self.scalars.get(path)) and not _is_secret(path):
                 return f'must be text, and YAML reads {node.value} as {_KINDS[node.tag]}: write "{node.value}"'
             case "model_type" | "model_attributes_type":

@@ -1,7 +1,11 @@
 """The edge to PostgreSQL: opens connections, and turns the driver's refusals into faults."""
 
 import asyncio
+import errno
+import getpass
+import os
 import re
+import socket
 import ssl
 import stat
 from collections.abc import AsyncIterator, Mapping
@@ -12,10 +16,13 @@ from typing import Final
 
 import asyncpg
 
-from exporter import APPLICATION_NAME
+from exporter.connection.parameters import UrlError
+from exporter.connection.target import Target, password_in, target
+from exporter.dial import Caller, HungUpError, NobodyError, StrangerError, dial
 from exporter.schema import Database
 from exporter.snapshot import Fault
 from exporter.sql import TableName, quote
+from exporter.tls import TlsFileError
 
 PATIENCE_SECONDS: Final = 5
 """How much longer than the server's own time-out we wait for its answer before we give the connection up."""
@@ -41,26 +48,54 @@ async def connect(database: Database) -> AsyncIterator[asyncpg.Connection]:
     timeout = database.connect_timeout.total_seconds()
     try:
         async with asyncio.timeout(timeout):
-            connection = await asyncpg.connect(
-                dsn=await _secret(database.url_file, "url_file") if database.url_file else database.url,
-                password=await _secret(database.password_file, "password_file") if database.password_file else None,
-                server_settings={"application_name": APPLICATION_NAME},
-                # Statements run once per collection, and a pooler in transaction mode keeps no prepared ones.
-                statement_cache_size=0,
-            )
+            url = await url_of(database)
+        asked = target(url, os.environ)
+        timeout = seconds_for_each(database, asked)
+        async with asyncio.timeout(timeout):
+            caller = await _caller(database, asked)
+        connection = await dial(asked, caller, timeout)
     except (
         OSError,
+        NobodyError,
+        TlsFileError,
         asyncpg.PostgresError,
         asyncpg.InterfaceError,
         asyncpg.InternalClientError,
-        ValueError,
-        KeyError,
+        UrlError,
     ) as error:
         raise CollectionError(connect_fault(error, timeout)) from None
     try:
         yield connection
     finally:
         await _close(connection)
+
+
+async def url_of(database: Database) -> str | None:
+    """The url, None where the variables of PostgreSQL decide; raises CollectionError where its file cannot be read."""
+    return await _secret(database.url_file, "url_file") if database.url_file else database.url
+
+
+def seconds_for_each(database: Database, asked: Target) -> float:
+    """How long each host may take: by the key of the config, else by the url, else by the variable."""
+    if asked.timeout is not None and "connect_timeout" not in database.model_fields_set:
+        return asked.timeout
+    return database.connect_timeout.total_seconds()
+
+
+async def _caller(database: Database, asked: Target) -> Caller:
+    """As whom we connect; raises CollectionError."""
+    try:
+        user = asked.user or getpass.getuser()
+    except (KeyError, OSError):
+        raise CollectionError(
+            Fault("connect", "the url names no user, and neither does the system: write one, or set PGUSER")
+        ) from None
+    name = asked.database or user
+    secret = await _secret(database.password_file, "password_file") if database.password_file else asked.password
+    if secret is not None or asked.password_file is None:
+        return Caller(user, name, lambda _: secret)
+    listed = await _secret(asked.password_file, "passfile")
+    return Caller(user, name, lambda place: password_in(listed, place, name, user))
 
 
 def is_exposed(connection: asyncpg.Connection) -> bool:
@@ -113,22 +148,24 @@ def _read(path: str) -> str:
 def connect_fault(error: Exception, timeout: float) -> Fault:
     """Why no connection could be made.  The driver's texts name hosts and users, so ours take their place."""
     match error:
-        case KeyError() | OSError() if "username" in str(error) or isinstance(error, KeyError):
-            # Where the url names none, the driver asks the system for the name of a user id that may have none.
-            return Fault("connect", "the url names no user, and neither does the system: write one, or set PGUSER")
+        case UrlError():
+            return Fault("connect", "; ".join(map(str, error.mistakes)))
+        case NobodyError():
+            faults = [(number, connect_fault(refusal, timeout)) for number, refusal in error.refusals]
+            told = [f"host {number}: {fault.message}" for number, fault in faults]
+            return Fault("connect", f"none of the {len(faults)} hosts lets us in: {'; '.join(told)}")
+        case TlsFileError():
+            return Fault("connect", f"the file of {error.name} cannot be used ({error.why}): correct it in the url")
         case OSError():
             return Fault("connect", _unreachable(error, timeout))
         case asyncpg.PostgresError():
             return _refusal(error)
         case asyncpg.TargetServerAttributeNotMatched():
             return Fault("connect", "no server of the url is what its target_session_attrs ask for: check both")
-        case asyncpg.InternalClientError():
-            return Fault("connect", f"the driver cannot talk to the server ({type(error).__name__})")
-        case asyncpg.InterfaceError() | ValueError():
+        case asyncpg.InternalClientError() | asyncpg.InterfaceError():
             return Fault(
                 "connect",
-                "the url cannot be used: write postgresql://user@host:5432/database, special signs percent-encoded; "
-                "sslmode=verify-ca and verify-full need sslrootcert",
+                f"the driver cannot talk to what answers there ({type(error).__name__}): is it PostgreSQL?",
             )
         case _:
             return Fault("internal", type(error).__name__)
@@ -140,7 +177,8 @@ def _refusal(error: asyncpg.PostgresError) -> Fault:
         case asyncpg.InvalidAuthorizationSpecificationError():
             return Fault(
                 "authentication",
-                "the server refused the role or its password: check them, and pg_hba.conf",
+                "the server refused the role or its password: check them, and pg_hba.conf; a file of passwords is "
+                "read where passfile, or PGPASSFILE, names it",
             )
         case asyncpg.InvalidCatalogNameError():
             return Fault("connect", "the database does not exist: check its name in the url")
@@ -151,6 +189,8 @@ def _refusal(error: asyncpg.PostgresError) -> Fault:
                 "connect",
                 "the server has no connection left for us: raise max_connections or the role's limit",
             )
+        case asyncpg.ConnectionDoesNotExistError():
+            return Fault("connect", _HUNG_UP)
         case asyncpg.ProtocolViolationError():
             # What PgBouncer answers, whatever it refuses.
             return Fault(
@@ -165,8 +205,25 @@ _OF_ANOTHER_HOST: Final = frozenset({62, 64})
 """X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH: OpenSSL's words for them name the host."""
 
 
+_HUNG_UP: Final = (
+    "the connection was closed before we were let in: is PostgreSQL behind this port, and is it up behind its proxy or "
+    "pooler?"
+)
+
+
 def _unreachable(error: OSError, timeout: float) -> str:
     match error:
+        case OSError() if error.errno in (errno.EMFILE, errno.ENFILE):
+            return (
+                "too many open files: raise the limit of the exporter (ulimit -n, LimitNOFILE= of systemd, "
+                "--ulimit nofile= of docker)"
+            )
+        case HungUpError() | ConnectionResetError():
+            return _HUNG_UP
+        case StrangerError():
+            return "what answers there is not PostgreSQL, or cannot serve: check host and port, and the server's log"
+        case socket.gaierror():
+            return "the name of the host is not known: check address, port and network"
         case ssl.SSLCertVerificationError() if error.verify_code in _OF_ANOTHER_HOST:
             return (
                 "the server's certificate is for another host name: connect by a name that it holds, or, where "
@@ -188,8 +245,8 @@ def _unreachable(error: OSError, timeout: float) -> str:
             return "the server speaks no TLS, or refused it: turn on its ssl setting, or change sslmode in the url"
         case FileNotFoundError() | PermissionError():
             return (
-                "what the url names is not there or may not be opened: check the files of sslrootcert, sslcert and "
-                "sslkey, the folder of a socket, and a local firewall"
+                "the folder of the server's socket is not there, or may not be opened: check the host of the url, and "
+                "whether the server is running"
             )
         case _:
             return "the server cannot be reached: check address, port and network"

@@ -31,8 +31,9 @@ from exporter.dimensions.coverage import ELIGIBLE, RECORD_SESSIONS
 from exporter.dimensions.volume import SESSIONS
 from exporter.expressions import Expression, expressions, is_detached
 from exporter.guard import Session, links_of, open_transaction, qualify
+from exporter.names import nearest
 from exporter.plan import Plan, compile_plan, unique_key
-from exporter.schema import Config, KeyPath, Pipeline, Record, Sessions, nearest
+from exporter.schema import Config, KeyPath, Pipeline, Record, Sessions
 from exporter.snapshot import Fault, Snapshot
 from exporter.sql import Bindings, TableName, quote
 from exporter.statement import Statement

@@ -4,9 +4,8 @@ The text below a key is what an editor shows of it: `exporter.config_schema`.
 No message quotes a text from the config: it may have come from the environment, and be a secret.
 """
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Final, Generic, Literal, TypeVar, get_args
@@ -15,6 +14,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticKnownError
 
+from exporter.connection.url import read_url
+from exporter.names import known_names
 from exporter.sql import TableName, lexemes, parse_table_name, parse_type_name
 
 KeyPath = tuple[str | int, ...]
@@ -43,18 +44,6 @@ _PLACEHOLDER: Final = re.compile(r"\$[0-9]")
 _LONGEST: Final = timedelta(days=36500)
 _LONGEST_TIMEOUT: Final = timedelta(days=1)
 _NOT_A_MOMENT: Final = "is not a date: write 2025-08-01 or 2025-08-01T12:00:00Z"
-
-
-def nearest(wrong: str, known: Iterable[str]) -> str | None:
-    """The known name that `wrong` is most likely a slip for, None when none is near."""
-    return next(iter(difflib.get_close_matches(wrong, list(known), n=1)), None)
-
-
-def known_names(wrong: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest known one, then all."""
-    names = sorted(known)
-    near = nearest(wrong, names)
-    return (f"; did you mean {near}?" if near else "") + f" (known: {', '.join(names)})"
 
 
 def parse_duration(value: object) -> timedelta:
@@ -183,10 +172,7 @@ def _check_schema(value: str) -> str:
 
 
 def _check_url(value: str) -> str:
-    if any(letter.isspace() or not letter.isprintable() for letter in value):
-        raise ValueError("has a space or a line break in it: remove it, or write %20 where it belongs to a password")
-    if not value.startswith(("postgresql://", "postgres://")):
-        raise ValueError("must be postgresql://user@host:5432/database; a variable is written ${DATABASE_URL}")
+    read_url(value)
     return value
 
 
@@ -338,7 +324,7 @@ class Database(Section):
     password_file: Text | None = None
     """A file with the password, which wins over the url's; read again at each connect."""
     connect_timeout: Timeout = timedelta(seconds=5)
-    """How long connecting may take, at most 1d."""
+    """How long each host may take to let us in, at most 1d; where it is not given, that of the url counts."""
     statement_timeout: Timeout = timedelta(seconds=30)
     """The server ends a slower statement by itself, at most 1d."""
     lock_timeout: Timeout = timedelta(seconds=1)

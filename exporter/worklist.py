@@ -21,9 +21,10 @@ from pydantic.json_schema import models_json_schema
 
 from exporter import __version__
 from exporter.gaps import Gap, Listing, NoRoomError, UnwrittenError
+from exporter.names import known_names
 from exporter.plan import Plan, SessionKey
 from exporter.report.document import Part, WindowPart
-from exporter.schema import Pipeline, Record, known_names, moment_text
+from exporter.schema import Pipeline, Record, moment_text
 from exporter.states import GapReason
 
 FORMAT: Final = 1

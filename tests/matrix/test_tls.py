@@ -16,6 +16,7 @@ from servers import FETCHED, chosen, lacking, name_of, settings
 from test_collect import OURS, as_reader, refused, until
 from test_matrix import GRANT, SLOW
 
+from exporter.config import ConfigError
 from exporter.embedded import EmbeddedPostgres
 from exporter.snapshot import Fault
 
@@ -245,11 +246,9 @@ async def test_verification_without_a_root_certificate_is_refused(
     assert "sslrootcert" in fault.message
 
 
-async def test_a_mode_that_does_not_exist_is_refused(healthy: Database) -> None:
-    fault = await fault_of(asking(healthy, sslmode="always"))
-
-    assert fault.reason == "connect"
-    assert "sslmode" in fault.message
+def test_a_mode_that_does_not_exist_is_refused_before_anybody_connects(healthy: Database) -> None:
+    with pytest.raises(ConfigError, match=r"sslmode .*known: disable"):
+        asking(healthy, sslmode="always").plan()
 
 
 @with_tls
