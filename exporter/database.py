@@ -427,8 +427,9 @@ def _fault_by_class(error: asyncpg.PostgresError, subject: str, *, is_planned: b
         # PgBouncer cuts the connection where its mode knows no transactions: https://www.pgbouncer.org/features.html
         return Fault(
             "connect",
-            "begin: the connection ended where the transaction begins: is the server of a pooler down? "
-            "its pool_mode must be transaction or session",
+            "begin: the connection ended where the transaction begins: is the server of a pooler down, "
+            "or its pool without a free connection (query_wait_timeout, PAUSE)? its pool_mode must be transaction or "
+            "session",
         )
     if state[:2] in {"08", "57"}:
         return Fault(

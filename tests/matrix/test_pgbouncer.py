@@ -75,16 +75,16 @@ class Pooler:
         return Database(parts._replace(netloc=f"{credentials}@127.0.0.1:{self.port}").geturl(), database.connection)
 
 
-NewPooler = Callable[[str], AbstractContextManager[Pooler]]
+NewPooler = Callable[..., AbstractContextManager[Pooler]]
 
 
 @pytest.fixture
 def new_pooler(server: EmbeddedPostgres) -> NewPooler:
-    """Starts one in a pool mode."""
+    """Starts one in a pool mode, with other settings if need be."""
     program = find_tool("pgbouncer")
 
     @contextmanager
-    def start(mode: str) -> Iterator[Pooler]:
+    def start(mode: str, *settings: str) -> Iterator[Pooler]:
         # Among the server's folders, which are removed whatever happens, as its user, for root may not run it either.
         owner = server.data_directory.stat()
         folder = Path(tempfile.mkdtemp(prefix="pooler", dir=server.run_directory))
@@ -106,6 +106,7 @@ def new_pooler(server: EmbeddedPostgres) -> NewPooler:
             pool_mode = {mode}
             default_pool_size = 2
             """
+            + "\n".join(settings)
         )
         user = ["-u", pwd.getpwuid(owner.st_uid).pw_name] if owner.st_uid != folder.stat().st_uid else []
         for path in (folder, *folder.iterdir()):
@@ -273,6 +274,22 @@ async def test_a_pool_without_a_free_connection_is_given_up_and_tried_again(
     assert fault.reason == "statement_timeout"
     assert "pooler" in fault.message
     await assert_left_alone(healthy)
+
+
+async def test_a_pool_that_ends_the_wait_for_a_free_connection_is_named_as_one(
+    new_database: NewDatabase, new_pooler: NewPooler
+) -> None:
+    with new_pooler("transaction", "query_wait_timeout = 1") as pooler:
+        database = await as_reader(pooler.of(await new_database("healthy")), GRANT)
+        others = [await asyncpg.connect(database.dsn, statement_cache_size=0) for _ in range(2)]
+        for other in others:
+            await other.execute("begin")
+        fault = await refused(database, CONFIG)
+        for other in others:
+            await other.close()
+
+    assert fault.reason == "connect"
+    assert "without a free connection (query_wait_timeout, PAUSE)" in fault.message
 
 
 # --- What the next client of the same connection finds
