@@ -27,8 +27,10 @@ from typing import IO, Any, Final, TypeVar, get_args
 from exporter import __version__, logs
 from exporter.alerting import Surroundings, as_operator, as_prometheus, groups
 from exporter.check import as_annotations, as_blocks, as_json, as_junit, exit_code, look
-from exporter.config import ConfigError, load_config, parse_database
-from exporter.database import CollectionError
+from exporter.config import ConfigError, Problem, load_config, parse_database
+from exporter.connection.parameters import UrlError
+from exporter.connection.target import target, unread
+from exporter.database import CollectionError, url_of
 from exporter.demo.scenarios import SCENARIOS
 from exporter.dimensions import DIMENSIONS
 from exporter.gaps import (
@@ -57,7 +59,7 @@ from exporter.report.account import Past, report_on
 from exporter.report.document import Document, DocumentError, read_document
 from exporter.report.formats import FORMATS
 from exporter.report.past import PastError, pasts_of_document, pasts_of_prometheus
-from exporter.schema import SEVERITIES, Config, parse_duration, parse_moment
+from exporter.schema import SEVERITIES, Config, Database, parse_duration, parse_moment
 from exporter.serve import Address, ListenError, WebOptions, compile_plans, parse_address, serve, stop_on_signals
 from exporter.sql import TableName, parse_table_name
 from exporter.states import GAP_REASONS, GapReason, gap_reasons
@@ -390,7 +392,10 @@ def _rules(options: argparse.Namespace) -> int:
 
 
 def _config_check(options: argparse.Namespace) -> int:
-    config = _config(options)
+    config = load_config(options.config_file, os.environ)
+    found = _await(_looked_up(config.databases))
+    _warn_of_unread(found.values())
+    _refuse(str(options.config_file), found)
     records = sum(len(pipeline.records) for pipeline in config.pipelines.values())
     counts = (
         _count(len(config.databases), "database"),
@@ -400,14 +405,45 @@ def _config_check(options: argparse.Namespace) -> int:
     sys.stdout.write(f"{options.config_file}: valid ({', '.join(counts)})\n")
     if not options.connect:
         return DONE
-    found = _await(preflight(config))
-    sys.stdout.write(render(found))
-    return NOT_MEASURED if has_errors(found) else DONE
+    groups = _await(preflight(config))
+    sys.stdout.write(render(groups))
+    return NOT_MEASURED if has_errors(groups) else DONE
+
+
+async def _looked_up(databases: Mapping[str, Database]) -> dict[str, str | None]:
+    """The url of each database; one whose file cannot be read here, as where secrets are elsewhere, is left out."""
+    found = {}
+    for name, database in databases.items():
+        with suppress(CollectionError, OSError):
+            async with asyncio.timeout(database.connect_timeout.total_seconds()):
+                found[name] = await url_of(database)
+    return found
+
+
+def _refuse(source: str, urls: Mapping[str, str | None]) -> None:
+    """What urls and variables say wrong about a database; raises ConfigError."""
+    problems: list[Problem] = []
+    for name, url in urls.items():
+        try:
+            target(url, os.environ)
+        except UrlError as error:
+            problems += (Problem(f"databases.{name}", str(mistake)) for mistake in error.mistakes)
+    if problems:
+        raise ConfigError(source, tuple(problems))
+
+
+def _warn_of_unread(urls: Iterable[str | None]) -> None:
+    """Name the variables that decide nothing here and might be thought to."""
+    found = {variable: remedy for url in urls for variable, remedy in unread(url, os.environ).items()}
+    if found:
+        told = (f"{variable} is set and not read: {remedy}" for variable, remedy in found.items())
+        log.warning("environment.unread", extra={"variables": ",".join(found), "error": "; ".join(told)})
 
 
 def _init(options: argparse.Namespace) -> int:
     url = options.database_url or os.environ.get("DATABASE_URL") or None
     database = parse_database(url, "--database.url" if options.database_url else "DATABASE_URL")
+    _warn_of_unread([url])
     output: Path | None = options.output
     if output is not None and output.exists():
         _say(f"session-health-exporter: {output} exists: name another file with --output, or remove it")
@@ -501,7 +537,10 @@ class _UnwaitedThreads(ThreadPoolExecutor):
 
 
 def _config(options: argparse.Namespace) -> Config:
-    return load_config(options.config_file, os.environ)
+    config = load_config(options.config_file, os.environ)
+    # Of a url in a file nobody waits here to be told.
+    _warn_of_unread(database.url for database in config.databases.values() if database.url_file is None)
+    return config
 
 
 def _web(options: argparse.Namespace) -> WebOptions:
