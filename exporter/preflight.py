@@ -107,6 +107,7 @@ async def _look_at(config: Config, name: str) -> list[Group]:
             server, names = await read_server(session), await read_names(session)
             about += await _check_search_path(session, f"{path}.search_path", names)
             about += judge_connection(path, server, is_encrypted=not is_exposed(session.connection))
+            about += judge_connection_limits(path, *await _connection_limits(session), server, len(plans))
             for plan in plans:
                 checked[plan.pipeline.name] = await _check(session, plan, server, names)
     except CollectionError as error:
@@ -162,6 +163,34 @@ async def _check_search_path(session: Session, path: str, names: Names) -> list[
                 )
             )
     return findings
+
+
+async def _connection_limits(session: Session) -> tuple[int, int]:
+    """How many connections the role and the database may have; -1 for any number."""
+    sql = """select r.rolconnlimit, d.datconnlimit
+from pg_catalog.pg_roles r, pg_catalog.pg_database d
+where r.rolname = session_user and d.datname = current_database()"""
+    [(of_role, of_database)] = await session.run(Statement("limits", sql), "catalog")
+    return of_role, of_database
+
+
+def judge_connection_limits(
+    path: str, of_role: int, of_database: int, server: Server, pipelines: int
+) -> Iterator[Finding]:
+    """Whether all pipelines of a database can be measured at the same time, each on a connection of its own."""
+    for whose, limit, remedy in (
+        ("the role", of_role, f"ALTER ROLE {quote(server.role)} CONNECTION LIMIT {pipelines};"),
+        ("the database", of_database, None),
+    ):
+        # A superuser is bound by neither.
+        if 0 <= limit < pipelines and not server.is_superuser:
+            yield Finding(
+                "note",
+                path,
+                f"{pipelines} pipelines are measured at once, on a connection each, and {whose} may have {limit}: "
+                "some rounds will find none left, unless a pooler shares them; raise its CONNECTION LIMIT",
+                remedy,
+            )
 
 
 # --- Tables

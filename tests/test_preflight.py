@@ -1,5 +1,6 @@
 """Whatever a first-time operator gets wrong is said at once, and what is advised ends it."""
 
+import asyncio
 import itertools
 import re
 import socket
@@ -217,6 +218,51 @@ def test_a_connection_that_is_not_encrypted_and_a_superuser_are_noted() -> None:
     assert "sslmode=verify-full" in open_to_all.message
     assert "superuser" in superuser.message
     assert [finding.severity for finding in quiet] == ["ok"]
+
+
+_PIPELINE = CONFIG.partition("pipelines:\n")[2]
+TWO_PIPELINES = CONFIG + _PIPELINE.replace("care:", "other:")
+THREE_PIPELINES = TWO_PIPELINES + _PIPELINE.replace("care:", "third:")
+
+
+async def test_a_role_of_one_connection_is_enough_for_one_pipeline(reader: Database) -> None:
+    await reader.execute(f"alter role {role_of(reader)} connection limit 1")
+
+    for _ in range(3):
+        await assert_whole(reader)
+    assert await notes(reader) == []
+
+
+async def test_a_role_that_is_just_leaving_is_waited_for(reader: Database) -> None:
+    await reader.execute(f"alter role {role_of(reader)} connection limit 1")
+    leaving = await asyncpg.connect(reader.dsn)
+    looking = asyncio.create_task(assert_whole(reader))
+    await asyncio.sleep(0.2)
+    await leaving.close()
+
+    await looking
+
+
+@pytest.mark.parametrize(("limit", "is_noted"), [(1, True), (2, False), (-1, False)])
+async def test_fewer_connections_than_pipelines_are_noted(reader: Database, limit: int, is_noted: bool) -> None:
+    await reader.execute(f"alter role {role_of(reader)} connection limit {limit}")
+
+    found = await notes(reader, TWO_PIPELINES)
+
+    assert ["the role may have 1" in note.message for note in found] == [True] * is_noted
+    for note in found:
+        await mend(reader, note)
+    assert await notes(reader, TWO_PIPELINES) == []
+
+
+async def test_fewer_connections_of_a_database_than_pipelines_are_noted(reader: Database) -> None:
+    name = await reader.connection.fetchval("select quote_ident(current_database())")
+    await reader.execute(f"alter database {name} connection limit 2")
+
+    [note] = await notes(reader, THREE_PIPELINES)
+
+    assert "the database may have 2" in note.message
+    assert "CONNECTION LIMIT" in note.message
 
 
 # --- Tables and columns

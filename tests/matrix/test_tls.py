@@ -3,11 +3,13 @@
 import asyncio
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -220,6 +222,99 @@ async def test_a_server_without_tls_is_refused_where_tls_is_required(
         assert fault.reason == "connect"
         assert "speaks no TLS" in fault.message
         assert "sslmode" in fault.message
+
+
+@with_tls
+async def test_the_authorities_of_the_system_are_trusted_where_it_is_said(
+    encrypted_only: Database, authorities: dict[str, Authority], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the host's name is held as well."""
+    system = asking(encrypted_only, sslrootcert="system")
+    monkeypatch.setenv("SSL_CERT_FILE", str(authorities["ours"].certificate))
+    numbers = await system.measure()
+    monkeypatch.setenv("SSL_CERT_FILE", str(authorities["other"].certificate))
+    fault = await fault_of(system)
+
+    assert numbers.positive("eligible_sessions") == {("complete",): 157}
+    assert "not trusted" in fault.message
+
+
+@with_tls
+async def test_the_authorities_of_the_system_vouch_for_this_host_alone(
+    healthy: Database, server: EmbeddedPostgres, authorities: dict[str, Authority], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authorities["ours"].certificate))
+    async with settings(server, **serve_as(server, authorities["ours"], "elsewhere")):
+        fault = await fault_of(asking(healthy, sslrootcert="system"))
+
+    assert "host name" in fault.message
+
+
+@with_tls
+@pytest.mark.parametrize("name", ["elsewhere.invalid", "nowhere.invalid"])
+async def test_a_name_of_several_addresses_is_what_the_certificate_must_hold(
+    healthy: Database,
+    server: EmbeddedPostgres,
+    authorities: dict[str, Authority],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    known = socket.getaddrinfo
+
+    def resolve(host: str, *arguments: Any, **more: Any) -> list[Any]:
+        # Nobody listens at the first.
+        hosts = ("127.0.0.3", "127.0.0.1") if host == name else (host,)
+        return [found for address in hosts for found in known(address, *arguments, **more)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    parts = urlsplit(healthy.dsn)
+    there = parts._replace(netloc=f"{parts.username}:{parts.password}@{name}:{parts.port}").geturl()
+    verified = asking(
+        Database(there, healthy.connection), sslmode="verify-full", sslrootcert=authorities["ours"].certificate
+    )
+    async with settings(server, **serve_as(server, authorities["ours"], "elsewhere")):
+        if name == "elsewhere.invalid":
+            assert (await verified.measure()).positive("eligible_sessions") == {("complete",): 157}
+        else:
+            assert "host name" in (await fault_of(verified)).message
+
+
+@with_tls
+@pytest.mark.parametrize("password", ["s3sam", "wrong", None])
+async def test_a_key_with_a_password_is_opened_by_it_alone(
+    encrypted_only: Database, authorities: dict[str, Authority], tmp_path: Path, password: str | None
+) -> None:
+    certificate = authorities["ours"].sign("keyed", role_of(encrypted_only))
+    key = tmp_path / "locked.key"
+    _openssl("pkey", "-in", certificate.with_suffix(".key"), "-aes256", "-passout", "pass:s3sam", "-out", key)
+    given = {} if password is None else {"sslpassword": password}
+    database = asking(encrypted_only, sslmode="require", sslcert=certificate, sslkey=key, **given)
+
+    if password == "s3sam":
+        assert (await database.measure()).positive("eligible_sessions") == {("complete",): 157}
+    else:
+        assert "sslcert or sslkey" in (await fault_of(database)).message
+
+
+@with_tls
+async def test_where_the_server_admits_no_tls_preference_gives_way(
+    healthy: Database, server: EmbeddedPostgres, served: dict[str, str]
+) -> None:
+    role = role_of(healthy)
+    without_tls = f"hostnossl all {role} all scram-sha-256\nhost all {role} all reject"
+    async with settings(server, without_tls, **served):
+        numbers = await asking(healthy, sslmode="prefer").measure()
+        fault = await fault_of(asking(healthy, sslmode="require"))
+
+    assert numbers.positive("eligible_sessions") == {("complete",): 157}
+    assert fault.reason == "authentication"
+
+
+@with_tls
+async def test_tls_is_spoken_where_it_is_only_allowed_and_the_server_asks_for_it(encrypted_only: Database) -> None:
+    numbers = await asking(encrypted_only, sslmode="allow").measure()
+
+    assert numbers.positive("eligible_sessions") == {("complete",): 157}
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
