@@ -161,7 +161,7 @@ def connect_fault(error: Exception, timeout: float) -> Fault:
         case asyncpg.PostgresError():
             return _refusal(error)
         case asyncpg.TargetServerAttributeNotMatched():
-            return Fault("connect", "no server of the url is what its target_session_attrs ask for: check both")
+            return Fault("connect", "the server is not what target_session_attrs of the url asks for: check both")
         case asyncpg.InternalClientError() | asyncpg.InterfaceError():
             return Fault(
                 "connect",

@@ -173,7 +173,7 @@ class _Reading:
             if not is_ipv6(host):
                 self.report("has brackets around a host that is no IPv6 address: remove them, or correct it")
         elif text.count(":") > 1 or text[:1] == "[":
-            self.report("has a host with several colons: write an IPv6 address in brackets, as in [::1]:5432")
+            self.report("has a host of several colons: write an IPv6 address in brackets, as in [::1]:5432; one port")
             return "", ""
         else:
             before, _, port = text.partition(":")
