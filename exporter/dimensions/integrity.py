@@ -39,6 +39,9 @@ def _unlinked(_record: Record, _sessions: Cells, rows: Rows) -> Values:
 def _foreign_key(pipeline: Pipeline, record: Record, bind: Bindings) -> str:
     """1 where one constraint pairs exactly our columns.
 
+    One over a PERIOD proves nothing: rows of several sessions may cover it together.  `conperiod` exists from
+    PostgreSQL 18 on, so the row is asked as JSON, which answers NULL before.  One that is NOT ENFORCED is never
+    validated.
     https://www.postgresql.org/docs/current/catalog-pg-constraint.html
     """
     if any(part.cast for part in record.session_key):
@@ -51,6 +54,7 @@ def _foreign_key(pipeline: Pipeline, record: Record, bind: Bindings) -> str:
       select 1
       from pg_catalog.pg_constraint c
       where c.contype = 'f' and c.convalidated
+        and to_jsonb(c) ->> 'conperiod' is distinct from 'true'
         -- Nor where its triggers are disabled, or rows are in tables that inherit, which it does not reach.
         and not exists (
           select 1 from pg_catalog.pg_trigger g where g.tgconstraint = c.oid and g.tgenabled in ('D', 'R')
