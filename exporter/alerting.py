@@ -6,6 +6,7 @@ https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/
 """
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +15,7 @@ from typing import Any, Final, Literal
 
 import yaml
 
-from exporter.dimension import Advice, Dimension, Limit, Metric, series_of
+from exporter.dimension import Advice, Dimension, Limit, Metric, Select, series_of
 from exporter.dimensions.coverage import ELIGIBLE
 from exporter.expose import (
     COLLECTION_ERRORS,
@@ -45,19 +46,51 @@ KEEP: Final = 20
 SOON: Final = 10
 LATER: Final = 120
 
+TAKEN_OVER: Final = 30
+"""Rounds in which every alert on data begins: whoever measures for so long in another's place has told all of it."""
+
+PASSING: Final = (
+    *("instance", "replica", "prometheus_replica", "service_instance_id"),
+    *("pod", "pod_name", "pod_ip", "pod_uid", "kubernetes_pod_name", "k8s_pod_name", "k8s_pod_uid", "uid"),
+    *("statefulset_kubernetes_io_pod_name", "apps_kubernetes_io_pod_index"),
+    *("pod_template_hash", "controller_revision_hash", "pod_template_generation"),
+    *("container_id", "container_name", "task_id", "task_slot", "alloc_id", "instance_id", "ip", "address"),
+    *("node", "node_name", "nodename", "kubernetes_node", "kubernetes_io_hostname", "k8s_node_name"),
+    *("host", "hostname", "host_name", "host_ip", "host_id"),
+    *("availability_zone", "topology_kubernetes_io_zone"),
+    *("version", "revision", "image", "image_tag", "service_version", "app_kubernetes_io_version", "helm_sh_chart"),
+)
+"""Labels of targets that change with a restart, a reschedule or a release, by the usual ways of discovery.
+
+All others (env, cluster, region, namespace, …) say whose data a pipeline's are.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Where rules are used: the job that scrapes, how often is measured, and where dashboards and runbooks are."""
+    """Where rules are used: the job that scrapes, how often is measured, and where dashboards and runbooks are.
+
+    `config_file` is the path that whoever is told types, `passing` are labels of targets beside those of `PASSING`.
+    """
 
     job: str = "session-health"
     interval: timedelta = timedelta(seconds=30)
     dashboards: str = "https://grafana.example.com"
     runbooks: str = "https://runbooks.example.com"
+    config_file: str = "config.yaml"
+    passing: tuple[str, ...] = ()
 
     def select(self, metric: Metric, /, **labels: str) -> str:
         """The series of our job, each as it was last seen."""
         return self.last(LOOK_BACK, metric.full_name, **labels)
+
+    def within(self, count: int) -> Select:
+        """How the series of our job are selected, each as it was last seen within so many rounds."""
+
+        def select(metric: Metric, /, **labels: str) -> str:
+            return self.last(count, metric.full_name, **labels)
+
+        return select
 
     def last(self, count: int, name: str, /, **labels: str) -> str:
         """The series of our job, each as it was last seen within so many rounds."""
@@ -67,6 +100,10 @@ class Surroundings:
         """The series of our job, as they are."""
         given = {"job": self.job, **labels}
         return name + "{" + ",".join(f"{label}={json.dumps(value)}" for label, value in given.items()) + "}"
+
+    def but_passing(self, *others: str) -> str:
+        """The labels that make no other pipeline of a series, for `without` and `ignoring`."""
+        return f"({', '.join(dict.fromkeys((*PASSING, *self.passing, *others)))})"
 
     def rounds(self, count: int) -> str:
         """So many rounds of collecting, as a duration of Prometheus."""
@@ -124,16 +161,19 @@ class Group:
 class OwnAlert:
     """An alert about the measuring itself: `expr`, and after how many rounds it is of which severity.
 
-    `says` is the description, in Prometheus' template language, and `command` is what to type first.
+    `expr` gets for how many rounds a value counts as it was last seen.  `says` is the description, in Prometheus'
+    template language, and `command` is what to type first; options follow its `{config}`.  One that `outlasts` its
+    exporter is of a pipeline, and goes on where the exporter is gone and none has taken over.
     """
 
     name: str
     after: Mapping[Urgency, int]
-    expr: Callable[[Surroundings], str]
+    expr: Callable[[Surroundings, int], str]
     says: Callable[[Surroundings], str]
     command: str
     advice: Advice
     labels: tuple[str, ...] = ("database", "pipeline")
+    outlasts: bool = False
 
 
 def alert_name(limit: Limit) -> str:
@@ -160,7 +200,7 @@ def groups(dimensions: tuple[Dimension, ...], at: Surroundings) -> tuple[Group, 
         if limit.unit == "ratio"
     ]
     return (
-        Group("session-health.rules", tuple(recorded)),
+        Group("session-health.rules", (Recording(_LOST, _lost(at)), *recorded)),
         *(
             Group(
                 f"session-health-{dimension.name}",
@@ -255,7 +295,7 @@ def _alerts(limit: Limit, dimension: Dimension, at: Surroundings) -> Iterator[Al
             annotations=_annotations(
                 limit.advice,
                 description=_description(limit, severity, at),
-                command=command_of(limit),
+                command=command_of(limit, at),
                 runbook=runbook_of(limit, dimension),
                 labels=("database", "pipeline", *filter(None, [subject_label(limit)])),
                 at=at,
@@ -263,28 +303,53 @@ def _alerts(limit: Limit, dimension: Dimension, at: Surroundings) -> Iterator[Al
         )
 
 
+_LOST: Final = "pipeline:session_health_up:lost"
+
+
+def _lost(at: Surroundings) -> str:
+    """PromQL: the pipelines of each exporter, now or lately, for which no exporter measures everything by now.
+
+    For an exporter that takes over has to measure for as long as alerts take to begin.  This is known sooner than
+    values end, as rules of other groups read it a round later.
+    """
+    lately = f"{at.selector(UP.full_name)}[{at.rounds(LOOK_BACK - 2)}]"
+    return (
+        f"{at.last(REMEMBERED, UP.full_name)}\nunless ignoring {at.but_passing()}\n(\n"
+        f"  last_over_time({lately}) == 1\n  and\n"
+        f"  last_over_time({lately} offset {at.rounds(TAKEN_OVER)}) == 1\n)\n"
+    )
+
+
+def _lasting(known: str, remembered: str, alert: tuple[str, str], at: Surroundings, *lost: str) -> str:
+    """PromQL: what is known, and beside it what was last known of an alert that fires, where its pipeline is lost.
+
+    All labels of a series say which alert is meant: there may be another of the same instance and pipeline, elsewhere.
+    """
+    name, severity = alert
+    firing = at.last(LOOK_BACK, "ALERTS", alertname=name, alertstate="firing", severity=severity)
+    return (
+        f"(\n{indent(known, '  ')}\n)\nor\n(\n  (\n{indent(remembered, '    ')}\n  )\n"
+        f"  and ignoring (alertname, alertstate, severity)\n  {firing}\n"
+        + "".join(f"  {line}\n" for line in lost)
+        + ")\n"
+    )
+
+
 def _broken(limit: Limit, severity: str, at: Surroundings) -> str:
     """PromQL: the value where it is beyond the limit of that severity.
 
-    An alert that fires goes on while the exporter says that it does not measure everything, by the value as it was last
-    known: what was not mended does not end, and none begins on what nobody measured.
+    An alert that fires goes on while nobody measures everything, by the value as it was last known: what was not mended
+    does not end, and none begins on what nobody measured.
     """
     known, remembered = (_compared(limit, severity, at, within) for within in (LOOK_BACK, REMEMBERED))
-    own = ", ".join(filter(None, ("job", "instance", "database", "pipeline", subject_label(limit))))
-    firing = at.last(LOOK_BACK, "ALERTS", alertname=alert_name(limit), alertstate="firing", severity=severity)
-    return (
-        f"(\n{indent(known, '  ')}\n)\nor\n(\n  (\n{indent(remembered, '    ')}\n  )\n"
-        f"  and on ({own})\n  {firing}\n"
-        f"  and on (job, instance, database, pipeline)\n  ({at.select(UP)} == 0)\n)\n"
-    )
+    subject = subject_label(limit)
+    lost = f"and{f' ignoring ({subject})' if subject else ''} {at.selector(_LOST)}"
+    return _lasting(known, remembered, (alert_name(limit), severity), at, lost)
 
 
 def _compared(limit: Limit, severity: str, at: Surroundings, within: int) -> str:
     """PromQL: the value as it was last seen within so many rounds, where it is beyond the limit as it was then."""
-
-    def select(metric: Metric, /, **labels: str) -> str:
-        return at.last(within, metric.full_name, **labels)
-
+    select = at.within(within)
     subject, sign = subject_label(limit), "<" if limit.below else ">"
     side = f"{sign} ignoring ({', '.join(filter(None, (subject, 'limit', 'severity')))})"
     matching = f"{side} group_left ()" if subject else side
@@ -327,13 +392,29 @@ def _asked(metric: str, labels: Mapping[str, str], shown: str, at: Surroundings)
     return f"{{{{ with printf `{query}` {arguments} | query }}}}{{{{ . | {shown} }}}}{{{{ end }}}}"
 
 
-def command_of(limit: Limit) -> str:
+def _config_option(at: Surroundings) -> str:
+    return f"--config.file {shlex.quote(at.config_file)}"
+
+
+def own_command(own: OwnAlert, at: Surroundings) -> str:
+    """What to type first when the measuring itself is in doubt, in Prometheus' template language."""
+    return own.command.replace("{config}", _config_option(at))
+
+
+def command_of(limit: Limit, at: Surroundings) -> str:
     """What to type when a limit is broken, in Prometheus' template language."""
     if limit.advice.gaps is None:
-        return "session-health-exporter check"
+        return f"session-health-exporter check {_config_option(at)}"
     record = ["--record {{ $labels.record }}"] if limit.per == "record" else []
     return " ".join(
-        filter(None, ["session-health-exporter gaps --pipeline {{ $labels.pipeline }}", *record, limit.advice.gaps])
+        filter(
+            None,
+            [
+                f"session-health-exporter gaps {_config_option(at)} --pipeline {{{{ $labels.pipeline }}}}",
+                *record,
+                limit.advice.gaps,
+            ],
+        )
     )
 
 
@@ -355,13 +436,13 @@ def _own(own: OwnAlert, at: Surroundings) -> Iterator[Alert]:
         yield Alert(
             name=PREFIX + own.name,
             severity=severity,
-            expr=own.expr(at) + "\n",
+            expr=_own_expr(own, severity, at),
             hold=at.rounds(rounds) if rounds else None,
             keep=None,
             annotations=_annotations(
                 own.advice,
                 description=own.says(at),
-                command=own.command,
+                command=own_command(own, at),
                 runbook=f"exporter.md#{PREFIX.lower()}{own.name.lower()}",
                 labels=own.labels,
                 at=at,
@@ -369,11 +450,39 @@ def _own(own: OwnAlert, at: Surroundings) -> Iterator[Alert]:
         )
 
 
+def _own_expr(own: OwnAlert, severity: str, at: Surroundings) -> str:
+    known = own.expr(at, LOOK_BACK)
+    if not own.outlasts:
+        return known + "\n"
+    gone = (f"and {at.selector(_LOST)}", f"unless {at.select(UP)}")
+    return _lasting(known, own.expr(at, REMEMBERED), (PREFIX + own.name, severity), at, *gone)
+
+
 _PIPELINE: Final = "Pipeline {{ $labels.pipeline }} (database {{ $labels.database }})"
 
 
-def _verdict(verdict: str) -> Callable[[Surroundings], str]:
-    return lambda at: f"{series_of(VERDICT, verdict=verdict)(at.select)} == 1"
+def _verdict(verdict: str) -> Callable[[Surroundings, int], str]:
+    return lambda at, within: f"{series_of(VERDICT, verdict=verdict)(at.within(within))} == 1"
+
+
+def _failing(at: Surroundings, within: int) -> str:
+    """PromQL: nothing whole was measured; or now and then only, so that it never fails for long."""
+    often = f"avg_over_time({at.selector(UP.full_name)}[{at.rounds(max(within, 2 * SOON))}]) < 0.9"
+    return f"{at.last(within, UP.full_name)} == 0\nor\n{often}"
+
+
+def _stale(at: Surroundings, within: int) -> str:
+    select = at.within(within)
+    return f"time() - {select(LAST_SUCCESS)}\n  >\n{select(MAX_AGE)}"
+
+
+def _absent(at: Surroundings, within: int) -> str:
+    """PromQL: the pipelines that were delivered, with all labels that say whose they are, and are not any more."""
+    passing = at.but_passing()
+    return (
+        f"max without {passing} (\n  {at.last(REMEMBERED * 6, UP.full_name)}\n)\n"
+        f"unless\nmax without {passing} (\n  {at.last(within, UP.full_name)}\n)"
+    )
 
 
 def _why(at: Surroundings) -> str:
@@ -394,8 +503,9 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
         name="Unknown",
         after={"warning": SOON, "critical": LATER},
         expr=_verdict("unknown"),
+        outlasts=True,
         says=lambda at: f"{_PIPELINE}: whether its data are whole is unknown{_why(at)}.",
-        command="session-health-exporter check",
+        command="session-health-exporter check {config}",
         advice=Advice(
             "Nobody knows whether the data are whole.",
             "Something was not measured, or was not judged, so that the verdict is `unknown`: the last collection "
@@ -414,12 +524,10 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="CollectionFailing",
         after={"warning": SOON, "critical": LATER},
-        # Or fails now and then, so that it never fails for long.
-        expr=lambda at: (
-            f"{at.select(UP)} == 0\nor\navg_over_time({at.selector(UP.full_name)}[{at.rounds(2 * SOON)}]) < 0.9"
-        ),
+        expr=_failing,
+        outlasts=True,
         says=lambda at: f"{_PIPELINE} is not measured, or not whole{_why(at)}.",
-        command="session-health-exporter config check --connect",
+        command="session-health-exporter config check --connect {config}",
         advice=Advice(
             "Collections fail, in whole or in part.",
             "The last collections did not measure everything.  `session_health_collection_errors_total` counts why, by "
@@ -441,9 +549,10 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="ValuesStale",
         after={"warning": 4},
-        expr=lambda at: f"time() - {at.select(LAST_SUCCESS)}\n  >\n{at.select(MAX_AGE)}",
+        expr=_stale,
+        outlasts=True,
         says=lambda _at: f"{_PIPELINE} was last measured whole {{{{ $value | humanizeDuration }}}} ago.",
-        command="session-health-exporter config check --connect",
+        command="session-health-exporter config check --connect {config}",
         advice=Advice(
             "Nothing has been measured whole for longer than max_age.",
             "The last collection that measured everything is older than `collection.max_age`: the values of a snapshot "
@@ -465,7 +574,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="TargetDown",
         after={"warning": SOON},
-        expr=lambda at: f"max_over_time({at.selector('up')}[{at.rounds(LOOK_BACK)}]) == 0",
+        expr=lambda at, _within: f"max_over_time({at.selector('up')}[{at.rounds(LOOK_BACK)}]) == 0",
         says=lambda _at: "{{ $labels.instance }} does not answer.",
         command="curl -sS http://{{ $labels.instance }}/-/healthy",
         advice=Advice(
@@ -484,7 +593,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="ScrapesFailing",
         after={"warning": SOON},
-        expr=lambda at: (
+        expr=lambda at, _within: (
             f"avg_over_time({at.selector('up')}[{at.rounds(2 * SOON)}]) < 0.9\n"
             f"unless\nmax_over_time({at.selector('up')}[{at.rounds(LOOK_BACK)}]) == 0"
         ),
@@ -506,23 +615,33 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="PipelineAbsent",
         after={"warning": SOON, "critical": LATER},
-        expr=lambda at: (
-            f"max without (instance) ({at.last(REMEMBERED * 6, UP.full_name)})\n"
-            f"unless on (job, database, pipeline)\n{at.select(UP)}"
+        expr=_absent,
+        says=lambda _at: (
+            f"{_PIPELINE} was measured until lately, and no exporter with the same labels delivers it any more."
         ),
-        says=lambda _at: f"{_PIPELINE} was measured until lately, and no exporter delivers it any more.",
-        command="session-health-exporter check",
+        command="session-health-exporter check {config}",
         advice=Advice(
             "A pipeline that was measured is not any more.",
             "An exporter delivered this pipeline within the last hours, and none does now, though others of the job "
-            "go on.  Alerts on its data have ended, and nothing was mended.",
+            "go on.  All labels of a target count, but those that change with a restart or a reschedule: the same "
+            "pipeline of another environment or cluster is another one.  Alerts on its data that fired go on for a "
+            "while by the last numbers, and end then, and nothing was mended.",
             (
                 "The exporter that measures it is down: SessionHealthTargetDown says which.",
+                "Discovery does not find its target any more: the list of targets in Prometheus lacks the target.",
                 "It was renamed or left out of the config, on purpose or by a wrong file.",
+                "A label of its target was renamed: an exporter delivers the same pipeline with other labels.",
             ),
             (
                 "If it is down, get it going.",
-                "If it left the config by mistake, put it back.  On purpose: silence this until it ends by itself.",
+                (
+                    "If it left the config or the targets by mistake, put it back.  On purpose, or renamed: silence "
+                    "this until it ends by itself, 840 rounds (7 h by default) after the pipeline was last delivered."
+                ),
+                (
+                    "If a label changes with each deploy, print the rules anew: "
+                    "`session-health-exporter rules --passing-label NAME`."
+                ),
             ),
             dashboard="exporter",
         ),
@@ -530,9 +649,9 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="ExporterAbsent",
         after={"critical": 20},
-        expr=lambda at: f"absent_over_time({at.selector(UP.full_name)}[{at.rounds(LOOK_BACK)}])",
+        expr=lambda at, within: f"absent_over_time({at.selector(UP.full_name)}[{at.rounds(within)}])",
         says=lambda _at: "No exporter of job {{ $labels.job }} delivers anything: nobody is looking at the data.",
-        command="session-health-exporter check",
+        command="session-health-exporter check {config}",
         advice=Advice(
             "No exporter delivers anything, so nobody looks at the data.",
             "Prometheus has no series of this job: no exporter runs, none is scraped, or the job is called otherwise.  "
@@ -553,11 +672,11 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="ConfigReloadFailed",
         after={"warning": SOON},
-        expr=lambda at: f"{at.select(RELOAD_SUCCESSFUL)} == 0",
+        expr=lambda at, within: f"{at.within(within)(RELOAD_SUCCESSFUL)} == 0",
         says=lambda _at: (
             "{{ $labels.instance }} goes on with the config that it read before: the new one has mistakes."
         ),
-        command="session-health-exporter config check",
+        command="session-health-exporter config check {config}",
         advice=Advice(
             "The config was changed and could not be read.",
             "The file has mistakes, so the exporter goes on with the config from before.  A restart would end it.",
@@ -571,8 +690,9 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
         name="NoData",
         after={"warning": 20},
         expr=_verdict("no_data"),
+        outlasts=True,
         says=lambda _at: f"{_PIPELINE} has no eligible session in its window.",
-        command="session-health-exporter check",
+        command="session-health-exporter check {config}",
         advice=Advice(
             "There is no eligible session to judge.",
             "Everything was measured, and no session in the window is eligible: there is nothing that could be whole "
@@ -587,7 +707,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="Watchdog",
         after={"none": 0},
-        expr=lambda _at: "vector(1)",
+        expr=lambda _at, _within: "vector(1)",
         says=lambda _at: "Prometheus evaluates rules and reaches Alertmanager.  This alert always fires.",
         command="amtool alert query alertname=SessionHealthWatchdog --alertmanager.url=http://localhost:9093",
         advice=Advice(

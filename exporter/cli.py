@@ -9,6 +9,7 @@ import asyncio
 import io
 import logging
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -385,7 +386,14 @@ def _queries(options: argparse.Namespace) -> int:
 
 
 def _rules(options: argparse.Namespace) -> int:
-    at = Surroundings(options.job, options.interval, options.dashboard_url, options.runbook_url)
+    at = Surroundings(
+        options.job,
+        options.interval,
+        options.dashboard_url,
+        options.runbook_url,
+        options.config_file,
+        tuple(options.passing_labels),
+    )
     written = groups(DIMENSIONS, at)
     sys.stdout.write(as_prometheus(written) if options.format == "prometheus" else as_operator(written))
     return DONE
@@ -890,6 +898,24 @@ def _add_rules(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="where docs/runbooks is (default: %(default)s, a placeholder)",
     )
     rules.add_argument(
+        "--config.file",
+        dest="config_file",
+        type=_printed_path,
+        default=usual.config_file,
+        metavar="FILE",
+        help="the exporter's config, as the commands in alerts name the file; not read (default: %(default)s)",
+    )
+    rules.add_argument(
+        "--passing-label",
+        dest="passing_labels",
+        type=_label_name,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a label of targets that a restart, a reschedule or a deploy changes; repeatable, beside instance, pod, "
+        "node and the like",
+    )
+    rules.add_argument(
         "--format", choices=("prometheus", "operator"), default="prometheus", help="default: %(default)s"
     )
 
@@ -902,6 +928,22 @@ def _interval(text: str) -> timedelta:
     if not interval:
         raise argparse.ArgumentTypeError("is 0: write a duration such as 30s")
     return interval
+
+
+def _printed_path(text: str) -> str:
+    # Alerts are templates of Prometheus, where braces mean something, and one line each.
+    if not text or any(sign in "{}" or not sign.isprintable() for sign in text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no path for an alert: write one without braces and line breaks")
+    return text
+
+
+def _label_name(text: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", text) or text in {"job", "database", "pipeline"}:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no label to pass over: write a name as pod or alloc_id, of letters, digits and _; "
+            "job, database and pipeline always count"
+        )
+    return text
 
 
 def _base_url(text: str) -> str:

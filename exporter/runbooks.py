@@ -8,7 +8,18 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Final
 
-from exporter.alerting import OWN_ALERTS, PREFIX, OwnAlert, Surroundings, Urgency, alert_name, command_of, subject_label
+from exporter.alerting import (
+    LOOK_BACK,
+    OWN_ALERTS,
+    PREFIX,
+    OwnAlert,
+    Surroundings,
+    Urgency,
+    alert_name,
+    command_of,
+    own_command,
+    subject_label,
+)
 from exporter.dimension import DASHBOARDS, Advice, Dimension, Limit, Metric
 from exporter.judge import shown
 
@@ -57,7 +68,8 @@ def _index(dimensions: tuple[Dimension, ...]) -> str:
             "# Runbooks",
             "",
             "One section for each alert.  What a limit is and where it is set: [operations](../operations.md);",
-            "how alerts reach anybody: [alerting](../alerting.md).",
+            "how alerts reach anybody: [alerting](../alerting.md).  In commands `config.yaml` stands for",
+            "the path of that exporter's config.",
             "",
             "| alert | says |",
             "|---|---|",
@@ -83,7 +95,7 @@ def _of_limit(limit: Limit) -> Iterator[str]:
         name,
         condition,
         limit.advice,
-        command_of(limit),
+        command_of(limit, Surroundings()),
         limit.value.promql(_as_on_the_page),
         ("pipeline", *([label] if label else [])),
     )
@@ -95,8 +107,8 @@ def _of_own(own: OwnAlert) -> Iterator[str]:
         PREFIX + own.name,
         when,
         own.advice,
-        own.command,
-        own.expr(Surroundings()),
+        own_command(own, Surroundings()),
+        own.expr(Surroundings(), LOOK_BACK),
         tuple(label for label in own.labels if label != "database"),
     )
 

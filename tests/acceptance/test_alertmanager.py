@@ -147,6 +147,8 @@ def test_critical_mutes_the_warning_of_the_same_and_of_nothing_else(alertmanager
             alert("InvalidRecords", "warning", of | {"pipeline": "orders"}, record="profiles"),
             alert("InvalidRecords", "warning", of | {"database": "other"}, record="profiles"),
             alert("InvalidRecords", "warning", of | {"instance": "another:10157"}, record="profiles"),
+            alert("InvalidRecords", "warning", of, record="profiles", env="staging"),
+            alert("InvalidRecords", "warning", of, record="profiles", cluster="east"),
             alert("InvalidRecords", "warning", of | {"job": f"{of['job']}-staging"}, record="profiles"),
             alert("OrphanedRecords", "warning", of, record="profiles"),
             alert("FailedChecks", "critical", of, check="finalized"),
@@ -172,6 +174,7 @@ def test_a_target_that_is_down_mutes_all_of_its_instance_but_itself_and_the_watc
         heard=[
             alert("TargetDown", "warning", target_of(of)),
             alert("GapSessions", "critical", another),
+            alert("GapSessions", "critical", of, cluster="east"),
             alert("ConfigReloadFailed", "warning", target_of(another)),
             alert("Watchdog", "none", job_of(of)),
             alert("Watchdog", "none", target_of(of)),
@@ -218,6 +221,7 @@ def test_a_pipeline_is_one_page_one_ticket_and_information_is_nobodys(
         alert("InvalidRecords", "warning", of, record="profiles"),
         alert("OrphanedRecords", "warning", of, record="fc_scores"),
         alert("GapSessions", "critical", orders),
+        alert("GapSessions", "critical", orders, env="staging"),
         alert("NoData", "info", orders),
         alert("Watchdog", "none", job_of(of)),
     )
@@ -236,6 +240,7 @@ def test_a_pipeline_is_one_page_one_ticket_and_information_is_nobodys(
     expected = [
         ("dead-mans-switch", "", ["Watchdog"]),
         ("pager", "assessments", ["GapAge", "GapSessions"]),
+        ("pager", "orders", ["GapSessions"]),
         ("pager", "orders", ["GapSessions"]),
         ("tickets", "assessments", ["InvalidRecords", "OrphanedRecords"]),
     ]

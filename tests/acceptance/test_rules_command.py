@@ -41,6 +41,28 @@ def test_rules_for_other_surroundings_are_as_good(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
+def test_rules_names_the_config_as_it_is_called_and_passes_over_labels() -> None:
+    done = run(
+        "rules", "--config.file", "/etc/our health/config.yaml", "--passing-label", "zone", "--passing-label", "slot"
+    )
+
+    assert done.returncode == 0, done.stderr
+    found = [rule for group in yaml.safe_load(done.stdout)["groups"] for rule in group["rules"]]
+    commands = {rule["annotations"]["command"] for rule in found if "alert" in rule}
+    ours = [command for command in commands if command.startswith("session-health-exporter")]
+    assert all("--config.file '/etc/our health/config.yaml'" in command for command in ours)
+    assert {command.split(" --config.file")[0].removeprefix("session-health-exporter ") for command in ours} == {
+        "gaps",
+        "check",
+        "config check",
+        "config check --connect",
+    }
+    by_name = {rule.get("alert", rule.get("record")): rule["expr"] for rule in found}
+    for name in ("pipeline:session_health_up:lost", "SessionHealthPipelineAbsent"):
+        assert "(instance, " in by_name[name]
+        assert ", zone, slot)" in by_name[name]
+
+
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [
@@ -48,6 +70,9 @@ def test_rules_for_other_surroundings_are_as_good(tmp_path: Path) -> None:
         (("--interval", "0s"), "is 0: write a duration such as 30s"),
         (("--dashboard-url", "grafana"), "write https://host/path"),
         (("--runbook-url", "https://x/{{ y }}"), "write https://host/path"),
+        (("--config.file", "{{ y }}.yaml"), "write one without braces"),
+        (("--passing-label", "k8s.pod"), "write a name as pod"),
+        (("--passing-label", "pipeline"), "always count"),
     ],
 )
 def test_rules_refuses_what_would_make_no_rule(arguments: tuple[str, str], remedy: str) -> None:

@@ -1,21 +1,18 @@
 """The alerts as Prometheus fires them: not yet, at the limit, beyond it, mended, withdrawn; word for word."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import pytest
-import yaml
-from promtool import PIPELINE, ROUND, Phases, Values, at_round, run_tests, series, written
+from promtool import PIPELINE, ROUND, Phases, Values, at_round, of_groups, run_tests, series, written
 from tools import NEWER_SUITE
 
 from exporter.dimensions import DIMENSIONS
 
 pytestmark = pytest.mark.prometheus
 
-RULES = Path(__file__).parents[2] / "alerts" / "rules.yml"
 LOOKED_BACK: Final = 6 * ROUND
 KEPT: Final = 10 * 60 + LOOKED_BACK
 """Seconds for which an alert goes on once its value is gone: it is kept, and a value is looked back for."""
@@ -80,14 +77,14 @@ class Claim:
             "exp_annotations": {
                 "summary": self.summary,
                 "description": f"{self.says}: {value}; {severity} {self.side} {bound}.",
-                "command": "session-health-exporter " + self.command,
+                "command": f"session-health-exporter {self.command}",
                 "runbook_url": f"https://runbooks.example.com/{self.page}.md#{self.alert.lower()}",
                 "dashboard_url": self.url,
             },
         }
 
 
-GAPS: Final = "gaps --pipeline assessments"
+GAPS: Final = "gaps --config.file config.yaml --pipeline assessments"
 SCORES: Final = {"record": "fc_scores"}
 OF_SCORES: Final = "Record fc_scores of pipeline assessments (database main)"
 
@@ -154,7 +151,7 @@ CLAIMS: Final = (
         about=SCORES,
         summary="Something still writes records of an old version.",
         says=f"{OF_SCORES}: rows written at a wrong version though the current one is in force",
-        command="check",
+        command="check --config.file config.yaml",
         page="conformance",
         dashboard="versions",
     ),
@@ -175,7 +172,7 @@ CLAIMS: Final = (
         about={"check": "finalized"},
         summary="Sessions fail a check that must hold for each of them.",
         says="Check finalized of pipeline assessments (database main): sessions that fail a check",
-        command="check",
+        command="check --config.file config.yaml",
         page="validity",
     ),
     Claim(
@@ -185,7 +182,7 @@ CLAIMS: Final = (
         about=SCORES,
         summary="Records are there more than once.",
         says=f"{OF_SCORES}: rows in excess of one for each unique key",
-        command="check",
+        command="check --config.file config.yaml",
         page="uniqueness",
     ),
     Claim(
@@ -195,7 +192,7 @@ CLAIMS: Final = (
         about=SCORES,
         summary="Records belong to sessions that do not exist.",
         says=f"{OF_SCORES}: rows whose session does not exist",
-        command="check",
+        command="check --config.file config.yaml",
         page="integrity",
     ),
     Claim(
@@ -205,7 +202,7 @@ CLAIMS: Final = (
         about=SCORES,
         summary="Records belong to no session.",
         says=f"{OF_SCORES}: rows whose session key is NULL",
-        command="check",
+        command="check --config.file config.yaml",
         page="integrity",
     ),
     Claim(
@@ -215,7 +212,7 @@ CLAIMS: Final = (
         about=SCORES,
         summary="Records of deleted sessions are still there.",
         says=f"{OF_SCORES}: rows whose session was deleted softly",
-        command="check",
+        command="check --config.file config.yaml",
         page="detachment",
     ),
     Claim(
@@ -226,7 +223,7 @@ CLAIMS: Final = (
         about=SCORES,
         summary="Records take too long to come.",
         says=f"{OF_SCORES}: delay that 95 of 100 sessions of the cohort do not exceed",
-        command="check",
+        command="check --config.file config.yaml",
         page="timeliness",
         dashboard="timeliness",
         values=(900, 1800, 4000),
@@ -258,7 +255,7 @@ CLAIMS: Final = (
         summary="Too few of the sessions that start are completed.",
         says=f"{OF_PIPELINE}: completed sessions of the cohort, of those started",
         shown=("20%", "50%", "25%"),
-        command="check",
+        command="check --config.file config.yaml",
         page="conversion",
         dashboard="timeliness",
     ),
@@ -273,7 +270,7 @@ CLAIMS: Final = (
         ],
         summary="No new sessions arrive.",
         says=f"{OF_PIPELINE}: age of the newest session",
-        command="check",
+        command="check --config.file config.yaml",
         page="freshness",
         dashboard="timeliness",
         minutes=4,
@@ -377,14 +374,6 @@ def promises_of(claim: Claim) -> Iterable[dict[str, Any]]:
             firing_at(claim, told + 1800 + KEPT + 2 * late),
         ],
     }
-
-
-def of_groups(*names: str) -> str:
-    """The committed rules, those of these groups only: promtool takes its time."""
-    content = yaml.safe_load(RULES.read_text())
-    wanted = [group for group in content["groups"] if group["name"] in names]
-    assert len(wanted) == len(names)
-    return json.dumps({"groups": wanted})
 
 
 PAGES: Final = sorted({claim.page for claim in CLAIMS})

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from promtool import PIPELINE, ROUND, TARGET, Phases, Values, at_round, run_tests, series, written
+from promtool import PIPELINE, ROUND, RULES, TARGET, Phases, Values, at_round, run_tests, series, written
 from tools import NEWER_SUITE
 
 pytestmark = pytest.mark.prometheus
 
-RULES = Path(__file__).parents[2] / "alerts" / "rules.yml"
 MINUTES: Final = 60
 HOUR: Final = 3600
 WHO: Final = "Pipeline assessments (database main)"
@@ -120,7 +119,7 @@ def test_an_unknown_verdict_is_a_warning_then_critical_and_ends(expect: Any) -> 
             PIPELINE,
             "Nobody knows whether the data are whole.",
             f"{WHO}: whether its data are whole is unknown.",
-            "session-health-exporter check",
+            "session-health-exporter check --config.file config.yaml",
             "SessionHealthUnknown",
             OF_PIPELINE,
         )
@@ -151,7 +150,7 @@ def test_failing_collections_are_told_with_their_reasons(expect: Any) -> None:
             PIPELINE,
             "Collections fail, in whole or in part.",
             f"{WHO} is not measured, or not whole, permission {times} times.",
-            "session-health-exporter config check --connect",
+            "session-health-exporter config check --connect --config.file config.yaml",
             "SessionHealthCollectionFailing",
             OF_PIPELINE,
         )
@@ -182,7 +181,7 @@ def test_what_was_not_measured_for_longer_than_max_age_is_stale(expect: Any) -> 
         PIPELINE,
         "Nothing has been measured whole for longer than max_age.",
         f"{WHO} was last measured whole 7m 30s ago.",
-        "session-health-exporter config check --connect",
+        "session-health-exporter config check --connect --config.file config.yaml",
         "SessionHealthValuesStale",
         OF_PIPELINE,
     )
@@ -230,7 +229,7 @@ def absent() -> dict[str, Any]:
         {"job": "session-health"},
         "No exporter delivers anything, so nobody looks at the data.",
         "No exporter of job session-health delivers anything: nobody is looking at the data.",
-        "session-health-exporter check",
+        "session-health-exporter check --config.file config.yaml",
         "SessionHealthExporterAbsent",
     )
 
@@ -263,8 +262,9 @@ def test_a_pipeline_that_nobody_delivers_any_more_is_told_though_others_go_on(ex
             severity,
             labels,
             "A pipeline that was measured is not any more.",
-            "Pipeline lost (database main) was measured until lately, and no exporter delivers it any more.",
-            "session-health-exporter check",
+            "Pipeline lost (database main) was measured until lately, and no exporter with the same labels delivers it "
+            "any more.",
+            "session-health-exporter check --config.file config.yaml",
             "SessionHealthPipelineAbsent",
             "?var-database=main&var-pipeline=lost",
         )
@@ -294,7 +294,7 @@ def test_a_config_that_could_not_be_read_is_told_of_the_instance(expect: Any) ->
         TARGET,
         "The config was changed and could not be read.",
         "exporter:10157 goes on with the config that it read before: the new one has mistakes.",
-        "session-health-exporter config check",
+        "session-health-exporter config check --config.file config.yaml",
         "SessionHealthConfigReloadFailed",
     )
 
@@ -313,7 +313,7 @@ def test_no_data_is_a_warning(expect: Any) -> None:
         PIPELINE,
         "There is no eligible session to judge.",
         f"{WHO} has no eligible session in its window.",
-        "session-health-exporter check",
+        "session-health-exporter check --config.file config.yaml",
         "SessionHealthNoData",
         OF_PIPELINE,
     )

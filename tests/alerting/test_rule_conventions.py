@@ -75,7 +75,7 @@ def test_every_alert_waits_compares_and_looks_at_our_job_alone(rule: dict[str, A
     """
     assert rule["for"]
     assert rule.get("keep_firing_for") == ("10m" if "limit=" in rule["expr"] else None)
-    assert re.search(r"[<>]|==|^absent|\nunless on", rule["expr"])
+    assert re.search(r"[<>]|==|^absent|\nunless\n", rule["expr"])
     selectors = re.findall(r"\b((?:pipeline:)?(?:session_health_[a-z0-9_:]+|up))(\{[^}]*\})?", rule["expr"])
     assert selectors
     assert all(matchers.startswith('{job="session-health"') for _, matchers in selectors)
