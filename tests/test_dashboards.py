@@ -3,17 +3,21 @@
 import json
 import re
 from collections import Counter
+from pathlib import Path
 from typing import Any, get_args
 
 import promql_parser
 import pytest
-from dashboards import FILES, FOLDER, nodes, on_grid, panels, queries, selectors
+from dashboards import FILES, FOLDER, Panel, filled, nodes, on_grid, panels, queries, selectors
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from promtool import run_tests
+from promtool import series as written_series
 
-from exporter.dashboards import palette
+from exporter.dashboards import judged, palette
 from exporter.dashboards.links import RUNBOOKS
+from exporter.dashboards.promql import rounded_down, rounded_up
 from exporter.dimension import Dashboard as AlertsLeadTo
 
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -62,6 +66,121 @@ def test_every_panel_says_what_it_shows_in_what_unit_and_what_nothing_means() ->
         assert {target["instant"] for target in targets} == {not is_over_time}, panel
         # A hole is news.
         assert defaults.get("custom", {}).get("spanNulls", False) is False, panel
+
+
+def fields_of(panel: Panel) -> list[tuple[str, str, int | None]]:
+    """Of each field that has a unit of its own, and of all others: the name, the unit and the decimals."""
+    config = panel.content["fieldConfig"]
+    defaults = config["defaults"]
+    found = [("", defaults["unit"], defaults.get("decimals"))]
+    for override in config["overrides"]:
+        own = {one["id"]: one["value"] for one in override["properties"]}
+        unit = own.get("unit", defaults["unit"])
+        inherited = None if "unit" in own else defaults.get("decimals")
+        found.append((override["matcher"]["options"], unit, own.get("decimals", inherited)))
+    return found
+
+
+WORDS = {"none", "dateTimeAsIso"}
+EVERY_DIGIT = {"locale", "dtdhms"}
+"""Counts with all digits, and times to the second: Grafana shortens neither, whatever the decimals."""
+FREE_OF_LIMITS = {
+    *("Done in", "Nothing left over in", "Took", "Replica lag", "Scrape duration", "Duration against interval"),
+}
+"""Estimates and costs, which no limit judges: a rounded time is read more easily."""
+
+
+def test_every_count_shows_all_its_digits_and_no_view_takes_a_threshold_for_its_value() -> None:
+    """`short` writes 1 K for 1,251; `s` writes 2 hours for 90 minutes, and 1.50 days where there is room for 1.5.
+
+    https://grafana.com/docs/grafana/latest/panels-visualizations/configure-standard-options/#unit
+    """
+    for panel in panels():
+        for name, unit, decimals in fields_of(panel):
+            where = f"{panel}: {name or 'all fields'}"
+            is_free = {name, panel.content["title"]} & FREE_OF_LIMITS
+
+            assert unit in WORDS | EVERY_DIGIT | {"percentunit"} | ({"s"} if is_free else set()), where
+            if unit == "percentunit":
+                assert decimals == 3, where
+            if unit == "locale":
+                rates = "rate(" in panel.expressions[0] or "increase(" in panel.expressions[0]
+                assert decimals is None or rates or "per hour" in where, where
+
+
+def test_a_share_is_rounded_to_the_side_on_which_its_limit_is_broken() -> None:
+    """Else 0.899996 stands as 90.000 % beside a limit of 90 %, and 0.999999 as the whole."""
+    for panel in panels():
+        units_of = {name: unit for name, unit, _ in fields_of(panel)}
+        renamed = {
+            field.removeprefix("Value #"): name
+            for one in panel.content.get("transformations", [])
+            for field, name in one["options"].get("renameByName", {}).items()
+        }
+        of_shares = [
+            target["expr"]
+            for target in panel.content["targets"]
+            if units_of.get(renamed.get(target["refId"], ""), units_of[""]) == "percentunit"
+        ]
+
+        for expression in of_shares:
+            is_reckoned = re.search(r"\s/\s", expression)
+            assert not is_reckoned or re.search(r"\b(floor|ceil)\(", expression), panel
+
+
+def column_of(panel: Panel, name: str) -> float:
+    overrides = panel.content["fieldConfig"]["overrides"]
+    properties = next(one["properties"] for one in overrides if one["matcher"]["options"] == name)
+    return next(one["value"] for one in properties if one["id"] == "custom.width")  # type: ignore[no-any-return]
+
+
+def test_the_columns_of_limits_hold_the_longest_text_of_their_unit() -> None:
+    """A text that does not fit is cut on the left: `36 hours` reads `6 hours`."""
+    longest = {"locale": "12,510", "percentunit": "100.000%", "dtdhms": "484 d 23:59:59"}
+    tables = [panel for panel in panels() if str(panel).startswith("overview: Limits on ")]
+
+    assert len(tables) == 3
+    for panel in tables:
+        text = longest[panel.content["fieldConfig"]["defaults"]["unit"]]
+        for name in ("Worst", "Warning", "Critical"):
+            # Of a threshold: days have two digits at most before they are weeks to whoever sets them.
+            letters = len(text) - (name != "Worst" and text.startswith("484"))
+            assert column_of(panel, name) >= 6.4 * letters + 16, f"{panel}: {name}"
+
+
+@pytest.mark.prometheus
+def test_what_breaks_a_limit_by_a_hair_is_shown_beyond_the_limit(tmp_path: Path) -> None:
+    """0.899996 beside 0.9, 1 h 30 m and a bit beside 90 m; what is at the limit stays there."""
+    series: dict[str, list[tuple[dict[str, str], float]]] = {
+        "cohort_sessions": [({"step": "completed"}, 250_000), ({"step": "covered"}, 224_999)],
+        "eligible_sessions": [({"state": "gap"}, 2_501), ({"state": "complete"}, 247_499)],
+        "processing_delay_seconds": [({"record": "r", "percentile": "95"}, 5400.2)],
+        "record_up": [({"record": "r"}, 1)],
+        "up": [({}, 1)],
+    }
+    own = {"job": "j", "instance": "i", "database": "d", "pipeline": "p"}
+    inputs = [
+        {"series": written_series(f"session_health_{name}", {**own, **labels}), "values": f"{value}x20"}
+        for name, values in series.items()
+        for labels, value in values
+    ]
+    shown = {"conversion_ratio": 0.89999, "gap_ratio": 0.01001, "processing_delay_p95": 5401}
+    asked: list[dict[str, Any]] = [
+        {"expr": f"max ({filled(judged.shown(name))})", "eval_time": "5m", "exp_samples": [{"value": value}]}
+        for name, value in shown.items()
+    ]
+    asked += [
+        {
+            "expr": f"abs({rounded(f'vector({value})')} - {value}) < bool 1e-12",
+            "eval_time": "5m",
+            "exp_samples": [{"value": 1}],
+        }
+        for value in (0.0, 0.29, 0.57, 0.9, 0.99999, 1.0, -1.0)
+        for rounded in (rounded_down, rounded_up)
+    ]
+
+    test = {"interval": "30s", "input_series": inputs, "promql_expr_test": asked}
+    assert run_tests(tmp_path, "groups: []", [test]) == ""
 
 
 def test_every_query_is_of_what_the_variables_choose() -> None:

@@ -5,8 +5,8 @@ from typing import Final
 from exporter.dashboards import links, palette
 from exporter.dashboards.overview import AGE
 from exporter.dashboards.page import Page, Section, Tile
-from exporter.dashboards.panels import About, Column, Query, grid, number, timeline, trend
-from exporter.dashboards.promql import by, first_of, labels_of, latest, selector, target_selector
+from exporter.dashboards.panels import COUNT, TIME, About, Column, Query, grid, number, timeline, trend
+from exporter.dashboards.promql import by, first_of, labels_of, latest, rounded_up_time, selector, target_selector
 from exporter.dimension import SNAPSHOT_TIME, Metric
 from exporter.expose import (
     BUILD_INFO,
@@ -43,8 +43,7 @@ def _numbers() -> list[Tile]:
         id=1,
         title="Targets lost",
         says="Targets of the chosen jobs that do not answer Prometheus.  Normal is 0.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         none="? none is scraped",
         runbook="TargetDown",
     )
@@ -53,16 +52,14 @@ def _numbers() -> list[Tile]:
         title="Pipelines lost",
         says="Whose last collection did not measure everything, by any exporter.  Normal is 0; *errors by reason* "
         "below says why.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         runbook="CollectionFailing",
     )
     records = About(
         id=3,
         title="Records lost",
         says="Record tables that were not measured, by any exporter: their numbers are absent, not 0.  Normal is 0.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         runbook="CollectionFailing",
     )
     whole = About(
@@ -70,8 +67,7 @@ def _numbers() -> list[Tile]:
         title="Last whole",
         says="How long ago a collection last measured everything; of several pipelines the longest.  Normal is up to "
         "the interval.  Red beyond `max_age`: values are withdrawn then.",
-        unit="s",
-        decimals=0,
+        unit=TIME,
         none="never yet",
         runbook="ValuesStale",
     )
@@ -93,7 +89,7 @@ def _numbers() -> list[Tile]:
         texts={0: ("✓ none", palette.GOOD), 1: ("? some", palette.UNKNOWN)},
         runbook="Unknown",
     )
-    since = f"(time() - {latest(LAST_SUCCESS)})"
+    since = rounded_up_time(f"time() - {latest(LAST_SUCCESS)}")
     too_old = f"({since} > {latest(MAX_AGE)})"
     return [
         Tile(number(down, Query(f"sum ({target_selector('up')} == bool 0)"), alarm=palette.CRITICAL), 4, 4),
@@ -121,7 +117,7 @@ def _each() -> list[Tile]:
         "the snapshot that is served.  *Withdrawn at*: at what age its numbers are.  *Took*: the last collection.  "
         "*Every*: how often one starts, later where the database is slow.  *Replica lag*: how far the replica was "
         "behind; **-** where it is none.",
-        unit="s",
+        unit=TIME,
         none="? none is scraped",
         runbook="CollectionFailing",
     )
@@ -146,13 +142,13 @@ def _each() -> list[Tile]:
                 },
                 [
                     (Column("State", unit="none", width=126, texts=MEASURED_TEXTS), each(UP)),
-                    (Column("Last whole", decimals=0, width=100, none="never"), f"time() - {each(LAST_SUCCESS)}"),
-                    (Column("Age", decimals=0, width=80), f"time() - {each(SNAPSHOT_TIME)}"),
+                    (Column("Last whole", width=112, none="never"), rounded_up_time(f"time() - {each(LAST_SUCCESS)}")),
+                    (Column("Age", width=112), rounded_up_time(f"time() - {each(SNAPSHOT_TIME)}")),
                     (Column("Withdrawn at", width=110), each(MAX_AGE)),
-                    (Column("Took", decimals=1, width=84), each(COLLECTION_DURATION)),
+                    (Column("Took", unit="s", decimals=1, width=84), each(COLLECTION_DURATION)),
                     (Column("Every", width=80), each(INTERVAL)),
                     (
-                        Column("Replica lag", width=96, texts={-1: ("-", palette.NOTHING)}),
+                        Column("Replica lag", unit="s", width=96, texts={-1: ("-", palette.NOTHING)}),
                         first_of(each(REPLICA_LAG), f"0 * {each(SNAPSHOT_TIME)} - 1"),
                     ),
                 ],
@@ -172,7 +168,7 @@ def _collections() -> list[Tile]:
         title="Collections per minute by result",
         says="*Success* measured everything, *partial* left out a record or a check, *failure* got no snapshot.  "
         "Normal is success alone.",
-        unit="short",
+        unit=COUNT,
         decimals=1,
         runbook="CollectionFailing",
     )
@@ -181,7 +177,7 @@ def _collections() -> list[Tile]:
         title="Errors by reason",
         says="Why collections did not measure everything.  None is normal.  The log has a line for each, with its "
         "remedy.",
-        unit="short",
+        unit=COUNT,
         decimals=0,
         none="✓ none",
         none_is_known=True,
@@ -200,7 +196,7 @@ def _collections() -> list[Tile]:
         title="Age of the data against max_age",
         says="Since the snapshot that is served; beyond `max_age` (dashed) its numbers are withdrawn.  A line that "
         "climbs is a database that cannot be looked at.",
-        unit="s",
+        unit=TIME,
         runbook="ValuesStale",
     )
     failed = f"sum by (reason) (increase({selector(COLLECTION_ERRORS)}[$__rate_interval])) > 0"
@@ -265,8 +261,7 @@ def _surroundings() -> list[Tile]:
         title="Folded series",
         says="How many values of a metric are added up in `<other>`, beyond `max_label_values`.  None is normal; "
         "totals are right all the same.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         none="none, or not measured",
         none_is_known=True,
     )

@@ -13,6 +13,9 @@ from exporter.dashboards.promql import (
     first_of,
     latest,
     named,
+    rounded_down,
+    rounded_up,
+    rounded_up_time,
     selector_of_any,
 )
 from exporter.dimension import PREFIX, Limit, Metric
@@ -53,6 +56,18 @@ RESTS_ON: Final[Mapping[str, str]] = {
 }
 """By name of a limit on a ratio: of how many sessions it is one."""
 
+
+def shown(name: str, vector: str | None = None) -> str:
+    """What a limit judges, or a vector of the like, as it is shown: rounded to the side on which a limit is broken."""
+    limit = next(one for one in LIMITS if one.name == name)
+    value = VALUES[name] if vector is None else vector
+    if limit.unit == "count":
+        return value
+    if limit.unit == "seconds":
+        return rounded_up_time(value)
+    return rounded_down(value) if limit.below else rounded_up(value)
+
+
 _ROW: Final = (*PIPELINE, "limit")
 
 
@@ -70,14 +85,15 @@ def with_enough_sessions(name: str, vector: str) -> str:
     )
 
 
-def _values(limits: Sequence[Limit]) -> str:
+def _values(limits: Sequence[Limit], *, to_show: bool = False) -> str:
     """For each pipeline and limit, configured or not, the value that stands worst."""
+
+    def one(limit: Limit) -> str:
+        worst_one = f"{'min' if limit.below else 'max'} {by(PIPELINE)} ({VALUES[limit.name]})"
+        return named(shown(limit.name, worst_one) if to_show else worst_one, "limit", limit.name)
+
     alike = [limit.name for limit in limits if limit.name in COUNTED]
-    values = [
-        named(f"{'min' if limit.below else 'max'} {by(PIPELINE)} ({VALUES[limit.name]})", "limit", limit.name)
-        for limit in limits
-        if limit.name not in COUNTED
-    ]
+    values = [one(limit) for limit in limits if limit.name not in COUNTED]
     return first_of(*([_of_counts(alike)] if alike else []), *values)
 
 
@@ -91,7 +107,7 @@ def _of_counts(names: Sequence[str]) -> str:
 def worst(limits: Sequence[Limit]) -> str:
     """For each pipeline and limit that its config sets the value that stands worst; -1 of a ratio of no session."""
     none = [named(f"0 * ({RESTS_ON[name]} == 0) - 1", "limit", name) for name in _names(limits) if name in RESTS_ON]
-    return f"({first_of(_values(limits), *none)} and {configured(limits)})"
+    return f"({first_of(_values(limits, to_show=True), *none)} and {configured(limits)})"
 
 
 def configured(limits: Sequence[Limit]) -> str:

@@ -5,8 +5,20 @@ from typing import Final
 from exporter.alerting import PREFIX
 from exporter.dashboards import judged, links, palette, progress
 from exporter.dashboards.page import ALERTS, WATCHDOG, Page, Section, Tile
-from exporter.dashboards.panels import About, Column, Query, bars, grid, number, timeline, trend
-from exporter.dashboards.promql import PIPELINE, SEEN, by, first_of, latest, named, of_all, share, summed
+from exporter.dashboards.panels import COUNT, SHARE, TIME, About, Column, Query, bars, grid, number, timeline, trend
+from exporter.dashboards.promql import (
+    PIPELINE,
+    SEEN,
+    by,
+    first_of,
+    latest,
+    named,
+    of_all,
+    rounded_down,
+    rounded_up_time,
+    share,
+    summed,
+)
 from exporter.dashboards.verdict import RANK, RANK_OR_LOST, TEXTS, judged_by
 from exporter.dimension import SNAPSHOT_TIME, WINDOW_START, Metric
 from exporter.dimensions.conformance import VERSION_SESSIONS
@@ -22,7 +34,7 @@ ANALYSED: Final = summed(ELIGIBLE, "state")
 REQUIRED: Final = summed(RECORD_SESSIONS, "state", 'state!="not_required"')
 RECORD_GAPS: Final = summed(GAP_SESSIONS, "reason")
 COVERED: Final = f"({REQUIRED} - {RECORD_GAPS} - {latest(RECORD_SESSIONS, state='pending')})"
-AGE: Final = f"(time() - {latest(SNAPSHOT_TIME)})"
+AGE: Final = rounded_up_time(f"time() - {latest(SNAPSHOT_TIME)}")
 
 THIS_PIPELINE: Final = Column(
     "Pipeline", link=("Only this pipeline", links.drill_down(links.OVERVIEW, pipeline="Pipeline"))
@@ -66,8 +78,7 @@ def _numbers() -> list[Tile]:
         title="Sessions that need a backfill",
         says="Sessions with a gap: each once, however many records it lacks and whichever record is chosen above.  "
         "Red or yellow where it breaks `gap_sessions`.  Normal is 0; `session-health-exporter gaps` lists them.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         runbook="GapSessions",
     )
     part = About(
@@ -75,8 +86,7 @@ def _numbers() -> list[Tile]:
         title="Share with a gap",
         says="Of the sessions that are complete or a gap (those within their grace are neither); of several pipelines "
         "the largest.  Red or yellow where it breaks `gap_ratio`.",
-        unit="percentunit",
-        decimals=1,
+        unit=SHARE,
         high=1,
         texts={-1: ("no session", palette.NOTHING)},
         runbook="GapRatio",
@@ -86,8 +96,7 @@ def _numbers() -> list[Tile]:
         title="Oldest gap",
         says="How long the session that has waited longest for a record has been waiting, since its completion.  Many "
         "fresh gaps are a backlog, one old gap is stuck.  Red or yellow where it breaks `gap_age`.",
-        unit="s",
-        decimals=1,
+        unit=TIME,
         texts=NO_GAP,
         runbook="GapAge",
     )
@@ -96,8 +105,7 @@ def _numbers() -> list[Tile]:
         title="Sessions analysed",
         says="Eligible sessions in the window: complete, pending or a gap.  A sudden drop means that sessions stay "
         "away, or that `eligible` no longer fits them.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         runbook="NoData",
     )
     window = About(
@@ -113,8 +121,7 @@ def _numbers() -> list[Tile]:
         title="Age of the data",
         says="Since the snapshot that the numbers come from; of several pipelines the oldest.  Normal is up to the "
         "interval of collections.  Yellow beyond half of `max_age`, after which the numbers are withdrawn.",
-        unit="s",
-        decimals=0,
+        unit=TIME,
         runbook="ValuesStale",
     )
     is_old = f"({AGE} > 0.5 * {latest(MAX_AGE)})"
@@ -145,8 +152,7 @@ def _records() -> Tile:
         "them.  *Current*: a row of the current version; *accepted*: of an accepted one; *outdated*: of another; "
         "*invalid*: one that does not hold what it must; *missing*: none; *pending*: still within the grace.  **?** is "
         "not measured, which is not 0.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         runbook="GapSessions",
     )
 
@@ -164,7 +170,7 @@ def _records() -> Tile:
                 (Column("Required", width=NARROW), REQUIRED),
                 (Column("Covered", width=NARROW), COVERED),
                 (
-                    Column("Share", unit="percentunit", decimals=1, bar=True, texts=none_required),
+                    Column("Share", unit=SHARE, bar=True, texts=none_required),
                     first_of(share(COVERED, REQUIRED), f"0 * ({REQUIRED} == 0) - 1"),
                 ),
                 state("current", "Current"),
@@ -174,8 +180,8 @@ def _records() -> Tile:
                 state("missing", "Missing", palette.CRITICAL),
                 state("pending", "Pending"),
                 (
-                    Column("Oldest gap", unit="s", decimals=1, width=110, texts=NO_GAP),
-                    first_of(f"time() - {latest(GAP_OLDEST)}", f"0 * ({RECORD_GAPS} == 0)"),
+                    Column("Oldest gap", unit=TIME, width=110, texts=NO_GAP),
+                    first_of(rounded_up_time(f"time() - {latest(GAP_OLDEST)}"), f"0 * ({RECORD_GAPS} == 0)"),
                 ),
             ],
             rows=MEASURED,
@@ -193,8 +199,7 @@ def _trend_and_alerts() -> list[Tile]:
         title="Gaps by record and reason",
         says="Sessions that are a gap because of a record, and why; one session may lack several records.  A line that "
         "ends is not measured any more.  Falling is a backfill at work, rising is data that is being lost now.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         runbook="GapSessions",
     )
     alerts = About(
@@ -265,8 +270,7 @@ def _verdicts() -> list[Tile]:
         id=12,
         title="Pipelines",
         says="Every pipeline of this time range, the worst first; click one to look at it alone.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         none=NOT_SCRAPED,
         runbook="GapSessions",
     )
@@ -283,11 +287,11 @@ def _verdicts() -> list[Tile]:
                     (Column("Pending"), latest(ELIGIBLE, state="pending")),
                     (Column("Gap", alarm=palette.CRITICAL), GAPS),
                     (
-                        Column("Share", unit="percentunit", decimals=1, texts=NOT_SET_UP),
-                        first_of(judged.VALUES["gap_ratio"], NO_SESSION),
+                        Column("Share", unit=SHARE, texts=NOT_SET_UP),
+                        first_of(judged.shown("gap_ratio"), NO_SESSION),
                     ),
-                    (Column("Oldest gap", unit="s", decimals=1, texts=NO_GAP), judged.VALUES["gap_age"]),
-                    (Column("Data age", unit="s", decimals=0), AGE),
+                    (Column("Oldest gap", unit=TIME, texts=NO_GAP), judged.shown("gap_age")),
+                    (Column("Data age", unit=TIME), AGE),
                 ],
                 rows=f"({SEEN})",
                 sort="Verdict",
@@ -308,23 +312,23 @@ def _limits() -> list[Tile]:
         judged.NOT_KNOWN: ("?", palette.UNKNOWN),
     }
 
-    def on(about: About, kind: str, height: int) -> Tile:
+    def on(about: About, kind: str, wide: int, height: int, columns: tuple[int, int, int]) -> Tile:
         limits = tuple(limit for limit in judged.LIMITS if limit.unit == kind)
         return Tile(
             grid(
                 about,
-                {"pipeline": THIS_PIPELINE, "limit": Column("Limit", width=156)},
+                {"pipeline": THIS_PIPELINE, "limit": Column("Limit", width=columns[0])},
                 [
-                    (Column("Worst", width=88, texts=NOT_SET_UP), judged.worst(limits)),
-                    (Column("Warning", width=68, none="-", known=True), judged.bounds("warning", limits)),
-                    (Column("Critical", width=64, none="-", known=True), judged.bounds("critical", limits)),
+                    (Column("Worst", width=columns[1], texts=NOT_SET_UP), judged.worst(limits)),
+                    (Column("Warning", width=columns[2], none="-", known=True), judged.bounds("warning", limits)),
+                    (Column("Critical", width=columns[2], none="-", known=True), judged.bounds("critical", limits)),
                     (Column("Standing", unit="none", texts=standings, width=88), judged.standing(limits)),
                 ],
                 rows=judged.configured(limits),
                 sort="Standing",
                 descending=True,
             ),
-            12,
+            wide,
             height,
         )
 
@@ -337,8 +341,7 @@ def _limits() -> list[Tile]:
         id=13,
         title="Limits on counts",
         says=f"Broken above.{says}",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         none=none,
         none_is_known=True,
     )
@@ -346,8 +349,7 @@ def _limits() -> list[Tile]:
         id=14,
         title="Limits on shares",
         says=f"`gap_ratio` is broken above, the others below; too few sessions are not judged.{says}",
-        unit="percentunit",
-        decimals=1,
+        unit=SHARE,
         none=none,
         none_is_known=True,
     )
@@ -355,11 +357,15 @@ def _limits() -> list[Tile]:
         id=15,
         title="Limits on ages and delays",
         says=f"Broken above.{says}",
-        unit="s",
+        unit=TIME,
         none=none,
         none_is_known=True,
     )
-    return [on(counts, "count", 12), on(shares, "ratio", 6), on(ages, "seconds", 6)]
+    return [
+        on(counts, "count", 11, 12, (136, 72, 72)),
+        on(shares, "ratio", 13, 6, (156, 112, 100)),
+        on(ages, "seconds", 13, 6, (156, 112, 100)),
+    ]
 
 
 def _backfill() -> list[Tile]:
@@ -369,8 +375,7 @@ def _backfill() -> list[Tile]:
         id=20,
         title="Backfill done",
         says="How many of the gaps of this time range's worst moment are mended by now.",
-        unit="percentunit",
-        decimals=0,
+        unit=SHARE,
         high=1,
         texts=progress.SHARE_TEXTS,
         runbook="GapSessions",
@@ -379,7 +384,7 @@ def _backfill() -> list[Tile]:
         id=21,
         title="Mended per hour",
         says="Sessions, by the last hour.  Below 0 more are lost than mended.",
-        unit="short",
+        unit=COUNT,
         decimals=0,
         low=None,
         runbook="GapSessions",
@@ -397,8 +402,7 @@ def _backfill() -> list[Tile]:
         id=23,
         title="Sessions analysed",
         says="Each in one state: complete, pending (within the grace) or a gap.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         runbook="GapSessions",
     )
     return [
@@ -426,8 +430,7 @@ def _quality() -> list[Tile]:
         title="Versions of what the analysed sessions have",
         says="Sessions with a row of a version, and their share of those that need the record.  A session with rows of "
         "several versions is there several times.  Normal is one version, the current one.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         runbook="OutdatedSessions",
     )
     quality = About(
@@ -435,8 +438,7 @@ def _quality() -> list[Tile]:
         title="Data quality",
         says="What is as it must be, of all that was looked at: checks of the sessions, values of the records, and "
         "versions of the records that are there.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         none="nothing to look at, or not measured",
         none_is_known=True,
         runbook="FailedChecks",
@@ -479,8 +481,10 @@ def _quality() -> list[Tile]:
                 [
                     (Column("Sessions", width=NARROW), of_versions),
                     (
-                        Column("Share", unit="percentunit", decimals=1, bar=True),
-                        f"{of_versions} / on ({', '.join((*PIPELINE, 'record'))}) group_left () ({REQUIRED} > 0)",
+                        Column("Share", unit=SHARE, bar=True),
+                        rounded_down(
+                            f"{of_versions} / on ({', '.join((*PIPELINE, 'record'))}) group_left () ({REQUIRED} > 0)"
+                        ),
                     ),
                 ],
                 sort="Record",
@@ -495,7 +499,7 @@ def _quality() -> list[Tile]:
                 [
                     (Column("Good", width=60), each(0)),
                     (Column("Of", width=60), each(1)),
-                    (Column("Share", unit="percentunit", decimals=1, bar=True), share(each(0), each(1))),
+                    (Column("Share", unit=SHARE, bar=True), share(each(0), each(1))),
                 ],
                 sort="Share",
             ),
@@ -513,8 +517,7 @@ def _integrity() -> list[Tile]:
         says=f"Rows of each record's table, whatever their session.  Normal is 0.\n{meanings}\n\n**-** is not looked "
         "for, as the config does not ask for it; **?** is not measured.  *Foreign key*: whether the database itself "
         "rules orphans out.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         runbook="OrphanedRecords",
     )
     times = About(
@@ -522,8 +525,7 @@ def _integrity() -> list[Tile]:
         title="Sessions whose times cannot be believed",
         says="*Undated*: without a start, so in no window.  *Eligible of these*: nobody looks whether they have their "
         "records, so the verdict is unknown.  *In the future*: started or completed after now.  Normal is 0.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         runbook="Unknown",
     )
     keys = {1: ("✓ enforced", palette.GOOD), 0: ("no", palette.PLAIN)}
@@ -577,8 +579,7 @@ def _volume() -> list[Tile]:
         title="Sessions by status",
         says="All sessions in the window, the ten most frequent statuses.  The config says which are eligible; "
         "a session is analysed only if it is.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         none="no session, or not measured",
         runbook="NoData",
     )
@@ -587,8 +588,7 @@ def _volume() -> list[Tile]:
         title="Sessions over time",
         says="All sessions in the window by status, and those analysed.  Steps down are deletions, or a window that "
         "moves on.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         runbook="NoData",
     )
     by_status = f"sum by (status) ({latest(SESSIONS)})"

@@ -23,9 +23,16 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from exporter.dashboards import palette
 from exporter.dashboards.links import runbook
-from exporter.dashboards.promql import PIPELINE, or_unknown
+from exporter.dashboards.promql import PIPELINE, SHARE_DECIMALS, or_unknown
 
 NOT_MEASURED: Final = "not measured"
+
+COUNT: Final = "locale"
+"""The unit of a count: every digit of it, with the separators of the reader's language.  `short` says 1 K for 1,251."""
+SHARE: Final = "percentunit"
+TIME: Final = "dtdhms"
+"""The unit of a time that has a limit: every second of it.  `s` says 2 hours for 90 minutes, cut to what fits."""
+_DECIMALS: Final = {SHARE: SHARE_DECIMALS}
 
 SOURCE: Final = options.DataSourceRef(type_val="prometheus", uid="${datasource}")
 MIN_STEP: Final = "1m"
@@ -62,8 +69,8 @@ def framed(panel: Kind, about: About) -> Kind:
     """The panel with all that every panel has."""
     panel.id(about.id).title(about.title).description(about.says).datasource(SOURCE)
     panel.unit(about.unit).no_value(about.none).mappings(mappings(about.texts, about.none, known=about.none_is_known))
-    if about.decimals is not None:
-        panel.decimals(about.decimals)
+    if (decimals := _decimals(about.unit, about.decimals)) is not None:
+        panel.decimals(decimals)
     if about.low is not None:
         panel.min(about.low)
     if about.high is not None:
@@ -71,6 +78,10 @@ def framed(panel: Kind, about: About) -> Kind:
     if about.runbook is not None:
         panel.links([dashboard.DashboardLink("Runbook").url(runbook(about.runbook)).target_blank(True)])
     return panel
+
+
+def _decimals(unit: str | None, given: int | None) -> int | None:
+    return _DECIMALS.get(unit or "") if given is None else given
 
 
 def mappings(texts: Mapping[int, tuple[str, str]], none: str, *, known: bool = False) -> list[model.ValueMapping]:
@@ -168,7 +179,7 @@ def trend(
     panel.draw_style(options.GraphDrawStyle.LINE).line_width(2).fill_opacity(60 if stacked else 8)
     panel.line_interpolation(options.LineInterpolation.STEP_AFTER).show_points(options.VisibilityMode.NEVER)
     panel.span_nulls(False).axis_soft_min(0)
-    if about.unit == "short":
+    if about.unit == COUNT:
         panel.axis_soft_max(5)  # Nothing but zeros is drawn at the bottom of a scale of counts.
     mode = options.StackingMode.NORMAL if stacked else options.StackingMode.NONE
     panel.stacking(common.StackingConfig().mode(mode).group("A"))
@@ -235,7 +246,8 @@ class Column:
     def properties(self) -> list[model.DynamicConfigValue]:
         """The overrides of its field."""
         found = [property_("unit", self.unit)] if self.unit else []
-        found += [property_("decimals", self.decimals)] if self.decimals is not None else []
+        decimals = _decimals(self.unit, self.decimals)
+        found += [property_("decimals", decimals)] if decimals is not None else []
         found += [property_("custom.width", self.width)] if self.width else []
         if self.alarm:
             steps = [{"color": palette.PLAIN, "value": None}, {"color": self.alarm, "value": 1e-9}]

@@ -3,7 +3,7 @@
 from typing import Final
 
 from exporter.dashboards import palette
-from exporter.dashboards.promql import by, first_of, labels_of, latest, selector
+from exporter.dashboards.promql import by, first_of, labels_of, latest, selector, share
 from exporter.dimension import Metric
 
 PACE: Final = "1h"
@@ -31,7 +31,7 @@ def most(metric: Metric, **labels: str) -> str:
 def pace(metric: Metric, **labels: str) -> str:
     """How many fewer there are, a second, as a straight line through the last hour has it; only of what is measured."""
     kept = [label for label in labels_of(metric) if label not in labels]
-    return f"(-1 * avg {by(kept)} (deriv({selector(metric, **labels)}[{PACE}])) and {latest(metric, **labels)})"
+    return f"(0 - avg {by(kept)} (deriv({selector(metric, **labels)}[{PACE}])) and {latest(metric, **labels)})"
 
 
 def remaining(left: str, paced: str) -> str:
@@ -42,4 +42,4 @@ def remaining(left: str, paced: str) -> str:
 
 def done_share(left: str, peak: str) -> str:
     """What of the largest value in the time range is gone, as a share; `NOTHING_TO_DO` where it was 0."""
-    return first_of(f"(({peak}) - ({left})) / (({peak}) > 0)", f"0 * ((({peak}) == 0) and ({left})) + {NOTHING_TO_DO}")
+    return first_of(share(f"({peak}) - ({left})", peak), f"0 * ((({peak}) == 0) and ({left})) + {NOTHING_TO_DO}")

@@ -79,9 +79,29 @@ def of_all(aggregate: str, vector: str, among: str = SEEN) -> str:
     return f"({aggregate} ({vector}) unless on () ({among} unless on ({', '.join(PIPELINE)}) ({vector})))"
 
 
+SHARE_DECIMALS: Final = 3
+"""Of a percentage on a screen."""
+_GRID: Final = 10 ** (2 + SHARE_DECIMALS)
+
+
+def rounded_down(share: str) -> str:
+    """A share as it is shown: 99.9999 % is not all.  What lies on the grid but for the error of a float stays."""
+    return f"(floor(({share}) * {_GRID} + 1e-6) / {_GRID})"
+
+
+def rounded_up(share: str) -> str:
+    """A share of what is wrong as it is shown: a little is not nothing."""
+    return f"(ceil(({share}) * {_GRID} - 1e-6) / {_GRID})"
+
+
+def rounded_up_time(seconds: str) -> str:
+    """A duration as it is shown, in whole seconds: what is beyond a limit does not read as the limit."""
+    return f"ceil({seconds})"
+
+
 def share(part: str, whole: str) -> str:
-    """A share from 0 to 1 of two vectors with the same labels; none where the whole is 0."""
-    return f"(({part}) / (({whole}) > 0))"
+    """A share from 0 to 1 of two vectors with the same labels, rounded down; none where the whole is 0."""
+    return rounded_down(f"({part}) / (({whole}) > 0)")
 
 
 def named(vector: str, label: str, value: str, of: str = "", pattern: str = "") -> str:

@@ -5,8 +5,8 @@ from typing import Final
 from exporter.dashboards import judged, links, palette
 from exporter.dashboards.overview import MEASURED, NOT_ASKED_FOR, NOT_SET_UP, THIS_PIPELINE
 from exporter.dashboards.page import Page, Section, Tile
-from exporter.dashboards.panels import About, Column, Query, bars, grid, number, trend
-from exporter.dashboards.promql import PIPELINE, first_of, latest, of_all
+from exporter.dashboards.panels import COUNT, SHARE, TIME, About, Column, Query, bars, grid, number, trend
+from exporter.dashboards.promql import PIPELINE, first_of, latest, of_all, rounded_up_time
 from exporter.dashboards.verdict import judged_by
 from exporter.dimension import PERCENTILES
 from exporter.dimensions.conversion import COHORT
@@ -33,8 +33,7 @@ def _numbers() -> list[Tile]:
         title="Conversion",
         says="Sessions of the cohort with every record, of those that completed; of several pipelines the lowest.  Red "
         "or yellow where it breaks `conversion_ratio`.",
-        unit="percentunit",
-        decimals=1,
+        unit=SHARE,
         high=1,
         texts=NO_SESSION,
         runbook="ConversionRatio",
@@ -44,8 +43,7 @@ def _numbers() -> list[Tile]:
         title="Completion",
         says="Sessions of the cohort that completed, of those that started; of several pipelines the lowest.  Red or "
         "yellow where it breaks `completion_ratio`.",
-        unit="percentunit",
-        decimals=1,
+        unit=SHARE,
         high=1,
         texts=NO_SESSION,
         runbook="CompletionRatio",
@@ -55,8 +53,7 @@ def _numbers() -> list[Tile]:
         title="Slowest p95",
         says="Of the chosen records: 95 of 100 sessions of the cohort had this record so long after completing.  Red "
         "or yellow where it breaks `processing_delay_p95`.",
-        unit="s",
-        decimals=1,
+        unit=TIME,
         texts=NO_SESSION,
         runbook="ProcessingDelayP95",
     )
@@ -65,8 +62,7 @@ def _numbers() -> list[Tile]:
         title="Newest session",
         says="How long ago the last session started; of several pipelines the longest.  Red or yellow where it breaks "
         "`newest_session_age`.",
-        unit="s",
-        decimals=1,
+        unit=TIME,
         runbook="NewestSessionAge",
     )
     late = About(
@@ -74,8 +70,7 @@ def _numbers() -> list[Tile]:
         title="Records late by",
         says="How old the newest record is while a session waits for a newer one; of several records the oldest.  None "
         "is normal, however quiet the night.  Red or yellow where it breaks `newest_record_age`.",
-        unit="s",
-        decimals=1,
+        unit=TIME,
         texts={0: ("none late", palette.GOOD)},
         runbook="NewestRecordAge",
     )
@@ -98,8 +93,7 @@ def _conversion() -> list[Tile]:
         title="The cohort",
         says="Sessions that started in the cohort's time, those of them that completed, and those of these with every "
         "record that they need.  Between the last two is the work of the pipeline.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         none=NO_COHORT,
         none_is_known=True,
         runbook="ConversionRatio",
@@ -109,7 +103,7 @@ def _conversion() -> list[Tile]:
         title="Conversion and completion",
         says="Of each pipeline over time, with the limits as dashed lines.  A hole is a cohort without a session, or "
         "not measured.",
-        unit="percentunit",
+        unit=SHARE,
         high=1,
         none=NO_COHORT,
         none_is_known=True,
@@ -131,8 +125,8 @@ def _conversion() -> list[Tile]:
         Tile(
             trend(
                 ratios,
-                Query(judged.VALUES["conversion_ratio"], "conversion: {{pipeline}}"),
-                Query(judged.VALUES["completion_ratio"], "completion: {{pipeline}}"),
+                Query(judged.shown("conversion_ratio"), "conversion: {{pipeline}}"),
+                Query(judged.shown("completion_ratio"), "completion: {{pipeline}}"),
                 *_bounds("conversion_ratio"),
                 Query(f"max ({warning})", "completion warning limit", palette.NOTHING, dashed=True),
                 colors={"/^conversion:/": palette.GOOD, "/^completion:/": palette.NOTHING},
@@ -150,7 +144,7 @@ def _delays() -> list[Tile]:
         says="So many percent of the cohort's sessions had the record at most that long after completing, and how many "
         "sessions that rests on: of a few, p99 is the slowest one.  Sessions without the record are not in it; they "
         "are gaps.",
-        unit="s",
+        unit=TIME,
         none=NO_COHORT,
         none_is_known=True,
         runbook="ProcessingDelayP95",
@@ -159,7 +153,7 @@ def _delays() -> list[Tile]:
         id=21,
         title="Processing delay",
         says="Over time, by record; dashed is the limit on p95.  A hole is a cohort without a session.",
-        unit="s",
+        unit=TIME,
         none=NO_COHORT,
         none_is_known=True,
         runbook="ProcessingDelayP95",
@@ -173,17 +167,17 @@ def _delays() -> list[Tile]:
                 [
                     *(
                         (
-                            Column(f"p{percentile}", width=90, texts=NOT_SET_UP),
-                            first_of(latest(DELAY, percentile=str(percentile)), NOT_ASKED_FOR),
+                            Column(f"p{percentile}", width=112, texts=NOT_SET_UP),
+                            first_of(rounded_up_time(latest(DELAY, percentile=str(percentile))), NOT_ASKED_FOR),
                         )
                         for percentile in PERCENTILES
                     ),
                     (
-                        Column("Sessions", unit="short", decimals=0, width=90, texts=NOT_SET_UP),
+                        Column("Sessions", unit=COUNT, width=90, texts=NOT_SET_UP),
                         first_of(latest(DELAYED), NOT_ASKED_FOR),
                     ),
                     (
-                        Column("Limit", width=90, none="-", known=True),
+                        Column("Limit", width=112, none="-", known=True),
                         f"{MEASURED} * 0 + on ({', '.join(PIPELINE)}) group_left () {bound}",
                     ),
                 ],
@@ -197,7 +191,7 @@ def _delays() -> list[Tile]:
         Tile(
             trend(
                 history,
-                Query(latest(DELAY), "{{pipeline}} {{record}} p{{percentile}}"),
+                Query(rounded_up_time(latest(DELAY)), "{{pipeline}} {{record}} p{{percentile}}"),
                 *_bounds("processing_delay_p95"),
                 colors={f"/ p{percentile}$/": color for percentile, color in palette.PERCENTILES.items()},
                 with_table=True,
@@ -214,7 +208,7 @@ def _freshness() -> list[Tile]:
         title="Age of the newest session",
         says="Since the last one started and since the last one completed.  A saw-tooth is traffic, a line that climbs "
         "is silence: all else may look healthy then, for what does not come has no gaps.",
-        unit="s",
+        unit=TIME,
         none="no session, or not measured",
         none_is_known=True,
         runbook="NewestSessionAge",
@@ -224,7 +218,7 @@ def _freshness() -> list[Tile]:
         title="Age of the newest record",
         says="Since the last row of each record was written.  Compare with the sessions beside it: records must come "
         "where sessions complete.",
-        unit="s",
+        unit=TIME,
         none="no created_at, or not measured",
         none_is_known=True,
         runbook="NewestRecordAge",
@@ -234,7 +228,7 @@ def _freshness() -> list[Tile]:
         title="Late records",
         says="*Waits since* is the last completion whose grace is over: a newest record that is older is late, and "
         "that is how old it is.  **-** where there is none.",
-        unit="s",
+        unit=TIME,
         none="no created_at, or not measured",
         none_is_known=True,
         runbook="NewestRecordAge",
@@ -245,21 +239,21 @@ def _freshness() -> list[Tile]:
         Tile(
             trend(
                 sessions,
-                Query(f"time() - max by (step) ({latest(NEWEST_SESSION)})", "{{step}}"),
+                Query(rounded_up_time(f"time() - max by (step) ({latest(NEWEST_SESSION)})"), "{{step}}"),
                 *_bounds("newest_session_age"),
                 colors={"/started/": palette.FAIR, "/completed/": palette.GOOD},
             ),
-            7,
+            6,
             8,
         ),
         Tile(
             trend(
                 records,
-                Query(f"time() - {newest}", "{{pipeline}} {{record}}"),
+                Query(rounded_up_time(f"time() - {newest}"), "{{pipeline}} {{record}}"),
                 *_bounds("newest_record_age"),
                 colors={"/^(?!critical|warning)/": palette.GOOD},
             ),
-            7,
+            6,
             8,
         ),
         Tile(
@@ -268,19 +262,19 @@ def _freshness() -> list[Tile]:
                 {"record": THIS_RECORD},
                 [
                     (
-                        Column("Newest", width=84, texts=NOT_SET_UP),
-                        first_of(f"time() - {newest}", NOT_ASKED_FOR),
+                        Column("Newest", width=112, texts=NOT_SET_UP),
+                        first_of(rounded_up_time(f"time() - {newest}"), NOT_ASKED_FOR),
                     ),
                     (
-                        Column("Waits since", width=92, texts=NOT_SET_UP),
-                        first_of(f"time() - {due}", NOT_ASKED_FOR),
+                        Column("Waits since", width=112, texts=NOT_SET_UP),
+                        first_of(rounded_up_time(f"time() - {due}"), NOT_ASKED_FOR),
                     ),
                     (
-                        Column("Late by", texts={0: ("not late", palette.GOOD), **NOT_SET_UP}),
-                        first_of(judged.VALUES["newest_record_age"], NOT_ASKED_FOR),
+                        Column("Late by", width=112, texts={0: ("not late", palette.GOOD), **NOT_SET_UP}),
+                        first_of(judged.shown("newest_record_age"), NOT_ASKED_FOR),
                     ),
                     (
-                        Column("Limit", width=64, none="-", known=True),
+                        Column("Limit", width=96, none="-", known=True),
                         f"{MEASURED} * 0 + on ({', '.join(PIPELINE)}) group_left () {bound}",
                     ),
                 ],
@@ -288,7 +282,7 @@ def _freshness() -> list[Tile]:
                 sort="Late by",
                 descending=True,
             ),
-            10,
+            12,
             8,
         ),
     ]

@@ -38,7 +38,7 @@ def judged_by(limit: str, aggregate: str, *, or_else: str | None = None, value: 
     `or_else` stands for a value that there is nothing to reckon from, `value` is the number if not the aggregate.
     """
     vector = judged.VALUES[limit]
-    total = value or of_all(aggregate, first_of(vector, or_else) if or_else else vector)
+    total = judged.shown(limit, value or of_all(aggregate, first_of(vector, or_else) if or_else else vector))
     below = next(one for one in judged.LIMITS if one.name == limit).below
     enough = judged.with_enough_sessions(limit, vector)
     than = f"{'<' if below else '>'} on ({', '.join(PIPELINE)}) group_left ()"

@@ -5,7 +5,7 @@ from typing import Final
 from exporter.dashboards import links, palette, progress
 from exporter.dashboards.overview import MEASURED, NOT_ASKED_FOR, NOT_SET_UP, THIS_PIPELINE
 from exporter.dashboards.page import Page, Section, Tile
-from exporter.dashboards.panels import About, Column, Query, grid, number, trend
+from exporter.dashboards.panels import COUNT, SHARE, About, Column, Query, grid, number, trend
 from exporter.dashboards.promql import first_of, latest, of_all, share, summed
 from exporter.dashboards.verdict import judged_by
 from exporter.dimensions.conformance import DRIFTED, RECORDS, VERSION_SESSIONS
@@ -23,8 +23,7 @@ def _numbers() -> list[Tile]:
         title="At a version that counts",
         says="Of the sessions that have the record at all: those whose best row is of the current or an accepted "
         "version, and valid.  A migration ends at 100%.",
-        unit="percentunit",
-        decimals=1,
+        unit=SHARE,
         high=1,
         texts={-1: ("no record yet", palette.NOTHING)},
         runbook="OutdatedSessions",
@@ -34,8 +33,7 @@ def _numbers() -> list[Tile]:
         title="Left over",
         says="Residue: sessions whose best row is of an old version, which a backfill has yet to mend.  Red or yellow "
         "where it breaks `outdated_sessions`.  It falls while the migration runs.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         runbook="OutdatedSessions",
     )
     drift = About(
@@ -43,8 +41,7 @@ def _numbers() -> list[Tile]:
         title="Still written",
         says="Drift: rows of an old version that were written although the current one was in force.  While this "
         "grows, no migration ends: find who writes them.  Looked for where the config has `current_since`.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         texts={-1: ("not looked for", palette.NOTHING)},
         runbook="DriftedRecords",
     )
@@ -77,8 +74,7 @@ def _records() -> Tile:
         title="Migration by record",
         says="Sessions by the state of their best row; rows that drifted; how fast what is left over becomes less, and "
         "when it is gone if it goes on like that.  **-** is not looked for, **?** is not measured.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         runbook="OutdatedSessions",
     )
     paced = progress.pace(RECORD_SESSIONS, state="outdated")
@@ -100,8 +96,7 @@ def _records() -> Tile:
                 (
                     Column(
                         "Share that counts",
-                        unit="percentunit",
-                        decimals=1,
+                        unit=SHARE,
                         bar=True,
                         texts={-1: ("no record yet", palette.NOTHING)},
                     ),
@@ -132,15 +127,14 @@ def _each() -> list[Tile]:
         title="Sessions by version",
         says="Analysed sessions that have a row of a version; those with rows of several are there several times.  One "
         "version growing into another's place is a migration at work.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         runbook="OutdatedSessions",
     )
     shares = About(
         id=21,
         title="Share at a version that counts",
         says="Of the sessions that have the record.  Flat below 100% is a migration that has stopped.",
-        unit="percentunit",
+        unit=SHARE,
         high=1,
         none="no record, or not measured",
         none_is_known=True,
@@ -152,8 +146,7 @@ def _each() -> list[Tile]:
         says="*Left over* (residue) are sessions with old rows only: they become fewer while the migration runs.  "
         "*Still written* (drift) are old rows from since the current version is in force: every step up is something "
         "that writes them at that moment, and as long as there are any the migration does not end.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         runbook="DriftedRecords",
     )
     return [
@@ -190,16 +183,14 @@ def _tables() -> list[Tile]:
         title="Versions",
         says="Analysed sessions that have a row of a version, and all rows of the table, whatever their session.  "
         "Rows of old versions beside current ones are history, not residue.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         runbook="OutdatedSessions",
     )
     values = About(
         id=31,
         title="Values of accepted_values",
         says="The same by value.  A value that is not on the list of the config makes its rows invalid.",
-        unit="short",
-        decimals=0,
+        unit=COUNT,
         none="no values are listed, or not measured",
         none_is_known=True,
         runbook="InvalidRecords",

@@ -221,7 +221,7 @@ def test_a_number_is_in_the_colour_of_the_limit_that_it_breaks(scene: Scene) -> 
 
     assert scene.number(needing, "healthy") == (0, palette.GOOD)
     assert scene.number(needing, "backfill") == (39, palette.CRITICAL)
-    assert scene.number("overview: Share with a gap", "backfill") == (39 / 157, palette.WARNING)
+    assert scene.number("overview: Share with a gap", "backfill") == (0.24841, palette.WARNING)
     assert scene.number("versions: Still written", "drift") == (21, palette.WARNING)
     assert scene.number("versions: Still written", "healthy") == (0, palette.GOOD)
 
