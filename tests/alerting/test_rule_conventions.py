@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import time
 from datetime import timedelta
@@ -15,6 +16,7 @@ from conftest import TOUR, Database
 from prometheus_client.parser import text_string_to_metric_families
 from tools import NEWER_SUITE, find_tool
 
+from exporter import cli
 from exporter.alerting import Surroundings, as_prometheus, groups
 from exporter.board import Board, Reload
 from exporter.dimensions import DIMENSIONS
@@ -135,6 +137,21 @@ def test_alerts_and_runbooks_are_paired_and_every_link_leads_somewhere() -> None
             assert alert in {rule["alert"] for rule in OURS}
         for link in re.findall(r"\]\(([\w./-]+\.md)", path.read_text()):
             assert (folder / link).exists()
+
+
+@pytest.mark.parametrize("rule", named(OURS))
+def test_every_command_of_ours_can_be_typed_as_it_is_printed_and_names_the_config(rule: dict[str, Any]) -> None:
+    text = re.sub(r"\{\{ \$labels\.(\w+) \}\}", r"\1_1", rule["annotations"]["command"])
+    program, *words = shlex.split(text)
+    if program != "session-health-exporter":
+        assert program in {"curl", "amtool"}
+        return
+
+    options = cli._parser().parse_args(words)
+
+    assert callable(options.command)
+    assert (options.config_file, "--config.file" in words) == (Path("config.yaml"), True)
+    assert "{" not in text
 
 
 def test_the_operators_rules_are_the_same() -> None:
