@@ -66,9 +66,10 @@ from exporter.sql import TableName, parse_table_name
 from exporter.states import GAP_REASONS, GapReason, gap_reasons
 from exporter.survey import survey
 from exporter.terminal import Block, is_colourful, is_watched, plain
+from exporter.terms import names_of
+from exporter.verify import Allowed, unwritten, verify
 from exporter.verify import as_blocks as verified_as_blocks
 from exporter.verify import as_json as verified_as_json
-from exporter.verify import unwritten, verify
 from exporter.web import DEFAULT_ADDRESS
 from exporter.worklist import (
     BATCH_SIZE,
@@ -79,8 +80,8 @@ from exporter.worklist import (
     UnkeptError,
     Worklist,
     WorklistError,
+    changed_keys,
     new_file,
-    other_terms,
     pipeline_of,
 )
 
@@ -308,10 +309,12 @@ def _opened(path: Path) -> IO[bytes]:
 
 def _verify_worklist(worklist: Worklist, config: Config, options: argparse.Namespace) -> int:
     header, still = worklist.header, options.still
-    pipeline = pipeline_of(header, config.pipelines)
-    for name in other_terms(header, pipeline.records):
-        _say(f"session-health-exporter: {name} is satisfied by something else now than when the list was made")
+    pipeline_of(header, config.pipelines)
     plan = compile_plans(narrowed(config, header.pipeline, [part.record for part in header.records]))[header.pipeline]
+    allowed = Allowed(options.allow_vanished, _allowed_keys(options.allow_changed, header, plan))
+    if _say_what_changed(changed_keys(header, plan), allowed) and still:
+        _say(f"{still} is not written: what another config calls fixed would be missing there")
+        still = None
     with new_file(still) if still else nullcontext() as target, temporary_file() as body:
         author = Author(body, plan, header.batch_size)
         with _progress("verifying", header.sessions) as heard:
@@ -323,10 +326,31 @@ def _verify_worklist(worklist: Worklist, config: Config, options: argparse.Names
     if rest is not None:
         _say_what_is_listed(still, rest, options.config_file)
     if options.format == "json":
-        sys.stdout.write(verified_as_json(found, allow_vanished=options.allow_vanished) + "\n")
+        sys.stdout.write(verified_as_json(found, allowed) + "\n")
     else:
-        _show(verified_as_blocks(found, options.worklist.name, allow_vanished=options.allow_vanished))
-    return found.exit_code(allow_vanished=options.allow_vanished)
+        _show(verified_as_blocks(found, options.worklist.name, allowed))
+    return found.exit_code(allowed)
+
+
+def _allowed_keys(names: Sequence[str], header: Header, plan: Plan) -> frozenset[str]:
+    known = {*header.terms, *names_of(plan.pipeline, plan.database)}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--allow-changed {name} is no key that decides what is a gap{known_names(name, known)}")
+    return frozenset(names)
+
+
+def _say_what_changed(changed: Sequence[str], allowed: Allowed) -> bool:
+    """Name the keys of the config with another value; whether any of them keeps the list from being proved."""
+    if kept := [name for name in changed if name in allowed.keys]:
+        _say(f"session-health-exporter: changed since the list was made, as allowed: {', '.join(kept)}")
+    if refused := [name for name in changed if name not in allowed.keys]:
+        flags = " ".join(f"--allow-changed {name}" for name in refused)
+        _say(
+            f"session-health-exporter: changed since the list was made: {', '.join(refused)}; nothing is proved by "
+            f"another config: verify with that of then or, where the change is meant, with {flags}"
+        )
+    return bool(refused)
 
 
 def _show(blocks: Iterable[Block]) -> None:
@@ -773,8 +797,9 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         _verify,
         "measure the sessions of a worklist again: fixed, still a gap, vanished, new since",
         example="verify before.jsonl --still rest.jsonl",
-        notes="Exit codes: 0 every session of the list is fixed, 1 not every one is, 2 wrong usage or config, or the "
-        "file is no whole worklist of this database, pipeline and window, 3 something could not be measured.",
+        notes="Exit codes: 0 every session of the list is fixed, 1 not every one is, or the config decides otherwise "
+        "what is a gap, 2 wrong usage or config, or the file is no whole worklist of this database, pipeline and "
+        "window, 3 something could not be measured.",
     )
     verify.add_argument("worklist", type=Path, metavar="FILE", help="what gaps --worklist wrote")
     verify.add_argument("--format", choices=("text", "json"), default="text", help="default: %(default)s")
@@ -789,6 +814,15 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         dest="allow_vanished",
         action="store_true",
         help="exit with 0 also where sessions are gone, left the window or are not eligible any more",
+    )
+    verify.add_argument(
+        "--allow-changed",
+        dest="allow_changed",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="exit with 0 also where this key of the config has another value than when the list was made, such as "
+        "records.invoices.version.current; may be repeated",
     )
 
 

@@ -17,7 +17,7 @@ from exporter.plan import Plan, SessionKey
 from exporter.schema import Record, moment_text
 from exporter.states import GAP_REASONS, GapReason, State, gap_reasons
 from exporter.terminal import Block, Span, Tone, table
-from exporter.worklist import Header, Listed, Worklist, check_identity
+from exporter.worklist import Header, Listed, Worklist, changed_keys, check_identity
 
 Fate = Literal["fixed", "missing", "outdated", "invalid", "pending", "gone", "left_window", "not_eligible"]
 """What became of a record that a session lacked: it is no gap any more; it is one, why; it may still come in time.
@@ -44,11 +44,13 @@ class Verification:
 
     `new_sessions` are a gap now and not on the list, `new` counts, by record and reason, gaps that are not: of these
     sessions, or of those that are on it for another record.  `unnamed` are a gap and on no list, for their key has a
-    NULL.
+    NULL.  `changed` are the keys of the config that decide what is a gap and have another value than when the list
+    was made.
     """
 
     header: Header
     listing: Listing
+    changed: tuple[str, ...]
     sessions: Mapping[SessionFate, int]
     records: Mapping[str, Mapping[Fate, int]]
     new_sessions: int
@@ -60,10 +62,26 @@ class Verification:
         """Sessions of which nothing is left to mend, though nobody can say that they were fixed."""
         return sum(self.sessions[fate] for fate in VANISHED)
 
-    def exit_code(self, *, allow_vanished: bool) -> int:
-        """0 if every session of the list is fixed (or, where that is allowed, has vanished), else 1."""
-        settled = self.sessions["fixed"] + (self.vanished if allow_vanished else 0)
-        return ALL_FIXED if settled == self.header.sessions else NOT_ALL_FIXED
+    def is_settled(self, allowed: "Allowed") -> bool:
+        """Whether every session of the list is fixed or, where that is allowed, has vanished."""
+        settled = self.sessions["fixed"] + (self.vanished if allowed.vanished else 0)
+        return settled == self.header.sessions
+
+    def exit_code(self, allowed: "Allowed") -> int:
+        """0 if every session is settled, by a config that measures what it did or what it is allowed to, else 1."""
+        is_proved = self.is_settled(allowed) and allowed.keys.issuperset(self.changed)
+        return ALL_FIXED if is_proved else NOT_ALL_FIXED
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What does not keep a list from being proved: sessions that vanished, and names of keys with another value."""
+
+    vanished: bool = False
+    keys: frozenset[str] = frozenset()
+
+
+STRICT: Final = Allowed()
 
 
 # --- Measuring
@@ -111,6 +129,7 @@ async def verify(
     return Verification(
         header,
         Listing(header.sessions, restricted, session.clock.timestamp(), session.identity),
+        changed_keys(header, plan),
         tally.sessions,
         tally.records,
         new_sessions=sessions - tally.known_sessions,
@@ -193,14 +212,14 @@ def _reason(state: State, record: Record) -> GapReason | None:
 # --- Saying it
 
 
-def as_blocks(verification: Verification, file: str, *, allow_vanished: bool) -> Iterator[Block]:
+def as_blocks(verification: Verification, file: str, allowed: Allowed = STRICT) -> Iterator[Block]:
     """The outcome in a line, then a row for the sessions and for each record, then what is behind the numbers."""
     header, sessions = verification.header, verification.sessions
-    code = verification.exit_code(allow_vanished=allow_vanished)
+    code = verification.exit_code(allowed)
     measured = f", measured at {moment_text(verification.listing.taken_at)}"
     yield (
         Span(f"{header.pipeline}: "),
-        Span(_outcome(verification, code), "good" if code == ALL_FIXED else "bad"),
+        Span(_outcome(verification, allowed), "good" if code == ALL_FIXED else "bad"),
         Span(f"{measured}; {file} is of {header.made_at}", "quiet"),
     )
     yield table(_rows(verification), numbers=range(1, len(_COLUMNS)))
@@ -216,6 +235,9 @@ def as_blocks(verification: Verification, file: str, *, allow_vanished: bool) ->
     for what, parts in said.items():
         if parts:
             yield Span(f"  {what}", _TONES.get(what)), Span(f": {'; '.join(parts)}")
+    for what, keys in _changes(verification, allowed).items():
+        if keys:
+            yield Span(f"  {what}", _TONES.get(what)), Span(f": {', '.join(keys)}")
     if verification.unnamed:
         yield (Span(f"  a gap and on no list, for their key has a NULL: {verification.unnamed}"),)
 
@@ -226,7 +248,10 @@ _WORDS: Final[Mapping[Vanished, str]] = {
     "left_window": "left the window",
     "not_eligible": "not eligible any more",
 }
+_CHANGED: Final = "changed in the config since"
+_CHANGED_AS_ALLOWED: Final = "changed in the config since, as allowed"
 _TONES: Final[Mapping[str, Tone]] = {
+    _CHANGED: "bad",
     "fixed": "good",
     "still a gap": "bad",
     "pending": "warning",
@@ -235,12 +260,23 @@ _TONES: Final[Mapping[str, Tone]] = {
 }
 
 
-def _outcome(verification: Verification, code: int) -> str:
+def _changes(verification: Verification, allowed: Allowed) -> dict[str, list[str]]:
+    """The keys of the config with another value, by whether that keeps the list from being proved."""
+    return {
+        _CHANGED: [key for key in verification.changed if key not in allowed.keys],
+        _CHANGED_AS_ALLOWED: [key for key in verification.changed if key in allowed.keys],
+    }
+
+
+def _outcome(verification: Verification, allowed: Allowed) -> str:
     number, fixed = verification.header.sessions, verification.sessions["fixed"]
-    if not number:
-        return "nothing was listed, so nothing was to be fixed"
     what = f"{fixed} of {number} {'session' if number == 1 else 'sessions'} fixed"
-    return what if code == ALL_FIXED else f"not all fixed: {what}"
+    if not verification.is_settled(allowed):
+        return f"not all fixed: {what}"
+    if not number:
+        what = "nothing was listed, so nothing was to be fixed"
+    is_proved = verification.exit_code(allowed) == ALL_FIXED
+    return what if is_proved else f"not proved: {what}, by another config than that of the list"
 
 
 def _rows(verification: Verification) -> Iterator[tuple[Span, ...]]:
@@ -278,7 +314,7 @@ def _counts(numbers: Mapping[Any, int]) -> str:
     return ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
 
 
-def as_json(verification: Verification, *, allow_vanished: bool) -> str:
+def as_json(verification: Verification, allowed: Allowed = STRICT) -> str:
     """The same as one JSON object."""
     header = verification.header
     fates: tuple[Fate, ...] = get_args(Fate)
@@ -286,7 +322,7 @@ def as_json(verification: Verification, *, allow_vanished: bool) -> str:
     return json.dumps(
         {
             "format": 1,
-            "exit_code": verification.exit_code(allow_vanished=allow_vanished),
+            "exit_code": verification.exit_code(allowed),
             "database": header.database,
             "pipeline": header.pipeline,
             "made_at": header.made_at,
@@ -307,6 +343,7 @@ def as_json(verification: Verification, *, allow_vanished: bool) -> str:
                 for name, counted in verification.records.items()
             ],
             "restricted": verification.listing.restricted,
+            "changed": [{"key": key, "allowed": key in allowed.keys} for key in verification.changed],
         },
         indent=2,
         ensure_ascii=False,

@@ -10,11 +10,11 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, Literal, TypeVar
+from typing import IO, Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 from pydantic.json_schema import models_json_schema
@@ -26,8 +26,11 @@ from exporter.plan import Plan, SessionKey
 from exporter.report.document import Part, WindowPart
 from exporter.schema import Pipeline, Record, moment_text
 from exporter.states import GapReason
+from exporter.terms import changed_names, terms_of
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+UNBOUND: Final = 1
+"""The format that did not say what the config measured, so that any config would have proved a list of it."""
 BATCH_SIZE: Final = 1_000
 """Sessions of a batch, where nobody says otherwise."""
 LARGEST_BATCH: Final = 10_000
@@ -80,6 +83,10 @@ class Header(Part):
     pipeline: str
     window: WindowPart
     key: tuple[str, ...] = Field(min_length=1, description="The columns of the key of a session.")
+    terms: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]] = Field(
+        description="By the name of each key of the config that decides what is a gap: the beginning of a digest of "
+        "its value.  A key with its default is left out."
+    )
     records: tuple[RecordPart, ...] = Field(min_length=1)
     filters: FilterPart
     sessions: int = Field(ge=0, description="How many sessions all batches have.")
@@ -131,6 +138,7 @@ class Author:
     def __init__(self, body: IO[bytes], plan: Plan, batch_size: int) -> None:
         self._body = body
         self._pipeline = plan.pipeline
+        self._terms = terms_of(plan.pipeline, plan.database)
         self._batch_size = batch_size
         self._waiting: list[str] = []
         self._batches = 0
@@ -180,6 +188,7 @@ class Author:
             pipeline=self._pipeline.name,
             window=WindowPart.of(self._pipeline.window),
             key=self._pipeline.sessions.key,
+            terms=self._terms,
             records=tuple(self._record(name, record) for name, record in self._pipeline.records.items()),
             filters=filters,
             sessions=self._sessions,
@@ -206,22 +215,15 @@ class Author:
 
     def _record(self, name: str, record: Record) -> RecordPart:
         count = self._reasons
-        changes = Changes(create=count[name, "missing"], derive_anew=count[name, "outdated"] + count[name, "invalid"])
-        return record_part(name, record, changes)
-
-
-_NO_CHANGES: Final = Changes(create=0, derive_anew=0)
-
-
-def record_part(name: str, record: Record, changes: Changes = _NO_CHANGES) -> RecordPart:
-    """What a header says of a record."""
-    return RecordPart(
-        record=name,
-        satisfied_by=record.satisfied_by,
-        current=record.version.current if record.version else None,
-        accepted=record.version.accepted if record.version else (),
-        changes=changes,
-    )
+        return RecordPart(
+            record=name,
+            satisfied_by=record.satisfied_by,
+            current=record.version.current if record.version else None,
+            accepted=record.version.accepted if record.version else (),
+            changes=Changes(
+                create=count[name, "missing"], derive_anew=count[name, "outdated"] + count[name, "invalid"]
+            ),
+        )
 
 
 @contextmanager
@@ -318,6 +320,11 @@ class Worklist:
             start = None
         if not isinstance(start, dict) or "worklist" not in start:
             raise WorklistError("it is no worklist: name a file that `gaps --worklist` wrote")
+        if start["worklist"] == UNBOUND:
+            raise WorklistError(
+                f"it is a worklist of format {UNBOUND}, which does not say what the config measured, and so proves "
+                "nothing: make a new one with `gaps --worklist`"
+            )
         if start["worklist"] != FORMAT:
             raise WorklistError(
                 f"it is a worklist of format {start['worklist']!r}, and this is an exporter that knows "
@@ -366,11 +373,12 @@ def pipeline_of(header: Header, pipelines: Mapping[str, Pipeline]) -> Pipeline:
     return pipeline
 
 
-def other_terms(header: Header, records: Mapping[str, Record]) -> Sequence[str]:
-    """Those records of a list that are satisfied by something else now than when it was made."""
-    return [
-        part.record for part in header.records if record_part(part.record, records[part.record], part.changes) != part
-    ]
+def changed_keys(header: Header, plan: Plan) -> tuple[str, ...]:
+    """The names of those keys that decide what is a gap and have another value now than when a list was made.
+
+    `plan` is of the records of the list alone.
+    """
+    return changed_names(header.terms, terms_of(plan.pipeline, plan.database))
 
 
 def check_identity(header: Header, identity: str | None) -> None:

@@ -11,13 +11,13 @@ import asyncpg
 import pytest
 from conftest import TOUR, Database
 from test_collect import PAUSED, SELECT_ALL, as_reader, pause_with_the_snapshot, until
-from test_gaps import BROKEN, CLOCK, COMPOSITE, DONE, HOSTILE, TABLES, config, plan_for, unmeasured, untold
+from test_gaps import BROKEN, CLOCK, COMPOSITE, CONFIG, DONE, HOSTILE, TABLES, config, plan_for, unmeasured, untold
 
 from exporter import verify as room
 from exporter.gaps import list_gaps, temporary_file
 from exporter.states import GAP_REASONS, GapReason
 from exporter.terminal import plain
-from exporter.verify import Verification, as_blocks, as_json, verify
+from exporter.verify import STRICT, Allowed, Verification, as_blocks, as_json, verify
 from exporter.worklist import Author, FilterPart, Worklist, WorklistError
 
 
@@ -84,7 +84,7 @@ class Found:
 
     @property
     def code(self) -> int:
-        return self.verification.exit_code(allow_vanished=False)
+        return self.verification.exit_code(STRICT)
 
 
 async def verified(database: Database, text: str, worklist: Worklist) -> Found:
@@ -162,7 +162,7 @@ async def test_what_vanished_is_told_apart_and_is_not_fixed(visits: Database) ->
     assert found.records["notes"] == found.sessions
     assert found.verification.vanished == 5
     assert found.new == {"scores missing": 1, "notes missing": 1}
-    assert (found.code, found.verification.exit_code(allow_vanished=True)) == (1, 0)
+    assert (found.code, found.verification.exit_code(Allowed(vanished=True))) == (1, 0)
 
 
 async def test_what_waits_for_a_record_again_is_pending_and_not_fixed(three: Database) -> None:
@@ -173,7 +173,7 @@ async def test_what_waits_for_a_record_again_is_pending_and_not_fixed(three: Dat
 
     assert found.sessions == {"gap": 1, "pending": 1}
     assert found.records == {"scores": {"outdated": 1, "pending": 1}, "notes": {"pending": 1}}
-    assert (found.code, found.verification.exit_code(allow_vanished=True)) == (1, 1)
+    assert (found.code, found.verification.exit_code(Allowed(vanished=True))) == (1, 1)
 
 
 async def test_a_record_that_is_not_needed_any_more_is_fixed(three: Database) -> None:
@@ -507,9 +507,9 @@ async def test_it_is_said_in_a_line_a_table_and_what_is_behind_it(three: Databas
 
     found = await verified(three, config(), worklist)
 
-    text = plain(as_blocks(found.verification, "l.jsonl", allow_vanished=False))
+    text = plain(as_blocks(found.verification, "l.jsonl"))
     assert text == EXPECTED
-    document = json.loads(as_json(found.verification, allow_vanished=False))
+    document = json.loads(as_json(found.verification))
     assert document["exit_code"] == 1
     assert document["sessions"] == {
         "listed": 4,
@@ -535,3 +535,230 @@ async def test_it_is_said_in_a_line_a_table_and_what_is_behind_it(three: Databas
         "not_eligible": 1,
         "new": {"missing": 1, "outdated": 0, "invalid": 0},
     }
+
+
+# --- By which config
+
+
+@dataclass(frozen=True)
+class Loosened:
+    """A config by which what is a gap looks mended: the keys of then and of now, and what of `names` tells of it.
+
+    `sql` makes gaps by the config of then, for every row of `scores` is good before.  `fate` is what the sessions of
+    the list look like by the config of now.
+    """
+
+    names: tuple[str, ...]
+    then: tuple[str, str] = ("", "")
+    now: tuple[str, str] = ("", "")
+    sql: str = ""
+    fate: str = "fixed"
+
+
+SCORES = ", KEYS"
+"""Where more keys of the record go."""
+EVERY = "update scores set "
+LOOSENED = {
+    "required_when": Loosened(
+        ("records.scores.required_when",), now=(SCORES, ", required_when: 'false'"), sql="delete from scores"
+    ),
+    "valid": Loosened(("records.scores.valid",), now=("blocks > 0", "blocks >= 0"), sql=f"{EVERY} blocks = 0"),
+    "where": Loosened(("records.scores.where",), then=(SCORES, ", where: blocks > 5")),
+    "accepted_values": Loosened(
+        ("records.scores.accepted_values",),
+        then=(SCORES, ", accepted_values: {blocks: ['7']}"),
+        now=(SCORES, ", accepted_values: {blocks: ['7', '1']}"),
+    ),
+    "satisfied_by": Loosened(
+        ("records.scores.satisfied_by",), now=(SCORES, ", satisfied_by: any_version"), sql=f"{EVERY} version = 'v0'"
+    ),
+    "current": Loosened(
+        ("records.scores.version.current",), now=("current: v3", "current: v0"), sql=f"{EVERY} version = 'v0'"
+    ),
+    "accepted": Loosened(
+        ("records.scores.version.accepted",), now=("accepted: [v2]", "accepted: [v2, v0]"), sql=f"{EVERY} version='v0'"
+    ),
+    "version": Loosened(
+        ("records.scores.version.column", "records.scores.version.current", "records.scores.version.accepted"),
+        now=(" version: {column: version, current: v3, accepted: [v2]},", ""),
+        sql=f"{EVERY} version = 'v0'",
+    ),
+    "version.column": Loosened(
+        ("records.scores.version.column",),
+        now=("{column: version", "{column: other"),
+        sql=f"alter table scores add other text default 'v3'; {EVERY} version = 'v0'",
+    ),
+    "the table of a record": Loosened(
+        ("records.scores.table",),
+        now=("table: scores", "table: others"),
+        sql="create table others as table scores; delete from scores",
+    ),
+    "session_key": Loosened(
+        ("records.scores.session_key",),
+        now=("session_key: visit_id, version", "session_key: other, version"),
+        sql=f"alter table scores add other int; {EVERY} other = visit_id; {EVERY} visit_id = null",
+    ),
+    "cast": Loosened(
+        ("records.scores.session_key",),
+        then=("session_key: visit_id, version", "session_key: {column: code, cast: int}, version"),
+        now=("session_key: visit_id, version", "session_key: {column: code, cast: smallint}, version"),
+        sql=f"alter table scores add code text default '9'; {EVERY} version = 'v0'",
+        fate="gap",
+    ),
+    "grace": Loosened(
+        ("grace",), now=("grace: 10m", "grace: 365d"), sql="delete from scores; delete from notes", fate="pending"
+    ),
+    "the grace of a record": Loosened(
+        ("records.scores.grace",), now=(SCORES, ", grace: 365d"), sql="delete from scores", fate="pending"
+    ),
+    "no grace for a record": Loosened(
+        ("records.scores.grace",),
+        then=(SCORES, ", grace: 0s"),
+        sql="delete from scores; update visits set completed_at = '2025-06-01 11:55+00'",
+        fate="pending",
+    ),
+    "eligible": Loosened(
+        ("sessions.eligible",),
+        now=("eligible: done", "eligible: done and not scored"),
+        sql="delete from scores",
+        fate="not_eligible",
+    ),
+    "the table of sessions": Loosened(
+        ("sessions.table",),
+        now=("table: visits", "table: others"),
+        sql="create table others as table visits; alter table others add unique (id); update others set done = false; "
+        "delete from scores",
+        fate="not_eligible",
+    ),
+    "started_at": Loosened(
+        ("sessions.started_at",),
+        now=("started_at: started_at", "started_at: other"),
+        sql="alter table visits add other timestamptz; delete from scores",
+        fate="left_window",
+    ),
+    "completed_at": Loosened(
+        ("sessions.completed_at",),
+        now=("completed_at: completed_at", "completed_at: other"),
+        sql="alter table visits add other timestamptz default '2025-06-01 11:55+00'; delete from scores",
+        fate="pending",
+    ),
+    "timezone": Loosened(
+        ("sessions.timezone",),
+        now=("      eligible: done", "      timezone: America/Sao_Paulo, eligible: done"),
+        sql="alter table visits alter completed_at type timestamp using '2025-06-01 08:55'; delete from scores",
+        fate="pending",
+    ),
+    "cohort": Loosened(
+        ("cohort.window", "cohort.maturity"),
+        now=("    records:", "    cohort: {window: 24h, maturity: 1h}\n    records:"),
+        sql="delete from scores",
+        fate="gap",
+    ),
+    "deleted": Loosened(
+        ("sessions.deleted",),
+        now=("      eligible: done", "      deleted: scored, eligible: done"),
+        sql="delete from scores",
+        fate="gap",
+    ),
+    "row_security": Loosened(
+        ("databases.main.row_security",), now=(", DATABASE", ", row_security: allow"), sql="delete from scores",
+        fate="gap",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", LOOSENED)
+async def test_another_config_proves_nothing_unless_its_key_is_allowed_by_name(visits: Database, how: str) -> None:
+    case = LOOSENED[how]
+    await visits.execute(
+        f"""
+        insert into visits select n, 'done', {DONE} from generate_series(1, 3) n;
+        insert into scores select n, 'v3', 1 from generate_series(1, 3) n;
+        insert into notes select n from generate_series(1, 3) n;
+        {case.sql}
+        """
+    )
+    assert case.then[0] in CONFIG
+    assert case.now[0] in CONFIG
+    then, now = (config(text=CONFIG.replace(*change)) if any(change) else config() for change in (case.then, case.now))
+    worklist = await listed(visits, then)
+    assert worklist.header.sessions == 3
+
+    same, other = await verified(visits, then, worklist), await verified(visits, now, worklist)
+    back = await verified(visits, then, await listed(visits, now))
+
+    assert (same.verification.changed, same.code) == ((), 1)
+    assert other.sessions == {case.fate: 3}
+    assert (set(other.verification.changed), other.code) == (set(case.names), 1)
+    allowed = Allowed(vanished=True, keys=frozenset(case.names))
+    assert other.verification.exit_code(allowed) == (1 if case.fate in ("gap", "pending") else 0)
+    for name in case.names:
+        fewer = Allowed(vanished=True, keys=allowed.keys - {name})
+        assert other.verification.exit_code(fewer) == 1
+    assert (set(back.verification.changed), back.code) == (set(case.names), 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("\n  care:\n", "\n  care:  # of the clinic\n    interval: 7s\n    limits: {gap_sessions: {critical: 5}}\n"),
+        ("lock_timeout: 200ms", "statement_timeout: 20s, lock_timeout: 300ms"),
+        ("grace: 10m", "grace: 600s"),
+        ("key: id, status: status,", "status: status, key: [id],"),
+        ("eligible: done}", "eligible: 'done'}\n    # Another order.\n    limits: {}"),
+        (", KEYS", ", grace: 10m, satisfied_by: current_version"),
+    ],
+    ids=lambda change: change[1].strip(),
+)
+async def test_a_config_that_measures_the_same_proves_a_list(three: Database, change: tuple[str, str]) -> None:
+    assert change[0] in CONFIG
+    worklist = await listed(three, config())
+    await three.execute("insert into scores values (2, 'v3', 1), (3, 'v2', 1); insert into notes values (3)")
+
+    found = await verified(three, config(text=CONFIG.replace(*change)), worklist)
+
+    assert (found.verification.changed, found.sessions, found.code) == ((), {"fixed": 2}, 0)
+
+
+async def test_records_in_another_order_prove_a_list(three: Database) -> None:
+    lines = CONFIG.splitlines(keepends=True)
+    turned = config(text="".join([*lines[:-3], lines[-1], *lines[-3:-1]]))
+    assert turned.index("notes:") < turned.index("scores:")
+    worklist = await listed(three, config())
+    await three.execute("insert into scores values (2, 'v3', 1), (3, 'v2', 1); insert into notes values (3)")
+
+    assert (await verified(three, turned, worklist)).code == 0
+
+
+async def test_an_empty_list_is_proved_by_no_other_config(visits: Database) -> None:
+    worklist = await listed(visits, config())
+
+    found = await verified(visits, config("required_when: 'false'"), worklist)
+
+    assert found.code == 1
+    [first, *_] = plain(as_blocks(found.verification, "l")).splitlines()
+    assert first.startswith(
+        "care: not proved: nothing was listed, so nothing was to be fixed, by another config than that of the list, "
+    )
+
+
+async def test_what_changed_is_said_by_name_in_the_text_and_in_the_json(three: Database) -> None:
+    worklist = await listed(three, config(), record="scores")
+    text = config("required_when: 'false'").replace("current: v3", "current: v4")
+    keys = ["records.scores.version.current", "records.scores.required_when"]
+
+    found = await verified(three, text, worklist)
+
+    some = Allowed(keys=frozenset(keys[:1]))
+    shown = plain(as_blocks(found.verification, "l", some))
+    assert shown.startswith(
+        "care: not proved: 2 of 2 sessions fixed, by another config than that of the list, measured"
+    )
+    assert f"  changed in the config since: {keys[1]}\n" in shown
+    assert f"  changed in the config since, as allowed: {keys[0]}\n" in shown
+    document = json.loads(as_json(found.verification, some))
+    assert document["exit_code"] == 1
+    assert document["changed"] == [{"key": keys[0], "allowed": True}, {"key": keys[1], "allowed": False}]
+    assert plain(as_blocks(found.verification, "l", Allowed(keys=frozenset(keys)))).startswith(
+        "care: 2 of 2 sessions f"
+    )

@@ -3,8 +3,6 @@
 A field that is added changes nothing for a reader; one that changes its meaning gets another `format`.
 """
 
-import hashlib
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -15,6 +13,7 @@ from exporter.judge import Finding, Outcome, Verdict
 from exporter.report.account import Account, Entry, Mark, Report
 from exporter.schema import LimitUnit, Pipeline, Window, moment_text, parse_moment
 from exporter.snapshot import Fault, Reason, Snapshot
+from exporter.terms import digest_of, terms_of
 
 
 class DocumentError(Exception):
@@ -212,7 +211,7 @@ def _pipeline(account: Account) -> PipelinePart:
         verdict=account.verdict,
         headline=account.headline,
         measured_at=moment_text(account.measured_at) if account.measured_at is not None else None,
-        measures=digest_of(account.config),
+        measures=measured_by(account.config),
         window=WindowPart.of(account.config.window),
         faults=[FaultPart.of(fault) for fault in account.faults],
         caveats=[CaveatPart.of(caveat) for caveat in account.caveats],
@@ -229,10 +228,9 @@ def _pipeline(account: Account) -> PipelinePart:
     )
 
 
-def digest_of(config: Pipeline) -> str:
-    """Of everything in the config that a number depends on: not of its limits, names and times of measuring."""
-    measuring = config.model_dump(exclude={"name", "database", "interval", "limits"})
-    return hashlib.sha256(json.dumps(measuring, sort_keys=True, default=str).encode()).hexdigest()
+def measured_by(config: Pipeline) -> str:
+    """A digest of everything in the config that a number depends on."""
+    return digest_of(terms_of(config))
 
 
 def _numbers(snapshot: Snapshot) -> list[NumberPart]:

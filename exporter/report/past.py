@@ -13,7 +13,7 @@ import aiohttp
 from exporter.board import Standing
 from exporter.dimension import PREFIX, WINDOW_START, Dimension, Metric, Readings
 from exporter.report.account import Past, lines_of
-from exporter.report.document import Document, PipelinePart, WindowPart, digest_of
+from exporter.report.document import Document, PipelinePart, WindowPart, measured_by
 from exporter.schema import moment_text, parse_moment
 
 PATIENCE_SECONDS: Final = 30
@@ -56,7 +56,7 @@ def _unlike(standing: Standing, part: PipelinePart | None) -> str | None:
     window = WindowPart.of(standing.config.window)
     if part.window != window:
         return f"its window ({_shown(part.window)}) is not that of the pipeline {name} now ({_shown(window)})"
-    if part.measures != digest_of(standing.config):
+    if part.measures != measured_by(standing.config):
         return (
             f"the config of the pipeline {name} measures something else since (eligible, grace, versions, records …): "
             "write a baseline with the config as it is now"

@@ -148,16 +148,85 @@ async def test_no_gap_is_a_list_that_is_all_fixed(healthy: Database, tmp_path: P
     assert after.stdout.startswith("assessments: nothing was listed, so nothing was to be fixed, measured at ")
 
 
-async def test_what_is_satisfied_by_something_else_now_is_said(backfill: Database, tmp_path: Path) -> None:
-    path, config = tmp_path / "list", tmp_path / "config.yaml"
+async def test_another_config_proves_nothing_until_its_keys_are_allowed_as_printed(
+    backfill: Database, tmp_path: Path
+) -> None:
+    path, rest, config = tmp_path / "list", tmp_path / "rest", tmp_path / "config.yaml"
+    gaps(path, backfill.dsn)
+    text = TOUR.read_text().replace("grace: 5m", "grace: 10m", 1)
+    for line in ("        table: public.profiles\n", "        table: public.fc_scores\n"):
+        assert line in text
+        text = text.replace(line, f"{line}        required_when: 'false'\n")
+    config.write_text(text)
+    keys = ["grace", "records.profiles.required_when", "records.fc_scores.required_when"]
+
+    refused = verify(path, backfill.dsn, "--still", str(rest), config=config)
+    as_json = verify(path, backfill.dsn, "--format", "json", config=config)
+    [flags] = re.findall(r"--allow-changed .*", refused.stderr)
+    some = verify(path, backfill.dsn, "--allow-changed", "grace", config=config)
+    allowed = verify(path, backfill.dsn, *flags.split(), "--still", str(rest), config=config)
+
+    assert (refused.returncode, as_json.returncode, some.returncode) == (1, 1, 1)
+    assert refused.stderr == (
+        f"session-health-exporter: changed since the list was made: {', '.join(keys)}; nothing is proved by another "
+        f"config: verify with that of then or, where the change is meant, with {flags}\n"
+        f"{rest} is not written: what another config calls fixed would be missing there\n"
+    )
+    assert refused.stdout.startswith("assessments: not proved: 39 of 39 sessions fixed, by another config than that ")
+    assert json.loads(as_json.stdout)["changed"] == [{"key": key, "allowed": False} for key in keys]
+    assert "as allowed: grace\n" in some.stderr
+    assert f"the list was made: {', '.join(keys[1:])}; nothing is proved" in some.stderr
+    assert allowed.returncode == 0
+    assert allowed.stdout.startswith("assessments: 39 of 39 sessions fixed, measured at ")
+    assert f"as allowed: {', '.join(keys)}\n" in allowed.stderr
+    assert json.loads(rest.read_text().partition("\n")[0])["sessions"] == 0
+
+
+async def test_a_new_current_version_is_allowed_by_name_and_measured(backfill: Database, tmp_path: Path) -> None:
+    path, rest, config = tmp_path / "list", tmp_path / "rest", tmp_path / "config.yaml"
     gaps(path, backfill.dsn)
     config.write_text(TOUR.read_text().replace("current: v1.2}", "current: v1.3}"))
     assert config.read_text() != TOUR.read_text()
+    await backfill.execute(
+        "insert into profiles select id, 'v1.2.1' from assessment_sessions on conflict do nothing;"
+        "insert into fc_scores select id, 'v1.3', 'functions', 30 from assessment_sessions"
+    )
+    key = ("--allow-changed", "records.fc_scores.version.current")
+
+    refused = verify(path, backfill.dsn, config=config)
+    allowed = verify(path, backfill.dsn, *key, config=config)
+    await backfill.execute("update fc_scores set version = 'v0' where version = 'v1.3'")
+    not_fixed = verify(path, backfill.dsn, *key, "--still", str(rest), config=config)
+    with_the_new_config = verify(rest, backfill.dsn, config=config)
+
+    assert (refused.returncode, allowed.returncode, not_fixed.returncode) == (1, 0, 1)
+    # What is left is a list by the config that was allowed.
+    assert (with_the_new_config.returncode, with_the_new_config.stderr) == (1, "")
+
+
+async def test_a_config_of_other_words_that_measures_the_same_proves_the_list(
+    backfill: Database, tmp_path: Path
+) -> None:
+    path, config = tmp_path / "list", tmp_path / "config.yaml"
+    gaps(path, backfill.dsn)
+    text = TOUR.read_text()
+    for old, new in (
+        ("interval: 30s", "interval: 45s  # another comment"),
+        ("gap_sessions: {critical: 0}", "gap_sessions: {warning: 7, critical: 9}"),
+        ("window: {since: 2025-08-01}", "window: {since: '2025-08-01T00:00:00Z'}"),
+        ("lock_timeout: 1s", "lock_timeout: 3s"),
+    ):
+        assert old in text
+        text = text.replace(old, new, 1)
+    config.write_text(text)
+    await backfill.execute(
+        "insert into profiles select id, 'v1.2.1' from assessment_sessions on conflict do nothing;"
+        "insert into fc_scores select id, 'v1.2', 'functions', 30 from assessment_sessions on conflict do nothing"
+    )
 
     done = verify(path, backfill.dsn, config=config)
 
-    assert done.returncode == 1
-    assert "fc_scores is satisfied by something else now than when the list was made" in done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 async def test_where_no_identity_is_told_that_is_said(backfill: Database, tmp_path: Path) -> None:
@@ -206,6 +275,8 @@ async def test_a_list_of_something_else_exits_2_and_says_what_to_do(backfill: Da
     cut = tmp_path / "cut"
     cut.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
     other.write_text(TOUR.read_text().replace("  assessments:\n", "  assessment:\n"))
+    of_before = tmp_path / "of_before"
+    of_before.write_bytes(path.read_bytes().replace(b'"worklist":2', b'"worklist":1'))
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for done, remedy in (
@@ -216,6 +287,12 @@ async def test_a_list_of_something_else_exits_2_and_says_what_to_do(backfill: Da
         (verify(path, DEAD, config=other), "it is of the pipeline assessments, which is not in the config; did you"),
         (verify(path, DEAD, "--still", str(path)), "exists: name another file, or remove it"),
         (verify(path, DEAD, "--format", "xml"), "choose from"),
+        (
+            verify(path, DEAD, "--allow-changed", "grcae"),
+            "--allow-changed grcae is no key that decides what is a gap; d",
+        ),
+        (verify(path, DEAD, "--allow-changed", "interval"), "--allow-changed interval is no key that decides what is"),
+        (verify(of_before, DEAD), "it is a worklist of format 1, which does not say what the config measured"),
     ):
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
         assert remedy in done.stderr
