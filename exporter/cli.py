@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import shlex
-import shutil
 import signal
 import sys
 import textwrap
@@ -25,7 +24,7 @@ from pathlib import Path
 from threading import Thread
 from typing import IO, Any, Final, TypeVar, get_args
 
-from exporter import __version__, logs
+from exporter import __version__, logs, streams
 from exporter.alerting import Surroundings, as_operator, as_prometheus, groups
 from exporter.check import as_annotations, as_blocks, as_json, as_junit, exit_code, look
 from exporter.config import ConfigError, Problem, load_config, parse_database
@@ -101,6 +100,7 @@ class UsageError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    streams.settle()
     options = _parser().parse_args(arguments)
     logs.configure(options.log_level, options.log_format)
     command: Command = options.command
@@ -162,9 +162,9 @@ def _check(options: argparse.Namespace) -> int:
     if options.format == "text":
         _show(as_blocks(standings))
     elif options.format == "json":
-        sys.stdout.write(as_json(standings, code) + "\n")
+        _hand_over(as_json(standings, code) + "\n")
     else:
-        sys.stdout.write(as_junit(standings, options.fail_on))
+        _hand_over(as_junit(standings, options.fail_on))
     if os.environ.get("GITHUB_ACTIONS") == "true":
         # Its runner reads both streams, and nobody else takes them for the answer here.
         sys.stderr.write(as_annotations(standings, options.fail_on))
@@ -187,7 +187,10 @@ def _report(options: argparse.Namespace) -> int:
     # It is written whatever it says; a job must not take one without a number for a success.
     code = DONE if all(standing.snapshot for standing in standings) else NOT_MEASURED
     if options.output is None:
-        sys.stdout.write(text)
+        if options.format == "markdown":
+            sys.stdout.write(text)
+        else:
+            _hand_over(text)
         return code
     try:
         options.output.write_text(text, encoding="utf-8")
@@ -225,7 +228,7 @@ def _gaps(options: argparse.Namespace) -> int:
     try:
         if options.count:
             found = _await(count_gaps(plan, reasons))
-            _write_out(io.BytesIO(f"{found.sessions}\n".encode()))
+            _hand_over(f"{found.sessions}\n")
         elif options.worklist is not None:
             found = _write_worklist(plan, reasons, options)
         else:
@@ -326,7 +329,7 @@ def _verify_worklist(worklist: Worklist, config: Config, options: argparse.Names
     if rest is not None:
         _say_what_is_listed(still, rest, options.config_file)
     if options.format == "json":
-        sys.stdout.write(verified_as_json(found, allowed) + "\n")
+        _hand_over(verified_as_json(found, allowed) + "\n")
     else:
         _show(verified_as_blocks(found, options.worklist.name, allowed))
     return found.exit_code(allowed)
@@ -373,10 +376,14 @@ def _progress(what: str, total: int | None = None) -> Iterator[Heard]:
         yield heard
 
 
+def _hand_over(text: str) -> None:
+    """Write what a program reads, which is UTF-8 whatever the locale."""
+    _write_out(io.BytesIO(text.encode(errors="replace")))
+
+
 def _write_out(file: IO[bytes]) -> None:
     try:
-        shutil.copyfileobj(file, sys.stdout.buffer)
-        sys.stdout.flush()
+        streams.copy_to_stdout(file)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -400,12 +407,12 @@ def _pipeline(config: Config, name: str | None) -> str:
 
 def _queries(options: argparse.Namespace) -> int:
     plans = compile_plans(_config(options)).values()
-    sys.stdout.write(NOTE)
+    _hand_over(NOTE)
     if not options.explain:
-        sys.stdout.write(script(plans))
+        _hand_over(script(plans))
         return DONE
     for plan in plans:
-        sys.stdout.write(_await(explained(plan)))
+        _hand_over(_await(explained(plan)))
     return DONE
 
 
@@ -419,7 +426,7 @@ def _rules(options: argparse.Namespace) -> int:
         tuple(options.passing_labels),
     )
     written = groups(DIMENSIONS, at)
-    sys.stdout.write(as_prometheus(written) if options.format == "prometheus" else as_operator(written))
+    _hand_over(as_prometheus(written) if options.format == "prometheus" else as_operator(written))
     return DONE
 
 
@@ -486,7 +493,7 @@ def _init(options: argparse.Namespace) -> int:
     if options.database_url:
         _say("set DATABASE_URL to the url before you use the config: it names the variable, and holds no secret")
     if output is None:
-        sys.stdout.write(proposal.text)
+        _hand_over(proposal.text)
         return DONE
     try:
         output.write_text(proposal.text, encoding="utf-8")

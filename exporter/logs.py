@@ -5,10 +5,13 @@ Messages are names of events, such as `collection.failing`; what there is to say
 
 import json
 import logging
+import sys
 from datetime import UTC, datetime
 from typing import Final, Literal
 
 from aiohttp.http_exceptions import BadHttpMessage
+
+from exporter.streams import is_utf8
 
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 _NAMES: Final = {value: name.upper() for name, value in LEVELS.items()}
@@ -16,9 +19,9 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 
 
 def configure(level: str, style: Literal["logfmt", "json"]) -> None:
-    """Send every record of `level` and above to standard error."""
+    """Send every record of `level` and above to standard error: in ASCII, with escapes, unless that is UTF-8."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter(style))
+    handler.setFormatter(_Formatter(style, in_ascii=not is_utf8(sys.stderr)))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(LEVELS[level])
@@ -31,9 +34,10 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 
 class _Formatter(logging.Formatter):
-    def __init__(self, style: Literal["logfmt", "json"]) -> None:
+    def __init__(self, style: Literal["logfmt", "json"], *, in_ascii: bool) -> None:
         super().__init__()
         self.as_json = style == "json"
+        self.in_ascii = in_ascii
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -48,8 +52,14 @@ class _Formatter(logging.Formatter):
             fields["exception"] = type(record.exc_info[1]).__name__
             fields["at"] = _origin(record.exc_info[1])
         if self.as_json:
-            return json.dumps(fields, default=str, ensure_ascii=False)
-        return " ".join(f"{key}={_logfmt(value)}" for key, value in fields.items())
+            return json.dumps(fields, default=str, ensure_ascii=self.in_ascii)
+        return " ".join(f"{key}={self._logfmt(value)}" for key, value in fields.items())
+
+    def _logfmt(self, value: object) -> str:
+        text = str(value)
+        plain = text and all(sign.isprintable() and sign not in ' "=\\' for sign in text)
+        is_writable = text.isascii() or not self.in_ascii
+        return text if plain and is_writable else json.dumps(text, ensure_ascii=self.in_ascii)
 
 
 def _origin(error: BaseException) -> str:
@@ -57,9 +67,3 @@ def _origin(error: BaseException) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "unknown"
-
-
-def _logfmt(value: object) -> str:
-    text = str(value)
-    plain = text and all(sign.isprintable() and sign not in ' "=\\' for sign in text)
-    return text if plain else json.dumps(text, ensure_ascii=False)
