@@ -49,6 +49,7 @@ from exporter.gaps import (
     temporary_file,
     unheard,
 )
+from exporter.listen import Address, ListenError, parse_address
 from exporter.names import known_names
 from exporter.page.view import Links
 from exporter.plan import Plan
@@ -60,7 +61,7 @@ from exporter.report.document import Document, DocumentError, read_document
 from exporter.report.formats import FORMATS
 from exporter.report.past import PastError, pasts_of_document, pasts_of_prometheus
 from exporter.schema import SEVERITIES, Config, Database, parse_duration, parse_moment
-from exporter.serve import Address, ListenError, WebOptions, compile_plans, parse_address, serve, stop_on_signals
+from exporter.serve import WebOptions, compile_plans, serve, stop_on_signals
 from exporter.sql import TableName, parse_table_name
 from exporter.states import GAP_REASONS, GapReason, gap_reasons
 from exporter.survey import survey
@@ -1014,7 +1015,8 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
         action="append",
         type=_address,
         metavar="ADDRESS",
-        help=f"may be repeated; default: {DEFAULT_ADDRESS}",
+        help="[::]:10157 is every interface, as :10157 is, 0.0.0.0:10157 those of IPv4; may be repeated; "
+        f"default: {DEFAULT_ADDRESS}",
     )
     parser.add_argument(
         "--web.enable-lifecycle",

@@ -15,6 +15,7 @@ from exporter.board import Latest, Standing
 from exporter.collect import collect
 from exporter.config import ConfigError
 from exporter.dimensions import DIMENSIONS
+from exporter.listen import Address, listen, port_of
 from exporter.page.view import Links
 from exporter.plan import Plan, compile_plan
 from exporter.schema import Config
@@ -22,27 +23,6 @@ from exporter.supervise import beginning, supervise
 from exporter.web import KEEP_ALIVE_SECONDS, application
 
 log = logging.getLogger(__name__)
-
-
-class ListenError(Exception):
-    """An address cannot be listened on; the message says which, and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen; host None means every interface, port 0 any free port."""
-
-    host: str | None
-    port: int
-
-
-def parse_address(text: str) -> Address:
-    """Read `:10157`, `127.0.0.1:10157` or `[::1]:10157`; raises ValueError."""
-    host, colon, port = text.rpartition(":")
-    bare = host.startswith("[") and host.endswith("]")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or (":" in host and not bare):  # noqa: PLR2004
-        raise ValueError(f"{text!r} is not an address: write :10157, 127.0.0.1:10157 or [::1]:10157")
-    return Address((host[1:-1] if bare else host) or None, int(port))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,24 +161,15 @@ async def _listening(app: web.Application, addresses: Sequence[Address]) -> Asyn
     try:
         urls = []
         for address in addresses:
-            site = web.TCPSite(runner, address.host, address.port)
-            try:
-                await site.start()
-            except OSError as error:
-                shown = f"{address.host or ''}:{address.port}"
-                raise ListenError(
-                    f"cannot listen on {shown} ({error.strerror}): choose another with --web.listen-address"
-                ) from None
-            urls.append(_url(site, address))
+            sockets = await listen(address)
+            for one in sockets:
+                await web.SockSite(runner, one).start()
+            urls.append(_url(address, port_of(sockets)))
         log.info("server.listening", extra={"urls": ",".join(urls)})
         yield urls
     finally:
         await runner.cleanup()
 
 
-def _url(site: web.TCPSite, address: Address) -> str:
-    # aiohttp has no public way to ask which port the system chose for port 0.
-    server = site._server  # noqa: SLF001
-    port = server.sockets[0].getsockname()[1] if isinstance(server, asyncio.Server) and server.sockets else address.port
-    host = address.host or "localhost"
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+def _url(address: Address, port: int) -> str:
+    return f"http://{Address(address.host or 'localhost', port)}"

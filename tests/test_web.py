@@ -14,8 +14,8 @@ from conftest import a_pipeline
 from exporter.board import Latest, Standing
 from exporter.expose import OPENMETRICS_TYPE, TEXT_TYPE
 from exporter.judge import Judgement
+from exporter.listen import Address, parse_address
 from exporter.report.document import read_document
-from exporter.serve import Address, parse_address
 from exporter.snapshot import Collection, Fault, Snapshot
 from exporter.web import application
 

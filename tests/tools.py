@@ -21,6 +21,7 @@ _SKIPPED = re.compile(rf"needs [\w-]+; {_REMEDY}")
 _SKIPPED_BROWSER = re.compile(rf"needs chromium; {_REMEDIES['chromium']}")
 _SKIPPED_JQ = re.compile(rf"needs jq; {_REMEDIES['jq']}")
 NO_STANDBY = "needs pg_basebackup beside postgres"
+NO_IPV6 = "needs an address of IPv6; run where ::1 is one"
 _SKIPPED_NEWER = re.compile(rf"needs [\w-]+ of {NEWER_SUITE}; {_REMEDY}")
 
 
@@ -58,6 +59,8 @@ def not_checked_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"NOT CHECKED with Prometheus 3: {len(newer)} test(s); {_REMEDY}", yellow=True)
     if standby := [reason for reason in reasons.values() if NO_STANDBY in reason]:
         terminalreporter.write_line(f"NOT CHECKED on a replica: {len(standby)} test(s); {NO_STANDBY}", yellow=True)
+    if families := [reason for reason in reasons.values() if NO_IPV6 in reason]:
+        terminalreporter.write_line(f"NOT CHECKED over IPv6: {len(families)} test(s); {NO_IPV6}", yellow=True)
     if browser := [reason for reason in reasons.values() if _SKIPPED_BROWSER.search(reason)]:
         terminalreporter.write_line(
             f"NOT CHECKED in a browser: {len(browser)} test(s); {_REMEDIES['chromium']}", yellow=True
