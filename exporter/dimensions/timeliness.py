@@ -23,14 +23,14 @@ from exporter.sql import Bindings
 
 DELAY = Metric(
     "processing_delay_seconds",
-    "From a session's completion to its first row that satisfies, over the cohort: so many percent of the sessions "
-    "took at most that long (nearest rank); absent where there is none.",
+    "From a session's completion to its first row that satisfies, over the sessions of the cohort that need the "
+    "record: so many percent of them took at most that long (nearest rank); absent where there is none.",
     labels=("record", "percentile"),
 )
 DELAYED = Metric(
     "processing_delay_sessions",
-    "How many sessions of the cohort the processing delay rests on: those with both times, the record's not the "
-    "earlier one; absent without a cohort or created_at.",
+    "How many sessions of the cohort the processing delay rests on: those that need the record and have both times, "
+    "the record's not the earlier one; absent without a cohort or created_at.",
     labels=("record",),
 )
 
@@ -46,8 +46,8 @@ def _session_spreads(scope: Scope, _bind: Bindings) -> tuple[Spread, ...]:
     return tuple(
         Spread(
             _delay(record),
-            f"extract(epoch from case when in_cohort and first_{n} >= completed then first_{n} - completed end)"
-            "::float8",
+            f"extract(epoch from case when in_cohort and required_{n} and first_{n} >= completed"
+            f" then first_{n} - completed end)::float8",
         )
         for n, record in enumerate(scope.records, start=1)
         if scope.pipeline.cohort and record.created_at
@@ -108,9 +108,9 @@ TIMELINESS = Dimension(
             Judged(_judged, series_of(DELAY, percentile=JUDGED_PERCENTILE)),
             Advice(
                 "Records take too long to come.",
-                "Of the sessions of the cohort that have this record, five in a hundred waited longer for it than "
-                "this, from their completion to the first row that satisfies.  Sessions that have none yet are not in "
-                "it: they are gaps.",
+                "Of the sessions of the cohort that need this record and have it, five in a hundred waited longer for "
+                "it than this, from their completion to the first row that satisfies.  Sessions that have none yet are "
+                "not in it: they are gaps.",
                 (
                     "More sessions complete than the workers keep up with.",
                     (

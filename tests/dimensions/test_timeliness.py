@@ -99,6 +99,20 @@ async def test_negative_delays_and_missing_times_are_left_out(visits: Database) 
     assert numbers("processing_delay_seconds", "scores", "50") == 0
 
 
+async def test_sessions_that_do_not_need_the_record_are_left_out(visits: Database) -> None:
+    for number in range(1, 6):
+        await visit(visits, number)
+        await score(visits, number, f"{number}0 seconds")
+    await visits.execute("update visits set done = false where id = 4; update visits set done = null where id = 5")
+
+    needed = await visits.measure(config("required_when: done"))
+    always = await visits.measure(config())
+
+    assert needed.family("processing_delay_sessions") == {("scores",): 3}
+    assert needed("processing_delay_seconds", "scores", "99") == 30
+    assert always.family("processing_delay_sessions") == {("scores",): 5}
+
+
 async def test_the_times_of_a_session_and_of_its_record_may_be_of_two_zones(visits: Database) -> None:
     await visits.execute(
         """

@@ -490,7 +490,8 @@ def _timeliness(world: World) -> dict[Series, float]:
             answers = [row for row in _rows_of(world, session, record, rows) if _satisfies(world, record, row)]
             written = [at for row in answers if (at := _written(record, row)) is not None]
             completed = _completed(world, session)
-            if written and completed is not None and min(written) >= completed:
+            needed = world.says(record.get("required_when"), session)
+            if needed and written and completed is not None and min(written) >= completed:
                 delays.append((min(written) - completed) / timedelta(seconds=1))
         numbers["processing_delay_sessions", name] = len(delays)
         for percent in (50, 95, 99) if delays else ():
