@@ -112,7 +112,8 @@ class Standing:
         families: dict[str, dict[tuple[str, ...], float]] = {}
         for sample in self.snapshot.samples:
             families.setdefault(sample.metric.name, {})[sample.labels] = sample.value
-        return Readings(self.config, self.snapshot.taken_at, families)
+        measured = frozenset(self.records) - self.snapshot.record_faults.keys()
+        return Readings(self.config, self.snapshot.taken_at, families, measured)
 
     @property
     def record_faults(self) -> Mapping[str, Fault]:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 from exporter.board import Standing
 from exporter.collect import collect
-from exporter.judge import WORST_FIRST, Finding, Outcome, Verdict
+from exporter.judge import IN_WORDS, WORST_FIRST, Finding, Outcome, Verdict
 from exporter.plan import Plan
 from exporter.report.document import CaveatPart, FaultPart, FindingPart
 from exporter.schema import Severity, moment_text
@@ -18,7 +18,7 @@ from exporter.snapshot import Fault
 from exporter.supervise import beginning, measure
 from exporter.terminal import Block, Span, Table, Tone, plain, printable
 
-_OUTCOMES: Final[tuple[Outcome, ...]] = ("critical", "not_measured", "warning", "too_few", "within")
+_OUTCOMES: Final[tuple[Outcome, ...]] = ("critical", "not_measured", "warning", "too_few", "not_judged", "within")
 _WIDTHS: Final = (12, 30, 0)
 _TONES: Final[Mapping[Verdict, Tone]] = {
     "unhealthy": "bad",
@@ -32,6 +32,7 @@ _TONES_OF_OUTCOMES: Final[Mapping[Outcome, Tone]] = {
     "not_measured": "unknown",
     "warning": "warning",
     "too_few": "quiet",
+    "not_judged": "quiet",
     "within": "good",
 }
 
@@ -97,7 +98,7 @@ def _paragraph(standing: Standing) -> Iterator[Block]:
 def _row(finding: Finding) -> tuple[Span, ...]:
     name = " ".join(filter(None, (finding.limit.name, finding.subject)))
     outcome = finding.outcome
-    return Span(outcome.replace("_", " "), _TONES_OF_OUTCOMES[outcome]), Span(name), Span(finding.text)
+    return Span(IN_WORDS[outcome], _TONES_OF_OUTCOMES[outcome]), Span(name), Span(finding.text)
 
 
 def as_json(standings: Sequence[Standing], code: int) -> str:
@@ -153,6 +154,7 @@ def _cases(standing: Standing, fail_on: Severity) -> Iterator[_Case]:
         "warning": "failure" if fail_on == "warning" else "passed",
         "not_measured": "error",
         "too_few": "skipped",
+        "not_judged": "skipped",
         "within": "passed",
     }
     for finding in standing.findings:

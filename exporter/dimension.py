@@ -261,11 +261,15 @@ class UnmeasuredError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What one snapshot found, for whoever judges it: by name of metric, then by labels.  `clock` in Unix seconds."""
+    """What one snapshot found, for whoever judges it: by name of metric, then by labels.  `clock` in Unix seconds.
+
+    `measured` names the records that were: of those, what has no number is not there; of others nobody knows.
+    """
 
     pipeline: Pipeline
     clock: float
     families: Mapping[str, Mapping[tuple[str, ...], float]]
+    measured: frozenset[str] = frozenset()
 
     def get(self, metric: Metric, *labels: str) -> float | None:
         """A number, None where there is none to tell."""
@@ -322,25 +326,36 @@ def series_of(metric: Metric, **labels: str) -> PromQL:
 class Judged:
     """A value that is held against a threshold, said twice: of a snapshot, and in PromQL of the page's series.
 
-    `read` gives it for the pipeline, or for the record or part whose name it gets.  None stands for nothing to judge;
-    it raises UnmeasuredError where something was not measured.  A ratio comes with the number of sessions that it rests
-    on.  `promql` gives one series for each of these, with the labels of the pipeline, the record or the check, and none
-    where there is nothing to judge; `rests_on` gives that number of sessions.
+    `read` gives it for the pipeline, or for the record or part whose name it gets.  None stands for nothing to judge,
+    and `nothing` says why, in words; it raises UnmeasuredError where something was not measured.  A ratio comes with
+    the number of sessions that it rests on.  `promql` gives one series for each of these, with the labels of the
+    pipeline, the record or the check, and none where there is nothing to judge; `rests_on` gives that number of
+    sessions.  `whole` gives how many sessions a count was taken of: of none, there is nothing to judge.  `in_words`
+    says what the value stands for where it is no measurement, and is empty where it is one.
     """
 
     read: Callable[[Readings, str], float | tuple[float, float] | None]
     promql: PromQL
     rests_on: PromQL | None = None
+    nothing: str = "there is nothing to judge"
+    whole: Callable[[Readings, str], float | None] | None = None
+    in_words: Callable[[Readings, str], str] | None = None
 
 
 def number_of(metric: Metric, **labels: str) -> Judged:
-    """The number of a metric for the record or part that is judged, its further labels being as given."""
+    """The number of a metric for the record or part that is judged, its further labels being as given.
+
+    With further labels that is a count of sessions, and all of the metric are the whole.
+    """
     values = [labels[name] for name in metric.labels if name in labels]
 
     def read(readings: Readings, subject: str) -> float:
         return readings.need(metric, subject, *values)
 
-    return Judged(read, series_of(metric, **labels))
+    def whole(readings: Readings, subject: str) -> float | None:
+        return readings.total(metric, **{metric.labels[0]: subject})
+
+    return Judged(read, series_of(metric, **labels), whole=whole if labels else None)
 
 
 Dashboard = Literal["overview", "versions", "timeliness", "exporter"]
@@ -396,9 +411,9 @@ Chapter = Literal[
 """Where a line of the report belongs: the number analysed, what is missing, what that amounts to, what is there, its
 versions, how good it is, whether everything is covered, whether versions are consistent, how the pipeline does."""
 
-Evidence = Literal["measured", "enforced", "by_definition", "not_measured"]
-"""What a line rests on: counted in this snapshot, ruled out by a constraint of the database, said by the config, or
-nothing."""
+Evidence = Literal["measured", "enforced", "by_definition", "visible", "not_measured"]
+"""What a line rests on: counted in this snapshot, ruled out by a constraint of the database, said by the config,
+counted of those rows that policies show, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,8 +421,9 @@ class Line:
     """One line of the report: what `value` is, and of how many.
 
     That is `of`, None where it is part of nothing, or with `of_analysed` the sessions analysed.  `record` is the one
-    that it is about, None for the sessions.  A value of None was not measured: `reason` says why, where that is no
-    fault, and `remedy` which keys of the config would have it measured.  `good` says when it is fine by itself; None
+    that it is about, None for the sessions.  A value of None with `words` was looked for, and they say what is there
+    instead; without it was not measured.  `reason` says why, where that is no fault, and `remedy` which keys of the
+    config would have it measured.  `good` says when it is fine by itself; None
     only informs.  `limit` names the one that judges it: of the record, or of the part `subject`.
     """
 
@@ -421,6 +437,7 @@ class Line:
     limit: str | None = None
     subject: str | None = None
     evidence: Evidence = "measured"
+    words: str = ""
     reason: str = ""
     remedy: str = ""
     of_analysed: bool = False

@@ -5,12 +5,13 @@ What the verdict, `check` and every report say of a snapshot is what was judged 
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final, Literal, get_args
 
 from exporter.dimension import Caveat, Dimension, Limit, Readings, UnmeasuredError
-from exporter.schema import SEVERITIES, LimitUnit, Pipeline, RatioThresholds, Severity, Thresholds
+from exporter.figures import exact, shown
+from exporter.schema import SEVERITIES, Pipeline, RatioThresholds, Severity, Thresholds
 
 Verdict = Literal["healthy", "degraded", "unhealthy", "no_data", "unknown"]
 VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
@@ -22,8 +23,22 @@ def in_words(verdict: Verdict) -> str:
     return verdict.replace("_", " ")
 
 
-Outcome = Literal["within", "warning", "critical", "too_few", "not_measured"]
-"""How a value stands to its limit; `too_few`: a ratio rests on fewer sessions than `min_sessions`."""
+Outcome = Literal["within", "warning", "critical", "too_few", "not_judged", "not_measured"]
+"""How a value stands to its limit.
+
+`too_few`: a ratio rests on fewer sessions than `min_sessions`; `not_judged`: there is nothing to judge, or what there
+is says nothing.
+"""
+
+IN_WORDS: Final[Mapping[Outcome, str]] = {
+    "within": "within",
+    "warning": "warning",
+    "critical": "critical",
+    "too_few": "not judged",
+    "not_judged": "not judged",
+    "not_measured": "not measured",
+}
+"""An outcome as people are told it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +47,7 @@ class Finding:
 
     `value` is in base units (seconds, a share from 0 to 1, a count); None where there was nothing to judge, or it
     was not measured.  `sessions` is the number that a ratio rests on, None for others.  `thresholds` is what the config
-    sets.
+    sets.  `words` are told in place of the value: why it was not judged, or what it stands for; empty where it is told.
     """
 
     limit: Limit
@@ -41,22 +56,31 @@ class Finding:
     value: float | None
     thresholds: Mapping[Severity, float]
     sessions: int | None = None
+    words: str = ""
 
     @property
     def text(self) -> str:
-        """The value beside the threshold that decided, in words and figures."""
-        unit = self.limit.unit
+        """The value beside the threshold that decided, in words and figures; or why there is no such thing."""
         if self.outcome == "not_measured":
-            return "not measured"
-        rests = "" if self.sessions is None else f" of {self.sessions} sessions"
-        if self.outcome == "too_few":
-            return f"too few to judge{rests}"
-        if self.value is None:
-            return "none"
-        broken: Severity | None = self.outcome if self.outcome != "within" else None
+            return IN_WORDS[self.outcome]
+        if self.outcome in ("too_few", "not_judged"):
+            return self.words
+        return self.comparison
+
+    @property
+    def comparison(self) -> str:
+        """`39 > 0`, `90% of 157 sessions ≥ 75%`: no digit is lost that it takes to see so."""
+        unit = self.limit.unit
+        rests = "" if self.sessions is None else f" of {_sessions(self.sessions)}"
+        broken: Severity | None = self.outcome if self.outcome in ("warning", "critical") else None
         bound = self.thresholds[broken] if broken else next(iter(self.thresholds.values()))
         sign = {(False, False): "≤", (False, True): ">", (True, False): "≥", (True, True): "<"}
-        return f"{shown(self.value, unit)}{rests} {sign[self.limit.below, broken is not None]} {shown(bound, unit)}"
+        said = self.words or ("none" if self.value is None else shown(self.value, unit, [*self.thresholds.values()]))
+        return f"{said}{rests} {sign[self.limit.below, broken is not None]} {exact(bound, unit)}"
+
+
+def _sessions(count: int) -> str:
+    return f"{count} session{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +129,8 @@ def judge(
                 wanted = {
                     name: faulty for name, faulty in subjects[limit.per].items() if _applies(limit, readings, name)
                 }
-                findings += [_find(limit, readings, name, given, is_faulty=faulty) for name, faulty in wanted.items()]
+                found = [_find(limit, readings, name, given, is_faulty=faulty) for name, faulty in wanted.items()]
+                findings += map(_of_what_is_shown, found) if restricted else found
         with suppress(UnmeasuredError):
             caveats += dimension.caveats(readings)
     if restricted:
@@ -152,16 +177,27 @@ def _find(limit: Limit, readings: Readings, subject: str, given: Thresholds, *, 
         read = limit.value.read(readings, subject)
     except UnmeasuredError:
         return unmeasured
+    if read is None:
+        return Finding(limit, named, "not_judged", None, bounds, words=limit.value.nothing)
     value, sessions = read if isinstance(read, tuple) else (read, None)
     count = None if sessions is None else int(sessions)
     if count is not None and isinstance(given, RatioThresholds) and count < given.min_sessions:
-        return Finding(limit, named, "too_few", value, bounds, count)
-    return Finding(limit, named, _outcome(limit, value, bounds), value, bounds, count)
+        few = f"only {_sessions(count)}, and min_sessions is {given.min_sessions}"
+        return Finding(limit, named, "too_few", value, bounds, count, few)
+    if limit.value.whole is not None and limit.value.whole(readings, subject) == 0:
+        return Finding(limit, named, "not_judged", value, bounds, words="there is no eligible session")
+    words = limit.value.in_words(readings, subject) if limit.value.in_words else ""
+    return Finding(limit, named, _outcome(limit, value, bounds), value, bounds, count, words)
 
 
-def _outcome(limit: Limit, value: float | None, bounds: Mapping[Severity, float]) -> Outcome:
-    if value is None:
-        return "within"
+def _of_what_is_shown(finding: Finding) -> Finding:
+    """What is within its limit is not where rows are hidden: with them it may be beyond."""
+    if finding.outcome != "within":
+        return finding
+    return replace(finding, outcome="not_judged", words=f"{finding.comparison}, of the rows that policies show")
+
+
+def _outcome(limit: Limit, value: float, bounds: Mapping[Severity, float]) -> Outcome:
     for severity in reversed(SEVERITIES):
         bound = bounds.get(severity)
         if bound is not None and (value < bound if limit.below else value > bound):
@@ -193,26 +229,3 @@ def min_sessions_of(pipeline: Pipeline, dimensions: Sequence[Dimension]) -> Iter
         given = pipeline.limits.of(limit.name)
         if isinstance(given, RatioThresholds):
             yield limit.name, given.min_sessions
-
-
-_STEPS: Final = (("d", 86400), ("h", 3600), ("m", 60))
-
-
-def shown(value: float, unit: LimitUnit) -> str:
-    """A number with its unit, for people: `39`, `98.73%`, `1h5m`.  A share is shown as 0 or all only where it is."""
-    if unit == "count":
-        return f"{value:.0f}"
-    if unit == "ratio":
-        percent = f"{value:.2%}"
-        if percent == "100.00%" and value < 1:
-            return ">99.99%"
-        if percent == "0.00%" and value > 0:
-            return "<0.01%"
-        return percent.replace(".00%", "%")
-    if value < 60:  # noqa: PLR2004 - a minute
-        return f"{value:.3g}s"
-    rest, parts = round(value), []
-    for name, seconds in _STEPS:
-        count, rest = divmod(rest, seconds)
-        parts += [f"{count}{name}"] if count else []
-    return "".join([*parts[:2], *([f"{rest}s"] if rest and len(parts) < 2 else [])])  # noqa: PLR2004 - two are enough

@@ -21,7 +21,7 @@ from exporter.alerting import (
     subject_label,
 )
 from exporter.dimension import DASHBOARDS, Advice, Dimension, Limit, Metric
-from exporter.judge import shown
+from exporter.figures import shown
 
 _EXAMPLE: Final = {"pipeline": "assessments", "record": "profiles", "database": "main", "check": "finalized"}
 _NOTE: Final = (

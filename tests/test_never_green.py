@@ -4,6 +4,7 @@ Whatever of both is there: nobody is told `healthy`, no exit code is 0, and no n
 """
 
 import itertools
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.board import Board, Reload, Standing
 from exporter.check import as_json, as_text, exit_code
 from exporter.collect import collect
+from exporter.dimensions import DIMENSIONS
 from exporter.expose import page
+from exporter.report.account import report_on
+from exporter.report.markdown import as_markdown
 from exporter.supervise import beginning, measure
 
 CONFIG = (
@@ -155,6 +159,7 @@ async def injected(platform: Platform, state: str, fault: Fault | None) -> Async
             await lock.execute(f"begin; {fault.lock}")
     standing = platform.before.after(await measure(plan_of(text, dsn), collect), now=1.0)
     assert_tells_no_secret(platform, standing)
+    assert_tells_nothing_as_measured_that_was_not(standing)
     yield standing
     if lock is not None:
         await lock.close()
@@ -174,6 +179,28 @@ def assert_tells_no_secret(platform: Platform, standing: Standing) -> None:
 def page_of(standing: Standing) -> str:
     board = Board({standing.pipeline: standing}, Reload(succeeded=True, last_success=1.0))
     return page(board, board.withdrawn(1.0), openmetrics=False).decode()
+
+
+def assert_tells_nothing_as_measured_that_was_not(standing: Standing) -> None:
+    """Neither the report, on which the page rests, nor `check`: no tick, no number, and no limit that is kept."""
+    [account] = report_on([standing], DIMENSIONS, 1.0).accounts
+    lost = standing.snapshot.record_faults if standing.snapshot else standing.records
+    for entry in itertools.chain.from_iterable(account.entries.values()):
+        if standing.snapshot is None or entry.line.record in lost:
+            assert (entry.number, entry.mark, entry.evidence) == ("not measured", "unknown", "not_measured"), entry
+        assert entry.mark != "fine" or entry.line.value is not None, entry
+        assert entry.mark == "unknown" or entry.number != "not measured", entry
+    is_partial = standing.snapshot is not None and bool(standing.snapshot.restricted)
+    if is_partial:
+        assert not [entry for found in account.entries.values() for entry in found if entry.mark == "fine"]
+        assert not [entry for found in account.entries.values() for entry in found if entry.evidence == "measured"]
+    for finding in standing.findings:
+        assert finding.outcome != "within" or (finding.value is not None and not is_partial), finding
+        assert finding.subject not in lost or finding.outcome == "not_measured", finding
+    kept = [line for line in as_text([standing]).splitlines() if line.split()[:1] == ["within"]]
+    assert all(re.search(r" [≤≥] ", line) for line in kept), kept
+    for line in as_markdown(report_on([standing], DIMENSIONS, 1.0)).splitlines():
+        assert "not measured" not in line or not line.startswith("- ✅"), line
 
 
 def numbers(standing: Standing) -> dict[tuple[str, ...], float]:

@@ -295,7 +295,15 @@ def test_our_markdown_becomes_elements_and_all_else_is_text(text: str, html: str
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(0.0, "0%"), (1e-9, "<0.1%"), (0.5, "50.0%"), (0.99999, ">99.9%"), (1.0, "100%"), (2.0, "200.0%")],
+    [
+        (0.0, "0%"),
+        (1e-6, "0.0001%"),
+        (0.5, "50%"),
+        (0.7516, "75.2%"),
+        (0.99999, "99.999%"),
+        (1.0, "100%"),
+        (2.0, "200%"),
+    ],
 )
 def test_a_share_is_nothing_or_all_only_where_it_is(share: float, text: str) -> None:
     assert percent(share) == text

@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 from conftest import TOUR, Database, NewDatabase, plan_of
 
-from exporter.board import Standing
-from exporter.check import look
+from exporter.board import Board, Reload, Standing
+from exporter.check import as_blocks, as_junit, look
 from exporter.dimensions import DIMENSIONS
+from exporter.page.view import Links, page
 from exporter.report.account import Report, report_on
+from exporter.report.html import as_html
 from exporter.report.markdown import as_markdown
+from exporter.terminal import plain
 
 MADE_AT = 1_700_000_000.0
 SEED = Path(__file__).parents[1] / "docs" / "report.md"
@@ -218,10 +221,10 @@ async def test_the_age_that_is_judged_is_told_where_no_row_is_there(healthy: Dat
     found = said(as_markdown(await report_of(healthy, text)))
 
     section = ("System health indicators", "Operation")
-    assert found[*section, "Age of the newest row of fc_scores"] == "❓ not measured"
+    assert found[*section, "Age of the newest row of fc_scores"] == "▫️ none"
     waited = found[*section, "Age of it while sessions wait for a newer row of fc_scores"]
     assert waited.startswith("❌ ")
-    assert found[*section, "Age of it while sessions wait for a newer row of profiles"] == "✅ 0s"
+    assert found[*section, "Age of it while sessions wait for a newer row of profiles"] == "▫️ none"
 
 
 async def test_what_a_database_says_is_no_markup_in_actions(healthy: Database) -> None:
@@ -301,3 +304,61 @@ async def test_several_pipelines_are_headed_by_the_worst(new_database: NewDataba
         "# assessments: ✅ HEALTHY",
         "# orders: ❌ UNHEALTHY",
     ]
+
+
+EMPTY = """
+database: {url: "${DATABASE_URL}"}
+pipelines:
+  assessments:
+    window: {last: 90d}
+    cohort: {window: 1d, maturity: 1h}
+    sessions: {table: assessment_sessions, key: id, status: status, started_at: created_at,
+      completed_at: completed_at, eligible: status = 'completed' and completed_questions > 0}
+    records:
+      profiles: {table: profiles, session_key: session_id, created_at: created_at}
+    limits:
+      gap_sessions: {critical: 0}
+      gap_age: {critical: 1h}
+      conversion_ratio: {critical: 0.9}
+      processing_delay_p95: {critical: 90s}
+      newest_session_age: {warning: 36h}
+      newest_record_age: {critical: 30m}
+"""
+
+
+async def test_an_empty_window_has_no_age_and_nothing_in_it_is_judged(healthy: Database) -> None:
+    await healthy.execute("update assessment_sessions set created_at = created_at - interval '400 days'")
+    standings = await look([healthy.plan(EMPTY)])
+
+    text = as_markdown(report_on(standings, DIMENSIONS, MADE_AT))
+
+    newest = "Age of the newest session: **none in the window (90d)** · warning above 1d12h · measured"
+    assert f"- ⚠️ {newest}" in text.splitlines()
+    rows = [line.split() for line in plain(as_blocks(standings)).splitlines() if line.startswith("  ")]
+    assert ["warning", "newest_session_age", "none", "in", "the", "window", "(90d)", ">", "1d12h"] in rows
+    assert [row[0] for row in rows if row[0] == "within"] == []
+    assert [line for line in text.splitlines() if line.startswith("- ✅") and "**0s**" in line] == []
+
+
+async def test_a_share_just_below_its_limit_is_not_shown_at_it(tables: Database) -> None:
+    await tables.execute(
+        "insert into assessment_sessions (id, status, created_at, completed_at, completed_questions) "
+        "select md5(n::text)::uuid, 'completed', now() - interval '3 hours', now() - interval '2 hours', 30 "
+        "from generate_series(1, 25000) n"
+    )
+    await tables.execute(
+        "insert into profiles (session_id, created_at, results_version) "
+        "select md5(n::text)::uuid, now(), 'v1.2.1' from generate_series(1, 22499) n"
+    )
+    [standing] = await look([tables.plan(EMPTY)])
+    report = report_on([standing], DIMENSIONS, MADE_AT)
+
+    board = Board({standing.pipeline: standing}, Reload(succeeded=True, last_success=1.0))
+    shown = page(board, Links(), clock=0.0, now=MADE_AT, is_paused=True)
+    told = [as_markdown(report), as_html(report), shown, plain(as_blocks([standing])), as_junit([standing], "warning")]
+
+    for text in told:
+        assert "89.996%" in text
+        assert not re.search(r"90(\.0+)?% of 25000", text)
+        assert "(90%)" not in text
+        assert "<small>90%</small>" not in text

@@ -142,7 +142,12 @@ CONVERSION = Dimension(
             "conversion_ratio",
             "ratio",
             "Sessions of the cohort with every record, of those completed",
-            Judged(_conversion, _share_in_promql("covered", "completed"), rests_on=series_of(COHORT, step="completed")),
+            Judged(
+                _conversion,
+                _share_in_promql("covered", "completed"),
+                rests_on=series_of(COHORT, step="completed"),
+                nothing="no session of the cohort was completed",
+            ),
             Advice(
                 "Too few of the completed sessions get all their records.",
                 "Of the sessions of the cohort that were completed, this share has every record that it needs, "
@@ -169,7 +174,12 @@ CONVERSION = Dimension(
             "completion_ratio",
             "ratio",
             "Completed sessions of the cohort, of those started",
-            Judged(_completion, _share_in_promql("completed", "started"), rests_on=series_of(COHORT, step="started")),
+            Judged(
+                _completion,
+                _share_in_promql("completed", "started"),
+                rests_on=series_of(COHORT, step="started"),
+                nothing="no session started in the cohort",
+            ),
             Advice(
                 "Too few of the sessions that start are completed.",
                 "Of the sessions that started in the cohort's window, this share was completed.  Their users have "

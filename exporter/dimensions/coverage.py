@@ -199,7 +199,7 @@ GAP_LIMITS = (
         "gap_sessions",
         "count",
         "Sessions with a gap",
-        Judged(_gap_count, _gaps_in_promql),
+        Judged(_gap_count, _gaps_in_promql, whole=lambda readings, _subject: readings.total(ELIGIBLE)),
         Advice("Sessions lack records that they must have.", _GAP, _GAP_CAUSES, _GAP_REMEDY, gaps=""),
         # Longer than others: a burst of fresh ones that the pipeline works off by itself wakes nobody.
         rounds=30,
@@ -208,7 +208,7 @@ GAP_LIMITS = (
         "gap_age",
         "seconds",
         "Age of the oldest gap",
-        Judged(_gap_age, _gap_age_in_promql),
+        Judged(_gap_age, _gap_age_in_promql, nothing="no session has a gap"),
         Advice(
             "A session has been waiting for its records for too long.",
             f"{_GAP}  The oldest of them was completed so long ago; one session that is stuck is enough.",
@@ -222,7 +222,12 @@ GAP_LIMITS = (
         "gap_ratio",
         "ratio",
         "Sessions with a gap, of those with a gap or complete",
-        Judged(_gap_share, _gap_share_in_promql, rests_on=_settled_in_promql),
+        Judged(
+            _gap_share,
+            _gap_share_in_promql,
+            rests_on=_settled_in_promql,
+            nothing="no session is complete, and none has a gap",
+        ),
         Advice(
             "Too large a share of the sessions lacks records.",
             f"{_GAP}  Of the sessions whose fate is settled (pending ones are left out) this share is such a gap.",
@@ -275,7 +280,7 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
 
 def _lines(readings: Readings) -> tuple[Line, ...]:
     gaps, complete = readings.get(ELIGIBLE, "gap"), readings.get(ELIGIBLE, "complete")
-    age = None if gaps is None else _gap_age(readings, "") or 0.0
+    age = None if gaps is None else _gap_age(readings, "")
     settled = None if gaps is None or complete is None else gaps + complete
     share = gaps / settled if gaps is not None and settled else None
 
@@ -292,9 +297,16 @@ def _lines(readings: Readings) -> tuple[Line, ...]:
             share,
             unit="ratio",
             limit="gap_ratio",
-            reason="there is none" if settled == 0 else "",
+            words="none" if settled == 0 else "",
         ),
-        Line("impact", "Age of the oldest gap", age, unit="seconds", limit="gap_age"),
+        Line(
+            "impact",
+            "Age of the oldest gap",
+            age,
+            unit="seconds",
+            limit="gap_age",
+            words="none" if gaps == 0 else "",
+        ),
         *(line for record in readings.pipeline.records.values() for line in _lines_of(record, readings)),
         of_all("state", "Complete sessions", complete, "all"),
         of_all("state", "Sessions within the grace of a record", readings.get(ELIGIBLE, "pending"), None),

@@ -22,6 +22,7 @@ from exporter.dimension import (
     Values,
     series_of,
 )
+from exporter.figures import shown
 from exporter.schema import Pipeline, Record
 from exporter.sql import Bindings, Moment, moment, quote
 
@@ -98,11 +99,20 @@ def _newest_due(record: Record, sessions: Cells, _rows: Rows) -> Values:
 
 
 def _session_age(readings: Readings, _subject: str) -> float:
+    """Where there is no session in the window, as long as it: the age is unknown, but no less than that."""
     newest = readings.get(NEWEST_SESSION, "started")
-    if newest is None:
-        # None since the window began: the age is unknown, but no less than that.
-        newest = readings.pipeline.window.start(readings.clock)
-    return max(0.0, readings.clock - newest)
+    return _window_length(readings) if newest is None else max(0.0, readings.clock - newest)
+
+
+def _window_length(readings: Readings) -> float:
+    return max(0.0, readings.clock - readings.pipeline.window.start(readings.clock))
+
+
+def _no_session(readings: Readings, _subject: str) -> str:
+    """What is said in place of an age, empty where there is a session that has one."""
+    if readings.get(NEWEST_SESSION, "started") is not None:
+        return ""
+    return f"none in the window ({shown(_window_length(readings), 'seconds')})"
 
 
 def _record_age(readings: Readings, record: str) -> float | None:
@@ -133,9 +143,18 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
         yield Line("operation", f"Age of the newest row of {name}", None, record=name, unit="seconds", remedy=remedy)
         return
     age = None if newest is None else readings.clock - newest
-    reason = "there is none, or none with a time"
-    yield Line("operation", f"Age of the newest row of {name}", age, record=name, unit="seconds", reason=reason)
-    late = _record_age(readings, name) or 0.0 if readings.families else None
+    none = "none" if name in readings.measured else ""
+    reason = "there is no row, or none with a time" if none and age is None else ""
+    yield Line(
+        "operation",
+        f"Age of the newest row of {name}",
+        age,
+        record=name,
+        unit="seconds",
+        words=none,
+        reason=reason,
+    )
+    late = _record_age(readings, name)
     yield Line(
         "operation",
         f"Age of it while sessions wait for a newer row of {name}",
@@ -144,18 +163,22 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
         unit="seconds",
         good="none",
         limit="newest_record_age",
+        words=none,
+        reason="no session waits for one" if none and late is None else "",
     )
 
 
 def _lines(readings: Readings) -> tuple[Line, ...]:
+    newest = readings.get(NEWEST_SESSION, "started")
     of_records = (line for record in readings.pipeline.records.values() for line in _lines_of(record, readings))
     return (
         Line(
             "operation",
             "Age of the newest session",
-            _session_age(readings, "") if readings.families else None,
+            None if newest is None else max(0.0, readings.clock - newest),
             unit="seconds",
             limit="newest_session_age",
+            words=_no_session(readings, "") if readings.families else "",
         ),
         *of_records,
     )
@@ -174,7 +197,7 @@ FRESHNESS = Dimension(
             "newest_session_age",
             "seconds",
             "Age of the newest session",
-            Judged(_session_age, _session_age_in_promql),
+            Judged(_session_age, _session_age_in_promql, in_words=_no_session),
             Advice(
                 "No new sessions arrive.",
                 "No session has started for so long (in the whole window, where there is none).  Everything else may "
@@ -199,7 +222,7 @@ FRESHNESS = Dimension(
             "newest_record_age",
             "seconds",
             "Age of the newest record while sessions wait for a newer one",
-            Judged(_record_age, _record_age_in_promql),
+            Judged(_record_age, _record_age_in_promql, nothing="no session waits for a newer record"),
             Advice(
                 "No new records come although sessions complete.",
                 "A session completed that needs this record, its grace is over, and no row has been written since: the "

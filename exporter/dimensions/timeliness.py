@@ -79,8 +79,9 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
     remedy = " and ".join(key for key, given in wanted if not given)
     delays = readings.series(DELAY, name)
     if not delays:
-        reason = "" if remedy else "no session of the cohort has one yet"
-        yield Line("operation", f"Delay of {name}", None, record=name, reason=reason, remedy=remedy)
+        words = "" if readings.get(DELAYED, name) is None else "none"
+        reason = "no session of the cohort that needs it has one yet" if words else ""
+        yield Line("operation", f"Delay of {name}", None, record=name, words=words, reason=reason, remedy=remedy)
     for (percentile,), delay in delays.items():
         yield Line(
             "operation",
@@ -105,7 +106,11 @@ TIMELINESS = Dimension(
             "processing_delay_p95",
             "seconds",
             "Delay that 95 of 100 sessions of the cohort do not exceed",
-            Judged(_judged, series_of(DELAY, percentile=JUDGED_PERCENTILE)),
+            Judged(
+                _judged,
+                series_of(DELAY, percentile=JUDGED_PERCENTILE),
+                nothing="no session of the cohort that needs it has the record yet",
+            ),
             Advice(
                 "Records take too long to come.",
                 "Of the sessions of the cohort that need this record and have it, five in a hundred waited longer for "

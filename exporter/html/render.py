@@ -7,7 +7,7 @@ https://jinja.palletsprojects.com/en/stable/api/#autoescaping
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any, Final
@@ -16,7 +16,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from exporter import __version__
-from exporter.judge import VERDICTS, Finding, Verdict, in_words, shown
+from exporter.figures import shown
+from exporter.judge import VERDICTS, Finding, Verdict, in_words
 from exporter.terminal import printable
 
 _OURS: Final = files("exporter.html")
@@ -67,14 +68,9 @@ def moment(unix_seconds: float | None) -> Markup:
     return Markup('<time datetime="{}">{} UTC</time>').format(at.strftime("%Y-%m-%dT%H:%M:%SZ"), at.strftime("%F %T"))
 
 
-def percent(share: float) -> str:
-    """A share from 0 to 1; 0% and 100% only where it is just that."""
-    text = f"{share:.1%}"
-    if text == "100.0%":
-        return "100%" if share >= 1 else ">99.9%"
-    if text == "0.0%":
-        return "<0.1%" if share > 0 else "0%"
-    return text
+def percent(share: float, marks: Sequence[float] = ()) -> str:
+    """A share from 0 to 1, to a tenth of a percent unless that is across one of the `marks`; all only where it is."""
+    return shown(share, "ratio", marks, places=1)
 
 
 def width(share: float) -> str:
@@ -92,8 +88,9 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _duration(seconds: float) -> str:
-    return shown(float(int(seconds)), "seconds")
+def duration(seconds: float) -> str:
+    """How long something took, or is away, in whole seconds."""
+    return "less than 1s" if 0 < seconds < 1 else shown(float(int(seconds)), "seconds")
 
 
 _ENVIRONMENT: Final = Environment(
@@ -112,7 +109,7 @@ _ENVIRONMENT.filters |= {
     "percent": percent,
     "width": width,
     "about": about,
-    "duration": _duration,
+    "duration": duration,
     "sentence": sentence,
     "printable": printable,
 }

@@ -10,8 +10,9 @@ from typing import Final, Literal, get_args
 
 from exporter.board import Standing
 from exporter.dimension import Breakdown, Caveat, Chapter, Dimension, Evidence, Limit, Line, Readings
-from exporter.judge import WORST_FIRST, Finding, Outcome, Verdict, could_judge, shown
-from exporter.schema import SEVERITIES, Pipeline
+from exporter.figures import exact, shown
+from exporter.judge import WORST_FIRST, Finding, Outcome, Verdict, could_judge
+from exporter.schema import SEVERITIES, LimitUnit, Pipeline
 from exporter.snapshot import Fault, Snapshot
 from exporter.states import gap_reasons
 
@@ -20,33 +21,56 @@ CHAPTERS: Final[tuple[Chapter, ...]] = get_args(Chapter)
 Mark = Literal["fine", "warning", "critical", "unknown", "too_few", "noted"]
 """What is to be thought of a line; `noted`: it only informs, or no limit judges it."""
 
-_GRAVITY: Final[tuple[Outcome, ...]] = ("critical", "not_measured", "warning", "too_few", "within")
+_GRAVITY: Final[tuple[Outcome, ...]] = ("critical", "not_measured", "warning", "too_few", "not_judged", "within")
+
+
+Marks = Mapping[LimitUnit, tuple[float, ...]]
+"""The thresholds of a pipeline, in base units: a share reads the same beside its limit and elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line with what is thought of it: `bound` is the threshold that it is held against, in words, empty without."""
+    """A line with what is thought of it.
+
+    `bound` is the threshold that it is held against, in words, empty without.  No figure is rounded across one of the
+    `marks`.
+    """
 
     line: Line
     mark: Mark
     evidence: Evidence
     bound: str
     reason: str
+    marks: Marks
 
     @property
     def number(self) -> str:
-        """`118/157`, `24.84%`, `1h5m`; or that it was not measured."""
+        """`118/157`, `24.84%`, `1h5m`; that there is none; or that it was not measured."""
         line = self.line
         if line.value is None:
-            return "not measured"
-        value = shown(line.value, line.unit)
+            return line.words or "not measured"
+        value = self.figures(line.value)
         return value if line.of is None else f"{value}/{shown(line.of, line.unit)}"
+
+    def figures(self, value: float) -> str:
+        """A value of this line, not rounded across its limit."""
+        return shown(value, self.line.unit, self.marks[self.line.unit])
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the number says what was found, and not that nobody knows."""
+        return self.evidence != "not_measured"
 
     @property
     def share(self) -> float | None:
         """Which part the value is, from 0 to 1; None where it is part of nothing."""
         line = self.line
         return line.value / line.of if line.value is not None and line.of else None
+
+    @property
+    def percent(self) -> str:
+        """The same in figures, not rounded across its limit; empty where the value is part of nothing."""
+        return "" if self.share is None else shown(self.share, "ratio", self.marks["ratio"], places=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +113,7 @@ class Account:
     `measured_at` and `since` (where the window begins) are Unix seconds, None where nothing is served.  `headline` is
     what one needs to know if one reads no further.  `unset` are limits that the config could set and does not.  `past`
     is what the report compares with, None where nothing is.  `breakdowns` are what bars show: wholes in parts.
+    No figure is rounded across one of the `marks`.
     """
 
     database: str
@@ -107,6 +132,7 @@ class Account:
     snapshot: Snapshot | None
     past: Past | None
     breakdowns: tuple[Breakdown, ...]
+    marks: Marks
 
     @property
     def broken(self) -> tuple[Finding, ...]:
@@ -152,7 +178,8 @@ def _account(standing: Standing, dimensions: Sequence[Dimension], past: Past | N
     judged = {(finding.limit.name, finding.subject): finding for finding in standing.findings}
     faults = standing.last.faults if standing.last else ()
     lines = lines_of(readings, dimensions)
-    entries = [_entry(line, judged, standing) for line in lines]
+    marks = _marks(standing.findings)
+    entries = [_entry(line, judged, standing, marks) for line in lines]
     findings = tuple(sorted(standing.findings, key=lambda finding: _GRAVITY.index(finding.outcome)))
     snapshot = standing.snapshot
     by_chapter = {chapter: tuple(e for e in entries if e.line.chapter == chapter) for chapter in CHAPTERS}
@@ -178,7 +205,15 @@ def _account(standing: Standing, dimensions: Sequence[Dimension], past: Past | N
         snapshot=snapshot,
         past=past,
         breakdowns=tuple(chain.from_iterable(dimension.breakdowns(readings) for dimension in dimensions)),
+        marks=marks,
     )
+
+
+def _marks(findings: Iterable[Finding]) -> Marks:
+    found: dict[LimitUnit, tuple[float, ...]] = dict.fromkeys(get_args(LimitUnit), ())
+    for finding in findings:
+        found[finding.limit.unit] += tuple(finding.thresholds.values())
+    return found
 
 
 def lines_of(readings: Readings, dimensions: Sequence[Dimension]) -> tuple[Line, ...]:
@@ -240,21 +275,25 @@ def _command(standing: Standing, finding: Finding) -> str:
     return " ".join(filter(None, [f"session-health-exporter gaps --pipeline {standing.pipeline}", about, options]))
 
 
-def _entry(line: Line, judged: Mapping[tuple[str, str | None], Finding], standing: Standing) -> Entry:
+def _entry(line: Line, judged: Mapping[tuple[str, str | None], Finding], standing: Standing, marks: Marks) -> Entry:
     finding = None
     if line.limit is not None:
         finding = judged.get((line.limit, line.subject or line.record)) or judged.get((line.limit, None))
     bound = _bound(line, finding) if finding else ""
-    if line.value is None:
-        return Entry(line, "unknown", "not_measured", bound, _why(line, standing))
+    if line.value is None and not line.words:
+        return Entry(line, "unknown", "not_measured", bound, _why(line, standing), marks)
+    is_partial = bool(standing.snapshot and standing.snapshot.restricted)
+    evidence: Evidence = "visible" if is_partial and line.evidence == "measured" else line.evidence
     if line.of == 0:
-        return Entry(line, "noted", line.evidence, bound, "of none, nothing can be said")
-    if _is_good(line):
-        return Entry(line, "fine", line.evidence, bound, "")
+        return Entry(line, "noted", evidence, bound, "of none, nothing can be said", marks)
+    if _is_good(line) and not is_partial:
+        return Entry(line, "fine", evidence, bound, line.reason, marks)
     if finding is None:
-        reason = f"no limit judges it: set {line.limit}" if line.limit and line.good else ""
-        return Entry(line, "noted", line.evidence, "", reason)
-    return Entry(line, _MARKS[finding.outcome], line.evidence, bound, "")
+        reason = line.reason
+        if line.limit and line.good and line.value is not None and not _is_good(line):
+            reason = f"no limit judges it: set {line.limit}"
+        return Entry(line, "noted", evidence, "", reason, marks)
+    return Entry(line, _MARKS[finding.outcome], evidence, bound, line.reason, marks)
 
 
 def _why(line: Line, standing: Standing) -> str:
@@ -275,6 +314,7 @@ _MARKS: Final[Mapping[Outcome, Mark]] = {
     "warning": "warning",
     "critical": "critical",
     "too_few": "too_few",
+    "not_judged": "noted",
     # The limit is on more than this line, and that was not measured.
     "not_measured": "noted",
 }
@@ -289,10 +329,19 @@ def _is_good(line: Line) -> bool:
 def _bound(line: Line, finding: Finding) -> str:
     """`warning above 0, critical above 10`; or by which limit it is judged, where that is on another number."""
     if line.value is not None and line.value != finding.value and line.unit != "ratio" and not finding.sessions:
-        return f"judged by {finding.limit.name}: {finding.text}"
+        return _elsewhere(finding)
     side = "below" if finding.limit.below else "above"
     return ", ".join(
-        f"{severity} {side} {shown(finding.thresholds[severity], finding.limit.unit)}"
+        f"{severity} {side} {exact(finding.thresholds[severity], finding.limit.unit)}"
         for severity in SEVERITIES
         if severity in finding.thresholds
     )
+
+
+def _elsewhere(finding: Finding) -> str:
+    """What became of a limit on another number; nothing where that was not measured, for this one was."""
+    name = finding.limit.name
+    if finding.outcome == "not_measured":
+        return ""
+    judged = "judged nothing" if finding.outcome in ("too_few", "not_judged") else ""
+    return f"{name} {judged}: {finding.text}" if judged else f"judged by {name}: {finding.text}"

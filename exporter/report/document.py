@@ -62,6 +62,7 @@ class FindingPart(Part):
     critical: float | None
     sessions: int | None = Field(description="How many sessions a ratio rests on.")
     meaning: str
+    words: str = Field("", description="Why nothing was judged, or what the value stands for; else empty.")
 
     @classmethod
     def of(cls, finding: Finding) -> "FindingPart":
@@ -76,6 +77,7 @@ class FindingPart(Part):
             critical=finding.thresholds.get("critical"),
             sessions=finding.sessions,
             meaning=finding.limit.what,
+            words=finding.words,
         )
 
 
@@ -93,6 +95,7 @@ class LinePart(Part):
     limit: str | None
     bound: str
     reason: str
+    words: str = Field("", description="What was found in place of a value; else empty.")
     before: float | None = Field(description="The value in the past that the report compares with, null without one.")
 
     @classmethod
@@ -111,6 +114,7 @@ class LinePart(Part):
             limit=line.limit,
             bound=entry.bound,
             reason=entry.reason,
+            words=line.words if line.value is None else "",
             before=before,
         )
 

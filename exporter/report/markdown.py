@@ -79,9 +79,9 @@ def _entries(entries: Iterable[Entry]) -> Iterator[str]:
     for entry in entries:
         said = [f"**{entry.number}**"]
         if entry.share is not None and entry.line.of != entry.line.value:
-            said[0] += f" ({entry.share:.1%})"
+            said[0] += f" ({entry.percent})"
         said += [entry.bound] if entry.bound else []
-        said.append(EVIDENCE[entry.evidence] if entry.line.value is not None else "")
+        said.append(EVIDENCE[entry.evidence] if entry.is_told else "")
         said += [escaped(entry.reason)] if entry.reason else []
         yield f"- {_MARKS[entry.mark]} {escaped(entry.line.text)}: {' · '.join(filter(None, said))}"
 

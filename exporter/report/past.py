@@ -161,9 +161,13 @@ def _past(
 ) -> Past:
     known: dict[str, Metric] = {m.full_name: m for dimension in dimensions for m in dimension.metrics}
     families: dict[str, dict[tuple[str, ...], float]] = {}
+    measured = set()
     for name, labels, value in numbers:
         metric = known.get(name)
         if metric is not None and all(label in labels for label in metric.labels):
             families.setdefault(metric.name, {})[tuple(labels[label] for label in metric.labels)] = value
+            # A record that could not be measured has no number at all.
+            measured |= {labels["record"]} if "record" in metric.labels else set()
     since = standing.config.window.start(moment)
-    return Past(source, moment, since, lines_of(Readings(standing.config, moment, families), dimensions))
+    then = Readings(standing.config, moment, families, frozenset(measured))
+    return Past(source, moment, since, lines_of(then, dimensions))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 from exporter.dimension import Chapter
-from exporter.judge import Finding, Verdict, in_words, shown
+from exporter.judge import Finding, Verdict, in_words
 from exporter.report.account import Account, Action, Entry, Mark, Past
 from exporter.schema import moment_text
 from exporter.terminal import printable
@@ -63,6 +63,7 @@ EVIDENCE: Final = {
     "measured": "measured",
     "enforced": "enforced by a constraint",
     "by_definition": "by definition",
+    "visible": "of the rows that policies show",
     "not_measured": "not measured",
 }
 """What a line rests on, in words; of one that has no number the number says so already."""
@@ -142,9 +143,9 @@ def _judged(account: Account) -> str:
     if not account.findings:
         return "No limit is set, so nothing was judged."
     silent = [
-        f"{finding.limit.name} ({'too few sessions' if finding.outcome == 'too_few' else 'nothing to judge'})"
+        f"{finding.limit.name} ({'too few sessions' if finding.outcome == 'too_few' else finding.text})"
         for finding in account.findings
-        if finding.outcome == "too_few" or (finding.outcome == "within" and finding.value is None)
+        if finding.outcome in ("too_few", "not_judged")
     ]
     said = f"Of {len(account.findings)} numbers with a limit {len(account.broken) or 'none'} broke it"
     return f"{said}; these said nothing: {', '.join(dict.fromkeys(silent))}." if silent else f"{said}."
@@ -175,7 +176,8 @@ def _impact(account: Account) -> Section:
 
 def _change(entry: Entry, past: Past) -> Change:
     line, before = entry.line, past.value_of(entry.line)
-    was, now = ("not measured" if value is None else shown(value, line.unit) for value in (before, line.value))
+    was = "not measured" if before is None else entry.figures(before)
+    now = entry.number if line.value is None else entry.figures(line.value)
     about = f"{line.record}: " if line.record and line.text.startswith("…") else ""
     return Change(entry, about + line.text, was, now)
 

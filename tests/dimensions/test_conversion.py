@@ -124,14 +124,17 @@ async def test_too_few_sessions_are_not_judged(visits: Database) -> None:
     findings = {f.limit.name: f for f in (await visits.measure(config())).snapshot.judgement.findings}
 
     assert findings["conversion_ratio"].outcome == "too_few"
-    assert findings["conversion_ratio"].text == "too few to judge of 1 sessions"
+    assert findings["conversion_ratio"].text == "only 1 session, and min_sessions is 2"
 
 
 async def test_an_empty_cohort_has_zeros_and_no_share(visits: Database) -> None:
     numbers = await visits.measure(config())
 
     assert numbers.family("cohort_sessions") == {("started",): 0, ("completed",): 0, ("covered",): 0}
-    assert [(f.outcome, f.value) for f in numbers.snapshot.judgement.findings] == [("within", None)] * 2
+    assert [(f.outcome, f.value, f.text) for f in numbers.snapshot.judgement.findings] == [
+        ("not_judged", None, "no session of the cohort was completed"),
+        ("not_judged", None, "no session started in the cohort"),
+    ]
 
 
 async def test_a_completion_that_the_server_refuses_loses_what_needs_it_and_nothing_else(visits: Database) -> None:

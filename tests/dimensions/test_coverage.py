@@ -380,9 +380,9 @@ async def test_a_window_without_an_eligible_session_is_no_data_and_never_healthy
     assert numbers.family("eligible_sessions") == {("complete",): 0, ("pending",): 0, ("gap",): 0}
     assert numbers.snapshot.judgement.verdict(is_complete=True) == "no_data"
     assert {f.limit.name: (f.outcome, f.value) for f in numbers.snapshot.judgement.findings} == {
-        "gap_sessions": ("within", 0),
-        "gap_ratio": ("within", None),
-        "gap_age": ("within", None),
+        "gap_sessions": ("not_judged", 0),
+        "gap_ratio": ("not_judged", None),
+        "gap_age": ("not_judged", None),
     }
 
 
@@ -399,7 +399,7 @@ async def test_a_share_of_gaps_rests_on_sessions_whose_fate_is_settled(visits: D
         [finding] = (await visits.measure(text)).snapshot.judgement.findings
         found.append((finding.outcome, finding.value, finding.sessions))
 
-    assert found == [("within", None, None), ("too_few", 1, 1), ("critical", 1, 2), ("within", 1 / 3, 3)]
+    assert found == [("not_judged", None, None), ("too_few", 1, 1), ("critical", 1, 2), ("within", 1 / 3, 3)]
 
 
 # --- The oldest gap, and the sums

@@ -125,7 +125,7 @@ async def test_a_record_is_late_only_while_sessions_wait_for_it(visits: Database
     mended = await findings(visits)
 
     found = [state["newest_record_age"] for state in (idle, within_grace, not_needed, due, mended)]
-    nothing = ("within", None)
+    nothing = ("not_judged", None)
     assert found == [nothing, nothing, nothing, ("critical", 15 * 3600 - 5), nothing]
 
 
