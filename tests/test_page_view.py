@@ -237,6 +237,31 @@ def test_a_small_dent_in_a_large_number_is_seen() -> None:
     assert max(heights) - min(heights) > HEIGHT / 2
 
 
+@pytest.mark.parametrize("track", [GAPS, COMPLETE])
+@pytest.mark.parametrize(("value", "height"), [(0.0, 100.0), (1.0, 25.0), (157.0, 25.0)])
+def test_what_never_changes_stands_to_scale_above_nothing_and_nothing_lies_on_the_ground(
+    track: Track, value: float, height: float
+) -> None:
+    trend = trend_of(a_history(("healthy", value), ("healthy", value)), (track,))
+
+    assert trend is not None
+    [curve] = trend.curves
+    assert curve.strokes == (f"M0.0 {height:.1f}L{WIDTH:.1f} {height:.1f}",)
+    assert curve.areas == (f"M0.0 {HEIGHT}L0.0 {height:.1f}L{WIDTH:.1f} {height:.1f}L{WIDTH:.1f} {HEIGHT}Z",)
+    assert not curve.is_cut
+
+
+def test_a_plot_that_begins_above_nothing_is_not_filled_and_one_from_nothing_never_dips_below() -> None:
+    cut = trend_of(a_history(("healthy", 1000.0), ("healthy", 990.0)), (COMPLETE,))
+    whole = trend_of(a_history(("healthy", 3.0), ("healthy", 0.0)), (COMPLETE,))
+
+    assert cut is not None
+    assert whole is not None
+    assert (cut.curves[0].areas, cut.curves[0].is_cut) == ((), True)
+    assert whole.curves[0].areas
+    assert whole.curves[0].strokes[0].endswith(f"L{WIDTH:.1f} {HEIGHT:.1f}")
+
+
 def test_a_verdict_is_as_wide_as_it_lasted_and_the_worse_it_is_the_higher() -> None:
     verdicts: list[Verdict] = [*["healthy"] * 6, *["unhealthy"] * 3, *["healthy"] * 2]  # type: ignore[list-item]
     trend = trend_of(a_history(*((verdict, 0.0) for verdict in verdicts)), (GAPS,))

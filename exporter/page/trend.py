@@ -18,6 +18,8 @@ HEIGHT: Final = 100
 class Curve:
     """One number over time: `strokes` and `areas` are path data, one for each stretch without a break.
 
+    Where `is_cut` its plot begins above nothing, and there are no areas.
+
     `latest` is None where the last round did not measure it, `least` and `most` where none did.
     """
 
@@ -28,6 +30,7 @@ class Curve:
     most: float | None
     strokes: tuple[str, ...]
     areas: tuple[str, ...]
+    is_cut: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +109,28 @@ def _curve(track: Track, history: Sequence[Point], values: Sequence[float | None
         min(known, default=None),
         max(known, default=None),
         tuple(_path(run) for run in runs),
-        tuple(f"M{run[0][0]:.1f} {HEIGHT}{_path(run).replace('M', 'L')}L{run[-1][0]:.1f} {HEIGHT}Z" for run in runs),
+        # A filled hill says how much there is: only above nothing.
+        tuple(map(_area, runs)) if low == 0 else (),
+        is_cut=low > 0,
     )
 
 
 def _scale(track: Track, known: Sequence[float]) -> tuple[float, float]:
-    """From nothing, where that is what one hopes for; else what there was, with some air, so that a dent is seen."""
+    """From nothing, where that is what one hopes for or nothing changes; else what there was, so that a dent is seen.
+
+    Below and above what there was is some air, but never less than nothing.
+    """
     least, most = min(known, default=0.0), max(known, default=0.0)
+    if least == most:
+        return 0.0, max(4 * most / 3, 1.0)
     if track.good == "none":
         return 0.0, max(most, 1.0)
     air = max((most - least) / 4, 1.0)
-    return least - air, most + air
+    return max(least - air, 0.0), most + air
+
+
+def _area(run: Sequence[tuple[float, float]]) -> str:
+    return f"M{run[0][0]:.1f} {HEIGHT}{_path(run).replace('M', 'L')}L{run[-1][0]:.1f} {HEIGHT}Z"
 
 
 def _path(run: Sequence[tuple[float, float]]) -> str:
