@@ -60,6 +60,7 @@ from exporter.report.account import Past, report_on
 from exporter.report.document import Document, DocumentError, read_document
 from exporter.report.formats import FORMATS
 from exporter.report.past import PastError, pasts_of_document, pasts_of_prometheus
+from exporter.report.shell import Shell
 from exporter.schema import SEVERITIES, Config, Database, parse_duration, parse_moment
 from exporter.serve import WebOptions, compile_plans, serve, stop_on_signals
 from exporter.sql import TableName, parse_table_name
@@ -184,7 +185,8 @@ def _report(options: argparse.Namespace) -> int:
         pasts = pasts_of_document(baseline, options.baseline.name, standings, DIMENSIONS)
     elif options.prometheus:
         pasts = _await(pasts_of_prometheus(options.prometheus, options.at, dict(options.match), standings, DIMENSIONS))
-    text = FORMATS[options.format](report_on(standings, DIMENSIONS, time.time(), pasts))
+    shell = Shell(str(options.config_file.absolute()))
+    text = FORMATS[options.format](report_on(standings, DIMENSIONS, time.time(), pasts, shell))
     # It is written whatever it says; a job must not take one without a number for a success.
     code = DONE if all(standing.snapshot for standing in standings) else NOT_MEASURED
     if options.output is None:
@@ -517,6 +519,7 @@ def _demo(options: argparse.Namespace) -> int:
                 sample_platform(
                     SCENARIOS[options.scenario],
                     _say,
+                    options.config_file or demo_config(),
                     options.postgres_url or os.environ.get("SESSION_HEALTH_POSTGRES_URL"),
                     options.postgres_bin,
                 ),
@@ -585,7 +588,8 @@ def _config(options: argparse.Namespace) -> Config:
 
 def _web(options: argparse.Namespace) -> WebOptions:
     addresses = options.addresses or [parse_address(DEFAULT_ADDRESS)]
-    return WebOptions(tuple(addresses), options.enable_lifecycle, Links(options.runbooks, options.dashboards))
+    name = (options.config_file or demo_config()).name
+    return WebOptions(tuple(addresses), options.enable_lifecycle, Links(options.runbooks, options.dashboards, name))
 
 
 def _count(number: int, what: str) -> str:

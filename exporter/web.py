@@ -113,7 +113,8 @@ async def _icon(_request: web.Request) -> web.Response:
 async def _report(suffix: str, request: web.Request) -> web.Response:
     form, content_type = _REPORTS[suffix]
     board = request.app[_LATEST].board
-    return _for_people(request, report_as(form, board, board.withdrawn(time.monotonic())), content_type)
+    text = report_as(form, board, board.withdrawn(time.monotonic()), request.app[_LINKS])
+    return _for_people(request, text, content_type)
 
 
 def _for_people(request: web.Request, text: str, content_type: str) -> web.Response:

@@ -140,7 +140,7 @@ MAY_IMPORT = {
         "worklist",
     },
     "embedded": set(),
-    "demo": {"embedded", "schema", "serve", "sql"},
+    "demo": {"embedded", "report", "schema", "serve", "sql"},
     "cli": {
         "",
         "alerting",

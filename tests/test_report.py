@@ -125,8 +125,9 @@ async def test_a_platform_that_waits_for_a_backfill_is_told_what_to_do(backfill:
     sections = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert sections == [section for section in SECTIONS if section != "No action required"]
     actions = text[text.index("## Recommended actions") : text.index("## Database state")]
-    assert actions.count("`session-health-exporter gaps --pipeline assessments`") == 1
-    assert "`session-health-exporter gaps --pipeline assessments --record fc_scores --reason outdated`" in actions
+    assert actions.count("`session-health-exporter gaps --pipeline assessments --config.file config.yaml`") == 1
+    outdated = "gaps --pipeline assessments --record fc_scores --reason outdated --config.file config.yaml"
+    assert f"`session-health-exporter {outdated}`" in actions
     assert "❌ **Not ready**" in text
 
 

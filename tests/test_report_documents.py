@@ -64,8 +64,8 @@ async def test_the_document_says_what_the_markdown_says(backfill: Database) -> N
     assert lines["profiles", "Sessions without profiles"]["value"] == 13
     assert lines["fc_scores", "… outdated"]["value"] == 11
     assert [action["command"] for action in pipeline["actions"]] == [
-        "session-health-exporter gaps --pipeline assessments",
-        "session-health-exporter gaps --pipeline assessments --record fc_scores --reason outdated",
+        f"session-health-exporter gaps --pipeline assessments{options} --config.file config.yaml"
+        for options in ("", " --record fc_scores --reason outdated")
     ]
     assert pipeline["window"] == {"since": "2025-08-01T00:00:00Z", "last_seconds": None}
     assert len(pipeline["identity"]) == 32

@@ -2,11 +2,14 @@
 
 import asyncio
 import os
+import re
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -20,10 +23,14 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class SamplePlatform:
-    """`dsn` is for the exporter (where we may, a role with nothing but SELECT), `writer_dsn` for the platform."""
+    """`dsn` is for the exporter (where we may, a role with nothing but SELECT), `writer_dsn` for the platform.
+
+    `config_file` is for whoever types a command meanwhile: it needs no DATABASE_URL, and is gone when the platform is.
+    """
 
     dsn: str
     writer_dsn: str
+    config_file: Path
 
 
 class SampleError(Exception):
@@ -32,22 +39,28 @@ class SampleError(Exception):
 
 @asynccontextmanager
 async def sample_platform(
-    scenario: Scenario, report: Report, server_url: str | None = None, binaries: Path | None = None
+    scenario: Scenario,
+    report: Report,
+    config_file: Path,
+    server_url: str | None = None,
+    binaries: Path | None = None,
 ) -> AsyncIterator[SamplePlatform]:
-    """The sample database on the server at `server_url`, or on an embedded one.
+    """The sample database on the server at `server_url`, or on an embedded one, and a copy of its config.
 
     Raises EmbeddedPostgresError and SampleError.
     """
     if server_url is not None:
-        async with _database_on(server_url, report) as dsn:
-            await _load(dsn, scenario, report)
-            yield SamplePlatform(dsn, dsn)
+        with TemporaryDirectory(prefix="she-") as folder:
+            async with _database_on(server_url, report) as dsn:
+                await _load(dsn, scenario, report)
+                yield SamplePlatform(dsn, dsn, _copy(config_file, Path(folder), dsn))
         return
     server = EmbeddedPostgres(find_binaries(binaries), report=report)
     await asyncio.to_thread(server.start)
     try:
         await _load(server.dsn(), scenario, report)
-        yield SamplePlatform(await _reader(server), server.dsn())
+        dsn = await _reader(server)
+        yield SamplePlatform(dsn, server.dsn(), _copy(config_file, server.run_directory, dsn))
     finally:
         await asyncio.to_thread(server.stop)
 
@@ -102,3 +115,17 @@ async def _reader(server: EmbeddedPostgres) -> str:
     finally:
         await connection.close()
     return server.dsn(user="session_health", password=password)
+
+
+def _copy(config_file: Path, folder: Path, dsn: str) -> Path:
+    """The config with the sample's url in it, for our eyes only."""
+    copy = folder / config_file.name
+    # One that cannot be read is told by whoever loads it.
+    with suppress(OSError, UnicodeDecodeError):
+        text = _URL.sub(lambda _: dsn.replace("$", "$$"), config_file.read_text(encoding="utf-8"))
+        copy.touch(mode=0o600)
+        copy.write_text(text, encoding="utf-8")
+    return copy
+
+
+_URL: Final = re.compile(r"\$\{DATABASE_URL(:-[^}]*)?\}")

@@ -1,12 +1,15 @@
 """The demo from start to end: a sample platform, the exporter on it, and what to try next."""
 
 import asyncio
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from pathlib import Path
 
 from exporter.demo.live import keep_writing
 from exporter.demo.platform import Report, SamplePlatform
 from exporter.demo.scenarios import SCENARIOS
+from exporter.report.shell import Shell
 from exporter.schema import Config
 from exporter.serve import WebOptions, serve
 
@@ -33,7 +36,10 @@ async def demo(
         writing = asyncio.create_task(keep_writing(sample.writer_dsn, chosen.loss)) if live else None
         try:
             await serve(
-                lambda: load(environ), web, stop, announce=lambda urls: report(_welcome(scenario, urls, live=live))
+                lambda: load(environ),
+                web,
+                stop,
+                announce=lambda urls: report(_welcome(scenario, urls, sample.config_file, live=live)),
             )
         finally:
             if writing is not None:
@@ -43,17 +49,23 @@ async def demo(
     report("stopped; nothing is left behind")
 
 
-def _welcome(scenario: str, urls: Sequence[str], *, live: bool) -> str:
-    url = urls[0]
+def _welcome(scenario: str, urls: Sequence[str], config_file: Path, *, live: bool) -> str:
+    url, shell = urls[0], Shell(str(config_file))
     other = next(name for name in SCENARIOS if name != scenario)
     lines = [
         "",
-        f"  metrics   {url}/metrics",
         f"  page      {url}/",
+        f"  metrics   {url}/metrics",
         "",
-        "  try       curl -s " + url + "/metrics | grep -E '^session_health_(eligible|gap)_sessions'",
-        f"            demo --scenario {other}" + ("" if live else "   or   --live, to see graphs move"),
-        "            queries   prints the SQL that was run; serve   is the same on your own database",
+        "  While this runs, type",
+        f"            curl -s {url}/metrics | grep -E '^session_health_(eligible|gap)_sessions'",
+        f"            {shell.command('check')}",
+        f"            {shell.command('queries')}",
+        "  and what the page tells you to type, in the folder of this config:",
+        f"            cd {shlex.quote(str(config_file.parent))}",
+        "",
+        f"  Afterwards: demo --scenario {other}" + ("" if live else ", or --live, to see graphs move"),
+        "  and serve, which is the same on your own database.",
         "",
         "  Ctrl-C ends it and leaves nothing behind.",
         "",

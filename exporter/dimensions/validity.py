@@ -247,7 +247,7 @@ VALIDITY = Dimension(
                 (
                     (
                         "List them: select from the sessions table where the SQL of `eligible` holds and that of the "
-                        "check `is not true`; `session-health-exporter queries` prints both."
+                        "check `is not true`; `queries` prints both."
                     ),
                     "Do what was skipped, or correct the check.",
                 ),

@@ -20,14 +20,19 @@ from exporter.page.trend import trend_of
 from exporter.report.account import Account, Report, report_on
 from exporter.report.formats import FORMATS
 from exporter.report.sections import EVIDENCE, quiet
+from exporter.report.shell import Shell
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Where runbooks and Grafana are; what is None is not linked to."""
+    """What the page refers to: where runbooks and Grafana are (what is None is not linked to), and the config.
+
+    `config_file` is the name of the config without its folder: strangers see the page.
+    """
 
     runbooks: str | None = None
     dashboards: str | None = None
+    config_file: str = "config.yaml"
 
     def runbook(self, finding: Finding | None) -> str | None:
         """What to read of a broken limit; of None, of what could not be measured or judged."""
@@ -90,19 +95,20 @@ def refresh_seconds(board: Board) -> int:
 
 
 @lru_cache(maxsize=8)
-def report_as(form: str, board: Board, withdrawn: frozenset[str]) -> str:
+def report_as(form: str, board: Board, withdrawn: frozenset[str], links: Links = Links()) -> str:
     """The report on what is served, as one of FORMATS."""
-    return FORMATS[form](_report(board, withdrawn))
+    return FORMATS[form](_report(board, withdrawn, links))
 
 
 @lru_cache(maxsize=4)
-def _report(board: Board, withdrawn: frozenset[str]) -> Report:
-    return report_on(board.without_snapshots(withdrawn).standings.values(), DIMENSIONS, time.time())
+def _report(board: Board, withdrawn: frozenset[str], links: Links) -> Report:
+    served = board.without_snapshots(withdrawn).standings.values()
+    return report_on(served, DIMENSIONS, time.time(), shell=Shell(links.config_file))
 
 
 @lru_cache(maxsize=4)
 def _rendered(board: Board, withdrawn: frozenset[str], links: Links) -> tuple[Report, Markup]:
-    report = _report(board, withdrawn)
+    report = _report(board, withdrawn, links)
     pipelines = (
         _pipeline(account, board.standings[account.pipeline], links, is_alone=len(report.accounts) == 1)
         for account in _worst_first(report)

@@ -12,6 +12,7 @@ from exporter.board import Standing
 from exporter.dimension import Breakdown, Caveat, Chapter, Dimension, Evidence, Limit, Line, Readings
 from exporter.figures import exact, shown
 from exporter.judge import WORST_FIRST, Finding, Outcome, Verdict, could_judge
+from exporter.report.shell import Shell
 from exporter.schema import SEVERITIES, LimitUnit, Pipeline
 from exporter.snapshot import Fault, Snapshot
 from exporter.states import gap_reasons
@@ -113,7 +114,8 @@ class Account:
     `measured_at` and `since` (where the window begins) are Unix seconds, None where nothing is served.  `headline` is
     what one needs to know if one reads no further.  `unset` are limits that the config could set and does not.  `past`
     is what the report compares with, None where nothing is.  `breakdowns` are what bars show: wholes in parts.
-    No figure is rounded across one of the `marks`.
+    No figure is rounded across one of the `marks`.  `shell`
+    writes what is to be typed.
     """
 
     database: str
@@ -133,6 +135,7 @@ class Account:
     past: Past | None
     breakdowns: tuple[Breakdown, ...]
     marks: Marks
+    shell: Shell
 
     @property
     def broken(self) -> tuple[Finding, ...]:
@@ -164,14 +167,22 @@ class Report:
 
 
 def report_on(
-    standings: Iterable[Standing], dimensions: Sequence[Dimension], now: float, pasts: Mapping[str, Past] | None = None
+    standings: Iterable[Standing],
+    dimensions: Sequence[Dimension],
+    now: float,
+    pasts: Mapping[str, Past] | None = None,
+    shell: Shell = Shell(),  # noqa: B008 - a frozen value
 ) -> Report:
-    """What is to be said of every pipeline at `now`, beside the past of those that have one (by name)."""
+    """What is to be said of every pipeline at `now`, beside the past of those that have one (by name).
+
+    `shell` writes what is to be typed.
+    """
     known = pasts or {}
-    return Report(now, tuple(_account(standing, dimensions, known.get(standing.pipeline)) for standing in standings))
+    accounts = (_account(standing, dimensions, known.get(standing.pipeline), shell) for standing in standings)
+    return Report(now, tuple(accounts))
 
 
-def _account(standing: Standing, dimensions: Sequence[Dimension], past: Past | None) -> Account:
+def _account(standing: Standing, dimensions: Sequence[Dimension], past: Past | None, shell: Shell) -> Account:
     config, served = standing.config, standing.readings
     # Without a snapshot every line is there, and says that it was not measured.
     readings = served or Readings(config, 0.0, {})
@@ -194,7 +205,7 @@ def _account(standing: Standing, dimensions: Sequence[Dimension], past: Past | N
         findings=findings,
         faults=faults,
         caveats=standing.caveats,
-        actions=tuple(_actions(standing, findings, faults)),
+        actions=tuple(_actions(standing, findings, faults, shell)),
         unset=tuple(
             limit
             for dimension in dimensions
@@ -206,6 +217,7 @@ def _account(standing: Standing, dimensions: Sequence[Dimension], past: Past | N
         past=past,
         breakdowns=tuple(chain.from_iterable(dimension.breakdowns(readings) for dimension in dimensions)),
         marks=marks,
+        shell=shell,
     )
 
 
@@ -247,9 +259,11 @@ def _subject(finding: Finding) -> str:
     return finding.limit.what + (f" ({finding.subject})" if finding.subject else "")
 
 
-def _actions(standing: Standing, findings: Sequence[Finding], faults: Sequence[Fault]) -> Iterator[Action]:
+def _actions(
+    standing: Standing, findings: Sequence[Finding], faults: Sequence[Fault], shell: Shell
+) -> Iterator[Action]:
     """The worst first: what could not be measured hides what else there may be."""
-    look = "session-health-exporter config check --connect"
+    look = shell.command("config", "check", "--connect")
     for fault in faults:
         yield Action("Not measured", (fault.message,), look)
     for caveat in standing.caveats:
@@ -259,20 +273,20 @@ def _actions(standing: Standing, findings: Sequence[Finding], faults: Sequence[F
     mended: dict[tuple[tuple[str, ...], str], list[Finding]] = {}
     for finding in findings:
         if finding.outcome in ("critical", "warning"):
-            mended.setdefault((finding.limit.advice.mend, _command(standing, finding)), []).append(finding)
+            mended.setdefault((finding.limit.advice.mend, _command(standing, finding, shell)), []).append(finding)
     for (steps, command), those in mended.items():
         what = "; ".join(f"{_subject(finding)}: {finding.text} ({finding.outcome})" for finding in those)
         yield Action(what, steps, command, tuple(those), is_markdown=True)
 
 
-def _command(standing: Standing, finding: Finding) -> str:
+def _command(standing: Standing, finding: Finding, shell: Shell) -> str:
     options = finding.limit.advice.gaps
     reason = (options or "").removeprefix("--reason ")
     record = standing.config.records.get(finding.subject or "")
     if options is None or (record and reason and reason not in gap_reasons(record)):
-        return "session-health-exporter check"
-    about = f"--record {finding.subject}" if finding.limit.per == "record" else ""
-    return " ".join(filter(None, [f"session-health-exporter gaps --pipeline {standing.pipeline}", about, options]))
+        return shell.command("check")
+    about = ("--record", record.name) if record else ()
+    return shell.command("gaps", "--pipeline", standing.pipeline, *about, *options.split())
 
 
 def _entry(line: Line, judged: Mapping[tuple[str, str | None], Finding], standing: Standing, marks: Marks) -> Entry:

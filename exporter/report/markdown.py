@@ -5,7 +5,7 @@ from typing import Final
 
 from exporter.judge import Verdict, in_words
 from exporter.report.account import Account, Action, Entry, Mark, Report
-from exporter.report.sections import EVIDENCE, Section, escaped, sections
+from exporter.report.sections import EVIDENCE, Section, code, escaped, sections
 from exporter.schema import moment_text
 
 _SIGNS: Final[Mapping[Verdict, str]] = {
@@ -68,7 +68,7 @@ def _section(section: Section, verdict: Verdict) -> Iterator[str]:
 def _action(number: int, action: Action) -> Iterator[str]:
     yield f"{number}. **{escaped(action.what)}**"
     yield from (f"   - {step if action.is_markdown else escaped(step)}" for step in action.steps)
-    yield f"   - `{action.command}`"
+    yield f"   - {code(action.command)}"
 
 
 def _sign(verdict: Verdict) -> str:

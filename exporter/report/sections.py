@@ -79,7 +79,7 @@ def sections(account: Account) -> tuple[Section, ...]:
             "Detailed findings",
             parts=(*_by_record(account, "finding"), Part("Total impact", account.entries["impact"])),
         ),
-        Section("Recommended actions", actions=account.actions, steps=() if account.actions else quiet(account)),
+        _recommended(account),
         Section("No action required", notes=_nothing_to_do(account)),
         Section("Database state", parts=(*_by_record(account, "state"), *_of_sessions(account, "state"))),
         Section("Version distribution", parts=_by_record(account, "versions")),
@@ -100,6 +100,13 @@ def sections(account: Account) -> tuple[Section, ...]:
 def escaped(text: str) -> str:
     """A text that may come from the database, so that it is neither markup nor more than a line."""
     return _MARKUP.sub(r"\\\g<0>", printable(text))
+
+
+def code(text: str) -> str:
+    """A text as code within a line of Markdown, to be taken as it is."""
+    ticks = "``" if "`" in text else "`"
+    space = " " if len(ticks) > 1 else ""
+    return f"{ticks}{space}{printable(text)}{space}{ticks}"
 
 
 _MARKUP: Final = re.compile(r"[\\`*\[\]<~]|(?<![^\W_])_|_(?![^\W_])")
@@ -151,17 +158,27 @@ def _judged(account: Account) -> str:
     return f"{said}; these said nothing: {', '.join(dict.fromkeys(silent))}." if silent else f"{said}."
 
 
-_NO_PAST: Final = (
-    "Before and after: not measured, for one snapshot knows no past.  Keep a report as JSON before a backfill\n"
-    "(`report --format json --output before.json`) and name it afterwards (`report --baseline before.json`),\n"
-    "or name a moment in Prometheus' history (`report --prometheus URL --at TIME`)."
-)
+def _recommended(account: Account) -> Section:
+    if not account.actions:
+        return Section("Recommended actions", steps=quiet(account))
+    note = account.shell.note
+    return Section("Recommended actions", notes=(note,) if note else (), actions=account.actions)
+
+
+def _no_past(account: Account) -> str:
+    keep = account.shell.command("report", "--format", "json", "--output", "before.json")
+    compare = account.shell.command("report", "--baseline", "before.json")
+    return (
+        "Before and after: not measured, for one snapshot knows no past.  Keep a report as JSON before a backfill "
+        f"({code(keep)}) and name it afterwards ({code(compare)}), or name a moment in Prometheus' history with "
+        "`--prometheus URL --at TIME`."
+    )
 
 
 def _impact(account: Account) -> Section:
     past, now = account.past, account.measured_at
     if past is None:
-        return Section("Backfill impact", notes=(_NO_PAST,))
+        return Section("Backfill impact", notes=(_no_past(account),))
     before = f"**Before**: {moment_text(past.measured_at)}, by {escaped(past.source)}"
     notes = [f"{before} · **Now**: {'nothing' if now is None else moment_text(now)}"]
     if account.since is not None and account.since != past.since:

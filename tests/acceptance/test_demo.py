@@ -229,11 +229,13 @@ def test_on_a_server_of_yours_it_makes_a_database_and_drops_it(
     with demo(place, "--live", *how[0], **how[1]) as it:
         assert soon(lambda: it.page()("up") == 1, START_SECONDS)
         assert len(databases(server)) == 1
-        assert not content(place)
+        [folder] = content(place)
+        assert soon(lambda: [path.name for path in content(folder)] == ["config.yaml"])
 
         assert it.end(signal.SIGTERM, STOP_SECONDS) == 0
 
     assert databases(server) == []
+    assert not content(place)
 
 
 def test_a_database_that_cannot_be_dropped_is_named(place: Path) -> None:

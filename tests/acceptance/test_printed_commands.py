@@ -1,0 +1,121 @@
+"""What the page, the report and the demo tell people to type works as they print it, for this config and no other."""
+
+import html
+import json
+import re
+import shlex
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import TOUR, Database
+from processes import ANY_PORT, COMMAND, START_SECONDS, Exporter, environment, open_folder, run, soon
+
+CODES = {"gaps": 0, "check": 1, "report": 0, "queries": 0, "curl": 0, "config": 3}
+"""How each ends while there are gaps; `config check --connect` is asked for where something is not measured."""
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Path]:
+    """A folder where there is nothing; the one above has a config of a name that a shell would break up."""
+    with open_folder() as folder:
+        (folder / "it's a place").mkdir()
+        (folder / "it's a place" / "my config.yaml").write_text(TOUR.read_text(encoding="utf-8"), encoding="utf-8")
+        (folder / "elsewhere").mkdir()
+        yield folder / "elsewhere"
+
+
+def config_of(elsewhere: Path) -> Path:
+    return elsewhere.parent / "it's a place" / "my config.yaml"
+
+
+def typed(command: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """As somebody does who copies a line into a shell."""
+    path = f"{Path(COMMAND[0]).parent}:{environment()['PATH']}"
+    return subprocess.run(
+        ["/bin/sh", "-c", command],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment(PATH=path, **environ),
+        timeout=START_SECONDS,
+        check=False,
+    )
+
+
+def assert_works(commands: list[str], folder: Path, **environ: str) -> None:
+    assert commands
+    for command in dict.fromkeys(commands):
+        done = typed(command, folder, **environ)
+        name = shlex.split(command)[1] if command.startswith("session-health") else command.split()[0]
+        assert done.returncode == CODES[name], (command, done.stdout, done.stderr)
+
+
+def in_markdown(text: str) -> list[str]:
+    return re.findall(r"`(session-health-exporter [^`]+)`", text)
+
+
+def in_html(text: str) -> list[str]:
+    return [html.unescape(found) for found in re.findall(r"<code>(session-health-exporter [^<]+)</code>", text)]
+
+
+def in_json(text: str) -> list[str]:
+    return [action["command"] for pipeline in json.loads(text)["pipelines"] for action in pipeline["actions"]]
+
+
+READ = {"markdown": in_markdown, "html": in_html, "json": in_json}
+
+
+@pytest.mark.parametrize("form", READ)
+@pytest.mark.parametrize("spoil", ["select", "drop table fc_scores", "update fc_scores set version = 'v1.0'"])
+async def test_a_report_prints_commands_that_work_from_any_folder(
+    backfill: Database, elsewhere: Path, form: str, spoil: str
+) -> None:
+    await backfill.execute(spoil)
+    config = config_of(elsewhere)
+    text = run("report", "--config.file", str(config), "--format", form, DATABASE_URL=backfill.dsn).stdout
+
+    commands = READ[form](text)
+
+    assert all(shlex.split(command)[-1] == str(config) for command in commands)
+    assert_works(commands, elsewhere, DATABASE_URL=backfill.dsn)
+
+
+async def test_the_page_prints_commands_that_work_beside_its_config_and_tells_no_path(
+    backfill: Database, elsewhere: Path
+) -> None:
+    config = config_of(elsewhere)
+    arguments = ("serve", *ANY_PORT, "--config.file", str(config))
+    with Exporter(*arguments, environ=environment(DATABASE_URL=backfill.dsn)) as exporter:
+        assert soon(lambda: exporter.get("/-/ready").status == 200, START_SECONDS)
+        told = {path: exporter.get(path).text for path in ("/", "/report.html", "/report.md", "/report.json")}
+
+    assert not [path for path, text in told.items() if str(config.parent) in html.unescape(text)]
+    assert "in the folder of its config file" in told["/"]
+    for path, text in told.items():
+        read = READ.get({"md": "markdown", "json": "json"}.get(path.rpartition(".")[2], "html"), in_html)
+        assert_works(read(text), config.parent, DATABASE_URL=backfill.dsn)
+
+
+@pytest.mark.parametrize("own_server", [False, True])
+async def test_what_the_demo_says_to_type_works_while_it_runs(
+    backfill: Database, elsewhere: Path, own_server: bool
+) -> None:
+    place = elsewhere.parent / "temporary"
+    place.mkdir()
+    url = ("--postgres.url", backfill.dsn) if own_server else ()
+    environ = environment(TMPDIR=str(place))
+    with Exporter("demo", "--scenario", "backfill", *ANY_PORT, *url, environ=environ) as demo:
+        assert soon(lambda: "Ctrl-C" in demo.log, START_SECONDS)
+        lines = [line.strip() for line in demo.log.splitlines()]
+        commands = [line for line in lines if line.startswith(("session-health-exporter ", "curl "))]
+        [change] = [line for line in lines if line.startswith("cd ")]
+
+        assert len(commands) == 3
+        assert_works(commands, elsewhere)
+        assert_works(in_html(demo.get("/").text), Path(shlex.split(change)[1]))
+        assert demo.end(signal.SIGTERM, 5) == 0
+
+    assert list(place.iterdir()) == []
