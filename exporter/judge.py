@@ -185,7 +185,7 @@ def _find(limit: Limit, readings: Readings, subject: str, given: Thresholds, *, 
         few = f"only {_sessions(count)}, and min_sessions is {given.min_sessions}"
         return Finding(limit, named, "too_few", value, bounds, count, few)
     if limit.value.whole is not None and limit.value.whole(readings, subject) == 0:
-        return Finding(limit, named, "not_judged", value, bounds, words="there is no eligible session")
+        return Finding(limit, named, "not_judged", value, bounds, words="there is no session to judge")
     words = limit.value.in_words(readings, subject) if limit.value.in_words else ""
     return Finding(limit, named, _outcome(limit, value, bounds), value, bounds, count, words)
 

@@ -1,6 +1,7 @@
 """Coverage: does every eligible session have the records that it needs?"""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Literal
 
 from exporter.dimension import (
@@ -119,6 +120,13 @@ def _gap_share(readings: Readings, _subject: str) -> tuple[float, float] | None:
     gaps, complete = readings.need(ELIGIBLE, "gap"), readings.need(ELIGIBLE, "complete")
     settled = gaps + complete
     return (gaps / settled, settled) if settled else None
+
+
+def _in_need(readings: Readings, record: str) -> float:
+    """How many sessions need a record."""
+    return (readings.total(RECORD_SESSIONS, record=record) or 0.0) - readings.need(
+        RECORD_SESSIONS, record, "not_required"
+    )
 
 
 def _oldest_of_all(readings: Readings) -> float:
@@ -365,7 +373,7 @@ COVERAGE = Dimension(
             "outdated_sessions",
             "count",
             "Sessions whose record is outdated or of no version that counts",
-            number_of(RECORD_SESSIONS, state="outdated"),
+            replace(number_of(RECORD_SESSIONS, state="outdated"), whole=_in_need),
             Advice(
                 "Sessions have records of an outdated version only.",
                 "Eligible sessions have a row of this record, but none of the `current` or an `accepted` version.  "

@@ -320,6 +320,8 @@ def _why(line: Line, standing: Standing) -> str:
     parts = standing.last.snapshot.part_faults if standing.last.snapshot else {}
     of_part = next((found for path, found in parts.items() if line.subject and path.endswith(f".{line.subject}")), None)
     said = fault or of_part
+    if said is None and line.record is None and standing.record_faults:
+        return f"it needs every record, and {', '.join(standing.record_faults)} was not measured"
     return said.reason if said else line.reason
 
 
@@ -343,19 +345,12 @@ def _is_good(line: Line) -> bool:
 def _bound(line: Line, finding: Finding) -> str:
     """`warning above 0, critical above 10`; or by which limit it is judged, where that is on another number."""
     if line.value is not None and line.value != finding.value and line.unit != "ratio" and not finding.sessions:
-        return _elsewhere(finding)
+        # Of what was not judged its own line says why.
+        is_judged = finding.outcome not in ("not_measured", "not_judged", "too_few")
+        return f"judged by {finding.limit.name}: {finding.text}" if is_judged else ""
     side = "below" if finding.limit.below else "above"
     return ", ".join(
         f"{severity} {side} {exact(finding.thresholds[severity], finding.limit.unit)}"
         for severity in SEVERITIES
         if severity in finding.thresholds
     )
-
-
-def _elsewhere(finding: Finding) -> str:
-    """What became of a limit on another number; nothing where that was not measured, for this one was."""
-    name = finding.limit.name
-    if finding.outcome == "not_measured":
-        return ""
-    judged = "judged nothing" if finding.outcome in ("too_few", "not_judged") else ""
-    return f"{name} {judged}: {finding.text}" if judged else f"judged by {name}: {finding.text}"
