@@ -23,6 +23,9 @@ from exporter.schema import Config, Pipeline
 from exporter.snapshot import Snapshot
 
 TOUR = Path(__file__).parent.parent / "config.yaml"
+SERVED = TOUR.read_text(encoding="utf-8").replace("# allow_superuser: false", "allow_superuser: true")
+"""The tour, for a process that stays and is given the url of a superuser."""
+
 _numbers = itertools.count(1)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 import promql_parser
 import pytest
-from conftest import TOUR
+from conftest import SERVED
 from dashboards import filled, nodes, panels, queries, selectors
 from processes import ANY_PORT, START_SECONDS, Exporter, environment, run, soon
 from prometheus import Prometheus, running_prometheus
@@ -58,7 +58,7 @@ RIGHTLY_EMPTY: Mapping[str, set[str]] = {
 
 def _config(state: str) -> str:
     """The tour at speed, of that name, with every limit set both ways."""
-    text = TOUR.read_text()
+    text = SERVED
     changes = {
         "interval: 30s": "interval: 200ms",
         "  assessments:\n": f"  {state}:\n",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from conftest import TOUR, Database
+from conftest import SERVED, Database
 from processes import ANY_PORT, Exporter, Page, environment, family
 from test_serve_process import SCRAPE_SECONDS, STOP_SECONDS, config, eligible, locked
 
@@ -44,7 +44,7 @@ socket.getaddrinfo, Path.read_text = _slow_resolve, _slow_read
 
 def two(ailing_database: str, *changes: tuple[str, str], number: int = 1) -> str:
     """The tour, after `number` pipelines like it on databases of these keys, which are changed in their text."""
-    text = TOUR.read_text()
+    text = SERVED
     head, pipeline = text.split("  assessments:\n")
     for n in range(number):
         other = pipeline
@@ -207,7 +207,7 @@ async def test_a_file_that_is_none_is_named_with_its_remedy(healthy: Database, t
 
 async def test_a_locked_pipeline_delays_no_other_of_the_same_database(healthy: Database, tmp_path: Path) -> None:
     await healthy.execute("create table own_sessions as select * from assessment_sessions")
-    text = TOUR.read_text()
+    text = SERVED
     text += (
         text[text.index("  assessments:\n") :]
         .replace("  assessments:\n", "  ailing_0:\n")

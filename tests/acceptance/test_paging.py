@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 import pytest
 from alertmanager import Alertmanager, Inbox, running_alertmanager, running_inbox, shipped_settings
-from conftest import TOUR
+from conftest import SERVED
 from processes import ANY_PORT, START_SECONDS, Exporter, environment, run, soon
 from prometheus import Prometheus, running_prometheus
 from tools import find_tool
@@ -87,7 +87,7 @@ def scene(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) ->
     find_tool("prometheus")
     find_tool("alertmanager")
     folder = tmp_path_factory.mktemp("paging")
-    text = TOUR.read_text()
+    text = SERVED
     for usual, here in (
         ("interval: 30s", f"interval: {INTERVAL}"),
         ("max_age: 5m", "max_age: 2s"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import asyncpg
 import pytest
-from conftest import TOUR
+from conftest import SERVED
 from processes import ANY_PORT, START_SECONDS, Exporter, environment, eventually
 from prometheus import Prometheus, running_prometheus
 from tools import find_tool
@@ -50,7 +50,7 @@ def execute(dsn: str, *statements: str) -> None:
 def scene(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     find_tool("prometheus")
     config = tmp_path_factory.mktemp("prometheus") / "config.yaml"
-    text = TOUR.read_text()
+    text = SERVED
     assert "interval: 30s" in text
     config.write_text(text.replace("interval: 30s", "interval: 200ms").replace("max_age: 5m", "max_age: 2s"))
     states = {"healthy": "healthy", "backfill": "backfill", "changing": "backfill", "broken": "backfill", "down": None}

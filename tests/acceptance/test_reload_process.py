@@ -3,10 +3,10 @@
 import signal
 from pathlib import Path
 
-from conftest import TOUR, Database
+from conftest import SERVED, Database
 from processes import ANY_PORT, Exporter, environment
 
-QUICK = TOUR.read_text().replace("interval: 30s", "interval: 150ms").replace("rest_ratio: 10", "rest_ratio: 1")
+QUICK = SERVED.replace("interval: 30s", "interval: 150ms").replace("rest_ratio: 10", "rest_ratio: 1")
 
 
 def serve(path: Path, dsn: str, *arguments: str) -> Exporter:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from conftest import TOUR, Database, NewDatabase
+from conftest import SERVED, Database, NewDatabase
 from processes import ANY_PORT, OPENMETRICS, START_SECONDS, Exporter, Page, environment, family
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
@@ -33,7 +33,7 @@ select count(*) from pg_stat_activity where application_name = 'session-health-e
 """
 
 
-def config(folder: Path, *changes: tuple[str, str], text: str = TOUR.read_text()) -> Path:
+def config(folder: Path, *changes: tuple[str, str], text: str = SERVED) -> Path:
     """The tour with short intervals, and with other changes to its text."""
     for old, new in (
         ("interval: 30s", "interval: 150ms"),
@@ -312,7 +312,7 @@ async def test_a_database_that_never_was_there_is_down_and_the_exporter_ready(tm
 async def test_a_dead_database_does_not_touch_the_numbers_of_another(
     backfill: Database, healthy: Database, tmp_path: Path
 ) -> None:
-    text = TOUR.read_text()
+    text = SERVED
     start = text.index("  assessments:\n")
     second = text[start:].replace("  assessments:\n", "  dead:\n").replace("database: main", "database: other")
     text = (text + second).replace(
@@ -577,7 +577,7 @@ async def test_every_line_of_the_log_is_well_formed_and_tells_no_secret(
 
 OTHER_NAMES = """
 databases:
-  main: {url: "${DATABASE_URL}"}
+  main: {url: "${DATABASE_URL}", allow_superuser: true}
 collection: {interval: 250ms, max_age: 2s, rest_ratio: 1}
 pipelines:
   "2nd_orders":
@@ -620,7 +620,7 @@ async def test_pipelines_over_other_names_are_served_side_by_side(
 ) -> None:
     other = await new_database(None)
     await other.execute(OTHER_TABLES)
-    text = TOUR.read_text()
+    text = SERVED
     text = text.replace("\ncollection:", f"\n  second: {{url: '{other.dsn}'}}\ncollection:")
     text += OTHER_NAMES[OTHER_NAMES.index('  "2nd_orders"') :].replace(
         "    window", "    database: second\n    window", 1
