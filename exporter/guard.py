@@ -35,19 +35,19 @@ from exporter.expressions import (
 )
 from exporter.keys import Cast, Equality, KeyType, Link, UnlikeError, cast_type, equality_of, read_key_columns
 from exporter.plan import ELIGIBLE, Plan
-from exporter.replica import LOOK, Look, lag
+from exporter.replica import AURORA_LOOK, LOOK, Look, lag
 from exporter.schema import Database, KeyPart, Record
 from exporter.snapshot import Fault
 from exporter.sql import Bindings, TableName, quote
 from exporter.statement import Statement
 from exporter.transaction import (
     ANEW,
-    BEFORE,
     END,
     IDENTITY,
     LOCKS,
     NO_TRANSACTION_TIMEOUT,
     Kind,
+    before,
     begin,
     patience,
     resolved,
@@ -67,7 +67,7 @@ async def open_snapshot(plan: Plan, *, unattended: bool = False) -> AsyncIterato
     async with _looked(plan.database) as session:
         if unattended:
             _refuse_powers(session)
-        plan = await _found(session, plan)
+        plan = (await _found(session, plan)).looking(session.look)
         await _begin(session)
         subject = f"pipelines.{plan.pipeline.name}.sessions"
         tables = {subject_of(plan, name): record.table for name, record in plan.pipeline.records.items()}
@@ -103,13 +103,33 @@ async def open_transaction(database: Database, names: Sequence[str] = ()) -> Asy
 async def _looked(database: Database) -> AsyncIterator["Session"]:
     async with connect(database) as connection:
         session = Session(connection, database)
-        [row] = await session.run(BEFORE, "begin")
+        [row] = await _before(session)
         *look, deadlock_timeout, powers, searched = row
         session.before = Look(*look)
         session.deadlock_timeout = timedelta(milliseconds=deadlock_timeout)
         session.powers = tuple(powers)
         session.searched = database.search_path or tuple(searched)
         yield session
+
+
+async def _before(session: "Session") -> list[Any]:
+    try:
+        return await session.connection.fetch(before().sql, timeout=session.patience)
+    except asyncpg.FeatureNotSupportedError:
+        session.look = AURORA_LOOK
+    except (asyncpg.PostgresError, *LOST) as error:
+        raise CollectionError(session.fault(error, "begin")) from None
+    try:
+        return await session.connection.fetch(before(AURORA_LOOK).sql, timeout=session.patience)
+    except asyncpg.PostgresError:
+        raise CollectionError(
+            Fault(
+                "replica_lag",
+                "the server is a reader that does not tell how far it is behind: connect to the writer",
+            )
+        ) from None
+    except LOST as error:
+        raise CollectionError(session.fault(error, "begin")) from None
 
 
 _TRANSACTION_TIMEOUT_SINCE: Final = 17
@@ -180,6 +200,7 @@ class Session:
     connection: asyncpg.Connection
     database: Database
     clock: datetime = _NO_CLOCK
+    look: tuple[str, ...] = LOOK
     before: Look = field(default_factory=lambda: Look(_NO_CLOCK, None, None, None))
     lag: timedelta | None = None
     tables: Mapping[str, TableName] = field(default_factory=dict)
@@ -214,7 +235,7 @@ class Session:
         try:
             return await self._ask(statement)
         except (asyncpg.PostgresError, *LOST) as error:
-            raise CollectionError(self._fault(error, subject)) from None
+            raise CollectionError(self.fault(error, subject)) from None
 
     async def attempt(
         self,
@@ -234,7 +255,7 @@ class Session:
         try:
             rows = await self._ask(statement)
         except asyncpg.PostgresError as error:
-            fault = self._fault(error, subject, is_planned=is_planned)
+            fault = self.fault(error, subject, is_planned=is_planned)
             if self.connection.is_closed() or not refusals(error):
                 raise CollectionError(fault) from None
             await self.run(_BACK, subject)
@@ -244,18 +265,23 @@ class Session:
             unlockable = not statement.returns_rows and isinstance(error, asyncpg.WrongObjectTypeError)
             return [] if unlockable else fault
         except LOST as error:
-            raise CollectionError(self._fault(error, subject)) from None
+            raise CollectionError(self.fault(error, subject)) from None
         await self.run(_RELEASE, subject)
         return rows
 
     async def _ask(self, statement: Statement) -> list[Any]:
-        patience = self.database.statement_timeout.total_seconds() + PATIENCE_SECONDS
         if not statement.returns_rows:
-            await self.connection.execute(statement.sql, timeout=patience)
+            await self.connection.execute(statement.sql, timeout=self.patience)
             return []
-        return await self.connection.fetch(statement.sql, *statement.arguments(self.clock), timeout=patience)
+        return await self.connection.fetch(statement.sql, *statement.arguments(self.clock), timeout=self.patience)
 
-    def _fault(self, error: BaseException, subject: str, *, is_planned: bool = False) -> Fault:
+    @property
+    def patience(self) -> float:
+        """Seconds that we wait for an answer."""
+        return self.database.statement_timeout.total_seconds() + PATIENCE_SECONDS
+
+    def fault(self, error: BaseException, subject: str, *, is_planned: bool = False) -> Fault:
+        """Why a statement about a subject failed; `is_planned` as in `attempt`."""
         timeout = self.database.statement_timeout.total_seconds()
         return query_fault(
             error,

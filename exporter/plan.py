@@ -49,12 +49,12 @@ from exporter.states import (
 )
 from exporter.transaction import (
     ANEW,
-    BEFORE,
     END,
     IDENTITY,
     LOCKS,
     NO_TRANSACTION_TIMEOUT,
     USUAL_DEADLOCK_TIMEOUT,
+    before,
     begin,
     lock,
     patience,
@@ -84,7 +84,8 @@ class Plan:
     """All that collecting one pipeline takes; built once, from the config alone.
 
     `links` say how each record's key is compared with that of the sessions: as presumed, until the types are known.
-    The order of a collection: `BEFORE`, `begin`, then the locks (no snapshot is taken by them), then `catalog`,
+    `look` is how this server tells how far it is behind.
+    The order of a collection: `before`, `begin`, then the locks (no snapshot is taken by them), then `catalog`,
     which takes the snapshot and reads its clock, `keys`, `IDENTITY`, the expressions as the server plans them, then
     `sessions(...)` and `rows(...)`, then `touched`.
     """
@@ -94,10 +95,15 @@ class Plan:
     dimensions: tuple[Dimension, ...]
     max_label_values: int
     links: Mapping[str, Link]
+    look: tuple[str, ...] = LOOK
 
     def about(self, pipeline: Pipeline) -> "Plan":
         """The same plan for tables of other names."""
         return replace(self, pipeline=pipeline)
+
+    def looking(self, look: tuple[str, ...]) -> "Plan":
+        """The same plan for a server that tells in this way how far it is behind."""
+        return replace(self, look=look)
 
     def linked(self, links: Mapping[str, Link]) -> "Plan":
         """The same plan for keys of these types."""
@@ -125,7 +131,7 @@ class Plan:
         Its one row: a `Look`, whether the key is unique, sections with a foreign table, sections whose time zone is an
         abbreviation, the locks that reading takes and the server's room for them, then the `catalog_readings`.
         """
-        return _catalog_statement(self.pipeline, self.catalog_readings)
+        return _catalog_statement(self.pipeline, self.look, self.catalog_readings)
 
     @property
     def catalog_readings(self) -> tuple["CatalogReading", ...]:
@@ -229,7 +235,7 @@ class Plan:
     def statements(self) -> Iterator[Statement]:
         """What a collection runs when nothing is broken, in order."""
         names = tuple(self.pipeline.records)
-        yield BEFORE
+        yield before(self.look)
         yield self.begin
         yield NO_TRANSACTION_TIMEOUT
         yield LOCKS
@@ -273,11 +279,11 @@ def _pick(pipeline: Pipeline, names: Sequence[str]) -> tuple[Record, ...]:
     return tuple(pipeline.records[name] for name in names)
 
 
-def _catalog_statement(pipeline: Pipeline, readings: Sequence[CatalogReading]) -> Statement:
+def _catalog_statement(pipeline: Pipeline, look: Sequence[str], readings: Sequence[CatalogReading]) -> Statement:
     bind = Bindings()
     # The clock is read after the snapshot was taken, so nothing that it shows is ahead of the clock.
     columns = [
-        *LOOK,
+        *look,
         unique_key(pipeline, bind),
         _foreign_tables(pipeline, bind),
         _abbreviated_zones(pipeline, bind),

@@ -28,6 +28,20 @@ LOOK: Final = (
 )
 """SQL for the fields of `Look`, in their order."""
 
+# Aurora's readers replay no log of their own, and refuse the functions that tell of it.  Theirs are in no catalog, so
+# no schema is named.  https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/aurora_replica_status.html
+AURORA_LOOK: Final = (
+    "pg_catalog.clock_timestamp()",
+    "false",
+    "false",
+    """(
+    select pg_catalog.clock_timestamp() - r.replica_lag_in_msec * interval '1 millisecond'
+    from aurora_replica_status() r
+    where r.server_id = aurora_db_instance_identifier()
+  )""",
+)
+"""The same for a reader of Aurora."""
+
 LEAP: Final = timedelta(seconds=1)
 """A lag that shrinks by more than this while a snapshot is taken says nothing about the snapshot."""
 

@@ -26,14 +26,16 @@ _POWERS: Final = """array(
         'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files'
       ]::name[]) and pg_catalog.pg_has_role(r.oid, 'member')
   )"""
-BEFORE: Final = Statement(
-    "before",
-    f"select /* {APPLICATION_NAME} */\n  "
-    + ",\n  ".join((*LOOK, _DEADLOCK_TIMEOUT, _POWERS, "pg_catalog.current_schemas(false)::text[]")),
-)
-"""A `Look`, the deadlock time-out in milliseconds, what makes the role more than a reader, and where it finds names.
 
-All of it before the transaction: once in it, there is no look without a snapshot."""
+
+def before(look: Sequence[str] = LOOK) -> Statement:
+    """A `Look`, the deadlock time-out in milliseconds, the rights of the role beyond reading, and where it finds names.
+
+    All of it before the transaction: once in it, there is no look without a snapshot.
+    """
+    asked = (*look, _DEADLOCK_TIMEOUT, _POWERS, "pg_catalog.current_schemas(false)::text[]")
+    return Statement("before", f"select /* {APPLICATION_NAME} */\n  " + ",\n  ".join(asked))
+
 
 IDENTITY: Final = Statement(
     "identity",

@@ -132,9 +132,13 @@ def pipeline(prefix: str, database: str, **record: str) -> dict[str, Any]:
     }
 
 
+def trusted(url: str) -> dict[str, Any]:
+    return {"url": url, "allow_superuser": True}
+
+
 def config(dsn: str, relayed: str) -> dict[str, Any]:
     return {
-        "databases": {DIRECT: {"url": dsn}, RELAYED: {"url": relayed}},
+        "databases": {DIRECT: trusted(dsn), RELAYED: trusted(relayed)},
         "collection": {"interval": "300ms", "rest_ratio": 1, "max_age": "1m", "max_label_values": LIMIT},
         "pipelines": {
             PIPELINE: pipeline("hostile", DIRECT),
