@@ -256,6 +256,25 @@ def test_the_name_of_a_time_zone_is_read(zone: str) -> None:
     assert config.pipelines["orders"].sessions.timezone == zone
 
 
+@pytest.mark.parametrize(
+    ("zone", "words"),
+    [
+        *(
+            (zone, "is an abbreviation")
+            for zone in ("IST", "CST", "CET", "EET", "MET", "EST", "mst", "Pst", "BST", "AEST")
+        ),
+        *(
+            (zone, "is an offset")
+            for zone in ("UTC+2", "Europe/Berlin3", "America/Lima5", "GMT+14x9", "EST5", "Etc/GMT-123")
+        ),
+        *((zone, "is not the name") for zone in ("+02:00", "Europe Berlin", "<+02>-2")),
+    ],
+)
+def test_a_zone_is_a_name_of_the_zone_database(zone: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        read("database: {}" + PIPELINE.replace("key: id", f"key: id\n      timezone: '{zone}'"))
+
+
 def test_an_unset_variable_is_reported_once_however_often_it_is_used() -> None:
     text = "database: {url: '${NO_URL}', url_file: '${NO_URL}'}" + PIPELINE.replace("90d", "'${NO_URL}'")
 

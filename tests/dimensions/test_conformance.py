@@ -1,5 +1,6 @@
 """Conformance: which versions there are, and whether anything still writes an old one."""
 
+import asyncpg
 import pytest
 from conftest import Database
 
@@ -268,3 +269,49 @@ async def test_drift_leaves_out_what_where_hides(visits: Database) -> None:
 
     assert numbers.family("drifted_records") == {("scores",): 1}
     assert numbers.positive("records") == {("scores", "1", "other"): 1}
+
+
+CASE_BLIND = "create collation ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+
+
+@pytest.mark.parametrize("kind", ["citext", "text collate ci"])
+async def test_versions_and_values_are_texts_whatever_their_collation(empty: Database, kind: str) -> None:
+    try:
+        await empty.execute("create extension citext" if kind == "citext" else CASE_BLIND)
+    except asyncpg.PostgresError:
+        pytest.skip("the server has no ICU")
+    await empty.execute(
+        f"""
+        create table orders (id int primary key, status {kind}, at timestamptz default '2025-05-01');
+        create table scores (order_id int, version {kind}, kind {kind});
+        insert into orders values (1, 'paid'), (2, 'PAID'), (3, 'Paid');
+        insert into scores values (1, 'v2', 'functions'), (2, 'V2', 'FUNCTIONS'), (3, 'v1', 'x')
+        """
+    )
+
+    numbers = await empty.measure(
+        """
+        database: {url: "${DATABASE_URL}"}
+        pipelines:
+          shop:
+            window: {since: 2025-01-01}
+            sessions: {table: public.orders, key: id, status: status, started_at: at, completed_at: at,
+              eligible: "true"}
+            records:
+              scores: {table: public.scores, session_key: order_id, version: {column: version, current: v2},
+                accepted_values: {kind: [functions]}}
+        """
+    )
+
+    assert numbers.positive("sessions") == {("paid",): 1, ("PAID",): 1, ("Paid",): 1}
+    assert numbers.positive("eligible_sessions") == {("complete",): 1, ("gap",): 2}
+    assert numbers.positive("record_value_rows") == {
+        ("scores", "kind", "functions", "accepted"): 1,
+        ("scores", "kind", "FUNCTIONS", "invalid"): 1,
+        ("scores", "kind", "x", "invalid"): 1,
+    }
+    assert numbers.positive("records") == {
+        ("scores", "v2", "current"): 1,
+        ("scores", "V2", "other"): 1,
+        ("scores", "v1", "other"): 1,
+    }
