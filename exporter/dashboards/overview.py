@@ -446,7 +446,12 @@ def _quality() -> list[Tile]:
     classes = {name: (name, color) for name, color in palette.VERSION_CLASSES.items()}
     of_versions = latest(VERSION_SESSIONS)
     kinds = (
-        ("check", '"what", "", "check"', latest(CHECK_SESSIONS, result="pass"), summed(CHECK_SESSIONS, "result")),
+        (
+            "check",
+            '"what", "", "check"',
+            latest(CHECK_SESSIONS, result="pass"),
+            summed(CHECK_SESSIONS, "result", 'result!="pending"'),
+        ),
         (
             "values",
             '"what", ".", "record", "column"',
