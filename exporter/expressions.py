@@ -156,7 +156,7 @@ def called(sql: str) -> tuple[str, ...]:
 def harmless(names: Sequence[str]) -> Statement:
     """Whether the volatile functions of these names return nothing (pg_sleep), so that no value depends on them."""
     bind = Bindings()
-    sql = f"""select coalesce(bool_and(p.prorettype = 'void'::regtype), false)
+    sql = f"""select coalesce(bool_and(p.prorettype operator(pg_catalog.=) 'void'::regtype), false)
 from pg_catalog.pg_proc p
 where p.provolatile = 'v' and p.proname = any({bind(tuple(names), "text[]")})"""
     return Statement("volatile functions", sql, tuple(bind.values))

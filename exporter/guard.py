@@ -46,12 +46,14 @@ from exporter.transaction import (
     IDENTITY,
     LOCKS,
     NO_TRANSACTION_TIMEOUT,
+    Found,
     Kind,
     before,
     begin,
+    found_tables,
     patience,
     resolved,
-    schemas_of,
+    schema_of,
     search,
     shape,
     tables_of,
@@ -88,13 +90,13 @@ async def open_snapshot(plan: Plan, *, unattended: bool = False) -> AsyncIterato
 
 
 @asynccontextmanager
-async def open_transaction(database: Database, names: Sequence[str] = ()) -> AsyncIterator["Session"]:
+async def open_transaction(database: Database, tables: Sequence[TableName] = ()) -> AsyncIterator["Session"]:
     """The same transaction before anything was asked, for whoever does not measure; raises CollectionError.
 
-    `names` are those of tables without a schema: `schemas` of the session says where they are.
+    `found` of the session says what has the names of `tables`.
     """
     async with _looked(database) as session:
-        await _find(session, names)
+        await _find(session, tables)
         await _begin(session)
         yield session
 
@@ -154,16 +156,18 @@ def _refuse_powers(session: "Session") -> None:
         )
 
 
-async def _find(session: "Session", names: Sequence[str]) -> None:
-    if names:
-        told = await session.run(schemas_of("table", names, session.searched), "begin")
-        session.schemas = {name: schema for name, (schema,) in zip(names, told, strict=True) if schema is not None}
+async def _find(session: "Session", tables: Sequence[TableName]) -> None:
+    if tables:
+        rows = await session.run(found_tables(tables, session.searched), "begin")
+        session.found = {table: Found(*row) for table, row in zip(tables, rows, strict=True)}
+        bare = {table: found.schema for table, found in session.found.items() if table.schema is None}
+        session.schemas = {table.name: schema for table, schema in bare.items() if schema is not None}
 
 
 async def _found(session: "Session", plan: Plan) -> Plan:
     """The plan with the schema of each table that the config names without one."""
-    await _find(session, [table.name for table in tables_of(plan.pipeline) if table.schema is None])
-    plan = plan.about(resolved(plan.pipeline, session.schemas))
+    await _find(session, tables_of(plan.pipeline))
+    plan = plan.about(resolved(plan.pipeline, session.found))
     if plan.pipeline.sessions.table.schema is None:
         raise CollectionError(_nowhere(f"pipelines.{plan.pipeline.name}.sessions", plan.pipeline.sessions.table))
     session.faults = {
@@ -191,10 +195,10 @@ class Session:
 
     `before` is the look at its recovery before it began, `deadlock_timeout` the server's, `powers` the names of roles
     that make ours more than a reader.  `clock` is the snapshot's: on a replica, `lag` ago.  `plan` is the one that fits
-    the types of this database, `tables` has what is read by the keys of the config that name it, `schemas` those of the
-    tables that it names without one.  `faults` are the records that cannot be measured, `part_faults` the parts, by
-    their paths; `facts` are the values of the plan's catalog readings, `identity` tells the database from others,
-    None where it says nothing.
+    the types of this database, `tables` has what is read by the keys of the config that name it, `found` what has the
+    names of tables, `schemas` the schemas of names without one, of those `searched`.  `faults` are the records that
+    cannot be measured, `part_faults` the parts, by their paths; `facts` are the values of the plan's catalog readings,
+    `identity` tells the database from others, None where it says nothing.
     """
 
     connection: asyncpg.Connection
@@ -210,6 +214,7 @@ class Session:
     deadlock_timeout: timedelta = timedelta(0)
     powers: tuple[str, ...] = ()
     searched: tuple[str, ...] = ()
+    found: Mapping[TableName, Found] = field(default_factory=dict)
     schemas: Mapping[str, str] = field(default_factory=dict)
     part_faults: Mapping[str, Fault] = field(default_factory=dict)
     asking_until: float = math.inf
@@ -323,7 +328,8 @@ async def _lock(session: Session, plan: Plan) -> dict[str, Fault]:
     """Hold every table that is there; a record's that is not is that record's fault.
 
     The first is waited for as long as `lock_timeout` says, while nothing is held.  Where a later one is locked, all are
-    let go and that one comes first, once: so nobody waits for us while we wait.
+    let go and that one comes first, once: so nobody waits for us while we wait.  A view brings the tables beneath it,
+    one by one, so it is never waited for so long.
     """
     statements = {_SESSIONS: plan.lock_sessions, **plan.lock_records}
     order = [name for name in statements if name not in session.faults]
@@ -334,7 +340,7 @@ async def _lock(session: Session, plan: Plan) -> dict[str, Fault]:
     while held < len(order):
         name = order[held]
         subject = subject_of(plan, name) if name else f"pipelines.{plan.pipeline.name}.sessions"
-        if held == 1:
+        if held == 1 or (not held and _is_view(session, plan, name)):
             await session.run(patience(plan.database, session.deadlock_timeout), subject)
         locked = await session.attempt(statements[name], subject, is_refused_lock)
         if not isinstance(locked, Fault):
@@ -352,6 +358,11 @@ async def _lock(session: Session, plan: Plan) -> dict[str, Fault]:
     # What a statement still locks, a partition or a table of a sub-query, is no more waited for.
     await session.run(patience(plan.database, session.deadlock_timeout), "begin")
     return faults
+
+
+def _is_view(session: Session, plan: Plan, name: str) -> bool:
+    table = plan.pipeline.records[name].table if name else plan.pipeline.sessions.table
+    return any(one.kind == "v" for as_named, one in session.found.items() if session.located(as_named) == table)
 
 
 _BUSY: Final = frozenset({"lock_timeout", "deadlock"})
@@ -466,14 +477,14 @@ async def _cast(session: Session, record: Record, part: KeyPart, subject: str) -
         if found and not isinstance(found, Fault):
             *kind, is_lossless = found[0]
             return Cast(KeyType(*kind), name, is_lossless)
-        [[schema]] = await session.run(schemas_of("type", [name], session.searched), subject)
-        if schema is None or name != part.cast:
+        schemas = await session.run(schema_of("type", name, session.searched), subject)
+        if not schemas or name != part.cast:
             return Fault(
                 "type",
                 f"{subject}.session_key: the server has no type {part.cast}: write its name as in SQL, such as uuid or "
                 "bigint",
             )
-        name = f"{quote(schema)}.{quote(name)}"
+        name = f"{quote(schemas[0][0])}.{quote(name)}"
 
 
 async def _read_expressions(session: Session) -> None:
@@ -513,9 +524,10 @@ async def qualify(session: Session, one: Expression, subject: str) -> tuple[Expr
         if named is None:
             return one, found
         at, name, kind = named
-        [[schema]] = await session.run(schemas_of(kind, [name], session.searched), subject)
-        if schema is None:
+        schemas = await session.run(schema_of(kind, name, session.searched), subject)
+        if not schemas:
             return one, found
+        [[schema]] = schemas
         session.schemas = {**session.schemas, name: schema}
         one, left = qualified(one, at, schema), left - 1
 

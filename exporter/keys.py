@@ -58,11 +58,9 @@ class KeyType:
         """Whether it is one of the built-in types of strings."""
         return self.name in _STRINGS
 
-    @property
-    def described(self) -> str:
-        """The type, and the collation where that matters."""
-        told = self.collation is not None and self.collation != '"default"'
-        return f"{self.shown} collate {self.collation}" if told else self.shown
+    def beside(self, other: "KeyType") -> str:
+        """The type, and the collation where that is what tells it from another."""
+        return f"{self.shown} collate {self.collation}" if self.is_string and other.is_string else self.shown
 
 
 _STRINGS: Final = STRINGS | {'"char"'}
@@ -93,8 +91,8 @@ def equality_of(session: KeyType, record: KeyType, part: KeyPart, cast: Cast | N
         return Equality(_TEXT, _TEXT)
     if not (record.is_string or cast.is_lossless):
         raise UnlikeError(
-            f"is {record.described}, whose values a cast to {cast.type.shown} changes; sessions.key is "
-            f"{session.described}: {_advice(session, record, part)}"
+            f"is {record.shown}, whose values a cast to {cast.type.shown} changes; sessions.key is {session.shown}: "
+            f"{_advice(session, record, part)}"
         )
     return _compared(session, cast.type, f"{{}}::{cast.sql}", _advice(session, record, part))
 
@@ -113,9 +111,8 @@ def _compared(session: KeyType, record: KeyType, sql: str, advice: str) -> Equal
         return Equality("{}", sql)
     elif all(kind in _EXACT for kind in kinds):
         return Equality("{}::numeric", f"{sql}::numeric")
-    raise UnlikeError(
-        f"is {record.described}, sessions.key is {session.described}: they have no equality in common: {advice}"
-    )
+    types = f"is {record.beside(session)}, sessions.key is {session.beside(record)}"
+    raise UnlikeError(f"{types}: they have no equality in common: {advice}")
 
 
 def _advice(session: KeyType, record: KeyType, part: KeyPart) -> str:

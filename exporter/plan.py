@@ -56,6 +56,7 @@ from exporter.transaction import (
     USUAL_DEADLOCK_TIMEOUT,
     before,
     begin,
+    found_tables,
     lock,
     patience,
     search,
@@ -236,6 +237,7 @@ class Plan:
         """What a collection runs when nothing is broken, in order."""
         names = tuple(self.pipeline.records)
         yield before(self.look)
+        yield found_tables(tables_of(self.pipeline), self.database.search_path)
         yield self.begin
         yield NO_TRANSACTION_TIMEOUT
         yield LOCKS

@@ -102,8 +102,8 @@ async def _look_at(config: Config, name: str) -> list[Group]:
     about: list[Finding] = []
     checked: dict[str, list[Finding]] = {}
     try:
-        bare = [table.name for plan in plans for table in tables_of(plan.pipeline) if table.schema is None]
-        async with open_transaction(config.databases[name], bare) as session:
+        tables = list(dict.fromkeys(table for plan in plans for table in tables_of(plan.pipeline)))
+        async with open_transaction(config.databases[name], tables) as session:
             server, names = await read_server(session), await read_names(session)
             about += await _check_search_path(session, f"{path}.search_path", names)
             about += judge_connection(path, server, is_encrypted=not is_exposed(session.connection))
@@ -422,7 +422,7 @@ def judge_window(pipeline: Pipeline, found: Relation) -> Iterator[Finding]:
 
 async def _check(session: Session, plan: Plan, server: Server, names: Names) -> list[Finding]:
     """Everything about one pipeline that can be found out without counting."""
-    plan = plan.about(resolved(plan.pipeline, session.schemas))
+    plan = plan.about(resolved(plan.pipeline, session.found))
     pipeline, role = plan.pipeline, server.role
     findings: list[Finding] = []
     found: dict[KeyPath, Relation] = {}

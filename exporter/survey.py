@@ -72,7 +72,7 @@ async def survey(
 
     Raises CollectionError, and NoProposalError where nothing can be proposed.
     """
-    named = [table.name for table in (sessions, *records) if table is not None and table.schema is None]
+    named = [table for table in (sessions, *records) if table is not None]
     async with open_transaction(database, named) as session:
         look = await _begin(session)
         found, links = await look.choose(

@@ -4,6 +4,7 @@ https://www.postgresql.org/docs/current/mvcc-caveats.html
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal
 
@@ -61,29 +62,61 @@ PATH: Final = "pg_catalog, pg_temp"
 https://www.postgresql.org/docs/current/ddl-schemas.html#DDL-SCHEMAS-PATH"""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What has a table's name: its schema, and its kind in the catalog (v: view, r: table); both None if nothing has.
+
+    https://www.postgresql.org/docs/current/catalog-pg-class.html
+    """
+
+    schema: str | None
+    kind: str | None
+
+
+def found_tables(tables: Sequence[TableName], searched: Sequence[str]) -> Statement:
+    """A row for each table, for `Found`; one without a schema is that of the first of those `searched` that has it."""
+    bind = Bindings()
+    wanted = ", ".join(
+        bind(tuple(names), "text[]") for names in zip(*((t.schema or "", t.name) for t in tables), strict=True)
+    )
+    path = bind(tuple(searched), "text[]")
+    sql = f"""select /* {APPLICATION_NAME} */ found.schema, found.kind
+from unnest({wanted}) with ordinality wanted(schema, name, place)
+left join lateral (
+  select n.nspname::text as schema, c.relkind::text as kind
+  from pg_catalog.pg_class c
+  join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
+  where c.relname::text operator(pg_catalog.=) wanted.name and case
+    when wanted.schema operator(pg_catalog.=) '' then n.nspname::text operator(pg_catalog.=) any({path})
+    else n.nspname::text operator(pg_catalog.=) wanted.schema
+  end
+  order by pg_catalog.array_position({path}, n.nspname::text)
+  limit 1
+) found on true
+order by wanted.place"""
+    return Statement("tables", sql, tuple(bind.values))
+
+
 Kind = Literal["table", "function", "type"]
 
 
-def schemas_of(kind: Kind, names: Sequence[str], searched: Sequence[str]) -> Statement:
-    """The schema of each name that has none: the first of those `searched` that has one of it, NULL where none has."""
+def schema_of(kind: Kind, name: str, searched: Sequence[str]) -> Statement:
+    """The schema of a name that has none: the first of those `searched` that has one of it; no row where none has."""
     bind = Bindings()
-    catalog, space, name = {
+    catalog, space, named = {
         "table": ("pg_class", "relnamespace", "relname"),
         "function": ("pg_proc", "pronamespace", "proname"),
         "type": ("pg_type", "typnamespace", "typname"),
     }[kind]
-    sql = f"""select /* {APPLICATION_NAME} */ (
-    select n.nspname::text
-    from pg_catalog.unnest({bind(tuple(searched), "text[]")}) with ordinality searched(name, place)
-    join pg_catalog.pg_namespace n on n.nspname::text operator(pg_catalog.=) searched.name
-    join pg_catalog.{catalog} c on c.{space} operator(pg_catalog.=) n.oid
-    where c.{name}::text operator(pg_catalog.=) wanted.name
-    order by searched.place
-    limit 1
-  )
-from pg_catalog.unnest({bind(tuple(names), "text[]")}) with ordinality wanted(name, place)
-order by wanted.place"""
-    return Statement(f"schemas of {kind}s", sql, tuple(bind.values))
+    path = bind(tuple(searched), "text[]")
+    sql = f"""select /* {APPLICATION_NAME} */ n.nspname::text
+from pg_catalog.pg_namespace n
+join pg_catalog.{catalog} c on c.{space} operator(pg_catalog.=) n.oid
+where c.{named}::text operator(pg_catalog.=) {bind(name, "text")}
+  and n.nspname::text operator(pg_catalog.=) any({path})
+order by pg_catalog.array_position({path}, n.nspname::text)
+limit 1"""
+    return Statement(f"schema of a {kind}", sql, tuple(bind.values))
 
 
 def begin(database: Database) -> Statement:
@@ -248,13 +281,12 @@ from (
     return Statement("shape", sql, (tuple(str(one) for one in relations),))
 
 
-def resolved(pipeline: Pipeline, schemas: Mapping[str, str]) -> Pipeline:
-    """The pipeline with these schemas for tables that have none, by their names; the others stay without."""
+def resolved(pipeline: Pipeline, found: Mapping[TableName, Found]) -> Pipeline:
+    """The pipeline with the schema of each table that was found; the others stay as they are."""
 
-    def found(table: TableName) -> TableName:
-        schema = schemas.get(table.name) if table.schema is None else table.schema
-        return TableName(schema, table.name)
+    def whole(table: TableName) -> TableName:
+        return TableName(table.schema or found[table].schema, table.name)
 
-    sessions = pipeline.sessions.model_copy(update={"table": found(pipeline.sessions.table)})
-    records = {n: r.model_copy(update={"table": found(r.table)}) for n, r in pipeline.records.items()}
+    sessions = pipeline.sessions.model_copy(update={"table": whole(pipeline.sessions.table)})
+    records = {n: r.model_copy(update={"table": whole(r.table)}) for n, r in pipeline.records.items()}
     return pipeline.model_copy(update={"sessions": sessions, "records": records})

@@ -75,6 +75,20 @@ async def test_while_we_hold_a_lock_nobody_who_needs_it_waits_for_the_deadlock_d
     assert numbers.positive("eligible_sessions") == {("complete",): 2}
 
 
+async def test_a_view_is_not_held_while_a_table_beneath_it_is_waited_for(shop: Database) -> None:
+    await shop.execute("create view seen as select o.* from orders o join scores s on s.order_id = o.id")
+    async with other(shop) as watch, other(shop) as migration:
+        await migration.execute("set deadlock_timeout = '400ms'; begin; lock table scores in access exclusive mode")
+        task = asyncio.create_task(shop.measure(config("30s").replace("public.orders", "public.seen")))
+        await until_waiting(watch, "scores", ours=True)
+
+        await migration.execute("lock table seen in access exclusive mode; commit")
+        with suppress(CollectionError):
+            await task
+
+    assert (await shop.measure(config())).positive("eligible_sessions") == {("complete",): 2}
+
+
 async def test_migrations_that_lock_children_first_all_end_well(shop: Database) -> None:
     died, rounds = 0, 0
     stop = asyncio.Event()
