@@ -146,6 +146,13 @@ class Plan:
         )
 
     @property
+    def lock_count(self) -> Statement:
+        """How many locks reading takes at most, and how many the server has room for."""
+        bind = Bindings()
+        needed, room = _locks(self.pipeline, bind)
+        return Statement("locks", f"select {needed}, {room}", tuple(bind.values))
+
+    @property
     def keys(self) -> Statement:
         """The types of the columns of keys."""
         bind = Bindings()

@@ -30,7 +30,7 @@ from exporter.dimensions.conformance import RECORDS
 from exporter.dimensions.coverage import ELIGIBLE, RECORD_SESSIONS
 from exporter.dimensions.volume import SESSIONS
 from exporter.expressions import Expression, expressions, is_detached
-from exporter.guard import Session, links_of, open_transaction, qualify
+from exporter.guard import LOCKS_SHARE, Session, links_of, open_transaction, qualify
 from exporter.names import nearest
 from exporter.plan import Plan, compile_plan, unique_key
 from exporter.schema import Config, KeyPath, Pipeline, Record, Sessions
@@ -44,6 +44,9 @@ Severity = Literal["ok", "note", "error"]
 
 LARGE_TABLE: Final = 10_000
 """Rows from which on an index for the window is worth a note."""
+
+MANY_LOCKS: Final = 100
+"""Locks of one collection from which on they are worth a note."""
 
 SHOWN_NAMES: Final = 30
 """A message lists so many names at most; beyond it says the nearest alone."""
@@ -417,6 +420,17 @@ def judge_window(pipeline: Pipeline, found: Relation) -> Iterator[Finding]:
     )
 
 
+def judge_locks(pipeline: Pipeline, needed: int, room: int) -> Iterator[Finding]:
+    """How much of the server's room for locks a collection takes, where that is worth a word."""
+    if needed > MANY_LOCKS:
+        yield Finding(
+            "note",
+            f"pipelines.{pipeline.name}",
+            f"a collection takes about {needed} locks, one for each partition and each index, of {room} that the "
+            f"server has room for: it is not begun above {LOCKS_SHARE:.0%}; raise max_locks_per_transaction before",
+        )
+
+
 # --- What only the server can tell
 
 
@@ -448,6 +462,7 @@ async def _check(session: Session, plan: Plan, server: Server, names: Names) -> 
         if all(sessions.column(column) for column in pipeline.sessions.key):
             findings += await _check_key(session, pipeline, sessions, findings)
         findings += judge_window(pipeline, sessions)
+        findings += judge_locks(pipeline, *(await session.run(plan.lock_count, "catalog"))[0])
         _, unlike = await links_of(session, plan)
         findings += [_fault(f"pipelines.{pipeline.name}.records.{n}.session_key", fault) for n, fault in unlike.items()]
     return [*findings, *await _check_expressions(session, plan, found, findings, role)]

@@ -946,3 +946,20 @@ def test_a_name_cannot_command_the_terminal() -> None:
     assert "\x1b" not in text
     assert "b\\x1b[2Jc\\nd" in text
     assert "         SELECT 1;\n" in text
+
+
+async def test_many_locks_are_noted(reader: Database) -> None:
+    await reader.execute(
+        "alter table scores rename to one_of_many; create table scores (like one_of_many) partition by range (visit_id)"
+    )
+    for number in range(60):
+        await reader.execute(
+            f"create table part_{number} partition of scores for values from ({number}) to ({number + 1}); "
+            f"create index on part_{number} (visit_id)"
+        )
+    await reader.execute("grant select on all tables in schema public to public")
+
+    [note] = [note for note in await notes(reader) if "takes about" in note.message]
+
+    assert "takes about 12" in note.message
+    assert "raise max_locks_per_transaction" in note.message
