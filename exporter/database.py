@@ -10,6 +10,7 @@ import ssl
 import stat
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
@@ -285,20 +286,26 @@ _FAREWELLS: Final = (
 """Why the server ends a connection: recovery within a savepoint, and a transaction that waits for us for too long."""
 
 
-def query_fault(
-    error: BaseException,
-    subject: str,
-    table: TableName | None,
-    statement_timeout: float,
-    *,
-    is_replica: bool = False,
-    is_planned: bool = False,
-    schemas: Mapping[str, str] | None = None,
-) -> Fault:
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What is known of a statement that failed, beside its error.
+
+    `statement_timeout` in seconds.  `is_planned`: it reads no row.  `is_ours`: it holds no SQL of the config.
+    `schemas` are those of tables and functions, by their names.
+    """
+
+    statement_timeout: float
+    is_replica: bool = False
+    is_planned: bool = False
+    is_ours: bool = False
+    schemas: Mapping[str, str] = field(default_factory=dict)
+
+
+def query_fault(error: BaseException, subject: str, table: TableName | None, given: Circumstances) -> Fault:
     """Why a statement about `subject` (a key of the config) failed, which reads `table` (None: not one alone).
 
-    The server's text is passed on only where it speaks of names: elsewhere it may quote a value of a row, unless the
-    statement `is_planned` only, and reads none.  `schemas` are those of tables and functions by their names.
+    The server's text is passed on only where it speaks of names: elsewhere it may quote a value of a row, unless none
+    was read.
     """
     if isinstance(error.__cause__, _FAREWELLS):
         # The server ends the whole connection; the driver tells its reason as the cause.
@@ -310,7 +317,7 @@ def query_fault(
                 f"{subject}: no answer {PATIENCE_SECONDS} s after its time-out: check the network, and whether a "
                 "pooler has a free connection",
             )
-        if is_replica and not isinstance(error, OSError):
+        if given.is_replica and not isinstance(error, OSError):
             # Recovery ends a transaction that is in its way between two statements, too; the driver keeps no reason.
             return Fault(
                 "recovery_conflict",
@@ -318,15 +325,15 @@ def query_fault(
                 "retried at the next interval",
             )
         return Fault("connect", f"{subject}: the connection was lost: is the server running?")
-    if waited := _waited(error, subject, statement_timeout, is_replica=is_replica):
+    if waited := _waited(error, subject, given):
         return waited
     match error:
         case asyncpg.InsufficientPrivilegeError() if _is_row_security(error):
-            named = _named(error, table, schemas or {})
+            named = _named(error, table, given.schemas)
             remedy = f"{_see_every_row(named)}{_for_whom(named, table)}"
             return Fault("row_security", f"{subject}: {_text(error)}: {remedy}")
         case asyncpg.InsufficientPrivilegeError():
-            return Fault("permission", f"{subject}: {_text(error)}: {_may_use(error, table, schemas or {})}")
+            return Fault("permission", f"{subject}: {_text(error)}: {_may_use(error, table, given.schemas)}")
         case asyncpg.UndefinedTableError() | asyncpg.UndefinedFunctionError() if getattr(error, "context", None):
             return Fault(
                 "missing_object",
@@ -343,23 +350,23 @@ def query_fault(
                 "type",
                 f"{subject}: {_text(error)}: correct the config; a key of another type needs a cast",
             )
-    return _fault_by_class(error, subject, is_planned=is_planned)
+    return _fault_by_class(error, subject, given)
 
 
-def _waited(error: asyncpg.PostgresError, subject: str, statement_timeout: float, *, is_replica: bool) -> Fault | None:
+def _waited(error: asyncpg.PostgresError, subject: str, given: Circumstances) -> Fault | None:
     """Why the server ended something that took or waited too long; None where it did not."""
     match error:
         case asyncpg.QueryCanceledError():
             return Fault(
                 "statement_timeout",
-                f"{subject}: ended by the server, after statement_timeout ({statement_timeout:g} s) or by somebody who "
-                "cancelled it: add an index for the window, shorten it, or raise statement_timeout",
+                f"{subject}: ended by the server, after statement_timeout ({given.statement_timeout:g} s) or by somebody "
+                "who cancelled it: add an index for the window, shorten it, or raise statement_timeout",
             )
         case asyncpg.IdleInTransactionSessionTimeoutError():
             return Fault(
                 "statement_timeout",
                 f"{subject}: the server ended the transaction, for it had to wait for us longer than statement_timeout "
-                f"({statement_timeout:g} s): was this process stopped?",
+                f"({given.statement_timeout:g} s): was this process stopped?",
             )
         case asyncpg.LockNotAvailableError():
             return Fault(
@@ -367,7 +374,7 @@ def _waited(error: asyncpg.PostgresError, subject: str, statement_timeout: float
                 f"{subject}: another transaction holds an exclusive lock on a table: a wait ends after lock_timeout, "
                 "and after a quarter of the server's deadlock_timeout while other tables are held",
             )
-        case asyncpg.DeadlockDetectedError() if not is_replica:
+        case asyncpg.DeadlockDetectedError() if not given.is_replica:
             return Fault(
                 "deadlock",
                 f"{subject}: another transaction and ours waited for each other's locks, and the server ended ours: "
@@ -385,7 +392,7 @@ _OUT_OF_LOCKS: Final = "53200"
 """The server's class for memory, and what it says where the shared table of locks is full: LockAcquireExtended()."""
 
 
-def _fault_by_class(error: asyncpg.PostgresError, subject: str, *, is_planned: bool) -> Fault:
+def _fault_by_class(error: asyncpg.PostgresError, subject: str, given: Circumstances) -> Fault:
     state = error.sqlstate or ""
     if state == "22P05":
         return Fault(
@@ -398,7 +405,7 @@ def _fault_by_class(error: asyncpg.PostgresError, subject: str, *, is_planned: b
             "type",
             f"{subject}: holds text that is not UTF-8 (SQLSTATE {state}): correct the rows, or the database's encoding",
         )
-    if state.startswith("22") and is_planned:
+    if state.startswith("22") and given.is_planned:
         return Fault("invalid_sql", f"{subject}: {_text(error)}: correct the SQL in the config")
     if state.startswith("22"):
         return Fault(
@@ -406,11 +413,11 @@ def _fault_by_class(error: asyncpg.PostgresError, subject: str, *, is_planned: b
             f"{subject}: a value of a row does not fit ({type(error).__name__}, SQLSTATE {state}): "
             "check casts and expressions",
         )
-    if subject in ("begin", "identity", "catalog") and state[:2] in {"0A", "42"}:
+    if given.is_ours and state[:2] in {"0A", "42"}:
         return Fault(
             "internal",
-            f"{subject}: the server does not know what the exporter's own SQL asks for (SQLSTATE {state}): is it "
-            "PostgreSQL 14 or newer, and no product that only speaks its protocol?",
+            f"{subject}: the server refuses the exporter's own SQL (SQLSTATE {state}): is it PostgreSQL 14 or newer, "
+            "and no product that only speaks its protocol?",
         )
     if state == "25006" or state[:2] in {"0A", "42"}:
         return Fault(

@@ -125,7 +125,7 @@ def planned(asked: Sequence[Expression]) -> Statement:
         values.append(("apart", f"'{_APART}'::text"))
         wanted = [f"{OURS}.{quote(name)}" for name, _ in values[:-1]] + [f"{OURS}.apart = '{_APART}'::text"]
         looks.append(f"(select count(*) from {with_values(table, row, values)} where {' and '.join(wanted)})")
-    return Statement("expressions", "explain (costs off) select\n  " + ",\n  ".join(looks))
+    return Statement("expressions", "explain (costs off) select\n  " + ",\n  ".join(looks), is_ours=False)
 
 
 def is_volatile(plan: Sequence[str]) -> bool:

@@ -17,6 +17,7 @@ import asyncpg
 from exporter.database import (
     LOST,
     PATIENCE_SECONDS,
+    Circumstances,
     CollectionError,
     connect,
     is_refused_lock,
@@ -120,7 +121,7 @@ async def _before(session: "Session") -> list[Any]:
     except asyncpg.FeatureNotSupportedError:
         session.look = AURORA_LOOK
     except (asyncpg.PostgresError, *LOST) as error:
-        raise CollectionError(session.fault(error, "begin")) from None
+        raise CollectionError(session.fault(error, "begin", before())) from None
     try:
         return await session.connection.fetch(before(AURORA_LOOK).sql, timeout=session.patience)
     except asyncpg.PostgresError:
@@ -131,7 +132,7 @@ async def _before(session: "Session") -> list[Any]:
             )
         ) from None
     except LOST as error:
-        raise CollectionError(session.fault(error, "begin")) from None
+        raise CollectionError(session.fault(error, "begin", before())) from None
 
 
 _TRANSACTION_TIMEOUT_SINCE: Final = 17
@@ -240,7 +241,7 @@ class Session:
         try:
             return await self._ask(statement)
         except (asyncpg.PostgresError, *LOST) as error:
-            raise CollectionError(self.fault(error, subject)) from None
+            raise CollectionError(self.fault(error, subject, statement)) from None
 
     async def attempt(
         self,
@@ -260,7 +261,7 @@ class Session:
         try:
             rows = await self._ask(statement)
         except asyncpg.PostgresError as error:
-            fault = self.fault(error, subject, is_planned=is_planned)
+            fault = self.fault(error, subject, statement, is_planned=is_planned)
             if self.connection.is_closed() or not refusals(error):
                 raise CollectionError(fault) from None
             await self.run(_BACK, subject)
@@ -270,7 +271,7 @@ class Session:
             unlockable = not statement.returns_rows and isinstance(error, asyncpg.WrongObjectTypeError)
             return [] if unlockable else fault
         except LOST as error:
-            raise CollectionError(self.fault(error, subject)) from None
+            raise CollectionError(self.fault(error, subject, statement)) from None
         await self.run(_RELEASE, subject)
         return rows
 
@@ -285,18 +286,16 @@ class Session:
         """Seconds that we wait for an answer."""
         return self.database.statement_timeout.total_seconds() + PATIENCE_SECONDS
 
-    def fault(self, error: BaseException, subject: str, *, is_planned: bool = False) -> Fault:
+    def fault(self, error: BaseException, subject: str, statement: Statement, *, is_planned: bool = False) -> Fault:
         """Why a statement about a subject failed; `is_planned` as in `attempt`."""
-        timeout = self.database.statement_timeout.total_seconds()
-        return query_fault(
-            error,
-            subject,
-            self.tables.get(subject),
-            timeout,
+        given = Circumstances(
+            statement_timeout=self.database.statement_timeout.total_seconds(),
             is_replica=self.before.paused is not None,
             is_planned=is_planned,
+            is_ours=statement.is_ours,
             schemas=self.schemas,
         )
+        return query_fault(error, subject, self.tables.get(subject), given)
 
     def begin_asking_apart(self) -> None:
         """Something was refused for its values: from now on there is as much time as for one more statement."""

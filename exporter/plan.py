@@ -581,8 +581,8 @@ def _cursor(title: str, pipeline: Pipeline, sql: str, bind: Bindings) -> Cursor:
     return Cursor(
         # Every row is wanted, so the plan must not be the one that has the first of them soonest.
         prepare=Statement("plan for all", "set local cursor_tuple_fraction = 1", returns_rows=False),
-        open=Statement(title, f"declare {said} found no scroll cursor for\n{sql}", tuple(bind.values)),
-        fetch=Statement(f"fetch {title}", f"fetch {said} {FETCHED} from found"),
+        open=Statement(title, f"declare {said} found no scroll cursor for\n{sql}", tuple(bind.values), is_ours=False),
+        fetch=Statement(f"fetch {title}", f"fetch {said} {FETCHED} from found", is_ours=False),
         close=Statement(f"close {title}", "close found", returns_rows=False),
     )
 
@@ -593,7 +593,7 @@ def _gap_count(scope: Scope, links: Mapping[str, Link], reasons: Collection[GapR
         f"with {marker(scope.pipeline.name, 'gaps')}\n{_gaps(scope, links, reasons, bind)}\n"
         f"select count(*), count(distinct {NUMBERED}) from gaps"
     )
-    return Statement("count of gaps", sql, tuple(bind.values))
+    return Statement("count of gaps", sql, tuple(bind.values), is_ours=False)
 
 
 def _gap_tally(scope: Scope, links: Mapping[str, Link], reasons: Collection[GapReason]) -> Statement:
@@ -615,7 +615,7 @@ def _gap_tally(scope: Scope, links: Mapping[str, Link], reasons: Collection[GapR
         f"with {marker(scope.pipeline.name, 'gaps')}\n{_gaps(scope, links, reasons, bind)}\n"
         f"select\n  {_list(selected)}\nfrom (select *, {named} as named from gaps) tallied"
     )
-    return Statement("tally of gaps", sql, tuple(bind.values))
+    return Statement("tally of gaps", sql, tuple(bind.values), is_ours=False)
 
 
 def _states_cursor(scope: Scope, links: Mapping[str, Link], keys: Sequence[SessionKey]) -> Cursor:
@@ -755,7 +755,7 @@ def _owners_statement(scope: Scope, dimensions: tuple[Dimension, ...]) -> Statem
     counted = [f"count(*) filter (where {quote(flag.name)})" for flag in flags] or ["count(*) filter (where analysed)"]
     said = marker(scope.pipeline.name, "owners")
     sql = f"select {said}\n  {_list(counted)}\nfrom (\n{_owners(scope.pipeline, flags, bind)}\n) s"
-    return Statement("owners", sql, tuple(bind.values))
+    return Statement("owners", sql, tuple(bind.values), is_ours=False)
 
 
 def _linked(link: Link, branches: Sequence[str], totals: Sequence[str], flags: Sequence[Column], owners: str) -> str:
@@ -910,7 +910,7 @@ def _cells(
     )
     names = (*(c.name for c in groups), *(t.name for t in totals), *(s.name for s in spreads))
     folding = frozenset(column.name for column in groups if column.open)
-    return Statement(title, sql, tuple(bind.values), names, folding)
+    return Statement(title, sql, tuple(bind.values), names, folding, is_ours=False)
 
 
 def _spread(spread: Spread) -> str:

@@ -14,7 +14,8 @@ from exporter.sql import Bound, Moment
 class Statement:
     """SQL with numbered placeholders, the values that fill them, and the names of its result's columns.
 
-    `folding` names the columns whose values come from the data, and are folded beyond the limit.
+    `folding` names the columns whose values come from the data, and are folded beyond the limit.  `is_ours`: all of its
+    SQL is the exporter's, and none of the config's.
     """
 
     title: str
@@ -23,6 +24,7 @@ class Statement:
     columns: tuple[str, ...] = ()
     folding: frozenset[str] = frozenset()
     returns_rows: bool = True
+    is_ours: bool = True
 
     def arguments(self, clock: datetime) -> list[object]:
         """The values in the order of the placeholders; `clock` is the snapshot's."""
