@@ -359,8 +359,8 @@ def _waited(error: asyncpg.PostgresError, subject: str, given: Circumstances) ->
         case asyncpg.QueryCanceledError():
             return Fault(
                 "statement_timeout",
-                f"{subject}: ended by the server, after statement_timeout ({given.statement_timeout:g} s) or by somebody "
-                "who cancelled it: add an index for the window, shorten it, or raise statement_timeout",
+                f"{subject}: ended by the server, after statement_timeout ({given.statement_timeout:g} s), or "
+                "cancelled by somebody: add an index for the window, shorten it, or raise statement_timeout",
             )
         case asyncpg.IdleInTransactionSessionTimeoutError():
             return Fault(
