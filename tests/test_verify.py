@@ -12,6 +12,7 @@ import pytest
 from conftest import TOUR, Database
 from test_collect import PAUSED, SELECT_ALL, as_reader, pause_with_the_snapshot, until
 from test_gaps import BROKEN, CLOCK, COMPOSITE, CONFIG, DONE, HOSTILE, TABLES, config, plan_for, unmeasured, untold
+from tools import NO_ICU
 
 from exporter import verify as room
 from exporter.gaps import list_gaps, temporary_file
@@ -323,7 +324,7 @@ async def test_a_key_is_found_by_its_very_letters_whatever_its_collation_calls_e
             "create collation blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
         )
     except asyncpg.FeatureNotSupportedError:
-        pytest.skip("this server has no ICU")
+        pytest.skip(NO_ICU)
     await empty.execute(
         """
         create table visits (

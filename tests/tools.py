@@ -22,6 +22,7 @@ _SKIPPED_BROWSER = re.compile(rf"needs chromium; {_REMEDIES['chromium']}")
 _SKIPPED_JQ = re.compile(rf"needs jq; {_REMEDIES['jq']}")
 NO_STANDBY = "needs pg_basebackup beside postgres"
 NO_IPV6 = "needs an address of IPv6; run where ::1 is one"
+NO_ICU = "this server has no ICU"
 _SKIPPED_NEWER = re.compile(rf"needs [\w-]+ of {NEWER_SUITE}; {_REMEDY}")
 
 
@@ -61,6 +62,12 @@ def not_checked_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"NOT CHECKED on a replica: {len(standby)} test(s); {NO_STANDBY}", yellow=True)
     if families := [reason for reason in reasons.values() if NO_IPV6 in reason]:
         terminalreporter.write_line(f"NOT CHECKED over IPv6: {len(families)} test(s); {NO_IPV6}", yellow=True)
+    if blind := [reason for reason in reasons.values() if NO_ICU in reason]:
+        terminalreporter.write_line(
+            f"NOT CHECKED with collations that tell no capitals: {len(blind)} test(s); {NO_ICU}: set "
+            "SESSION_HEALTH_POSTGRES_BIN to one that has it",
+            yellow=True,
+        )
     if browser := [reason for reason in reasons.values() if _SKIPPED_BROWSER.search(reason)]:
         terminalreporter.write_line(
             f"NOT CHECKED in a browser: {len(browser)} test(s); {_REMEDIES['chromium']}", yellow=True
