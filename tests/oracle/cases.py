@@ -1,16 +1,34 @@
 """Random databases and configs for the oracle, weighted towards what is easily got wrong."""
 
+import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final, TypeVar
+from decimal import Decimal
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from conftest import another_clock
 from hypothesis import strategies as st
 from hypothesis.vendor.pretty import RepresentationPrinter
-from model import ZONES, Row, Table, Truth, World
+from model import (
+    CASTS,
+    INPUTS,
+    NUMBERS,
+    STRINGS,
+    Base,
+    Row,
+    Table,
+    Truth,
+    Type,
+    World,
+    comparison,
+    comparisons,
+    own_value,
+)
 
 T = TypeVar("T")
 
@@ -47,7 +65,8 @@ LONG: Final = ["x" * 256, "x" * 255, "x" * 256 + "a", "x" * 256 + "b", "ä" * 25
 ODD: Final = ["NaN", "'\"", "two\nlines", "${HOME} $1 {} %s", "null", "v2", None, ""]
 KINDS: Final = ["a", "b", None, "", "A"]
 INTEGERS: Final = [2, 1, 10, None, -1]
-VERSION_POOLS: Final[list[list[Any]]] = [VERSIONS, [*VERSIONS, *NEARLY], RESERVED, LONG, ODD, INTEGERS]
+DECIMALS: Final = [Decimal("2.1"), Decimal("2.10"), Decimal(2), None]
+VERSION_POOLS: Final[list[list[Any]]] = [VERSIONS, [*VERSIONS, *NEARLY], RESERVED, LONG, ODD, INTEGERS, DECIMALS]
 RECORDS: Final = [
     {"scores": "t1"},
     {"scores": "t1", "a-notes": "t2"},
@@ -58,6 +77,7 @@ RECORDS: Final = [
 
 CAPS: Final = [50, 3, 2, 1]
 TIME_TYPES: Final = ["timestamptz", "timestamp", "date"]
+BASES: Final[Mapping[str, Base]] = {"timestamptz": "timestamptz", "timestamp": "timestamp", "date": "date"}
 LINKS: Final = {
     "none": "",
     "validated": "alter table {table} add foreign key ({of}) references visits ({key});",
@@ -76,6 +96,7 @@ HABITS: Final = {
     "standard_conforming_strings": ["on", "off"],
     "transform_null_equals": ["off", "on"],
     "default_transaction_isolation": ["'read committed'", "serializable"],
+    "search_path": ["public", "public, kinds"],
 }
 """Defaults of a database, none of which may change a number."""
 
@@ -85,7 +106,18 @@ CLOCKS: Final = [
     datetime(2025, 6, 1, tzinfo=UTC),
     datetime(2025, 3, 30, 1, 59, 59, 999_999, tzinfo=UTC),
     datetime(2024, 2, 29, 23, 30, 0, 1, tzinfo=UTC),
+    datetime(2025, 10, 26, 1, 30, tzinfo=UTC),
 ]
+ZONES: Final = [
+    "Etc/GMT-14",
+    "Etc/GMT+7",
+    "UTC",
+    "Asia/Kolkata",
+    "Europe/Berlin",
+    "America/New_York",
+    "Australia/Lord_Howe",
+]
+
 GRACES: Final = ["10m", "0s", "36h", "1s"]
 SINCES: Final = ["2025-01-01", "2025-05-31", "2025-05-31T21:00:00", "2025-06-01T09:00:00+09:00", "1970-01-01"]
 LASTS: Final = ["90d", "48h", "36h", "1s"]
@@ -111,28 +143,48 @@ def equals(one: object, other: object) -> Truth:
     return None if one is None else one == other
 
 
+AGREED: Final = [(1, "a"), (2, "b"), (2, "c")]
+"""The rows of a table that only sub-queries read: points and a name."""
+
+
+def listed(points: int | None) -> int:
+    """How many of them have these points."""
+    return sum(points == row[0] for row in AGREED)
+
+
+DONE: Final = "status::text collate \"C\" = 'done'"
+"""Whatever the type of the column calls equal."""
+
 Expressions = dict[str, Callable[[Row], Truth]]
 """What SQL says of a row: three-valued."""
 
 ELIGIBLE: Final[Expressions] = {
     "flag": lambda row: row["flag"],
-    "status = 'done'": lambda row: equals(row["status"], "done"),
+    DONE: lambda row: equals(row["status"], "done"),
     "flag and not points < 2": lambda row: both(row["flag"], invert(less(row["points"], 2))),
     "completed_at is not null or points < 1": lambda row: either(
         row["completed_at"] is not None, less(row["points"], 1)
     ),
     "true": lambda _row: True,
+    "visits.flag": lambda row: row["flag"],
+    "visits.flag and exists (select from agreed a where a.points = visits.points)": lambda row: both(
+        row["flag"], listed(row["points"]) > 0
+    ),
 }
 REQUIRED_WHEN: Final[Expressions] = {
     "points < 2": lambda row: less(row["points"], 2),
     "not flag": lambda row: invert(row["flag"]),
-    "status <> 'open'": lambda row: invert(equals(row["status"], "open")),
+    "status::text collate \"C\" <> 'open'": lambda row: invert(equals(row["status"], "open")),
     "null": lambda _row: None,
+    "visits.points in (select points from agreed)": lambda row: (
+        None if row["points"] is None else listed(row["points"]) > 0
+    ),
 }
 VALID: Final[Expressions] = {
     "points < 2": lambda row: less(row["points"], 2),
     "flag or kind = 'b'": lambda row: either(row["flag"], equals(row["kind"], "b")),
     "kind is not null": lambda row: row["kind"] is not None,
+    'exists (select from agreed where name = kind::text collate "C")': lambda row: row["kind"] in ("a", "b"),
 }
 WHERE: Final[Expressions] = {
     "flag": lambda row: row["flag"],
@@ -140,13 +192,20 @@ WHERE: Final[Expressions] = {
     "not (flag and points < 2)": lambda row: invert(both(row["flag"], less(row["points"], 2))),
 }
 COMPLETED: Final[Expressions] = {
-    "status = 'done'": lambda row: equals(row["status"], "done"),
+    DONE: lambda row: equals(row["status"], "done"),
     "flag": lambda row: row["flag"],
+    "visits.points = (select count(*) - 1 from agreed)": lambda row: equals(row["points"], 2),
 }
 CHECKS: Final[Expressions] = {
     "points > 1": lambda row: invert(less(row["points"], 2)),
     "completed_at is not null": lambda row: row["completed_at"] is not None,
-    "flag or status = 'done'": lambda row: either(row["flag"], equals(row["status"], "done")),
+    f"flag or {DONE}": lambda row: either(row["flag"], equals(row["status"], "done")),
+    "visits.flag": lambda row: row["flag"],
+    "(select count(*) from agreed a where a.points = visits.points) >= 2": lambda row: listed(row["points"]) > 1,
+    # Not the session's: nearer names are found first.
+    "(select count(*) from agreed a where a.points = points) >= 2": lambda _row: True,
+    "exists (select from (select points, row_number() over (partition by points order by name) as place from agreed) a "
+    "where a.points = visits.points and a.place = 2)": lambda row: listed(row["points"]) > 1,
 }
 TRUTHS: Final = ELIGIBLE | REQUIRED_WHEN | VALID | WHERE | COMPLETED | CHECKS
 COHORTS: Final = [
@@ -192,62 +251,145 @@ Columns = Mapping[str, st.SearchStrategy[Any]]
 Rows = st.SearchStrategy[list[Row]]
 
 
-@dataclass(frozen=True)
-class KeyKind:
-    """How sessions are told apart: the columns of the key with their types, and the possible keys.
+# --- Types, and values of them
 
-    A record may have the key in columns of other `types`; then `casts` lead back, None where there is none to
-    do, and a key may have several `spellings` there.
-    """
+TEXT: Final = Type("text", "text")
+BOOLEAN: Final = Type("boolean", "boolean")
+INTEGER: Final = Type("integer", "integer")
+CITEXT: Final = Type("kinds.citext", "citext")
+_BLIND: Final = "create collation {} (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
+BLIND: Final = Type("text collate blind", "text", "blind", is_deterministic=False, needs=(_BLIND.format("blind"),))
+DIM: Final = Type("text collate dim", "text", "dim", is_deterministic=False, needs=(_BLIND.format("dim"),))
+"""Of collations that tell no capitals; they need a server with ICU."""
 
-    columns: Mapping[str, str]
-    types: tuple[str, ...]
-    casts: tuple[str | None, ...]
-    spellings: Mapping[Values, tuple[Values, ...]]
-
-    @property
-    def of(self) -> tuple[str, ...]:
-        """The columns of a record that point here."""
-        return tuple(f"of_{name}" for name in self.columns)
-
-
-def plain(columns: Mapping[str, str], *keys: Values) -> KeyKind:
-    return KeyKind(columns, tuple(columns.values()), (None,) * len(columns), {key: (key,) for key in keys})
-
-
-def spellings(key: UUID) -> tuple[str, ...]:
-    return str(key), str(key).upper(), key.hex, f"{{{key}}}"
-
-
-UUIDS: Final = [UUID(int=n) for n in (1, 2, 0, 10, 2**128 - 1, 2**64)]
-KEYS: Final = [
-    plain({"id": "bigint"}, *((n,) for n in (1, 2, 3, 0, -1, 2**53, 2**53 + 1, 2**63 - 1, None))),
-    plain({"id": "uuid"}, *((key,) for key in [*UUIDS, None])),
-    plain({"id": "text"}, *((text,) for text in ("a", "b", "A", "a ", "", "ä", "<null>", "1", "01", None))),
-    plain(
-        {"part": "bigint", "id": "text"},
-        *((1, "1"), (1, "2"), (2, "1"), (2, "2"), (1, None), (None, "1"), (None, None), (12, ""), (1, "2 ")),
-    ),
-    KeyKind(
-        {"id": "uuid"},
-        ("text",),
-        ("uuid",),
-        {(None,): ((None,),)} | {(key,): tuple((text,) for text in spellings(key)) for key in UUIDS},
-    ),
-    KeyKind(
-        {"id": "bigint"},
-        ("varchar(20)",),
-        ("bigint",),
-        {(None,): ((None,),)} | {(n,): ((str(n),), (f" {n} ",), (f"+00{n}",)) for n in (1, 2, 3, 10)},
-    ),
-    KeyKind(
-        {"part": "bigint", "id": "uuid"},
-        ("bigint", "text"),
-        (None, "uuid"),
-        {(None, UUIDS[0]): ((None, str(UUIDS[0])),), (1, None): ((1, None),)}
-        | {(n, key): tuple((n, text) for text in spellings(key)) for n in (1, 2) for key in UUIDS[:3]},
-    ),
+_LABEL: Final = "create domain label as text;"
+KEY_TYPES: Final = [
+    Type("bigint", "bigint"),
+    Type("uuid", "uuid"),
+    TEXT,
+    INTEGER,
+    Type("smallint", "smallint"),
+    Type("numeric", "numeric"),
+    Type("varchar(40)", "varchar"),
+    Type("char(40)", "char"),
+    Type("name", "name"),
+    Type('text collate "C"', "text", "C"),
+    Type('varchar(40) collate "POSIX"', "varchar", "POSIX"),
+    Type('char(60) collate "C"', "char", "C"),
+    Type("date", "date"),
+    Type("mood", "mood"),
+    Type("label", "text", needs=(_LABEL,)),
+    Type("code", "text", needs=(_LABEL, "create domain code as label;")),
+    Type("posix", "text", "POSIX", needs=('create domain posix as text collate "POSIX";',)),
+    Type("big", "bigint", needs=("create domain big as bigint;",)),
 ]
+TIMESTAMPTZ: Final = Type("timestamptz", "timestamptz")
+VALUE_TYPES: Final = [TEXT, TEXT, Type("varchar(300)", "varchar"), Type("char(300)", "char"), CITEXT, BLIND]
+"""What a status, a version or a value may be."""
+
+Lacking = frozenset[Literal["citext", "icu", "not enforced"]]
+"""What a server does not have."""
+
+
+def there_are(kinds: Sequence[Type], lacks: Lacking) -> list[Type]:
+    """Those of the types that the server has."""
+    return [
+        kind
+        for kind in kinds
+        if not ("citext" in lacks and kind.base == "citext") and not ("icu" in lacks and not kind.is_deterministic)
+    ]
+
+
+UUIDS: Final = [UUID(int=n) for n in (1, 2, 0, 10, 0xABCD, 2**128 - 1)]
+MOODS: Final = ("a", "b", "A")
+_WHOLE: Final = [1, 2, 3, 0, -1, 10]
+_LARGE: Final = [2**53, 2**53 + 1, 2**63 - 1]
+_STRINGS: Final = ["a", "b", "A", "a ", "", "ä", "<null>", "1", "01", "10", "1.0", "2025-01-01"]
+_DATES: Final = [date(2025, 1, 1), date(2024, 2, 29), date(1999, 12, 31)]
+
+
+def held(kind: Type, value: Any) -> Any:
+    """A value as a column of this type holds it."""
+    return value.rstrip(" ") if kind.base == "char" and value is not None else value
+
+
+def pool_of(kind: Type) -> list[Any]:
+    """What a key of this type may be, without NULL."""
+    match kind.base:
+        case "smallint" | "integer":
+            return _WHOLE
+        case "bigint":
+            return [*_WHOLE, *_LARGE]
+        case "numeric":
+            return [*map(Decimal, ["1", "2.0", "3.5", "0", "10.00"]), Decimal(2**53 + 1)]
+        case "uuid":
+            return UUIDS
+        case "date":
+            return _DATES
+        case "mood":
+            return [*MOODS]
+        case "timestamptz":
+            return [datetime(2025, 1, 1, tzinfo=UTC), MOMENT]
+    return list(dict.fromkeys(held(kind, text) for text in [*_STRINGS, str(UUIDS[0]), str(UUIDS[4])]))
+
+
+def parsed(base: Base, text: str) -> Any:
+    """A text as a value of a type; raises ValueError where it is none."""
+    number = base in NUMBERS
+    plain = text.strip(" ").lstrip("+-").replace(".", "", base == "numeric") if number else "1"
+    if not (plain.isascii() and plain.isdigit()) or (base == "mood" and text not in MOODS):
+        raise ValueError(text)
+    value = INPUTS["integer" if base == "smallint" else base](text)
+    if isinstance(value, int) and abs(value) >= 2 ** {"smallint": 15, "integer": 31}.get(base, 63):
+        raise ValueError(text)
+    return value
+
+
+class Link(NamedTuple):
+    """How a record has one column of the key: its type, and the cast that leads back."""
+
+    type: Type
+    cast: str | None = None
+
+
+def spellings(link: Link, keys: Sequence[Any]) -> list[Any]:
+    """What may be in the place of these keys: the same, nearly the same, and what never is; without NULL."""
+    texts = [str(key) for key in keys]
+    near = [[text, f"{text} ", text.upper(), text.lower(), f"0{text}", f" +0{text} ", f"{text}.0"] for text in texts]
+    near += [[key.hex, f"{{{key}}}"] for key in keys if isinstance(key, UUID)]
+    found = [key for key in pool_of(link.type) if link.type.base == "timestamptz" or _is_held(link, str(key))]
+    found += [
+        held(link.type, text) if is_string(link.type) else parsed(link.type.base, text)
+        for text in itertools.chain(*near)
+        if _is_held(link, text)
+    ]
+    # Numbers are equal whatever their scale.
+    return [*{repr(value): value for value in found}.values()]
+
+
+def is_string(kind: Type) -> bool:
+    return kind.base in (*STRINGS, "citext")
+
+
+def _is_held(link: Link, text: str) -> bool:
+    """Whether a column holds such a text, and its cast takes it."""
+    if link.type.base == "timestamptz":
+        return False
+    try:
+        if not is_string(link.type):
+            parsed(link.type.base, text)
+        elif link.cast is not None and CASTS[link.cast] not in STRINGS:
+            parsed(CASTS[link.cast], held(link.type, text))
+    except ValueError:
+        return False
+    return len(text) <= 40
+
+
+def links_to(session: Type) -> list[Link]:
+    """Ways of having this key in a record: as it is, or as a text that is led back."""
+    texts = [Link(kind, session.base) for kind in KEY_TYPES if kind.base in ("text", "varchar")]
+    return [Link(session), *(texts if session.sql in ("uuid", "bigint") else [])]
+
 
 # --- A database and a config
 
@@ -258,7 +400,6 @@ class Case:
 
     world: World
     defaults: Mapping[str, str]
-    columns: Mapping[str, Mapping[str, str]]
     constraints: tuple[str, ...]
 
     def config(self) -> str:
@@ -276,18 +417,27 @@ class Case:
         return "\n".join(lines) + "\n"
 
     def script(self) -> str:
-        lines = ["drop schema if exists public cascade;", "create schema public;"]
+        lines = ["create schema if not exists kinds;", "drop schema if exists public cascade;", "create schema public;"]
+        if any(kind.base == "citext" for of in self.world.types.values() for kind in of.values()):
+            lines.append("create extension if not exists citext schema kinds;")
         lines += [f"alter database oracle set {name} = {value};" for name, value in self.defaults.items()]
         lines.append(another_clock(f"select timestamptz {literal(self.world.clock)}"))
-        for table, columns in self.columns.items():
-            lines.append(f"create table {table} ({', '.join(f'{name} {kind}' for name, kind in columns.items())});")
-            rows = [f"({', '.join(literal(row[name]) for name in columns)})" for row in self.world.tables[table].rows]
-            if rows:
-                lines.append(f"insert into {table} values\n  " + ",\n  ".join(rows) + ";")
+        lines.append(f"create type mood as enum ({', '.join(map(literal, MOODS))});")
+        lines += dict.fromkeys(need for of in self.world.types.values() for kind in of.values() for need in kind.needs)
+        for table, columns in self.world.types.items():
+            lines.append(f"create table {table} ({', '.join(f'{name} {kind.sql}' for name, kind in columns.items())});")
+            lines += inserted(table, [[row[name] for name in columns] for row in self.world.tables[table].rows])
+        lines += ["create table agreed (points int, name text);", *inserted("agreed", AGREED)]
         return "\n".join([*lines, *filter(None, self.constraints)])
 
     def _repr_pretty_(self, printer: RepresentationPrinter, _cycle: bool) -> None:
         printer.text(f"\n{self.script()}\n\n{self.config()}")
+
+
+def inserted(table: str, found: Sequence[Sequence[object]]) -> Iterator[str]:
+    if found:
+        values = ",\n  ".join(f"({', '.join(map(literal, row))})" for row in found)
+        yield f"insert into {table} values\n  {values};"
 
 
 def quoted(value: object) -> str:
@@ -306,7 +456,7 @@ def literal(value: object) -> str:
 
 def stored(moment: datetime, kind: str, zone: str | None = None) -> datetime | date:
     """The value for a moment in a column of this type; without a zone of its own it is of `zone`."""
-    local = moment.astimezone(ZONES[zone]) if zone else moment
+    local = moment.astimezone(ZoneInfo(zone)) if zone else moment
     match kind:
         case "date":
             return local.date()
@@ -331,7 +481,9 @@ def times(kind: str, usual: datetime, anchors: Sequence[datetime], zone: str | N
     """Usual times; and those at, just before and just after the moments at which an answer changes."""
     instant = timedelta(microseconds=1)
     moments = [anchor + step for anchor in anchors for step in (timedelta(0), -instant, instant)]
-    moments += [usual - timedelta(minutes=5), datetime(1, 1, 3, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC)]
+    # Of before there were zones, not all that know them say the same.
+    oldest = datetime(1, 1, 3, tzinfo=UTC) if zone is None or "/GMT" in zone else datetime(1980, 1, 3, tzinfo=UTC)
+    moments += [usual - timedelta(minutes=5), oldest, datetime(2999, 1, 1, tzinfo=UTC)]
     strange = [None, "infinity", "-infinity"]
     return st.just(stored(usual, kind, zone)) | one(
         [*dict.fromkeys(stored(moment, kind, zone) for moment in moments), *strange * 3]
@@ -360,20 +512,42 @@ def versions(draw: st.DrawFn, pool: list[Any]) -> dict[str, Any]:
     return {"column": "version", "current": current, **listed, **draw(perhaps("current_since", one(SINCES)))}
 
 
+@dataclass(frozen=True)
+class Shape:
+    """The columns of a table of records: those that have the key, and the pool that its versions are from."""
+
+    links: Mapping[str, Link]
+    version: Type
+    kind: Type
+    pool: list[Any]
+
+    @property
+    def parts(self) -> list[Any]:
+        """What `session_key` says."""
+        return [name if link.cast is None else {"column": name, "cast": link.cast} for name, link in self.links.items()]
+
+    @property
+    def uniques(self) -> list[Any]:
+        """What `unique` may say; nothing says whether versions or values that their type calls equal are."""
+        of = [*self.links]
+        found: list[Any] = [of]
+        if own_value(self.version) is not str.lower:
+            found.append([*of, "version"])
+        if own_value(self.kind) is not str.lower:
+            found.append("kind")
+        return found if len(found) < 3 else [*found, ["version", "kind", *of]]
+
+
 @st.composite
-def records(draw: st.DrawFn, table: str, keys: KeyKind, pool: list[Any]) -> dict[str, Any]:
-    parts: list[Any] = [
-        name if cast is None else {"column": name, "cast": cast} for name, cast in zip(keys.of, keys.casts, strict=True)
-    ]
+def records(draw: st.DrawFn, table: str, shape: Shape) -> dict[str, Any]:
     values = draw(one(ACCEPTED_VALUES))
-    uniques: list[Any] = [list(keys.of), [*keys.of, "version"], "kind", ["version", "kind", *keys.of]]
     return {
         "table": table,
-        "session_key": draw(one_or_list(parts)),
+        "session_key": draw(one_or_list(shape.parts)),
         "created_at": "created_at",
-        **draw(perhaps("timezone", one(list(ZONES)))),
-        **draw(perhaps("unique", one(uniques))),
-        **draw(perhaps("version", versions(pool))),
+        **draw(perhaps("timezone", one(ZONES))),
+        **draw(perhaps("unique", one(shape.uniques))),
+        **draw(perhaps("version", versions(shape.pool))),
         **({"accepted_values": values} if values else {}),
         **draw(perhaps("valid", one(list(VALID)))),
         **draw(perhaps("where", one(list(WHERE)))),
@@ -385,7 +559,7 @@ def records(draw: st.DrawFn, table: str, keys: KeyKind, pool: list[Any]) -> dict
 
 @st.composite
 def pipelines(
-    draw: st.DrawFn, keys: KeyKind, tables: Mapping[str, str], pools: Mapping[str, list[Any]]
+    draw: st.DrawFn, keys: Sequence[str], tables: Mapping[str, str], shapes: Mapping[str, Shape]
 ) -> dict[str, Any]:
     windows = [*({"since": since} for since in SINCES), *({"last": last} for last in LASTS)]
     return {
@@ -393,17 +567,17 @@ def pipelines(
         **draw(perhaps("grace", one(GRACES))),
         "sessions": {
             "table": "visits",
-            "key": draw(one_or_list(list(keys.columns))),
+            "key": draw(one_or_list(list(keys))),
             "status": "status",
             "started_at": "started_at",
             "completed_at": "completed_at",
-            **draw(perhaps("timezone", one(list(ZONES)))),
+            **draw(perhaps("timezone", one(ZONES))),
             **draw(perhaps("completed", one(list(COMPLETED)))),
             **draw(perhaps("deleted", one(list(COMPLETED)))),
             "eligible": draw(one(list(ELIGIBLE))),
             **draw(perhaps("checks", st.dictionaries(one(["a", "b-2"]), one(list(CHECKS)), min_size=1))),
         },
-        "records": {name: draw(records(table, keys, pools[table])) for name, table in tables.items()},
+        "records": {name: draw(records(table, shapes[table])) for name, table in tables.items()},
         **draw(perhaps("cohort", one(COHORTS))),
     }
 
@@ -442,9 +616,9 @@ def window_start(pipeline: Mapping[str, Any], clock: datetime) -> datetime:
 def anchors_of(pipeline: Mapping[str, Any], clock: datetime) -> list[datetime]:
     """The moments at which an answer changes."""
     anchors = [clock, window_start(pipeline, clock)]
+    graces = [record.get("grace", pipeline.get("grace", "0s")) for record in pipeline["records"].values()]
+    anchors += [end for grace in map(span, graces) for end in (clock - grace, clock + grace)]
     for record in pipeline["records"].values():
-        grace = span(record.get("grace", pipeline.get("grace", "0s")))
-        anchors += [clock - grace, clock + grace]
         if "current_since" in record.get("version", {}):
             anchors.append(utc(record["version"]["current_since"]))
     if cohort := pipeline.get("cohort"):
@@ -453,75 +627,120 @@ def anchors_of(pipeline: Mapping[str, Any], clock: datetime) -> list[datetime]:
     return list(dict.fromkeys(anchors))
 
 
-def rows(columns: Sequence[str], keys: Sequence[Values], rest: Columns, *, unique: bool = False) -> Rows:
-    """No row, few, or many: `columns` have one of the keys, the others whatever they draw."""
-    pairs = st.tuples(one(keys), st.fixed_dictionaries(dict(rest)))
-    by = (lambda pair: pair[0]) if unique else None
-    fewest = one([min(number, len(keys)) for number in (1, 4, 7, 0)])
-    found = fewest.flatmap(lambda number: st.lists(pairs, min_size=number, max_size=10, unique_by=by))
+def rows(
+    columns: Sequence[str],
+    keys: st.SearchStrategy[Values],
+    rest: Columns,
+    by: Callable[[Values], object] | None = None,
+    at_most: int = 10,
+) -> Rows:
+    """No row, few, or many: `columns` have a key, the others whatever they draw.
+
+    Of those keys that are equal `by` it only one has a row; `at_most` is how many there are.
+    """
+    pairs = st.tuples(keys, st.fixed_dictionaries(dict(rest)))
+    unique_by = None if by is None else lambda pair: by(pair[0])
+    fewest = one([min(number, at_most) for number in (1, 4, 7, 0)])
+    found = fewest.flatmap(lambda number: st.lists(pairs, min_size=number, max_size=10, unique_by=unique_by))
     return found.map(lambda found: [dict(zip(columns, key, strict=True)) | values for key, values in found])
 
 
+def own_key(kinds: Sequence[Type]) -> Callable[[Values], object]:
+    """What tells keys of these types apart."""
+    return lambda key: tuple(
+        None if value is None else own_value(kind)(value) for kind, value in zip(kinds, key, strict=True)
+    )
+
+
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
+def shapes_of(draw: st.DrawFn, keys: Mapping[str, Type], *, lacks: Lacking) -> Shape:
+    """A table of records whose key is compared with this one."""
+    links = {f"of_{name}": draw(one(links_to(kind))) for name, kind in keys.items()}
+    pool = draw(one(VERSION_POOLS))
+    values = one(there_are(VALUE_TYPES, lacks))
+    numbers = {id(INTEGERS): INTEGER, id(DECIMALS): Type("numeric", "numeric")}
+    return Shape(links, numbers.get(id(pool)) or draw(values), draw(values), pool)
+
+
+@st.composite
+def cases(draw: st.DrawFn, *, lacks: Lacking = frozenset()) -> Case:
+    """A database and a config, of what the server has."""
     clock = draw(one(CLOCKS))
-    keys = draw(one(KEYS))
+    keys = {name: draw(one(KEY_TYPES)) for name in draw(one([["id"], ["id"], ["part", "id"]]))}
     tables_of = draw(one(RECORDS))
-    pools = {table: draw(one(VERSION_POOLS)) for table in dict.fromkeys(tables_of.values())}
-    pipeline = draw(pipelines(keys, tables_of, pools))
+    shapes = {table: draw(shapes_of(keys, lacks=lacks)) for table in dict.fromkeys(tables_of.values())}
+    pipeline = draw(pipelines([*keys], tables_of, shapes))
     pipeline |= draw(limits(pipeline))
     anchors = anchors_of(pipeline, clock)
     usual = max(window_start(pipeline, clock), clock - timedelta(hours=4))
 
     index = draw(one(["primary key", "unique", ""]))
-    constraints = [f"alter table visits add {index} ({', '.join(keys.columns)});"] if index else []
-    kinds = {"started_at": draw(one(TIME_TYPES)), "completed_at": draw(one(TIME_TYPES))}
-    columns = {"visits": {**keys.columns, "status": "text", "flag": "boolean", "points": "int", **kinds}}
-    possible = [key for key in keys.spellings if index != "primary key" or None not in key]
+    constraints = [f"alter table visits add {index} ({', '.join(keys)});"] if index else []
+    times_of = {name: draw(one(TIME_TYPES)) for name in ("started_at", "completed_at")}
+    status = draw(one(there_are(VALUE_TYPES, lacks)))
+    types = {"visits": {**keys, "status": status, "flag": BOOLEAN, "points": INTEGER, **time_types(times_of)}}
+    null = [] if index == "primary key" else [None]
     rest = {
-        "status": st.just("done") | one(STATUSES),
+        "status": (st.just("done") | one(STATUSES)).map(partial(held, status)),
         "flag": FLAGS,
         "points": POINTS,
-        **{name: times(kind, usual, anchors, pipeline["sessions"].get("timezone")) for name, kind in kinds.items()},
+        **{name: times(kind, usual, anchors, pipeline["sessions"].get("timezone")) for name, kind in times_of.items()},
     }
-    tables = {"visits": Table(draw(rows(list(keys.columns), possible, rest, unique=True)))}
-    taken = {tuple(row[name] for name in keys.columns) for row in tables["visits"].rows}
+    pools = [[*pool_of(kind), *null * 3] for kind in keys.values()]
+    equal_by = own_key([*keys.values()])
+    at_most = len({equal_by(key) for key in itertools.product(*pools)})
+    sessions = draw(rows([*keys], st.tuples(*map(one, pools)), rest, equal_by, min(at_most, 10)))
+    tables = {"visits": Table(sessions)}
 
-    for table, pool in pools.items():
-        known = [value for record in pipeline["records"].values() for value in known_of(record, table, pool)]
-        link = draw(one(list(LINKS))) if index and not any(keys.casts) else "none"
-        constraints.append(LINKS[link].format(table=table, of=", ".join(keys.of), key=", ".join(keys.columns)))
+    for table, shape in shapes.items():
+        of_table = [record for record in pipeline["records"].values() if record["table"] == table]
+        known = [value for record in of_table for value in known_of(record, table, shape.pool)]
+        is_same = [*shape.links.values()] == [Link(kind) for kind in keys.values()]
+        link = draw(one([name for name in LINKS if name not in lacks])) if index and is_same else "none"
+        constraints.append(LINKS[link].format(table=table, of=", ".join(shape.links), key=", ".join(keys)))
         kind = draw(one(TIME_TYPES))
-        zone = next(
-            (r["timezone"] for r in pipeline["records"].values() if r["table"] == table and "timezone" in r), None
-        )
-        columns[table] = {
-            **dict(zip(keys.of, keys.types, strict=True)),
-            "version": "int" if pool is INTEGERS else draw(one(["text", "varchar(300)"])),
-            "kind": "text",
-            "flag": "boolean",
-            "points": "int",
-            "created_at": kind,
+        zone = next((record["timezone"] for record in of_table if "timezone" in record), None)
+        types[table] = {
+            **{name: link.type for name, link in shape.links.items()},
+            "version": shape.version,
+            "kind": shape.kind,
+            "flag": BOOLEAN,
+            "points": INTEGER,
+            **time_types({"created_at": kind}),
         }
         rest = {
-            "version": one(pool) | one(known or pool),
-            "kind": st.just("a") | one(KINDS),
+            "version": (one(shape.pool) | one(known or shape.pool)).map(partial(held, shape.version)),
+            "kind": (st.just("a") | one(KINDS)).map(partial(held, shape.kind)),
             "flag": FLAGS,
             "points": POINTS,
             "created_at": times(kind, usual, anchors, zone),
         }
-        pointing = [spelling for key in keys.spellings if key in taken for spelling in keys.spellings[key]]
-        astray = [
-            spelling
-            for key in keys.spellings
-            if key not in taken and (None in key or link not in ("validated", "elsewhere"))
-            for spelling in keys.spellings[key]
-        ]
-        tables[table] = Table(draw(rows(keys.of, [*pointing * 3, *astray], rest)), link == "validated")
+        pointing = [key for session in sessions for key in pointing_at(session, keys, shape)]
+        places = zip(shape.links.values(), keys.values(), strict=True)
+        astray = st.tuples(*(one([None, *spellings(of, pool_of(kind))]) for of, kind in places))
+        if link in ("validated", "elsewhere"):
+            astray = astray.filter(lambda key: None in key)
+        found = st.one_of(*[one(pointing)] * 3, astray) if pointing else astray
+        tables[table] = Table(draw(rows([*shape.links], found, rest)), link == "validated")
 
     defaults = {name: draw(one(texts)) for name, texts in HABITS.items()}
-    world = World(clock, pipeline, tables, TRUTHS, draw(one(CAPS)))
-    return Case(world, defaults, columns, tuple(constraints))
+    world = World(clock, pipeline, tables, types, TRUTHS, draw(one(CAPS)))
+    return Case(world, defaults, tuple(constraints))
+
+
+def time_types(kinds: Mapping[str, str]) -> dict[str, Type]:
+    return {name: Type(kind, BASES[kind]) for name, kind in kinds.items()}
+
+
+def pointing_at(session: Row, keys: Mapping[str, Type], shape: Shape) -> list[Values]:
+    """Some of what may be in a record in place of the key of this session."""
+    ways = []
+    for (name, kind), link in zip(keys.items(), shape.links.values(), strict=True):
+        how, key = comparison(kind, link.type, link.cast), session[name]
+        if how is None or key is None:
+            return []
+        ways.append([v for v in spellings(link, [key]) if how.of_record(v) == how.of_session(key)][:5])
+    return list(itertools.product(*ways))
 
 
 @st.composite
@@ -530,16 +749,17 @@ def later(draw: st.DrawFn, case: Case) -> Case:
     world, tables = case.world, {}
     sessions = world.tables["visits"].rows
     for name, table in world.tables.items():
-        columns = case.columns[name]
+        columns = world.types[name]
         found: list[Row] = []
         for row in table.rows:
-            other = draw(one([row, row, row, None, *table.rows]))
+            again = completed_again(world, columns, row) if name == "visits" else row
+            other = draw(one([row, row, again, again, None, *table.rows]))
             if other is not None:
                 found.append({**other, **{key: row[key] for key in ("id", "part") if key in columns}})
         if name != "visits" and table.rows and sessions:
             found += draw(st.lists(st.builds(mended, st.just(case), st.just(name), one(table.rows), one(sessions))))
         tables[name] = Table(found)
-    moved = [timedelta(0), timedelta(seconds=1), timedelta(days=1), timedelta(minutes=-10), timedelta(minutes=10)]
+    moved = [timedelta(minutes=-10), timedelta(0), timedelta(seconds=1), timedelta(days=1), timedelta(seconds=-1)]
     # Where sessions are gone, no foreign key would hold.
     constraints = tuple(text for text in case.constraints if "foreign key" not in text)
     return replace(
@@ -547,22 +767,38 @@ def later(draw: st.DrawFn, case: Case) -> Case:
     )
 
 
+def completed_again(world: World, columns: Mapping[str, Type], session: Row) -> Row:
+    """A session that has just been completed once more, and has its grace before it."""
+    zone = world.pipeline["sessions"].get("timezone")
+    return {**session, "completed_at": stored(world.clock, columns["completed_at"].sql, zone)}
+
+
 def mended(case: Case, table: str, like: Row, session: Row) -> Row:
-    """A row like another that points at a session, of a version that its record calls current."""
-    visits, columns = case.columns["visits"], case.columns[table]
-    keys = {name: session[name] for name in ("id", "part") if name in visits}
-    links = {
-        f"of_{name}": key if key is None or columns[f"of_{name}"] == visits[name] else str(key)
-        for name, key in keys.items()
-    }
+    """A row like another that points at a session, if it can, of a version that its record calls current."""
+    types = case.world.types
     records = [record for record in case.world.pipeline["records"].values() if record["table"] == table]
+    links = {}
+    for name, how in zip(
+        (name for name in ("part", "id") if name in types["visits"]), comparisons(case.world, records[0]), strict=True
+    ):
+        cast = next((part["cast"] for part in parts_of(records[0]) if part["column"] == f"of_{name}"), None)
+        found = [] if session[name] is None else spellings(Link(types[table][f"of_{name}"], cast), [session[name]])
+        equal = (value for value in found if how and how.of_record(value) == how.of_session(session[name]))
+        links[f"of_{name}"] = next(equal, like[f"of_{name}"])
     current = next((record["version"]["current"] for record in records if "version" in record), None)
-    known = {} if current is None else {"version": int(current) if columns["version"] == "int" else current}
+    kind = types[table]["version"]
+    known = {} if current is None else {"version": current if is_string(kind) else INPUTS[kind.base](current)}
     return {**like, **links, **known, "flag": True}
 
 
+def parts_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The parts of a key that have a cast."""
+    parts = record["session_key"]
+    return [part for part in (parts if isinstance(parts, list) else [parts]) if isinstance(part, dict)]
+
+
 @st.composite
-def changes(draw: st.DrawFn) -> tuple[Case, Case]:
+def changes(draw: st.DrawFn, *, lacks: Lacking = frozenset()) -> tuple[Case, Case]:
     """A database, and what became of it."""
-    case = draw(cases())
+    case = draw(cases(lacks=lacks))
     return case, draw(later(case))

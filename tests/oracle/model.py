@@ -8,12 +8,16 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta, timezone
-from typing import Any, Final, Literal
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from functools import cache
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 Row = Mapping[str, Any]
-"""Values by column.  A time is a datetime (UTC where it has no zone), a date, `infinity`, `-infinity` or None."""
+"""Values by column.  A time is a datetime (UTC where it has no zone), a date, `infinity`, `-infinity` or None; of
+the type char(n) a text is without its trailing blanks."""
 
 Series = tuple[str, ...]
 """The name of a gauge, then the values of its labels."""
@@ -32,16 +36,79 @@ STATES: Final[tuple[State, ...]] = (
     "not_required",
 )
 REASONS: Final[tuple[State, ...]] = ("missing", "outdated", "invalid")
+RESULTS: Final = ("pass", "fail")
 
 LABEL_LENGTH: Final = 256
 """Longer texts that begin alike are one label."""
 
-_CASTS: Final[Mapping[str, Callable[[str], object]]] = {"uuid": UUID, "bigint": int}
-ZONES: Final = {"Etc/GMT-14": timezone(timedelta(hours=14)), "Etc/GMT+7": timezone(timedelta(hours=-7))}
-"""Time zones by name; POSIX counts westwards."""
-
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+Base = Literal[
+    "smallint",
+    "integer",
+    "bigint",
+    "numeric",
+    "uuid",
+    "date",
+    "timestamptz",
+    "mood",
+    "text",
+    "varchar",
+    "char",
+    "name",
+    "citext",
+    "boolean",
+    "timestamp",
+]
+"""The types without their lengths; `mood` is an enum."""
+
+STRINGS: Final = ("text", "varchar", "char", "name")
+NUMBERS: Final = ("smallint", "integer", "bigint", "numeric")
+"""From the narrowest to the widest: each holds whatever one before holds."""
+
+
+@dataclass(frozen=True)
+class Type:
+    """The type of a column: `sql` is how it is declared, `base` what that is without length, domains and collation.
+
+    `is_deterministic` where its collation calls no two texts equal that differ.  `needs` are the statements that
+    make its domain, enum or collation.
+    """
+
+    sql: str
+    base: Base
+    collation: str = ""
+    is_deterministic: bool = True
+    needs: tuple[str, ...] = ()
+
+
+CASTS: Final[Mapping[str, Base]] = {
+    "text": "text",
+    "varchar(3)": "varchar",
+    "character varying": "varchar",
+    "character": "char",
+    "char(2)": "char",
+    "name": "name",
+    "uuid": "uuid",
+    "bigint": "bigint",
+    "integer": "integer",
+    "numeric": "numeric",
+    "date": "date",
+    "mood": "mood",
+}
+"""What a `cast` may say."""
+
+INPUTS: Final[Mapping[str, Callable[[str], object]]] = {
+    "uuid": UUID,
+    "bigint": int,
+    "integer": int,
+    "numeric": Decimal,
+    "date": date.fromisoformat,
+    "mood": str,
+}
+"""How a text becomes a value of a type."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +123,14 @@ class Table:
 class World:
     """All that decides the numbers of a pipeline.
 
-    `pipeline` is its part of the config, as one would write it.  `truths` says what each SQL expression in it
-    says of a row.  `cap` is `max_label_values`.
+    `pipeline` is its part of the config, as one would write it.  `types` has those of the columns of each table.
+    `truths` says what each SQL expression in it says of a row.  `cap` is `max_label_values`.
     """
 
     clock: datetime
     pipeline: Mapping[str, Any]
     tables: Mapping[str, Table]
+    types: Mapping[str, Mapping[str, Type]]
     truths: Mapping[str, Callable[[Row], Truth]]
     cap: int
 
@@ -72,8 +140,11 @@ class World:
 
 
 def gauges(world: World) -> dict[Series, float]:
-    """Every series there must be, with its value."""
-    return {
+    """Every series there must be, with its value.
+
+    Of a record that is refused there is none, nor is there a total that rests on it.
+    """
+    found: dict[Series, float] = {
         **_volume(world),
         **_coverage(world),
         **_conformance(world),
@@ -85,21 +156,29 @@ def gauges(world: World) -> dict[Series, float]:
         **_conversion(world),
         **_freshness(world),
     }
+    totals = {("eligible_sessions", "complete"), ("eligible_sessions", "pending"), ("eligible_sessions", "gap")}
+    totals.add(("cohort_sessions", "covered"))
+    return {series: value for series, value in found.items() if series not in totals} if refused(world) else found
 
 
 # --- Values
 
 
 def _moment(value: object, zone: str | None = None) -> datetime | None:
-    """A time of a row in UTC; None where it says nothing.  A time without a zone is of `zone`."""
-    local = UTC if zone is None else ZONES[zone]
+    """A time of a row in UTC; None where it says nothing.  A time without a zone is of `zone`.
+
+    An hour that is there twice is the later one, and one that is not there is an hour later.
+    """
     match value:
         case None | "infinity" | "-infinity":
             return None
+        case datetime() if value.tzinfo:
+            return value.astimezone(UTC)
         case datetime():
-            return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=local).astimezone(UTC)
+            local = ZoneInfo(zone or "UTC")
+            return max(value.replace(tzinfo=local, fold=fold).astimezone(UTC) for fold in (0, 1))
         case date():
-            return datetime.combine(value, time(), local).astimezone(UTC)
+            return _moment(datetime.combine(value, time()), zone)
     raise TypeError(value)
 
 
@@ -143,6 +222,73 @@ def _fold(
         kept = labels if rank < cap else (*labels[:place], "<other>", *labels[place + 1 :])
         folded[kept] += family[labels]
     return dict(folded)
+
+
+# --- Keys
+
+
+class Comparison(NamedTuple):
+    """How a column of a record is compared with the column of the key: what is compared of the one and of the other."""
+
+    rule: Literal["own", "texts", "numbers", "cast to text", "cast"]
+    of_session: Callable[[Any], object]
+    of_record: Callable[[Any], object]
+
+
+@cache
+def comparison(session: Type, record: Type, cast: str | None = None) -> Comparison | None:
+    """How two columns are compared, the record's after its cast; None where they must be refused."""
+    if cast is None:
+        return _uncast(session, record)
+    wanted = Type(cast, CASTS[cast])
+    if wanted.base in STRINGS:
+        # The length of the type that is written would make longer keys one.
+        return Comparison("cast to text", _text, _text)
+    convert: Callable[[Any], object] = _itself
+    if record.base in STRINGS:
+        convert = INPUTS[wanted.base]
+    elif record.base != wanted.base and not _holds(wanted.base, record.base):
+        return None
+    found = _uncast(session, wanted)
+    return found and Comparison("cast", found.of_session, lambda value: found.of_record(convert(value)))
+
+
+def _holds(wide: Base, narrow: Base) -> bool:
+    """Whether every value of a type is one of a wider type."""
+    return {wide, narrow} <= {*NUMBERS} and NUMBERS.index(narrow) < NUMBERS.index(wide)
+
+
+def _uncast(session: Type, record: Type) -> Comparison | None:
+    if (session.base, session.collation) == (record.base, record.collation):
+        return Comparison("own", own_value(session), own_value(record))
+    if {session.base, record.base} <= {*STRINGS} and session.is_deterministic and record.is_deterministic:
+        return Comparison("texts", _itself, _itself)
+    if {session.base, record.base} <= {*NUMBERS}:
+        return Comparison("numbers", _itself, _itself)
+    return None
+
+
+def own_value(kind: Type) -> Callable[[Any], Any]:
+    """What the equality of a type looks at."""
+    return str.lower if kind.base == "citext" or not kind.is_deterministic else _itself
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def refused(world: World) -> set[str]:
+    """The records whose key cannot be compared with that of the sessions."""
+    return {name for name, record in world.pipeline["records"].items() if None in comparisons(world, record)}
+
+
+def comparisons(world: World, record: Mapping[str, Any]) -> list[Comparison | None]:
+    """How each column of the key of a record is compared."""
+    ours, theirs = world.types[world.pipeline["sessions"]["table"]], world.types[record["table"]]
+    return [
+        comparison(ours[key], theirs[column], cast)
+        for key, (column, cast) in zip(_key_columns(world), _link_columns(record), strict=True)
+    ]
 
 
 # --- Sessions
@@ -198,32 +344,52 @@ def _volume(world: World) -> dict[Series, float]:
 
 
 def _records(world: World) -> Iterator[tuple[str, Mapping[str, Any], list[Row]]]:
-    """Name and config of each record, with those rows that exist for us."""
+    """Name and config of each record that is not refused, with those rows that exist for us."""
+    lost = refused(world)
     for name, record in world.pipeline["records"].items():
-        rows = world.tables[record["table"]].rows
-        yield name, record, [row for row in rows if world.says(record.get("where"), row)]
+        if name not in lost:
+            rows = world.tables[record["table"]].rows
+            yield name, record, [row for row in rows if world.says(record.get("where"), row)]
+
+
+def _key_columns(world: World) -> list[str]:
+    columns = world.pipeline["sessions"]["key"]
+    return [columns] if isinstance(columns, str) else columns
+
+
+def _link_columns(record: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    """The columns that a record has in place of the key of its session, each with its cast."""
+    parts = record["session_key"]
+    return [
+        (part, None) if isinstance(part, str) else (part["column"], part.get("cast"))
+        for part in (parts if isinstance(parts, list) else [parts])
+    ]
 
 
 def _session_key(world: World, session: Row) -> tuple[object, ...]:
-    columns = world.pipeline["sessions"]["key"]
-    return tuple(session[column] for column in ([columns] if isinstance(columns, str) else columns))
+    return tuple(session[column] for column in _key_columns(world))
 
 
-def _link(record: Mapping[str, Any], row: Row) -> tuple[object, ...]:
-    """What a row has in place of the key of its session."""
-    parts = record["session_key"]
-    values: list[object] = []
-    for part in parts if isinstance(parts, list) else [parts]:
-        column, cast = (part, None) if isinstance(part, str) else (part["column"], part.get("cast"))
-        value = row[column]
-        values.append(value if value is None or cast is None else _CASTS[cast](value))
-    return tuple(values)
+def _compared_key(world: World, record: Mapping[str, Any], session: Row) -> tuple[object, ...]:
+    """What of the key of a session is compared with a record; None for what is NULL."""
+    return tuple(
+        None if session[column] is None or how is None else how.of_session(session[column])
+        for column, how in zip(_key_columns(world), comparisons(world, record), strict=True)
+    )
+
+
+def _compared_link(world: World, record: Mapping[str, Any], row: Row) -> tuple[object, ...]:
+    """What of a row is compared with the key of a session; None for what is NULL."""
+    return tuple(
+        None if row[column] is None or how is None else how.of_record(row[column])
+        for (column, _), how in zip(_link_columns(record), comparisons(world, record), strict=True)
+    )
 
 
 def _rows_of(world: World, session: Row, record: Mapping[str, Any], rows: Iterable[Row]) -> list[Row]:
     """The rows that point at a session; NULL points at nothing, and nothing points at NULL."""
-    key = _session_key(world, session)
-    return [] if None in key else [row for row in rows if _link(record, row) == key]
+    key = _compared_key(world, record, session)
+    return [] if None in key else [row for row in rows if _compared_link(world, record, row) == key]
 
 
 def _version(record: Mapping[str, Any], row: Row) -> tuple[str, str]:
@@ -264,11 +430,12 @@ def _state(world: World, session: Row, record: Mapping[str, Any], rows: Sequence
         satisfied = bool(rows)
     else:
         satisfied = found in ("current", "accepted")
-    return found if satisfied or not _has_time_left(world, session, record) else "pending"
+    return found if satisfied or not _has_time_left(world, session, record.get("grace")) else "pending"
 
 
-def _has_time_left(world: World, session: Row, record: Mapping[str, Any]) -> bool:
-    grace = _duration(record.get("grace", world.pipeline.get("grace", "0s")))
+def _has_time_left(world: World, session: Row, own_grace: str | None) -> bool:
+    """Whether a session completed less than the grace ago: a record's or a check's own, else the pipeline's."""
+    grace = _duration(own_grace or world.pipeline.get("grace", "0s"))
     completed = _completed(world, session)
     if completed is None:
         return False
@@ -398,10 +565,10 @@ def _conformance(world: World) -> dict[Series, float]:
 
 
 def _integrity(world: World) -> dict[Series, float]:
-    keys = {key for session in _all_sessions(world) if None not in (key := _session_key(world, session))}
     numbers: dict[Series, float] = {}
     for name, record, rows in _records(world):
-        links = [_link(record, row) for row in rows]
+        keys = {_compared_key(world, record, session) for session in _all_sessions(world)}
+        links = [_compared_link(world, record, row) for row in rows]
         numbers["unlinked_records", name] = sum(None in link for link in links)
         numbers["orphaned_records", name] = sum(None not in link and link not in keys for link in links)
         numbers["foreign_key_enforced", name] = int(world.tables[record["table"]].linked)
@@ -414,8 +581,8 @@ def _integrity(world: World) -> dict[Series, float]:
 def _validity(world: World) -> dict[Series, float]:
     numbers: dict[Series, float] = {}
     eligible = _eligible(world)
-    for name, expression in world.pipeline["sessions"].get("checks", {}).items():
-        passed = sum(world.truths[expression](session) is True for session in eligible)
+    for name, check in world.pipeline["sessions"].get("checks", {}).items():
+        passed = sum(world.says(check, session) for session in eligible)
         numbers["check_sessions", name, "pass"] = passed
         numbers["check_sessions", name, "fail"] = len(eligible) - passed
     of_rows: Counter[tuple[str, ...]] = Counter()
@@ -448,7 +615,9 @@ def _uniqueness(world: World) -> dict[Series, float]:
         if columns is None:
             continue
         columns = [columns] if isinstance(columns, str) else columns
-        keys = Counter(key for row in rows if None not in (key := tuple(row[column] for column in columns)))
+        types = world.types[record["table"]]
+        present = [row for row in rows if all(row[column] is not None for column in columns)]
+        keys = Counter(tuple(own_value(types[column])(row[column]) for column in columns) for row in present)
         numbers["duplicate_records", name] = sum(count - 1 for count in keys.values())
     return numbers
 
@@ -550,11 +719,13 @@ def _freshness(world: World) -> dict[Series, float]:
 
 
 def verdict(world: World, numbers: Mapping[Series, float]) -> str:
-    """What the numbers amount to under the limits of the pipeline, everything having been measured."""
+    """What the numbers amount to under the limits of the pipeline; a record that is refused was not measured."""
     limits: Mapping[str, Mapping[str, Any]] = world.pipeline.get("limits", {})
     broken = {severity for judged in _judged(world, numbers) for severity in _broken(limits, *judged)}
     if "critical" in broken:
         return "unhealthy"
+    if refused(world):
+        return "unknown"
     settled = numbers["eligible_sessions", "gap"] + numbers["eligible_sessions", "complete"]
     says_nothing = {"gap_ratio"} if settled < limits.get("gap_ratio", {}).get("min_sessions", 1) else set()
     oldest = [value for series, value in numbers.items() if series[0] == "gap_oldest_timestamp_seconds"]
@@ -584,25 +755,31 @@ def _broken(limits: Mapping[str, Mapping[str, Any]], limit: str, value: float, r
 
 def _judged(world: World, numbers: Mapping[Series, float]) -> Iterator[tuple[str, float, float | None]]:
     """Every value that a limit may judge: the limit, the value, and the sessions that a ratio rests on."""
+    now = (world.clock - _EPOCH) / timedelta(seconds=1)
+    lost = refused(world)
+    if not lost:
+        yield from _judged_of_gaps(numbers, now)
+    for name in world.pipeline["records"].keys() - lost:
+        yield from _judged_of_record(numbers, name, now)
+    for name in world.pipeline["sessions"].get("checks", {}):
+        yield "failed_checks", numbers["check_sessions", name, "fail"], None
+    steps = [numbers.get(("cohort_sessions", step)) for step in ("started", "completed", "covered")]
+    for limit, base, reached in zip(("completion_ratio", "conversion_ratio"), steps, steps[1:], strict=False):
+        if base and reached is not None:
+            yield limit, reached / base, base
+    began = (_window_start(world) - _EPOCH) / timedelta(seconds=1)
+    yield "newest_session_age", now - numbers.get(("newest_session_timestamp_seconds", "started"), began), None
+
+
+def _judged_of_gaps(numbers: Mapping[Series, float], now: float) -> Iterator[tuple[str, float, float | None]]:
     gaps = numbers["eligible_sessions", "gap"]
     settled = gaps + numbers["eligible_sessions", "complete"]
-    now = (world.clock - _EPOCH) / timedelta(seconds=1)
     yield "gap_sessions", gaps, None
     oldest = [value for series, value in numbers.items() if series[0] == "gap_oldest_timestamp_seconds"]
     if oldest:
         yield "gap_age", now - min(oldest), None
     if settled:
         yield "gap_ratio", gaps / settled, settled
-    for name in world.pipeline["records"]:
-        yield from _judged_of_record(numbers, name, now)
-    for name in world.pipeline["sessions"].get("checks", {}):
-        yield "failed_checks", numbers["check_sessions", name, "fail"], None
-    steps = [numbers.get(("cohort_sessions", step), 0) for step in ("started", "completed", "covered")]
-    for limit, base, reached in zip(("completion_ratio", "conversion_ratio"), steps, steps[1:], strict=False):
-        if base:
-            yield limit, reached / base, base
-    began = (_window_start(world) - _EPOCH) / timedelta(seconds=1)
-    yield "newest_session_age", now - numbers.get(("newest_session_timestamp_seconds", "started"), began), None
 
 
 def _judged_of_record(

@@ -14,15 +14,15 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import asyncpg
 import pytest
-from cases import Case, cases, changes
+from cases import DIM, Case, Lacking, cases, changes
 from conftest import Database
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from model import REASONS, STATES, Series, State, fate, gaps, gauges, verdict
+from model import REASONS, RESULTS, STATES, Series, State, comparisons, fate, gaps, gauges, refused, verdict
 from model import Gap as OracleGap
 
 from exporter.config import parse_config
@@ -50,7 +50,8 @@ REACHED: Final = {
     *(("sessions", label) for label in ("<other>", "<null>", "<empty>")),
     *(("record_value_rows", label) for label in ("accepted", "invalid", "<other>", "<null>", "<empty>")),
     *(("record_value_sessions", label) for label in ("accepted", "invalid")),
-    *(("check_sessions", result) for result in ("pass", "fail")),
+    *(("check_sessions", result) for result in RESULTS),
+    *(("key", rule) for rule in ("own", "cast")),
     *(("cohort_sessions", step) for step in ("started", "completed", "covered")),
     *(("processing_delay_seconds", percentile) for percentile in ("50", "95", "99")),
     *(("newest_session_timestamp_seconds", step) for step in ("started", "completed")),
@@ -76,12 +77,14 @@ REACHED: Final = {
 class Laboratory:
     """One database that is made anew for each case.
 
-    `reached` has what was more than 0: the names of gauges, each with one of its labels if it has any.
+    `reached` has what was more than 0: the names of gauges, each with one of its labels if it has any; and how keys
+    were compared.
     """
 
-    def __init__(self, runner: asyncio.Runner, database: Database) -> None:
+    def __init__(self, runner: asyncio.Runner, database: Database, lacks: Lacking) -> None:
         self.runner = runner
         self.database = database
+        self.lacks = lacks
         self.tried = 0
         self.reached: set[Series] = set()
 
@@ -90,7 +93,10 @@ class Laboratory:
         self.runner.run(self.database.execute(case.script()))
         snapshot = self.runner.run(self.database.measure(case.config())).snapshot
         self.tried += 1
-        assert snapshot.record_faults == {}
+        faults = {**snapshot.record_faults, **snapshot.part_faults}
+        assert {name: fault.reason for name, fault in faults.items()} == dict.fromkeys(refused(case.world), "type"), (
+            faults
+        )
         assert snapshot.taken_at == case.world.clock.timestamp()
         return snapshot
 
@@ -98,7 +104,7 @@ class Laboratory:
         """Every number of it, and the verdict."""
         snapshot = self.snapshot(case)
         found: dict[Series, float] = {(s.metric.name, *s.labels): s.value for s in snapshot.samples}
-        return {**found, ("verdict", snapshot.judgement.verdict(is_complete=True)): 1}
+        return {**found, ("verdict", snapshot.judgement.verdict(is_complete=not snapshot.record_faults)): 1}
 
     def gaps(self, case: Case) -> list[Gap]:
         """The gaps that the exporter lists of the case that was measured."""
@@ -136,6 +142,17 @@ class Laboratory:
 
 @pytest.fixture
 def laboratory(server: EmbeddedPostgres, capsys: pytest.CaptureFixture[str]) -> Iterator[Laboratory]:
+    async def lacking(database: Database) -> Lacking:
+        names = await database.connection.fetch("select name from pg_available_extensions where name = 'citext'")
+        found: set[Literal["citext", "icu", "not enforced"]] = set() if names else {"citext"}
+        if database.connection.get_server_version().major < 18:
+            found.add("not enforced")
+        try:
+            await database.execute(*DIM.needs)
+        except asyncpg.FeatureNotSupportedError:
+            found.add("icu")
+        return frozenset(found)
+
     async def connect() -> Database:
         admin = await asyncpg.connect(server.dsn())
         await admin.execute("create database oracle")
@@ -149,7 +166,8 @@ def laboratory(server: EmbeddedPostgres, capsys: pytest.CaptureFixture[str]) -> 
         await admin.close()
 
     with asyncio.Runner() as runner:
-        made = Laboratory(runner, runner.run(connect()))
+        database = runner.run(connect())
+        made = Laboratory(runner, database, runner.run(lacking(database)))
         yield made
         runner.run(drop())
     if EXAMPLES:
@@ -197,10 +215,12 @@ def test_the_exporter_and_the_oracle_agree(laboratory: Laboratory) -> None:
         for (metric, *labels), value in expected.items():
             if value:
                 laboratory.reached |= {(metric, label) for label in labels} if labels else {(metric,)}
+        for record in case.world.pipeline["records"].values():
+            laboratory.reached |= {("key", how.rule if how else "refused") for how in comparisons(case.world, record)}
         if wrong := differences(found, expected):
             raise AssertionError(wrong)
 
-    on_random_databases(FEW, laboratory, agree, cases())
+    on_random_databases(FEW, laboratory, agree, cases(lacks=laboratory.lacks))
 
     assert laboratory.reached >= REACHED
 
@@ -230,7 +250,7 @@ def test_the_list_of_gaps_is_the_oracles_and_as_long_as_the_gauges_say(laborator
             listed["undated" if gap.completed_at is None else "dated"] += 1
             listed["NULL in the key" if None in gap.session else "keyed"] += 1
 
-    on_random_databases(LISTED, laboratory, agree, cases())
+    on_random_databases(LISTED, laboratory, agree, cases(lacks=laboratory.lacks))
 
     assert listed.keys() >= {*GAP_REASONS, "1 reasons", "2 reasons", "3 reasons", "undated", "dated", "NULL in the key"}
 
@@ -271,7 +291,7 @@ def test_what_is_said_of_a_worklist_is_what_the_oracle_says(laboratory: Laborato
             told.update({one.session, *one.records.values()})
         told.update({"new": sum(new.values()), "unnamed": found.unnamed})
 
-    on_random_databases(VERIFIED, laboratory, agree, changes())
+    on_random_databases(VERIFIED, laboratory, agree, changes(lacks=laboratory.lacks))
 
     fated = {"fixed", "gap", "pending", "gone", "left_window", "not_eligible", "new"}
     assert (+told).keys() >= {*fated, "missing", "outdated", "invalid", "unnamed"}

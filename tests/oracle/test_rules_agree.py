@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from cases import Case, cases, limits
+from cases import Case, Lacking, cases, limits
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
@@ -36,9 +36,9 @@ TARGET: Final = {"job": "session-health", "instance": "one"}
 
 
 @st.composite
-def judged(draw: st.DrawFn) -> Case:
+def judged(draw: st.DrawFn, lacks: Lacking) -> Case:
     """A case in which everything has a limit that can have one."""
-    case = draw(cases())
+    case = draw(cases(lacks=lacks))
     pipeline = {**case.world.pipeline, **draw(limits(case.world.pipeline, every=True))}
     return replace(case, world=replace(case.world, pipeline=pipeline))
 
@@ -68,7 +68,7 @@ def expected_alerts(standing: Standing) -> set[tuple[tuple[str, str], ...]]:
     if standing.verdict == "unknown":
         alerts.append({"alertname": "SessionHealthUnknown", "severity": "warning", **own})
     if standing.verdict == "no_data":
-        alerts.append({"alertname": "SessionHealthNoData", "severity": "info", **own})
+        alerts.append({"alertname": "SessionHealthNoData", "severity": "warning", **own})
     for finding in standing.findings:
         if finding.outcome not in ("warning", "critical") or finding.value is None:
             continue
@@ -92,7 +92,7 @@ def test_the_rules_fire_what_the_judge_calls_broken(laboratory: Laboratory, tmp_
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(case=judged())
+    @given(case=judged(laboratory.lacks))
     def write_test(case: Case) -> None:
         standing = standing_of(laboratory, case)
         alerts = expected_alerts(standing)
