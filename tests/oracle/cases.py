@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -166,8 +166,8 @@ ELIGIBLE: Final[Expressions] = {
         row["completed_at"] is not None, less(row["points"], 1)
     ),
     "true": lambda _row: True,
-    "visits.flag": lambda row: row["flag"],
-    "visits.flag and exists (select from agreed a where a.points = visits.points)": lambda row: both(
+    "session.flag": lambda row: row["flag"],
+    "visits.flag and exists (select from agreed a where a.points = session.points)": lambda row: both(
         row["flag"], listed(row["points"]) > 0
     ),
 }
@@ -176,7 +176,7 @@ REQUIRED_WHEN: Final[Expressions] = {
     "not flag": lambda row: invert(row["flag"]),
     "status::text collate \"C\" <> 'open'": lambda row: invert(equals(row["status"], "open")),
     "null": lambda _row: None,
-    "visits.points in (select points from agreed)": lambda row: (
+    "session.points in (select points from agreed)": lambda row: (
         None if row["points"] is None else listed(row["points"]) > 0
     ),
 }
@@ -184,28 +184,31 @@ VALID: Final[Expressions] = {
     "points < 2": lambda row: less(row["points"], 2),
     "flag or kind = 'b'": lambda row: either(row["flag"], equals(row["kind"], "b")),
     "kind is not null": lambda row: row["kind"] is not None,
-    'exists (select from agreed where name = kind::text collate "C")': lambda row: row["kind"] in ("a", "b"),
+    "record.points = (select max(points) from agreed)": lambda row: equals(row["points"], 2),
+    'exists (select from agreed where name = record.kind::text collate "C")': lambda row: row["kind"] in ("a", "b"),
 }
 WHERE: Final[Expressions] = {
     "flag": lambda row: row["flag"],
     "flag is not true": lambda row: row["flag"] is not True,
     "not (flag and points < 2)": lambda row: invert(both(row["flag"], less(row["points"], 2))),
+    "record.flag": lambda row: row["flag"],
+    "record.points is distinct from (select min(a.points) from agreed a)": lambda row: row["points"] != 1,
 }
 COMPLETED: Final[Expressions] = {
     DONE: lambda row: equals(row["status"], "done"),
     "flag": lambda row: row["flag"],
-    "visits.points = (select count(*) - 1 from agreed)": lambda row: equals(row["points"], 2),
+    "session.points = (select count(*) - 1 from agreed)": lambda row: equals(row["points"], 2),
 }
 CHECKS: Final[Expressions] = {
     "points > 1": lambda row: invert(less(row["points"], 2)),
     "completed_at is not null": lambda row: row["completed_at"] is not None,
     f"flag or {DONE}": lambda row: either(row["flag"], equals(row["status"], "done")),
-    "visits.flag": lambda row: row["flag"],
-    "(select count(*) from agreed a where a.points = visits.points) >= 2": lambda row: listed(row["points"]) > 1,
+    "session.flag": lambda row: row["flag"],
+    "(select count(*) from agreed a where a.points = session.points) >= 2": lambda row: listed(row["points"]) > 1,
     # Not the session's: nearer names are found first.
     "(select count(*) from agreed a where a.points = points) >= 2": lambda _row: True,
     "exists (select from (select points, row_number() over (partition by points order by name) as place from agreed) a "
-    "where a.points = visits.points and a.place = 2)": lambda row: listed(row["points"]) > 1,
+    "where a.points = session.points and a.place = 2)": lambda row: listed(row["points"]) > 1,
 }
 TRUTHS: Final = ELIGIBLE | REQUIRED_WHEN | VALID | WHERE | COMPLETED | CHECKS
 COHORTS: Final = [
@@ -276,10 +279,12 @@ KEY_TYPES: Final = [
     Type('text collate "C"', "text", "C"),
     Type('varchar(40) collate "POSIX"', "varchar", "POSIX"),
     Type('char(60) collate "C"', "char", "C"),
+    CITEXT,
     Type("date", "date"),
     Type("mood", "mood"),
     Type("label", "text", needs=(_LABEL,)),
     Type("code", "text", needs=(_LABEL, "create domain code as label;")),
+    Type("folded", "citext", needs=("create domain folded as kinds.citext;",)),
     Type("posix", "text", "POSIX", needs=('create domain posix as text collate "POSIX";',)),
     Type("big", "bigint", needs=("create domain big as bigint;",)),
 ]
@@ -355,7 +360,9 @@ class Link(NamedTuple):
 def spellings(link: Link, keys: Sequence[Any]) -> list[Any]:
     """What may be in the place of these keys: the same, nearly the same, and what never is; without NULL."""
     texts = [str(key) for key in keys]
-    near = [[text, f"{text} ", text.upper(), text.lower(), f"0{text}", f" +0{text} ", f"{text}.0"] for text in texts]
+    near = [[text, f"{text} ", f"0{text}", f" +0{text} ", f"{text}.0"] for text in texts]
+    # What the capitals of other letters are depends on the locale of the database.
+    near += [[text.upper(), text.lower()] for text in texts if text.isascii()]
     near += [[key.hex, f"{{{key}}}"] for key in keys if isinstance(key, UUID)]
     found = [key for key in pool_of(link.type) if link.type.base == "timestamptz" or _is_held(link, str(key))]
     found += [
@@ -385,10 +392,29 @@ def _is_held(link: Link, text: str) -> bool:
     return len(text) <= 40
 
 
-def links_to(session: Type) -> list[Link]:
-    """Ways of having this key in a record: as it is, or as a text that is led back."""
-    texts = [Link(kind, session.base) for kind in KEY_TYPES if kind.base in ("text", "varchar")]
-    return [Link(session), *(texts if session.sql in ("uuid", "bigint") else [])]
+@cache
+def links_to(session: Type, *, lacks: Lacking) -> dict[str, list[Link]]:
+    """Every way of having this key in a record, by how it is compared; `refused` are those that must be."""
+    found: dict[str, list[Link]] = {}
+    kinds = there_are([*KEY_TYPES, BLIND, DIM, TIMESTAMPTZ], lacks)
+    for link in itertools.starmap(Link, itertools.product(kinds, [None, *CASTS])):
+        if not _is_open(link):
+            how = comparison(session, link.type, link.cast)
+            found.setdefault(how.rule if how else "refused", []).append(link)
+    return found
+
+
+def _is_open(link: Link) -> bool:
+    """Whether nothing says what a cast means."""
+    if link.cast is None:
+        return False
+    theirs, wanted = link.type.base, CASTS[link.cast]
+    if wanted in STRINGS:
+        return theirs == "timestamptz"
+    # Nothing is lost where a number is too large, or blanks are too many, for then the server says so.
+    return (
+        theirs == "citext" or (theirs, wanted) == ("bigint", "integer") or (theirs == "char" and wanted not in NUMBERS)
+    )
 
 
 # --- A database and a config
@@ -557,6 +583,12 @@ def records(draw: st.DrawFn, table: str, shape: Shape) -> dict[str, Any]:
     }
 
 
+def checks() -> st.SearchStrategy[Any]:
+    """SQL alone, or with a grace of its own."""
+    sql = one(list(CHECKS))
+    return sql | st.fixed_dictionaries({"sql": sql, "grace": one(GRACES)})
+
+
 @st.composite
 def pipelines(
     draw: st.DrawFn, keys: Sequence[str], tables: Mapping[str, str], shapes: Mapping[str, Shape]
@@ -575,7 +607,7 @@ def pipelines(
             **draw(perhaps("completed", one(list(COMPLETED)))),
             **draw(perhaps("deleted", one(list(COMPLETED)))),
             "eligible": draw(one(list(ELIGIBLE))),
-            **draw(perhaps("checks", st.dictionaries(one(["a", "b-2"]), one(list(CHECKS)), min_size=1))),
+            **draw(perhaps("checks", st.dictionaries(one(["a", "b-2"]), checks(), min_size=1))),
         },
         "records": {name: draw(records(table, shapes[table])) for name, table in tables.items()},
         **draw(perhaps("cohort", one(COHORTS))),
@@ -616,7 +648,8 @@ def window_start(pipeline: Mapping[str, Any], clock: datetime) -> datetime:
 def anchors_of(pipeline: Mapping[str, Any], clock: datetime) -> list[datetime]:
     """The moments at which an answer changes."""
     anchors = [clock, window_start(pipeline, clock)]
-    graces = [record.get("grace", pipeline.get("grace", "0s")) for record in pipeline["records"].values()]
+    graces = [check["grace"] for check in pipeline["sessions"].get("checks", {}).values() if isinstance(check, dict)]
+    graces += [record.get("grace", pipeline.get("grace", "0s")) for record in pipeline["records"].values()]
     anchors += [end for grace in map(span, graces) for end in (clock - grace, clock + grace)]
     for record in pipeline["records"].values():
         if "current_since" in record.get("version", {}):
@@ -653,9 +686,14 @@ def own_key(kinds: Sequence[Type]) -> Callable[[Values], object]:
 
 
 @st.composite
-def shapes_of(draw: st.DrawFn, keys: Mapping[str, Type], *, lacks: Lacking) -> Shape:
-    """A table of records whose key is compared with this one."""
-    links = {f"of_{name}": draw(one(links_to(kind))) for name, kind in keys.items()}
+def shapes_of(draw: st.DrawFn, keys: Mapping[str, Type], *, lacks: Lacking, refusals: bool) -> Shape:
+    """A table of records whose key is compared with this one, or, one time in a few, must be refused."""
+    links = {}
+    is_same = draw(st.booleans())
+    for name, kind in keys.items():
+        ways = links_to(kind, lacks=lacks)
+        rules = [rule for rule in ways if rule != "refused"] + ["refused"] * (refusals and draw(one([0, 0, 0, 1])))
+        links[f"of_{name}"] = Link(kind) if is_same else draw(one(ways[draw(one(rules))]))
     pool = draw(one(VERSION_POOLS))
     values = one(there_are(VALUE_TYPES, lacks))
     numbers = {id(INTEGERS): INTEGER, id(DECIMALS): Type("numeric", "numeric")}
@@ -663,12 +701,15 @@ def shapes_of(draw: st.DrawFn, keys: Mapping[str, Type], *, lacks: Lacking) -> S
 
 
 @st.composite
-def cases(draw: st.DrawFn, *, lacks: Lacking = frozenset()) -> Case:
-    """A database and a config, of what the server has."""
+def cases(draw: st.DrawFn, *, lacks: Lacking = frozenset(), refusals: bool = False) -> Case:
+    """A database and a config, of what the server has; one time in a few with keys that must be refused, if at all."""
     clock = draw(one(CLOCKS))
-    keys = {name: draw(one(KEY_TYPES)) for name in draw(one([["id"], ["id"], ["part", "id"]]))}
+    kinds = there_are([*KEY_TYPES, BLIND, BLIND], lacks)
+    keys = {name: draw(one(kinds)) for name in draw(one([["id"], ["id"], ["part", "id"]]))}
     tables_of = draw(one(RECORDS))
-    shapes = {table: draw(shapes_of(keys, lacks=lacks)) for table in dict.fromkeys(tables_of.values())}
+    shapes = {
+        table: draw(shapes_of(keys, lacks=lacks, refusals=refusals)) for table in dict.fromkeys(tables_of.values())
+    }
     pipeline = draw(pipelines([*keys], tables_of, shapes))
     pipeline |= draw(limits(pipeline))
     anchors = anchors_of(pipeline, clock)

@@ -36,7 +36,7 @@ STATES: Final[tuple[State, ...]] = (
     "not_required",
 )
 REASONS: Final[tuple[State, ...]] = ("missing", "outdated", "invalid")
-RESULTS: Final = ("pass", "fail")
+RESULTS: Final = ("pass", "fail", "pending")
 
 LABEL_LENGTH: Final = 256
 """Longer texts that begin alike are one label."""
@@ -582,9 +582,9 @@ def _validity(world: World) -> dict[Series, float]:
     numbers: dict[Series, float] = {}
     eligible = _eligible(world)
     for name, check in world.pipeline["sessions"].get("checks", {}).items():
-        passed = sum(world.says(check, session) for session in eligible)
-        numbers["check_sessions", name, "pass"] = passed
-        numbers["check_sessions", name, "fail"] = len(eligible) - passed
+        results = Counter(_result(world, check, session) for session in eligible)
+        for result in RESULTS:
+            numbers["check_sessions", name, result] = results[result]
     of_rows: Counter[tuple[str, ...]] = Counter()
     of_sessions: Counter[tuple[str, ...]] = Counter()
     for name, record, rows in _records(world):
@@ -606,6 +606,13 @@ def _validity(world: World) -> dict[Series, float]:
         folded = _fold(counter, 2, world.cap, lambda labels: labels[3] == "accepted")
         numbers |= {(metric, *labels): count for labels, count in folded.items()}
     return numbers
+
+
+def _result(world: World, check: str | Mapping[str, str], session: Row) -> str:
+    expression, grace = (check, None) if isinstance(check, str) else (check["sql"], check.get("grace"))
+    if world.says(expression, session):
+        return "pass"
+    return "pending" if _has_time_left(world, session, grace) else "fail"
 
 
 def _uniqueness(world: World) -> dict[Series, float]:

@@ -51,7 +51,7 @@ REACHED: Final = {
     *(("record_value_rows", label) for label in ("accepted", "invalid", "<other>", "<null>", "<empty>")),
     *(("record_value_sessions", label) for label in ("accepted", "invalid")),
     *(("check_sessions", result) for result in RESULTS),
-    *(("key", rule) for rule in ("own", "cast")),
+    *(("key", rule) for rule in ("own", "texts", "numbers", "cast to text", "cast", "refused")),
     *(("cohort_sessions", step) for step in ("started", "completed", "covered")),
     *(("processing_delay_seconds", percentile) for percentile in ("50", "95", "99")),
     *(("newest_session_timestamp_seconds", step) for step in ("started", "completed")),
@@ -220,7 +220,7 @@ def test_the_exporter_and_the_oracle_agree(laboratory: Laboratory) -> None:
         if wrong := differences(found, expected):
             raise AssertionError(wrong)
 
-    on_random_databases(FEW, laboratory, agree, cases(lacks=laboratory.lacks))
+    on_random_databases(FEW, laboratory, agree, cases(lacks=laboratory.lacks, refusals=True))
 
     assert laboratory.reached >= REACHED
 
