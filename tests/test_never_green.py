@@ -5,7 +5,7 @@ Whatever of both is there: nobody is told `healthy`, no exit code is 0, and no n
 
 import itertools
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -14,12 +14,16 @@ import asyncpg
 import pytest
 from conftest import TOUR, Database, plan_of
 from prometheus_client.parser import text_string_to_metric_families
+from tools import NO_ICU
 
 from exporter.board import Board, Reload, Standing
 from exporter.check import as_json, as_text, exit_code
 from exporter.collect import collect
+from exporter.database import CollectionError
 from exporter.dimensions import DIMENSIONS
 from exporter.expose import page
+from exporter.gaps import Gap, UntoldGapsError, count_gaps, list_gaps
+from exporter.plan import Plan
 from exporter.report.account import report_on
 from exporter.report.markdown import as_markdown
 from exporter.supervise import beginning, measure
@@ -57,7 +61,7 @@ STATES = {
 class Fault:
     """How measuring is made impossible: by SQL of a superuser's, by changes of the config or the url, by a lock.
 
-    Without rows of its `needs` it does not come about.
+    Without rows of its `needs` it does not come about.  `reason` is the one that it must be counted by, None for any.
     """
 
     sql: str = "select"
@@ -65,10 +69,67 @@ class Fault:
     url: dict[str, str] = field(default_factory=dict)
     lock: str | None = None
     needs: tuple[str, ...] = ()
+    reason: str | None = None
 
     def comes_about(self, state: str) -> bool:
         return not any(table in STATES[state] for table in self.needs if STATES[state].startswith("truncate"))
 
+
+PLACES = {
+    "eligible": ("completed_questions > 0", "completed_questions > 0 and {sql}"),
+    "completed": ("completed: status = 'completed'", "completed: status = 'completed' and {sql}"),
+    "deleted": ("# deleted: deleted_at is not null", "deleted: finalized_at is null and {sql}"),
+    "checks": ("finalized_at is not null", "finalized_at is not null and {sql}"),
+    "required_when": ("# required_when: has_forced_choice", "required_when: completed_questions > 0 and {sql}"),
+    "valid": ("# valid: blocks_answered > 0", "valid: blocks_answered > 0 and {sql}"),
+    "where": ("# where: deleted_at is null", "where: blocks_answered > 0 and {sql}"),
+}
+"""Where the tour has SQL, or room for it, by key: what is replaced, and by what."""
+
+OF_RECORDS = {"valid", "where"}
+SURELY = "create or replace function surely() returns boolean language plpgsql volatile as 'begin return true; end'"
+NO_CONDITIONS = {
+    "a window function": "count(*) over () > 0",
+    "an aggregate": "count(*) > 0",
+    "a volatile function": "random() < 2",
+    "a function that returns a set": "generate_series(1, 1) = 1",
+    "an aggregate over what a sub-query is in": "(select count({table}.created_at) from profiles limit 1) > 0",
+    "the clock that moves": "clock_timestamp() > '2000-01-01'",
+    "a volatile function of the platform's": "surely()",
+    "a window over an aggregate": "sum(count(*)) over () > 0",
+    "a volatile function within others": "(case when {table}.created_at is null then true else not not surely() end)",
+}
+"""SQL that is true of every row, and of no row by itself."""
+
+
+def no_condition(what: str, key: str) -> Fault:
+    """SQL of this kind in the place of this key."""
+    old, new = PLACES[key]
+    sql = NO_CONDITIONS[what].format(table="fc_scores" if key in OF_RECORDS else "assessment_sessions")
+    return Fault(SURELY, {old: new.format(sql=sql)}, reason="invalid_sql")
+
+
+HALF = """
+    create role {keeper};
+    grant usage, create on schema public to {keeper};
+    alter table assessment_sessions rename to every_session;
+    alter table every_session enable row level security;
+    create policy half on every_session to {keeper}, {role} using (extract(minute from created_at) < 30);
+    grant select on every_session to {keeper};
+"""
+"""Half of the sessions are hidden from us and from whoever keeps them, by another name than they had."""
+
+VISIBLE = "create function visible_sessions() returns setof every_session stable language "
+KEPT = "alter function visible_sessions() owner to {keeper};"
+THROUGH = "create view assessment_sessions as select * from visible_sessions(); grant select on assessment_sessions to "
+NUMBERED = """
+    alter table assessment_sessions add number serial;
+    alter table profiles add number integer;
+    alter table fc_scores add number numeric;
+    update profiles r set number = s.number from assessment_sessions s where s.id = r.session_id;
+    update fc_scores r set number = s.number + 0.4 from assessment_sessions s where s.id = r.session_id;
+"""
+"""Sessions with a number, and scores with one that is nearly that of a session."""
 
 ALLOW = {"row_security: strict": "row_security: allow"}
 FAULTS = {
@@ -95,7 +156,47 @@ FAULTS = {
     "dropped sessions": Fault("drop table assessment_sessions cascade"),
     "a dropped column": Fault("alter table fc_scores drop column fc_kind"),
     "a dropped column of a check": Fault("alter table assessment_sessions drop column finalized_at"),
-    "a key of another type": Fault("alter table fc_scores alter session_id type text"),
+    "a key of another type": Fault("alter table fc_scores alter session_id type text", reason="type"),
+    "a key of a collation that tells no capitals": Fault(
+        "create collation blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false); "
+        "alter table profiles drop constraint profiles_session_id_fkey; "
+        "alter table assessment_sessions alter id type text; alter table profiles alter session_id type text; "
+        "alter table fc_scores alter session_id type text collate blind",
+        reason="type",
+    ),
+    "a cast that makes two keys one": Fault(
+        NUMBERED,
+        {
+            "key: id": "key: number",
+            "session_key: session_id   # points": "session_key: number  # points",
+            "fc_scores\n        session_key: session_id": "fc_scores\n        "
+            "session_key: {column: number, cast: integer}",
+        },
+        reason="type",
+    ),
+    "a window function in a check": no_condition("a window function", "checks"),
+    "an aggregate in a condition on records": no_condition("an aggregate", "valid"),
+    "a volatile function in a condition on sessions": no_condition("a volatile function", "eligible"),
+    "a function that shows what policies do": Fault(
+        f"{HALF}{VISIBLE} sql security definer set row_security = on as 'select * from public.every_session'; "
+        f"{KEPT} {THROUGH} {{role}}",
+        reason="row_security",
+    ),
+    "a function that puts policies on again": Fault(
+        f"{HALF}{VISIBLE} plpgsql security definer as 'begin perform set_config(''row_security'', ''on'', true); "
+        f"return query select * from public.every_session; end'; {KEPT} {THROUGH} {{role}}",
+        reason="row_security",
+    ),
+    "a function that shows us what policies do": Fault(
+        f"{HALF}{VISIBLE} sql set row_security = on as 'select * from public.every_session'; {THROUGH} {{role}}",
+        reason="row_security",
+    ),
+    "a sub-query through a function that shows what policies do": Fault(
+        f"{HALF}{VISIBLE} sql security definer set row_security = on as 'select * from public.every_session'; {KEPT} "
+        "create view assessment_sessions as select * from every_session; grant select on assessment_sessions to {role}",
+        {"completed_questions > 0": "completed_questions > 0 and id in (select v.id from visible_sessions() v)"},
+        reason="row_security",
+    ),
     "a value that does not convert": Fault(
         config={"# valid: blocks_answered > 0": "valid: 1 / (blocks_answered - 30) > 0 "}, needs=("fc_scores",)
     ),
@@ -146,7 +247,12 @@ async def injected(platform: Platform, state: str, fault: Fault | None) -> Async
     text, dsn = CONFIG, platform.dsn
     lock = None
     if fault is not None:
-        await platform.database.execute(fault.sql.format(role=platform.role))
+        keeper = platform.role.replace("watcher", "keeper")
+        try:
+            await platform.database.execute(fault.sql.replace("{role}", platform.role).replace("{keeper}", keeper))
+        except asyncpg.FeatureNotSupportedError:
+            assert "provider = icu" in fault.sql
+            pytest.skip(NO_ICU)
         for old, new in fault.config.items():
             assert old in text
             text = text.replace(old, new)
@@ -226,6 +332,13 @@ def assert_not_green(standing: Standing) -> dict[tuple[str, ...], float]:
     return found
 
 
+def assert_counted(found: dict[tuple[str, ...], float], reason: str | None) -> None:
+    """That errors were counted, those of this reason among them."""
+    errors = {series[1]: value for series, value in found.items() if series[0] == "collection_errors_total"}
+    assert sum(errors.values()) >= 1
+    assert reason is None or errors[reason] >= 1, errors
+
+
 @pytest.mark.parametrize("state", [name for name in STATES if name != "nothing is wrong"])
 async def test_an_unhealthy_platform_is_not_called_healthy(platform: Platform, state: str) -> None:
     async with injected(platform, state, None) as standing:
@@ -249,7 +362,7 @@ async def test_a_fault_is_never_green_whatever_else_is_wrong(platform: Platform,
         assert found["visibility_restricted",] == 1
         return
     assert found["up",] == 0
-    assert sum(value for series, value in found.items() if series[0] == "collection_errors_total") >= 1
+    assert_counted(found, FAULTS[fault].reason)
     if standing.last.snapshot is None:
         assert platform.before.snapshot is not None
         assert found["snapshot_timestamp_seconds",] == platform.before.snapshot.taken_at
@@ -261,6 +374,70 @@ async def test_a_fault_is_never_green_whatever_else_is_wrong(platform: Platform,
         assert kept == {"record_up"}
         assert ("eligible_sessions", "gap") not in found
         assert ("cohort_sessions", "covered") not in found
+
+
+@pytest.mark.parametrize("key", PLACES)
+async def test_what_no_row_answers_by_itself_is_refused_wherever_sql_may_be(platform: Platform, key: str) -> None:
+    await platform.database.execute(SURELY)
+    green = []
+    for what in NO_CONDITIONS:
+        standing = platform.before.after(await measure(with_condition(platform, what, key), collect), now=1.0)
+        errors = {fault.reason for fault in standing.last.faults} if standing.last else set()
+        if standing.verdict == "healthy" or errors != {"invalid_sql"}:
+            green.append((what, standing.verdict, errors))
+
+    assert green == []
+
+
+@pytest.mark.parametrize("key", ["eligible", "required_when", "valid", "where"])
+async def test_no_gap_is_listed_by_what_no_row_answers_by_itself(platform: Platform, key: str) -> None:
+    await platform.database.execute(SURELY)
+    listed: list[Gap] = []
+    reasons = {}
+    for what in NO_CONDITIONS:
+        plan = with_condition(platform, what, key)
+        reasons[what] = [await reasons_of(list_gaps(plan, listed.append)), await reasons_of(count_gaps(plan))]
+
+    assert listed == []
+    assert reasons == {what: [{"invalid_sql"}] * 2 for what in NO_CONDITIONS}
+
+
+def with_condition(platform: Platform, what: str, key: str) -> Plan:
+    [(old, new)] = no_condition(what, key).config.items()
+    return plan_of(CONFIG.replace(old, new), platform.dsn)
+
+
+async def reasons_of(listing: Awaitable[object]) -> set[str]:
+    """Why nothing was listed; none where it was."""
+    try:
+        await listing
+    except CollectionError as error:
+        return {error.fault.reason}
+    except UntoldGapsError as error:
+        return {fault.reason for fault in error.faults}
+    return set()
+
+
+FINE = {
+    "an aggregate of a sub-query's own": "(select count(*) from profiles p where p.session_id = session.id) >= 0",
+    "a window of a sub-query's own": "exists (select 1 from (select row_number() over (order by p.session_id) as n "
+    "from profiles p) ranked where ranked.n = 1)",
+    "a function that returns nothing": "pg_sleep(0) is not null",
+    "the clock of the transaction": "created_at < now()",
+    "both names of its table": "session.id = assessment_sessions.id",
+}
+
+
+@pytest.mark.parametrize("key", [key for key in PLACES if key not in OF_RECORDS])
+async def test_what_a_row_answers_by_itself_is_measured(platform: Platform, key: str) -> None:
+    old, new = PLACES[key]
+    found = {}
+    for what, sql in FINE.items():
+        plan = plan_of(CONFIG.replace(old, new.format(sql=sql)), platform.dsn)
+        standing = platform.before.after(await measure(plan, collect), now=1.0)
+        found[what] = (standing.verdict, standing.last.faults if standing.last else ())
+
+    assert found == dict.fromkeys(FINE, ("healthy", ()))
 
 
 async def test_the_first_collection_has_not_ended_and_nobody_calls_it_healthy(platform: Platform) -> None:
