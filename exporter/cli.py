@@ -185,7 +185,7 @@ def _report(options: argparse.Namespace) -> int:
         pasts = pasts_of_document(baseline, options.baseline.name, standings, DIMENSIONS)
     elif options.prometheus:
         pasts = _await(pasts_of_prometheus(options.prometheus, options.at, dict(options.match), standings, DIMENSIONS))
-    shell = Shell(str(options.config_file.absolute()))
+    shell = _shell(options.config_file)
     text = FORMATS[options.format](report_on(standings, DIMENSIONS, time.time(), pasts, shell))
     # It is written whatever it says; a job must not take one without a number for a success.
     code = DONE if all(standing.snapshot for standing in standings) else NOT_MEASURED
@@ -288,8 +288,12 @@ def _say_what_is_listed(path: Path, header: Header, config_file: Path) -> None:
     if header.unnamed:
         _say(f"  beside {header.unnamed} that no list can name, for their key has a NULL")
     if header.sessions:
-        words = ["session-health-exporter", "verify", str(path), "--config.file", str(config_file)]
-        _say(f"next: the backfill, then {shlex.join(words)}")
+        _say(f"next: the backfill, then {_shell(config_file).command('verify', str(path.absolute()))}")
+
+
+def _shell(config_file: Path) -> Shell:
+    """Writes commands that work in any folder."""
+    return Shell(str(config_file.absolute()))
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -351,7 +355,7 @@ def _say_what_changed(changed: Sequence[str], allowed: Allowed) -> bool:
     if kept := [name for name in changed if name in allowed.keys]:
         _say(f"session-health-exporter: changed since the list was made, as allowed: {', '.join(kept)}")
     if refused := [name for name in changed if name not in allowed.keys]:
-        flags = " ".join(f"--allow-changed {name}" for name in refused)
+        flags = shlex.join(word for name in refused for word in ("--allow-changed", name))
         _say(
             f"session-health-exporter: changed since the list was made: {', '.join(refused)}; nothing is proved by "
             f"another config: verify with that of then or, where the change is meant, with {flags}"
@@ -503,7 +507,7 @@ def _init(options: argparse.Namespace) -> int:
     except OSError as error:
         _say(f"session-health-exporter: {output} cannot be written ({error.strerror}): name another with --output")
         return USAGE
-    _say(f"next: read {output}, then session-health-exporter config check --connect --config.file {output}")
+    _say(f"next: read {output}, then {_shell(output).command('config', 'check', '--connect')}")
     return DONE
 
 

@@ -119,3 +119,49 @@ async def test_what_the_demo_says_to_type_works_while_it_runs(
         assert demo.end(signal.SIGTERM, 5) == 0
 
     assert list(place.iterdir()) == []
+
+
+def next_of(done: subprocess.CompletedProcess[str]) -> str:
+    """The command that a line says to type next."""
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("next: ")]
+    return line[line.index("session-health-exporter ") :]
+
+
+async def test_what_a_worklist_says_to_type_next_works_from_any_folder(backfill: Database, elsewhere: Path) -> None:
+    config, environ = config_of(elsewhere), {"DATABASE_URL": backfill.dsn}
+    relative = "gaps --worklist '-my list' --config.file 'my config.yaml'"
+    made = typed(f"session-health-exporter {relative}", config.parent, **environ)
+
+    verified = typed(f"{next_of(made)} --still 'the rest'", elsewhere, **environ)
+    again = typed(next_of(verified), config.parent, **environ)
+
+    assert verified.returncode == again.returncode == 1
+    assert all("0 of 39 sessions fixed" in done.stdout for done in (verified, again))
+
+
+async def test_what_a_verification_says_of_another_config_is_typed_as_it_says(
+    backfill: Database, elsewhere: Path
+) -> None:
+    config, environ = config_of(elsewhere), {"DATABASE_URL": backfill.dsn}
+    made = typed(
+        "session-health-exporter gaps --worklist list --config.file 'my config.yaml'", config.parent, **environ
+    )
+    config.write_text(config.read_text().replace("grace: 5m", "grace: 6m").replace("> 0", "> 1"))
+
+    refused = typed(next_of(made), elsewhere, **environ)
+    allowed = typed(f"{next_of(made)} {refused.stderr.rpartition(' with ')[2].strip()}", elsewhere, **environ)
+
+    assert "--allow-changed grace --allow-changed sessions.eligible" in refused.stderr
+    assert "nothing is proved" not in allowed.stderr
+    assert "as allowed: grace, sessions.eligible" in allowed.stderr
+
+
+async def test_what_a_proposal_says_to_type_next_works_from_any_folder(healthy: Database, elsewhere: Path) -> None:
+    place, environ = config_of(elsewhere).parent, {"DATABASE_URL": healthy.dsn}
+    made = typed(
+        "session-health-exporter init --sessions assessment_sessions --output 'a new one.yaml'", place, **environ
+    )
+
+    done = typed(next_of(made), elsewhere, **environ)
+
+    assert "connected" in done.stdout, done.stderr
