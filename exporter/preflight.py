@@ -28,6 +28,7 @@ from exporter.database import CollectionError, is_exposed, is_refused_lock
 from exporter.dimensions import DIMENSIONS
 from exporter.dimensions.conformance import RECORDS
 from exporter.dimensions.coverage import ELIGIBLE, RECORD_SESSIONS
+from exporter.dimensions.integrity import ORPHANED, UNLINKED
 from exporter.dimensions.volume import SESSIONS
 from exporter.expressions import Expression, expressions, is_detached
 from exporter.guard import LOCKS_SHARE, Session, links_of, open_transaction, qualify
@@ -35,7 +36,7 @@ from exporter.names import nearest
 from exporter.plan import Plan, compile_plan, unique_key
 from exporter.schema import Config, KeyPath, Pipeline, Record, Sessions
 from exporter.snapshot import Fault, Snapshot
-from exporter.sql import Bindings, TableName, quote
+from exporter.sql import STRINGS, Bindings, TableName, quote
 from exporter.statement import Statement
 from exporter.terminal import printable
 from exporter.transaction import resolved, search, tables_of
@@ -104,6 +105,7 @@ async def _look_at(config: Config, name: str) -> list[Group]:
     plans = [compile_plan(config, p, DIMENSIONS) for p in config.pipelines.values() if p.database == name]
     about: list[Finding] = []
     checked: dict[str, list[Finding]] = {}
+    found: dict[str, dict[KeyPath, Relation]] = {}
     try:
         tables = list(dict.fromkeys(table for plan in plans for table in tables_of(plan.pipeline)))
         async with open_transaction(config.databases[name], tables) as session:
@@ -112,7 +114,8 @@ async def _look_at(config: Config, name: str) -> list[Group]:
             about += judge_connection(path, server, is_encrypted=not is_exposed(session.connection))
             about += judge_connection_limits(path, *await _connection_limits(session), server, len(plans))
             for plan in plans:
-                checked[plan.pipeline.name] = await _check(session, plan, server, names)
+                found[plan.pipeline.name] = {}
+                checked[plan.pipeline.name] = await _check(session, plan, server, names, found[plan.pipeline.name])
     except CollectionError as error:
         about.append(Finding("error", path, error.fault.message))
     groups = [Group(f"database {name}", tuple(about))]
@@ -122,7 +125,7 @@ async def _look_at(config: Config, name: str) -> list[Group]:
         if findings is None:
             findings = [Finding("note", f"pipelines.{pipeline}", "not looked at: see its database above")]
         else:
-            findings += await _try(plan, findings)
+            findings += await _try(plan, findings, found[pipeline])
         groups.append(Group(f"pipeline {pipeline}", tuple(findings)))
     return groups
 
@@ -434,12 +437,13 @@ def judge_locks(pipeline: Pipeline, needed: int, room: int) -> Iterator[Finding]
 # --- What only the server can tell
 
 
-async def _check(session: Session, plan: Plan, server: Server, names: Names) -> list[Finding]:
-    """Everything about one pipeline that can be found out without counting."""
+async def _check(
+    session: Session, plan: Plan, server: Server, names: Names, found: dict[KeyPath, Relation]
+) -> list[Finding]:
+    """Everything about one pipeline that can be found out without counting; `found` gets the table of each section."""
     plan = plan.about(resolved(plan.pipeline, session.found))
     pipeline, role = plan.pipeline, server.role
     findings: list[Finding] = []
-    found: dict[KeyPath, Relation] = {}
     for place in places(pipeline):
         relation = await read_relation(session, place.table)
         if relation is None:
@@ -562,7 +566,7 @@ def _failed(findings: Iterable[Finding], path: str) -> bool:
 # --- A collection
 
 
-async def _try(plan: Plan, so_far: Sequence[Finding]) -> list[Finding]:
+async def _try(plan: Plan, so_far: Sequence[Finding], found: Mapping[KeyPath, Relation]) -> list[Finding]:
     """Collect once, unless it is known that nothing would come of it."""
     path = f"pipelines.{plan.pipeline.name}"
     # What fails by itself, a check say, is no reason not to look at the rest.
@@ -573,11 +577,16 @@ async def _try(plan: Plan, so_far: Sequence[Finding]) -> list[Finding]:
         snapshot = await collect(plan)
     except CollectionError as error:
         return [_fault(path, error.fault)]
-    return list(judge_snapshot(plan.pipeline, snapshot, so_far))
+    return list(judge_snapshot(plan.pipeline, snapshot, so_far, found))
 
 
-def judge_snapshot(pipeline: Pipeline, snapshot: Snapshot, so_far: Sequence[Finding]) -> Iterator[Finding]:
-    """The numbers of a first collection, and what it could not measure; `so_far` is not said again."""
+def judge_snapshot(
+    pipeline: Pipeline, snapshot: Snapshot, so_far: Sequence[Finding], found: Mapping[KeyPath, Relation]
+) -> Iterator[Finding]:
+    """The numbers of a first collection, and what it could not measure; `so_far` is not said again.
+
+    `found` has the table of each section.
+    """
     path = f"pipelines.{pipeline.name}"
     values = {(sample.metric.name, *sample.labels): sample.value for sample in snapshot.samples}
     states = _family(values, ELIGIBLE.name)
@@ -603,12 +612,38 @@ def judge_snapshot(pipeline: Pipeline, snapshot: Snapshot, so_far: Sequence[Find
         if fault is None:
             states = _family(values, RECORD_SESSIONS.name, name)
             yield Finding("ok", place, f"sessions by state: {_counts(states) or 'none'}")
-            yield from _judge_version(place, record, _family(values, RECORDS.name, name))
+            rows = _family(values, RECORDS.name, name)
+            yield from _judge_version(place, record, rows)
+            keyed = sum(rows.values()) - values[UNLINKED.name, name]
+            if sum(_family(values, SESSIONS.name).values()) and 0 < keyed == values[ORPHANED.name, name]:
+                yield _strangers(pipeline, name, keyed, found)
         elif not _failed(so_far, place):
             yield _fault(place, fault)
         else:
             yield Finding("note", place, "not measured: mend its errors above")
     yield from _judge_limits(path, snapshot)
+
+
+def _strangers(pipeline: Pipeline, name: str, rows: float, found: Mapping[KeyPath, Relation]) -> Finding:
+    """No row of a record finds a session: its key is most likely in another column, or written differently."""
+    top: KeyPath = ("pipelines", pipeline.name)
+    of_record, of_sessions = found[*top, "records", name], found[*top, "sessions"]
+    types, others, casts = [], set[str](), []
+    for part, key in zip(pipeline.records[name].session_key, pipeline.sessions.key, strict=True):
+        theirs, own = of_record.column(part.column), of_sessions.column(key)
+        if theirs is None or own is None:
+            continue
+        types.append(f"{quote(theirs.name)} is {theirs.type}, {quote(own.name)} of the sessions is {own.type}")
+        others |= {column.name for column in of_record.columns if column.base == own.base} - {theirs.name}
+        if part.cast in STRINGS and own.base not in STRINGS:
+            casts.append(f", or write {{column: {part.column}, cast: {own.base}}}")
+    listed = f" (of its type: {', '.join(sorted(others))})" if 0 < len(others) <= SHOWN_NAMES else ""
+    return Finding(
+        "note",
+        f"pipelines.{pipeline.name}.records.{name}.session_key",
+        f"not one of {rows:.0f} rows finds a session, for {' and '.join(types)}: name the column that holds the "
+        f"session's key{listed}{''.join(casts)}, or read a view that writes both alike",
+    )
 
 
 def _judge_limits(path: str, snapshot: Snapshot) -> Iterator[Finding]:

@@ -823,6 +823,41 @@ async def test_a_current_version_that_no_row_has_is_noted_with_those_that_there_
     assert "2 sessions are a gap, and no limit judges them" in unjudged.message
 
 
+@pytest.mark.parametrize(
+    ("change", "key", "words"),
+    [
+        ("update scores set visit_id = visit_id + 90", "visit_id", 'is integer, "id" of the sessions is integer'),
+        (
+            "alter table scores add n int; update scores set n = -blocks",
+            "n",
+            "name the column that holds the session's key (of its type: blocks, visit_id), or read a view",
+        ),
+        (
+            "alter table scores alter visit_id type text using '0' || visit_id",
+            "{column: visit_id, cast: text}",
+            "or write {column: visit_id, cast: integer}, or read a view",
+        ),
+        ("update scores set visit_id = visit_id + 90 where visit_id = 1", "visit_id", None),
+        ("update scores set visit_id = null", "visit_id", None),
+        ("truncate scores", "visit_id", None),
+        ("truncate visits", "visit_id", None),
+    ],
+)
+async def test_a_key_that_finds_no_session_is_noted_with_both_types(
+    reader: Database, change: str, key: str, words: str | None
+) -> None:
+    text = config(("session_key: visit_id", f"session_key: {key}"))
+    await reader.execute(change)
+
+    told = [note for note in await notes(reader, text) if note.path == f"{SCORES}.session_key"]
+
+    assert [(words or "") in note.message for note in told] == ([True] if words else [])
+    if words and "write {" in told[0].message:
+        [printed] = re.findall(r"write (\{.*?\})", told[0].message)
+        assert not await errors(reader, config(("session_key: visit_id", f"session_key: {printed}")))
+        await assert_whole(reader, config(("session_key: visit_id", f"session_key: {printed}")))
+
+
 async def test_a_broken_limit_is_noted_with_the_verdict(reader: Database) -> None:
     await reader.execute("delete from scores where visit_id = 1")
     text = CONFIG + "    limits: {gap_sessions: {critical: 0}, gap_ratio: {warning: 0.9}}\n"
