@@ -11,11 +11,13 @@ from typing import Final
 
 from exporter import runbooks
 from exporter.alerting import Surroundings, as_operator, as_prometheus, as_sloth, groups
+from exporter.config import load_config
 from exporter.config_schema import config_schema
 from exporter.dashboards import dashboard_files
-from exporter.dimension import Dimension, Limit, Metric
+from exporter.dimension import AsRead, Dimension, Limit, Metric
 from exporter.dimensions import DIMENSIONS
 from exporter.expose import PROGRAM_METRICS, SELF_METRICS
+from exporter.keys import presumed_link
 from exporter.report.document import document_schema
 from exporter.worklist import worklist_schema
 
@@ -92,9 +94,14 @@ def artefacts() -> dict[Path, str]:
         Path("alerts/rules.yml"): _RULES_NOTE + as_prometheus(rules),
         Path("alerts/prometheusrule.yml"): _RULES_NOTE + as_operator(rules),
         Path("alerts/slo/sloth.yml"): _NOTE + as_sloth(Surroundings()),
-        **{Path("docs/runbooks") / name: page for name, page in runbooks.pages(DIMENSIONS).items()},
+        **{Path("docs/runbooks") / name: page for name, page in runbooks.pages(DIMENSIONS, _tour()).items()},
         **dashboard_files(),
     }
+
+
+def _tour() -> AsRead:
+    [pipeline] = load_config(ROOT / "config.yaml", {"DATABASE_URL": "postgresql://"}).pipelines.values()
+    return AsRead(pipeline, {name: presumed_link(record) for name, record in pipeline.records.items()})
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from exporter.database import CollectionError, is_rejection
 from exporter.dimension import (
+    AsRead,
     CatalogMeasure,
     Cells,
     Dimension,
@@ -77,6 +78,7 @@ async def collect(plan: Plan, *, unattended: bool = False) -> Snapshot:
         replica_lag=None if session.lag is None else session.lag.total_seconds(),
         identity=session.identity,
         found={name: TableName(schema, name).written for name, schema in session.schemas.items()},
+        read=AsRead(plan.pipeline, plan.links),
     )
 
 

@@ -20,7 +20,7 @@ from exporter.alerting import (
     own_command,
     subject_label,
 )
-from exporter.dimension import DASHBOARDS, Advice, Dimension, Limit, Metric
+from exporter.dimension import DASHBOARDS, Advice, AsRead, Dimension, Limit, Metric
 from exporter.figures import shown
 
 _EXAMPLE: Final = {"pipeline": "assessments", "record": "profiles", "database": "main", "check": "finalized"}
@@ -29,10 +29,15 @@ _NOTE: Final = (
 )
 
 
-def pages(dimensions: tuple[Dimension, ...]) -> dict[str, str]:
-    """Every page by its file name: one for each dimension that has alerts, one for the exporter, and the index."""
+def pages(dimensions: tuple[Dimension, ...], tour: AsRead) -> dict[str, str]:
+    """Every page by its file name: one for each dimension that has alerts, one for the exporter, and the index.
+
+    SQL is for a pipeline of the `tour`, whose names the commands have.
+    """
     found = {
-        f"{dimension.name}.md": _page(dimension.name.capitalize(), dimension.question, map(_of_limit, dimension.limits))
+        f"{dimension.name}.md": _page(
+            dimension.name.capitalize(), dimension.question, (_of_limit(limit, tour) for limit in dimension.limits)
+        )
         for dimension in dimensions
         if dimension.limits
     }
@@ -69,7 +74,8 @@ def _index(dimensions: tuple[Dimension, ...]) -> str:
             "",
             "One section for each alert.  What a limit is and where it is set: [operations](../operations.md);",
             "how alerts reach anybody: [alerting](../alerting.md).  In commands `config.yaml` stands for",
-            "the path of that exporter's config.",
+            "the path of that exporter's config.  Names in commands and SQL are those of the tour: the report and the",
+            "page print both for your config.",
             "",
             "| alert | says |",
             "|---|---|",
@@ -86,7 +92,7 @@ def _page(title: str, question: str, sections: Iterator[Iterator[str]]) -> str:
     return "\n".join(lines)
 
 
-def _of_limit(limit: Limit) -> Iterator[str]:
+def _of_limit(limit: Limit, tour: AsRead) -> Iterator[str]:
     name, label = alert_name(limit), subject_label(limit)
     per = f"each {label}" if label else "the pipeline"
     side = "below" if limit.below else "above"
@@ -95,6 +101,7 @@ def _of_limit(limit: Limit) -> Iterator[str]:
         name,
         condition,
         limit.advice,
+        limit.advice.steps(tour, _EXAMPLE.get(label or "", "")),
         command_of(limit, Surroundings()),
         limit.value.promql(_as_on_the_page),
         ("pipeline", *([label] if label else [])),
@@ -107,6 +114,7 @@ def _of_own(own: OwnAlert) -> Iterator[str]:
         PREFIX + own.name,
         when,
         own.advice,
+        tuple(step for step in own.advice.mend if isinstance(step, str)),
         own_command(own, Surroundings()),
         own.expr(Surroundings(), LOOK_BACK),
         tuple(label for label in own.labels if label != "database"),
@@ -119,7 +127,13 @@ def _after(severity: Urgency, rounds: int) -> str:
 
 
 def _section(
-    name: str, condition: str, advice: Advice, command: str, promql: str, labels: tuple[str, ...]
+    name: str,
+    condition: str,
+    advice: Advice,
+    steps: tuple[str, ...],
+    command: str,
+    promql: str,
+    labels: tuple[str, ...],
 ) -> Iterator[str]:
     yield from (f"## {name}", "", f"*{advice.summary}*  {condition[0].upper()}{condition[1:]}.", "")
     yield from ("**Meaning.** " + advice.means, "")
@@ -128,7 +142,7 @@ def _section(
     yield from (f"In Grafana: Session health / {DASHBOARDS[advice.dashboard]}.", "", "**Likely causes**", "")
     yield from (f"- {cause}" for cause in advice.causes)
     yield from ("", "**Mending**", "")
-    yield from (f"{number}. {step}" for number, step in enumerate(advice.mend, start=1))
+    yield from (f"{number}. {step}" for number, step in enumerate(steps, start=1))
     matchers = " ".join([f"alertname={name}", *(f"{label}={_EXAMPLE[label]}" for label in labels)])
     yield from ("", "**Silencing**, while it is being mended:", "", "```console")
     yield from (f'$ amtool silence add {matchers} --duration=4h --comment="being mended"', "```", "")

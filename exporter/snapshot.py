@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
-from exporter.dimension import Folded, LabelValue, Metric
+from exporter.dimension import AsRead, Folded, LabelValue, Metric
 from exporter.judge import Judgement
 
 Reason = Literal[
@@ -63,7 +63,7 @@ class Snapshot:
     for each metric with an open label how many series were added up in `<other>`.  `replica_lag` is how far the
     database was behind its primary, in seconds; None where it is no replica.  `identity` tells databases apart, None
     where the server does not tell.  `found` has, for each table that the config names without a schema, the one
-    that was read.
+    that was read.  `read` is for SQL to type about what was found; None where there is no database behind it.
     """
 
     pipeline: str
@@ -77,6 +77,7 @@ class Snapshot:
     replica_lag: float | None = None
     identity: str | None = None
     found: Mapping[str, str] = field(default_factory=dict)
+    read: AsRead | None = None
 
 
 @dataclass(frozen=True, slots=True)

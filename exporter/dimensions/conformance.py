@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from exporter.dimension import (
     LABEL_LENGTH,
     Advice,
+    AsRead,
     Cells,
     Dimension,
     Facet,
@@ -16,6 +17,7 @@ from exporter.dimension import (
     Readings,
     RecordMeasure,
     Rows,
+    Step,
     Total,
     Values,
     number_of,
@@ -92,6 +94,13 @@ def _drifted(record: Record, _sessions: Cells, rows: Rows) -> Values:
     return {(): rows.all.total("drifted")}
 
 
+def _list(read: AsRead, record: str) -> str:
+    section = read.pipeline.records[record]
+    version = f"{version_text(section)} as version" if section.version else "null"
+    latest = f"max({quote(section.created_at)})" if section.created_at else "count(*)"
+    return f"select {version}, {latest} from {read.rows(record)} group by 1 order by 2 desc nulls last;"
+
+
 def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
     name, version = record.name, record.version
     if version is None:
@@ -152,10 +161,7 @@ CONFORMANCE = Dimension(
                     "A backfill was run with old code.",
                 ),
                 (
-                    (
-                        "See when the latest such row was written: `select version, max(created_at) from records "
-                        "group by 1`, with the table and columns of your config."
-                    ),
+                    Step("See when the latest such row was written", _list),
                     "Find who writes it and deploy the current version there.",
                     "Derive these rows anew.  The alert ends when none is left.",
                 ),

@@ -4,6 +4,7 @@ from typing import Final
 
 from exporter.dimension import (
     Advice,
+    AsRead,
     Cells,
     Column,
     Dimension,
@@ -15,6 +16,7 @@ from exporter.dimension import (
     RecordMeasure,
     Rows,
     Scope,
+    Step,
     Total,
     Values,
     number_of,
@@ -59,6 +61,14 @@ def _detached(_record: Record, _sessions: Cells, rows: Rows) -> Values:
     return {(): rows.all.where(deleted=True).total("rows")} if is_known else {}
 
 
+def _list(read: AsRead, record: str) -> str:
+    deleted = read.sessions(DELETED.of(read.pipeline.sessions) or DELETED.example)
+    return (
+        f"select records.* from {read.rows(record)} where exists "
+        f"(select 1 from {deleted} where {read.is_linked(record)});"
+    )
+
+
 def _lines(readings: Readings) -> tuple[Line, ...]:
     remedy = "" if DELETED.of(readings.pipeline.sessions) else "sessions.deleted, where sessions are deleted softly"
     return tuple(
@@ -95,10 +105,7 @@ DETACHMENT = Dimension(
                     "A worker derived the record after the session had been deleted.",
                 ),
                 (
-                    (
-                        "List them: `select r.* from records r join sessions s on s.key = r.session_key where "
-                        "deleted`, with the tables, columns and the SQL of your config."
-                    ),
+                    Step("List them", _list),
                     "Delete them, or mark them as deleted and leave them out with `where`.",
                     "Let the deletion of a session reach its records.",
                 ),

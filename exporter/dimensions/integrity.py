@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from exporter.dimension import (
     Advice,
+    AsRead,
     CatalogMeasure,
     Cells,
     Dimension,
@@ -13,11 +14,12 @@ from exporter.dimension import (
     Readings,
     RecordMeasure,
     Rows,
+    Step,
     Values,
     number_of,
 )
 from exporter.schema import Pipeline, Record
-from exporter.sql import Bindings, relation
+from exporter.sql import Bindings, quote, relation
 
 ORPHANED = Metric("orphaned_records", "Rows whose session does not exist.", labels=("record",))
 UNLINKED = Metric("unlinked_records", "Rows whose session key is NULL.", labels=("record",))
@@ -81,6 +83,32 @@ def _foreign_key(pipeline: Pipeline, record: Record, bind: Bindings) -> str:
   )"""
 
 
+def _list_orphaned(read: AsRead, record: str) -> str:
+    keys = read.keys(record)
+    named = " and ".join(f"{key} is not null" for key in keys)
+    places = ", ".join(str(n) for n in range(1, len(keys) + 1))
+    return (
+        f"select {', '.join(keys)}, count(*) from {read.rows(record)} where {named} and not exists "
+        f"(select 1 from {read.sessions()} where {read.is_linked(record)}) group by {places};"
+    )
+
+
+def _list_unlinked(read: AsRead, record: str) -> str:
+    created = read.pipeline.records[record].created_at
+    order = f" order by records.{quote(created)} desc nulls last" if created else ""
+    unnamed = " or ".join(f"{key} is null" for key in read.keys(record))
+    return f"select * from {read.rows(record)} where {unnamed}{order} limit 20;"
+
+
+def _forbid_unlinked(read: AsRead, record: str) -> str:
+    section = read.pipeline.records[record]
+    if section.where:
+        return ""  # Rows that do not exist for us may name no session.
+    columns = dict.fromkeys(part.column for part in section.session_key)
+    changes = ", ".join(f"alter column {quote(column)} set not null" for column in columns)
+    return f"alter table {section.table.sql} {changes};"
+
+
 def _lines_of(record: str, readings: Readings) -> Iterator[Line]:
     enforced = readings.get(FOREIGN_KEY, record) == 1
     yield Line(
@@ -129,11 +157,7 @@ INTEGRITY = Dimension(
                     "Records were restored or copied from another database.",
                 ),
                 (
-                    (
-                        "List them: `select session_key, count(*) from records r where session_key is not null and "
-                        "not exists (select 1 from sessions s where s.key = r.session_key) group by 1`, with the "
-                        "tables and columns of your config."
-                    ),
+                    Step("List the sessions that they name", _list_orphaned),
                     "Bring the sessions back or delete the rows, whichever is right.",
                     (
                         "Let the database prevent it: a foreign key, `not valid` first and validated once the rows are "
@@ -157,12 +181,9 @@ INTEGRITY = Dimension(
                     "A foreign key with `on delete set null` took the key away together with the session.",
                 ),
                 (
-                    (
-                        "See when they were written: `select min(created_at), max(created_at) from records where "
-                        "session_key is null`, with the table and columns of your config."
-                    ),
+                    Step("See some of them, the newest first where `created_at` is known", _list_unlinked),
                     "Give them their session or delete them.",
-                    "Let the database prevent it: `alter table records alter column session_key set not null`.",
+                    Step("Let the database prevent it, where this is a table", _forbid_unlinked),
                 ),
             ),
             per="record",

@@ -4,6 +4,7 @@ from typing import Final
 
 from exporter.dimension import (
     Advice,
+    AsRead,
     Cells,
     Dimension,
     Facet,
@@ -13,6 +14,7 @@ from exporter.dimension import (
     Readings,
     RecordMeasure,
     Rows,
+    Step,
     Total,
     Values,
     number_of,
@@ -57,6 +59,24 @@ def _duplicates(record: Record, _sessions: Cells, rows: Rows) -> Values:
     return {} if UNIQUE.of(record) is None else {(): rows.facet(FACET).total("in_excess")}
 
 
+def _list(read: AsRead, record: str) -> str:
+    columns = [f"records.{quote(column)}" for column in UNIQUE.of(read.pipeline.records[record]) or ()]
+    places = ", ".join(str(n) for n in range(1, len(columns) + 1))
+    present = " and ".join(f"{column} is not null" for column in columns)
+    return (
+        f"select {', '.join(columns)}, count(*) from {read.rows(record)} where {present} group by {places} "
+        "having count(*) > 1;"
+    )
+
+
+def _forbid(read: AsRead, record: str) -> str:
+    section = read.pipeline.records[record]
+    if section.where:
+        return ""  # Rows that do not exist for us may be there twice.
+    columns = ", ".join(map(quote, UNIQUE.of(section) or ()))
+    return f"create unique index concurrently on {section.table.sql} ({columns});"
+
+
 def _line(record: Record, readings: Readings) -> Line:
     columns = UNIQUE.of(record)
     return Line(
@@ -97,12 +117,9 @@ UNIQUENESS = Dimension(
                     "A backfill inserted where it should have replaced.",
                 ),
                 (
-                    (
-                        "List the keys: `select key_columns, count(*) from records group by key_columns having "
-                        "count(*) > 1`, with the table of your config and the columns of `unique`."
-                    ),
+                    Step("List the keys", _list),
                     "Keep the row that is right, delete the others.",
-                    "Let the database prevent it: `create unique index concurrently on records (key_columns)`.",
+                    Step("Let the database prevent it, by a unique index on the table", _forbid),
                 ),
             ),
             per="record",

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator
 from exporter.dimension import (
     LABEL_LENGTH,
     Advice,
+    AsRead,
     Cells,
     Column,
     Dimension,
@@ -22,6 +23,7 @@ from exporter.dimension import (
     RecordMeasure,
     Rows,
     Scope,
+    Step,
     Total,
     Values,
     number_of,
@@ -171,6 +173,13 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
     )
 
 
+def _list_failed(read: AsRead, check: str) -> str:
+    sessions = read.pipeline.sessions
+    keys = ", ".join(f"sessions.{quote(column)}" for column in sessions.key)
+    failed = read.sessions(sessions.eligible, f"(\n{CHECKS.of(sessions)[check].sql}\n) is not true")
+    return f"select {keys} from {failed};"
+
+
 def _lines(readings: Readings) -> tuple[Line, ...]:
     checks = []
     for part in _parts(readings.pipeline):
@@ -245,10 +254,7 @@ VALIDITY = Dimension(
                     "A new kind of session need not pass it: then `eligible` or the check says too much.",
                 ),
                 (
-                    (
-                        "List them: select from the sessions table where the SQL of `eligible` holds and that of the "
-                        "check `is not true`; `queries` prints both."
-                    ),
+                    Step("List them, in or out of the window", _list_failed),
                     "Do what was skipped, or correct the check.",
                 ),
             ),

@@ -46,18 +46,20 @@ def inline(text: str) -> Markup:
     place = 0
     for found in _INLINE.finditer(text):
         parts.append(text[place : found.start()])
-        sign, code, strong = found.groups()
+        sign, _, code, strong = found.groups()
         if sign is not None:
             parts.append(sign)
+        elif strong is not None:
+            parts.append(Markup("<strong>{}</strong>").format(strong))
         else:
-            parts.append(
-                Markup("<code>{}</code>").format(code) if code else Markup("<strong>{}</strong>").format(strong)
-            )
+            # A space on both sides keeps a backtick of the code from the signs around it.
+            inner = code[1:-1] if code[0] == code[-1] == " " else code
+            parts.append(Markup("<code>{}</code>").format(inner))
         place = found.end()
     return Markup("").join([*parts, text[place:]])
 
 
-_INLINE: Final = re.compile(r"\\(.)|`([^`]+)`|\*\*(.+?)\*\*", re.DOTALL)
+_INLINE: Final = re.compile(r"\\(.)|(`+)(.+?)(?<!`)\2(?!`)|\*\*(.+?)\*\*", re.DOTALL)
 
 
 def moment(unix_seconds: float | None) -> Markup:

@@ -9,9 +9,10 @@ from itertools import chain
 from typing import Final, Literal, get_args
 
 from exporter.board import Standing
-from exporter.dimension import Breakdown, Caveat, Chapter, Dimension, Evidence, Limit, Line, Readings
+from exporter.dimension import AsRead, Breakdown, Caveat, Chapter, Dimension, Evidence, Limit, Line, Readings
 from exporter.figures import exact, shown
 from exporter.judge import WORST_FIRST, Finding, Outcome, Verdict, could_judge
+from exporter.keys import presumed_link
 from exporter.report.shell import Shell
 from exporter.schema import SEVERITIES, LimitUnit, Pipeline
 from exporter.snapshot import Fault, Snapshot
@@ -273,10 +274,17 @@ def _actions(
     mended: dict[tuple[tuple[str, ...], str], list[Finding]] = {}
     for finding in findings:
         if finding.outcome in ("critical", "warning"):
-            mended.setdefault((finding.limit.advice.mend, _command(standing, finding, shell)), []).append(finding)
+            steps = finding.limit.advice.steps(_as_read(standing), finding.subject or "")
+            mended.setdefault((steps, _command(standing, finding, shell)), []).append(finding)
     for (steps, command), those in mended.items():
         what = "; ".join(f"{_subject(finding)}: {finding.text} ({finding.outcome})" for finding in those)
         yield Action(what, steps, command, tuple(those), is_markdown=True)
+
+
+def _as_read(standing: Standing) -> AsRead:
+    # What is judged has a snapshot.
+    read = standing.snapshot.read if standing.snapshot else None
+    return read or AsRead(standing.config, {name: presumed_link(r) for name, r in standing.config.records.items()})
 
 
 def _command(standing: Standing, finding: Finding, shell: Shell) -> str:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from exporter.dimension import code
 from exporter.judge import Verdict, in_words
 from exporter.report.account import Account, Action, Entry, Mark, Report
-from exporter.report.sections import EVIDENCE, Section, code, escaped, sections
+from exporter.report.sections import EVIDENCE, Section, escaped, sections
 from exporter.schema import moment_text
 
 _SIGNS: Final[Mapping[Verdict, str]] = {

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Final
 
-from exporter.dimension import Chapter
+from exporter.dimension import Chapter, code
 from exporter.judge import Finding, Verdict, in_words
 from exporter.report.account import Account, Action, Entry, Mark, Past
 from exporter.schema import moment_text
@@ -100,13 +100,6 @@ def sections(account: Account) -> tuple[Section, ...]:
 def escaped(text: str) -> str:
     """A text that may come from the database, so that it is neither markup nor more than a line."""
     return _MARKUP.sub(r"\\\g<0>", printable(text))
-
-
-def code(text: str) -> str:
-    """A text as code within a line of Markdown, to be taken as it is."""
-    ticks = "``" if "`" in text else "`"
-    space = " " if len(ticks) > 1 else ""
-    return f"{ticks}{space}{printable(text)}{space}{ticks}"
 
 
 _MARKUP: Final = re.compile(r"[\\`*\[\]<~]|(?<![^\W_])_|_(?![^\W_])")
