@@ -5,6 +5,7 @@ They hold no address, password or value of a row, save statuses and versions, wh
 """
 
 import asyncio
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -24,7 +25,7 @@ from exporter.catalog import (
 )
 from exporter.collect import collect
 from exporter.config import dotted
-from exporter.database import CollectionError, is_exposed, is_refused_lock
+from exporter.database import ROLE, CollectionError, is_exposed, is_refused_lock
 from exporter.dimensions import DIMENSIONS
 from exporter.dimensions.conformance import RECORDS
 from exporter.dimensions.coverage import ELIGIBLE, RECORD_SESSIONS
@@ -106,10 +107,12 @@ async def _look_at(config: Config, name: str) -> list[Group]:
     about: list[Finding] = []
     checked: dict[str, list[Finding]] = {}
     found: dict[str, dict[KeyPath, Relation]] = {}
+    role = ""
     try:
         tables = list(dict.fromkeys(table for plan in plans for table in tables_of(plan.pipeline)))
         async with open_transaction(config.databases[name], tables) as session:
             server, names = await read_server(session), await read_names(session)
+            role = server.role
             about += await _check_search_path(session, f"{path}.search_path", names)
             about += judge_connection(path, server, is_encrypted=not is_exposed(session.connection))
             about += judge_connection_limits(path, *await _connection_limits(session), server, len(plans))
@@ -126,6 +129,7 @@ async def _look_at(config: Config, name: str) -> list[Group]:
             findings = [Finding("note", f"pipelines.{pipeline}", "not looked at: see its database above")]
         else:
             findings += await _try(plan, findings, found[pipeline])
+            findings = [_for_role(finding, role) for finding in findings]
         groups.append(Group(f"pipeline {pipeline}", tuple(findings)))
     return groups
 
@@ -469,11 +473,11 @@ async def _check(
         findings += judge_locks(pipeline, *(await session.run(plan.lock_count, "catalog"))[0])
         _, unlike = await links_of(session, plan)
         findings += [_fault(f"pipelines.{pipeline.name}.records.{n}.session_key", fault) for n, fault in unlike.items()]
-    return [*findings, *await _check_expressions(session, plan, found, findings, role)]
+    return [*findings, *await _check_expressions(session, plan, found, findings)]
 
 
 async def _check_expressions(
-    session: Session, plan: Plan, found: Mapping[KeyPath, Relation], so_far: Sequence[Finding], role: str
+    session: Session, plan: Plan, found: Mapping[KeyPath, Relation], so_far: Sequence[Finding]
 ) -> list[Finding]:
     """What the server says of the SQL of the config, each expression by itself: it is planned, and no row is read."""
     findings: list[Finding] = []
@@ -492,8 +496,7 @@ async def _check_expressions(
             continue
         known = _failed(so_far, dotted((*section, "table")))
         if not (known and lines.reason in ("permission", "row_security")):
-            bypass = f"ALTER ROLE {quote(role)} BYPASSRLS;" if lines.reason == "row_security" else None
-            findings.append(_fault(path, lines, bypass))
+            findings.append(_fault(path, lines))
     if plan.search:
         await session.run(search(()), dotted(top))
     return findings
@@ -555,8 +558,26 @@ async def _check_key(
     return findings
 
 
-def _fault(path: str, fault: Fault, remedy: str | None = None) -> Finding:
-    return Finding("error", path, fault.message.removeprefix(f"{path}: "), remedy)
+def _fault(path: str, fault: Fault) -> Finding:
+    return Finding("error", path, fault.message.removeprefix(f"{path}: "))
+
+
+_SQL: Final = re.compile(rf"ALTER ROLE {ROLE} \w+|CREATE VIEW .+?(?=; GRANT)|GRANT \w+ ON (?!the table).+? TO {ROLE}")
+"""What a fault says to type; it names no role, for logs have it, too."""
+
+
+def _for_role(finding: Finding, role: str) -> Finding:
+    """The same with what a fault says to type as SQL for our role."""
+    statements = [found.replace(ROLE, quote(role)) + ";" for found in _SQL.findall(finding.message)]
+    if not statements:
+        return finding
+    said = finding.message[: _SQL.search(finding.message).start()].rstrip(": ")  # type: ignore[union-attr]
+    if "BYPASSRLS" in statements[0]:
+        also = "-- or, as an owner of the table whom no policy binds, and then name this view in the config:"
+        statements.insert(1, also)
+    elif finding.message.partition("where a view reads it")[1]:
+        said += "; where a view reads it, its owner needs the right"
+    return replace(finding, message=said, remedy="\n".join(statements))
 
 
 def _failed(findings: Iterable[Finding], path: str) -> bool:

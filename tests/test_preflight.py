@@ -653,7 +653,7 @@ async def test_a_table_that_only_an_expression_reads_is_told_too(visits: Databas
     await mend(reader, error)
 
     assert error.path == f"{SCORES}.required_when"
-    assert error.remedy == f'ALTER ROLE "{role_of(reader)}" BYPASSRLS;'
+    assert str(error.remedy).splitlines()[0] == f'ALTER ROLE "{role_of(reader)}" BYPASSRLS;'
     await assert_whole(reader, text)
 
 

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,166 @@ async def test_what_is_printed_to_list_them_lists_as_many_as_are_counted(empty: 
     assert [row["count"] for row in listed["Rows in excess of one for each unique key (scores)"]] == [2]
     assert len(listed["Rows whose session was deleted softly (scores)"]) == 1
     assert [row["Id"].strip() for row in listed["Sessions that fail a check (flagged)"]] == ["b"]
+
+
+# --- What `config check --connect` says to type
+
+VISITS = """
+create table visits (id int primary key, status text, at timestamptz, done boolean);
+create table scores (visit_id int, at timestamptz);
+insert into visits select n, 'done', now() - interval '1 day', true from generate_series(1, 3) n;
+insert into scores select n, now() from generate_series(1, 3) n;
+"""
+CHECKED = """
+database: {url: "${DATABASE_URL}"}
+pipelines:
+  care:
+    window: {last: 30d}
+    sessions: {table: public.visits, key: id, status: status, started_at: at, completed_at: at, eligible: done}
+    records: {scores: {table: public.scores, session_key: visit_id, created_at: at}}
+    limits: {gap_sessions: {critical: 0}}
+"""
+ALL = "grant select on all tables in schema public to ROLE;"
+HIDDEN = "alter table scores enable row level security;"
+UNDER_A_VIEW = """
+alter table scores rename to source; create role OTHER; grant usage, create on schema public to OTHER;
+grant select on source to OTHER; set role OTHER; create view scores as select * from source; reset role;
+"""
+AN_EXPRESSION = ("eligible: done", "eligible: public.is_done(done)")
+A_SUB_QUERY = ("eligible: done", "eligible: done and exists (select from public.flags)")
+A_FUNCTION = "create function is_done(boolean) returns boolean language sql immutable as 'select $1';"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is prepared; words of the one finding; which of the alternatives is typed; the config before and after."""
+
+    prepare: str
+    words: str
+    alternative: int = 0
+    config: tuple[tuple[str, str], ...] = ()
+    then: tuple[tuple[str, str], ...] = ()
+
+
+MORE = CHECKED.partition("pipelines:\n")[2].replace("care", "more")
+
+CASES = {
+    "a grant on a table": Case("grant select on visits to ROLE", 'the role may not read "public"."scores"'),
+    "a grant on a schema": Case(
+        ALL + 'create schema "Cl osed"; alter table scores set schema "Cl osed";',
+        'the role may not read "Cl osed"."scores"',
+        config=(("public.scores", """'"Cl osed".scores'"""),),
+    ),
+    "a grant on a schema that is searched": Case(
+        ALL + "create schema closed; alter table scores set schema closed; alter role ROLE set search_path = public",
+        "does not exist in the search path: write closed.scores",
+        config=(("public.scores", "scores"),),
+        then=(("scores: {table: scores", "scores: {table: closed.scores"),),
+    ),
+    "a grant to the owner of a view": Case(
+        UNDER_A_VIEW + "revoke select on source from OTHER;" + ALL, "with the rights of a role that may not read it"
+    ),
+    "a grant on a function": Case(
+        ALL + A_FUNCTION + "revoke execute on function is_done from public;",
+        "permission denied for function is_done",
+        config=(AN_EXPRESSION,),
+    ),
+    "a grant for a sub-query": Case(
+        ALL + "create table flags ();", "permission denied for table flags", config=(A_SUB_QUERY,)
+    ),
+    "a policy on a sub-query": Case(
+        "create table flags (); insert into flags default values; alter table flags enable row level security;" + ALL,
+        "would be affected by row-level security",
+        config=(A_SUB_QUERY,),
+    ),
+    "a policy on a sub-query, by a view": Case(
+        "create table flags (); insert into flags default values; alter table flags enable row level security;" + ALL,
+        "would be affected by row-level security",
+        1,
+        config=(A_SUB_QUERY,),
+        then=(("public.flags", "public.every_flags"),),
+    ),
+    "a policy": Case(ALL + HIDDEN, "row-level security of"),
+    "a policy, by a view": Case(
+        ALL + HIDDEN, "row-level security of", 1, then=(("public.scores", "public.scores_for_health"),)
+    ),
+    "a policy under a view": Case(
+        UNDER_A_VIEW + HIDDEN.replace("scores", "source") + ALL, "applies to the owner of the view"
+    ),
+    "a policy under a view, by its owner": Case(
+        UNDER_A_VIEW + HIDDEN.replace("scores", "source") + ALL, "applies to the owner of the view", 1
+    ),
+    "a view that was never filled": Case(
+        "alter table scores rename to source; create materialized view scores as select * from source with no data;"
+        + ALL,
+        "materialized view that was never filled",
+    ),
+    "no unique index": Case(ALL + "alter table visits drop constraint visits_pkey;", "no unique index proves"),
+    "no index for the window": Case(
+        ALL + "insert into visits select n, 'old', '2001-01-01' from generate_series(4, 11000) n; analyze visits;",
+        "no index begins with",
+    ),
+    "a path in which everybody may create": Case(
+        ALL + "create schema open; grant usage, create on schema open to public;",
+        "everybody may CREATE in it",
+        config=(('DATABASE_URL}"', 'DATABASE_URL}", search_path: [open]'),),
+    ),
+    "a path in which a role may create": Case(
+        ALL + "create role OTHER; create schema open; grant usage on schema open to ROLE; "
+        "grant create on schema open to OTHER;",
+        "may CREATE in it",
+        config=(('DATABASE_URL}"', 'DATABASE_URL}", search_path: [open]'),),
+    ),
+    "too few connections": Case(
+        ALL + "alter role ROLE connection limit 1;",
+        "raise its CONNECTION LIMIT",
+        config=(("  care:", MORE + "  care:"),),
+    ),
+}
+
+
+def findings_of(printed: str) -> dict[str, list[list[str]]]:
+    """By finding the SQL below it, in alternatives that a comment begins."""
+    found: dict[str, list[list[str]]] = {}
+    below: list[list[str]] = [[]]
+    for line in printed.splitlines():
+        if re.match("  (error|note ) ", line):
+            below = found.setdefault(line, [[]])
+        elif line.startswith(" " * 9 + "--"):
+            below.append([])
+        elif line.startswith(" " * 9):
+            below[-1].append(line.strip())
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_what_the_check_of_a_config_prints_ends_its_finding(empty: Database, name: str) -> None:
+    case, number = CASES[name], await empty.connection.fetchval("select pg_backend_pid()")
+    role, other = f'"Reader {number}"', f"other_{number}"
+    await empty.execute(f"create role {role} login password 'pw'; {VISITS}")
+    prepare = case.prepare.replace("ROLE", role).replace("OTHER", other)
+    await empty.execute(prepare)
+    user = empty.dsn.partition("//")[2].partition("@")[0]
+    dsn = empty.dsn.replace(user, f"Reader%20{number}:pw", 1)
+    text = CHECKED
+    for old, new in case.config:
+        assert old in text
+        text = text.replace(old, new)
+
+    def check(text: str) -> dict[str, list[list[str]]]:
+        with file_of(text) as path:
+            done = run("config", "check", "--connect", "--config.file", str(path), DATABASE_URL=dsn)
+        assert done.stdout, done.stderr
+        return findings_of(done.stdout)
+
+    [(line, alternatives)] = [(line, sql) for line, sql in check(text).items() if case.words in line]
+    for statement in alternatives[case.alternative]:
+        await empty.execute(statement)
+    for old, new in case.then:
+        assert old in text
+        text = text.replace(old, new)
+    after = check(text)
+
+    assert alternatives[case.alternative]
+    assert "<role>" not in line
+    assert not [told for told in after if case.words in told or told.startswith("  error")], after
