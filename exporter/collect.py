@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.database import CollectionError, is_rejection
+from exporter.database import CollectionError, is_uncountable
 from exporter.dimension import (
     AsRead,
     CatalogMeasure,
@@ -145,7 +145,7 @@ async def _part_faults(session: Session, plan: Plan, parts: Sequence[Part]) -> d
 async def _count_parts(session: Session, plan: Plan, parts: Sequence[Part], subject: str) -> Fault | None:
     """Why the server refuses to compute parts, of any session: None where it does not."""
     for statement in (plan.sessions((), parts), plan.owners(parts)):
-        rows = await session.attempt(statement, subject, is_rejection)
+        rows = await session.attempt(statement, subject, is_uncountable)
         if isinstance(rows, Fault):
             return rows
     return None
@@ -157,7 +157,7 @@ async def _count_records(
     cells = []
     statements = (plan.sessions(names, parts), *((plan.rows(names, parts),) if names else ()))
     for statement in statements:
-        rows = await session.attempt(statement, subject, is_rejection)
+        rows = await session.attempt(statement, subject, is_uncountable)
         if isinstance(rows, Fault):
             return rows
         cells.append(statement.read(rows))

@@ -253,7 +253,9 @@ def _unreachable(error: OSError, timeout: float) -> str:
             return "the server cannot be reached: check address, port and network"
 
 
-_REJECTIONS: Final = frozenset({"08", "0A", "20", "21", "22", "2F", "38", "39", "3F", "42", "44", "54", "HV", "P0"})
+_REJECTIONS: Final = frozenset(
+    {"08", "0A", "20", "21", "22", "23", "2F", "38", "39", "3F", "42", "44", "54", "HV", "P0"}
+)
 """Classes of SQLSTATE.  While our own connection stands, 08 and HV are about the server of a foreign table."""
 
 
@@ -265,6 +267,11 @@ def is_rejection(error: asyncpg.PostgresError) -> bool:
     """
     state = error.sqlstate or ""
     return state in {"25006", "55000"} or state[:2] in _REJECTIONS
+
+
+def is_uncountable(error: asyncpg.PostgresError) -> bool:
+    """Whether it is worth counting the rest apart: one table may be what the server cannot read, or must wait for."""
+    return is_rejection(error) or isinstance(error, asyncpg.LockNotAvailableError)
 
 
 def is_refused_lock(error: asyncpg.PostgresError) -> bool:
@@ -290,13 +297,13 @@ _FAREWELLS: Final = (
 class Circumstances:
     """What is known of a statement that failed, beside its error.
 
-    `statement_timeout` in seconds.  `is_planned`: it reads no row.  `is_ours`: it holds no SQL of the config.
-    `schemas` are those of tables and functions, by their names.
+    `statement_timeout` in seconds.  `is_parsed`: the server has understood it, and computes, so that an error may tell
+    a value.  `is_ours`: it holds no SQL of the config.  `schemas` are those of tables and functions, by their names.
     """
 
     statement_timeout: float
     is_replica: bool = False
-    is_planned: bool = False
+    is_parsed: bool = False
     is_ours: bool = False
     schemas: Mapping[str, str] = field(default_factory=dict)
 
@@ -304,8 +311,8 @@ class Circumstances:
 def query_fault(error: BaseException, subject: str, table: TableName | None, given: Circumstances) -> Fault:
     """Why a statement about `subject` (a key of the config) failed, which reads `table` (None: not one alone).
 
-    The server's text is passed on only where it speaks of names: elsewhere it may quote a value of a row, unless none
-    was read.
+    The server's text is passed on only where it speaks of names, and of a statement that it did not yet compute:
+    elsewhere it may quote a value of a row.
     """
     if isinstance(error.__cause__, _FAREWELLS):
         # The server ends the whole connection; the driver tells its reason as the cause.
@@ -341,16 +348,27 @@ def query_fault(error: BaseException, subject: str, table: TableName | None, giv
                 "without a schema, for the exporter searches none: ALTER FUNCTION … SET search_path = …, or write "
                 "search_path: [SCHEMA] in the section of the database",
             )
-        case asyncpg.UndefinedTableError() | asyncpg.UndefinedColumnError() | asyncpg.InvalidSchemaNameError():
-            return Fault("missing_object", f"{subject}: {_text(error)}: create it, or correct the config")
         case asyncpg.ObjectNotInPrerequisiteStateError():
             return Fault("missing_object", f"{subject}: {_text(error)}: REFRESH the materialized view")
-        case asyncpg.UndefinedFunctionError() | asyncpg.DatatypeMismatchError() | asyncpg.CannotCoerceError():
+    if not given.is_parsed and (misnamed := _misnamed(error, subject)):
+        return misnamed
+    return _fault_by_class(error, subject, given)
+
+
+def _misnamed(error: asyncpg.PostgresError, subject: str) -> Fault | None:
+    """What the server does not know of what a statement names; None where it is another fault."""
+    match error:
+        case asyncpg.UndefinedTableError() | asyncpg.UndefinedColumnError() | asyncpg.InvalidSchemaNameError():
+            return Fault("missing_object", f"{subject}: {_text(error)}: create it, or correct the config")
+        case asyncpg.UndefinedFunctionError() | asyncpg.UndefinedObjectError():
             return Fault(
                 "type",
-                f"{subject}: {_text(error)}: correct the config; a key of another type needs a cast",
+                f"{subject}: {_text(error)}: correct the config; a key of another type needs a cast, an operator or a "
+                "type of an extension search_path: [SCHEMA] in the section of the database",
             )
-    return _fault_by_class(error, subject, given)
+        case asyncpg.DatatypeMismatchError() | asyncpg.CannotCoerceError():
+            return Fault("type", f"{subject}: {_text(error)}: correct the config; a key of another type needs a cast")
+    return None
 
 
 def _waited(error: asyncpg.PostgresError, subject: str, given: Circumstances) -> Fault | None:
@@ -405,9 +423,10 @@ def _fault_by_class(error: asyncpg.PostgresError, subject: str, given: Circumsta
             "type",
             f"{subject}: holds text that is not UTF-8 (SQLSTATE {state}): correct the rows, or the database's encoding",
         )
-    if state.startswith("22") and given.is_planned:
+    if state.startswith("22") and not given.is_parsed:
         return Fault("invalid_sql", f"{subject}: {_text(error)}: correct the SQL in the config")
-    if state.startswith("22"):
+    # Once it computes, what the server does not know is a name that it was given by a row: has_table_privilege(column).
+    if state[:2] in {"22", "23"} or (given.is_parsed and not given.is_ours and state[:2] == "42"):
         return Fault(
             "type",
             f"{subject}: a value of a row does not fit ({type(error).__name__}, SQLSTATE {state}): "
@@ -420,9 +439,10 @@ def _fault_by_class(error: asyncpg.PostgresError, subject: str, given: Circumsta
             "and no product that only speaks its protocol?",
         )
     if state == "25006" or state[:2] in {"0A", "42"}:
+        said = f"{type(error).__name__}, SQLSTATE {state}" if given.is_parsed else _text(error)
         return Fault(
             "invalid_sql",
-            f"{subject}: {_text(error)}: correct the SQL in the config, see it whole with `queries`",
+            f"{subject}: {said}: correct the SQL in the config, see it whole with `queries`",
         )
     if state[:2] in {"P0", "38", "39"}:
         return Fault(

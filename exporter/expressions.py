@@ -6,7 +6,6 @@ refused expression costs nobody else a pass over the tables.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Final, TypeVar
 
 from pydantic import BaseModel
@@ -86,15 +85,15 @@ def unfound(one: Expression, position: int) -> tuple[int, str] | None:
     `position` is the server's, in `planned` of this expression alone, from 1 on.  None where that is no name, or one
     that has its schema already.
     """
-    text = one.sql.strip()
-    start = planned([one]).sql.index(condition(text)) + len(_BEFORE)
-    at = position - 1 - start
-    if not 0 <= at < len(text):
+    at = position - 1 - planned([one]).sql.index(condition(one.sql)) - len(_BEFORE)
+    begins, pieces = 0, list[tuple[str, str]]()
+    for kind, text in lexemes(one.sql.strip()):
+        if begins == at or pieces:
+            pieces.append((kind, text))
+        begins += len(text)
+    if not pieces or pieces[0][0] not in ("word", "quoted") or (pieces[1:] and pieces[1][1] == "."):
         return None
-    found = list(islice(lexemes(text[at:]), 2))
-    kind, name = found[0]
-    if kind not in ("word", "quoted") or (found[1:] and found[1][1] == "."):
-        return None
+    kind, name = pieces[0]
     return at, name.lower() if kind == "word" else unquoted(name)
 
 
@@ -136,6 +135,33 @@ def is_volatile(plan: Sequence[str]) -> bool:
 def is_detached(plan: Sequence[str]) -> bool:
     """Whether a sub-query of the one expression of a plan uses no column of the row, and is computed once for all."""
     return sum(line.lstrip().startswith("InitPlan") for line in plan) > 1
+
+
+def is_sampled(plan: Sequence[str]) -> bool:
+    """Whether a plan reads a random part of a table (TABLESAMPLE)."""
+    return any(line.lstrip(" ->").startswith("Sample Scan") for line in plan)
+
+
+_OF_ITS_STATEMENT: Final = frozenset({"statement_timestamp", "current_query"})
+
+
+def is_of_its_statement(sql: str) -> bool:
+    """Whether an expression calls what is stable, and still another value in another statement of a transaction."""
+    return not _OF_ITS_STATEMENT.isdisjoint(called(sql))
+
+
+def has_sub_query(sql: str) -> bool:
+    """Whether an expression reads rows of its own."""
+    return any(kind == "word" and text.lower() in ("select", "table") for kind, text in lexemes(sql))
+
+
+def named(sql: str) -> Iterator[str]:
+    """Every name in an expression, as the catalog has them; words of SQL, too."""
+    for kind, text in lexemes(sql):
+        if kind == "word":
+            yield text.lower()
+        elif kind == "quoted":
+            yield unquoted(text)
 
 
 def called(sql: str) -> tuple[str, ...]:

@@ -28,7 +28,11 @@ from exporter.expressions import (
     Expression,
     called,
     harmless,
+    has_sub_query,
+    is_of_its_statement,
+    is_sampled,
     is_volatile,
+    named,
     planned,
     qualified,
     unfound,
@@ -42,7 +46,6 @@ from exporter.snapshot import Fault
 from exporter.sql import Bindings, TableName, quote
 from exporter.statement import Statement
 from exporter.transaction import (
-    ANEW,
     END,
     IDENTITY,
     LOCKS,
@@ -52,11 +55,13 @@ from exporter.transaction import (
     before,
     begin,
     found_tables,
+    look_again,
     patience,
     resolved,
     schema_of,
     search,
     shape,
+    silent_types,
     tables_of,
 )
 
@@ -219,6 +224,7 @@ class Session:
     schemas: Mapping[str, str] = field(default_factory=dict)
     part_faults: Mapping[str, Fault] = field(default_factory=dict)
     asking_until: float = math.inf
+    is_parsing: bool = False
     _plan: Plan | None = None
 
     @property
@@ -249,19 +255,17 @@ class Session:
         subject: str,
         refusals: Callable[[asyncpg.PostgresError], bool],
         *,
-        is_planned: bool = False,
         refused: Callable[[asyncpg.PostgresError], None] = lambda _: None,
     ) -> list[Any] | Fault:
         """The rows of a statement, or why the server refused it; the snapshot stays usable either way.
 
-        `is_planned`: it reads no row, so no error of it tells a value of one.  `refused` is told the error.  Raises
-        CollectionError for one that is not among `refusals`.
+        `refused` is told the error.  Raises CollectionError for one that is not among `refusals`.
         """
         await self.run(_SAVE, subject)
         try:
             rows = await self._ask(statement)
         except asyncpg.PostgresError as error:
-            fault = self.fault(error, subject, statement, is_planned=is_planned)
+            fault = self.fault(error, subject, statement)
             if self.connection.is_closed() or not refusals(error):
                 raise CollectionError(fault) from None
             await self.run(_BACK, subject)
@@ -279,19 +283,23 @@ class Session:
         if not statement.returns_rows:
             await self.connection.execute(statement.sql, timeout=self.patience)
             return []
-        return await self.connection.fetch(statement.sql, *statement.arguments(self.clock), timeout=self.patience)
+        self.is_parsing = True
+        # Without a name, as a pooler in transaction mode wants it.
+        parsed = await self.connection.prepare(statement.sql, name="", timeout=self.patience)
+        self.is_parsing = False
+        return await parsed.fetch(*statement.arguments(self.clock), timeout=self.patience)
 
     @property
     def patience(self) -> float:
         """Seconds that we wait for an answer."""
         return self.database.statement_timeout.total_seconds() + PATIENCE_SECONDS
 
-    def fault(self, error: BaseException, subject: str, statement: Statement, *, is_planned: bool = False) -> Fault:
-        """Why a statement about a subject failed; `is_planned` as in `attempt`."""
+    def fault(self, error: BaseException, subject: str, statement: Statement) -> Fault:
+        """Why a statement about a subject failed."""
         given = Circumstances(
             statement_timeout=self.database.statement_timeout.total_seconds(),
             is_replica=self.before.paused is not None,
-            is_planned=is_planned,
+            is_parsed=not self.is_parsing and statement.returns_rows,
             is_ours=statement.is_ours,
             schemas=self.schemas,
         )
@@ -333,7 +341,7 @@ async def _lock(session: Session, plan: Plan) -> dict[str, Fault]:
     statements = {_SESSIONS: plan.lock_sessions, **plan.lock_records}
     order = [name for name in statements if name not in session.faults]
     faults: dict[str, Fault] = {}
-    been_first = {_SESSIONS}
+    been_first: set[str] = set()
     await session.run(LOCKS, "begin")
     held = 0
     while held < len(order):
@@ -491,18 +499,51 @@ async def _read_expressions(session: Session) -> None:
     plan = session.plan
     subject = f"pipelines.{plan.pipeline.name}"
     asked = [one for one in plan.expressions if one.record is None or one.record not in session.faults]
-    if not isinstance(await look_at(session, asked, f"{subject}.{plan.part_of(asked[0])}"), Fault):
-        return
-    for asked_one in asked:
-        one, refused = await qualify(session, asked_one, f"{subject}.{plan.part_of(asked_one)}")
-        if not isinstance(refused, Fault):
-            session.plan = session.plan.about(written(session.plan.pipeline, one))
-        elif one.record is not None:
-            session.faults = {one.record: refused, **session.faults}
-        elif one.path == ELIGIBLE:
-            raise CollectionError(refused)
-        else:
-            session.part_faults = {**session.part_faults, plan.part_of(one): refused}
+    if isinstance(await look_at(session, asked, f"{subject}.{plan.part_of(asked[0])}"), Fault):
+        for one in asked:
+            whole, refused = await qualify(session, one, f"{subject}.{plan.part_of(one)}")
+            if isinstance(refused, Fault):
+                _lose(session, one, refused)
+            else:
+                session.plan = session.plan.about(written(session.plan.pipeline, whole))
+    for one, fault in await misread(session, plan, asked):
+        _lose(session, one, fault)
+
+
+def _lose(session: Session, one: Expression, fault: Fault) -> None:
+    """An expression cannot be used: its record or its part is lost, or everything."""
+    if one.record is not None:
+        session.faults = {one.record: fault, **session.faults}
+    elif one.path == ELIGIBLE:
+        raise CollectionError(fault)
+    else:
+        session.part_faults = {session.plan.part_of(one): fault, **session.part_faults}
+
+
+async def misread(session: Session, plan: Plan, asked: Sequence[Expression]) -> list[tuple[Expression, Fault]]:
+    """Expressions that the server takes and reads otherwise than their author: by operators of another type.
+
+    Where a type converts to one of the server's own, as citext does to text, and its operators are not searched, the
+    server falls back on those of text without a word.  They must have been planned, which locks what they read.
+    """
+    if not asked:
+        return []
+    words = {one.path: frozenset(named(one.sql)) for one in asked}
+    columns = sorted(frozenset().union(*words.values()))
+    found = await session.run(silent_types(columns, session.database.search_path), f"pipelines.{plan.pipeline.name}")
+    return [
+        (
+            one,
+            Fault(
+                "invalid_sql",
+                f"pipelines.{plan.pipeline.name}.{plan.part_of(one)}: {column} is {kind}, whose operators are in a "
+                f"schema that is not searched: write search_path: [{schema}] in the section of the database",
+            ),
+        )
+        for one in asked
+        for column, kind, schema in found
+        if column in words[one.path]
+    ]
 
 
 NAMES_LIMIT: Final = 20
@@ -538,6 +579,8 @@ def _unfound(one: Expression, error: asyncpg.PostgresError) -> tuple[int, str, K
             kind = "table"
         case asyncpg.UndefinedFunctionError():
             kind = "function"
+        case asyncpg.UndefinedObjectError():
+            kind = "type"
         case _:
             return None
     named = unfound(one, int(getattr(error, "position", None) or 0))
@@ -554,19 +597,12 @@ async def look_at(
 
     `refused` is told the error of the server, if there is one.
     """
-    rows = await session.attempt(planned(asked), subject, is_rejection, is_planned=True, refused=refused)
+    rows = await session.attempt(planned(asked), subject, is_refused_lock, refused=refused)
     if isinstance(rows, Fault):
         return rows
     lines = [row[0] for row in rows]
-    if is_volatile(lines):
-        names = [name for one in asked for name in called(one.sql)]
-        [[returns_nothing]] = await session.run(harmless(names), subject)
-        if not returns_nothing:
-            return Fault(
-                "invalid_sql",
-                f"{subject}: calls a volatile function, which may have another value each time it is asked: call a "
-                "stable one (now() for the time), or declare yours: ALTER FUNCTION … STABLE",
-            )
+    if why := await _unsteady(session, asked, lines, subject):
+        return Fault("invalid_sql", f"{subject}: {why}")
     return lines
 
 
@@ -575,6 +611,22 @@ def _foreign(subject: str) -> Fault:
         "row_security",
         f"{subject}: a foreign table: what its server hides from us cannot be seen from here, nor is it part of the "
         "snapshot: measure it on its own server",
+    )
+
+
+async def _unsteady(session: Session, asked: Sequence[Expression], plan: Sequence[str], subject: str) -> str | None:
+    """Why expressions may have another value each time they are computed; None where they have not."""
+    if any(is_sampled(plan) or is_of_its_statement(one.sql) for one in asked):
+        return "samples rows or asks when its statement began, and is computed in several: use now() for the time"
+    if not is_volatile(plan):
+        return None
+    if len(asked) == 1 and not has_sub_query(asked[0].sql):
+        [[returns_nothing]] = await session.run(harmless(called(asked[0].sql)), subject)
+        if returns_nothing:
+            return None
+    return (
+        "calls a volatile function, which may have another value each time it is asked: call a stable one (now() for "
+        "the time), or declare yours: ALTER FUNCTION … STABLE"
     )
 
 
@@ -599,30 +651,32 @@ async def end(session: Session) -> tuple[str, ...]:
     if foreign := [table["name"] for table in tables if table["is_foreign"]]:
         raise CollectionError(_foreign(f"{subject}: {', '.join(foreign)}, read through a view or a sub-query"))
     restricted = [table for table in tables if table["restricted"]]
-    if restricted and plan.database.row_security == "strict":
-        raise CollectionError(_switched(subject, restricted))
+    switched = any(table["row_security"] != "off" for table in tables)
+    if plan.database.row_security == "strict" and (restricted or switched):
+        raise CollectionError(_switched(subject, tables, restricted))
     then = shape([table["id"] for table in tables])
     [[before]] = await session.run(then, subject)
     await session.run(END, "end")
-    await session.run(ANEW, subject)
+    await session.run(look_again(plan.database), subject)
     [[after]] = await session.run(then, subject)
     await session.run(END, "end")
     if before != after:
         raise CollectionError(
             Fault(
                 "catalog_change",
-                f"{subject}: a partition was attached or detached, or a function was replaced, while we read: tried "
-                "again at the next interval",
+                f"{subject}: a partition was attached or detached, or a function was replaced, or a schema or an enum "
+                "renamed, while we read: tried again at the next interval",
             )
         )
     return tuple(table["name"] for table in restricted)
 
 
-def _switched(subject: str, restricted: Sequence[Mapping[str, Any]]) -> Fault:
-    hidden = ", ".join(table["name"] for table in restricted)
+def _switched(subject: str, tables: Sequence[Mapping[str, Any]], restricted: Sequence[Mapping[str, Any]]) -> Fault:
+    who = tables[0]["switches"] or "what the config's SQL or a view calls"
+    hidden = ", ".join(table["name"] for table in restricted) or "any table"
     return Fault(
         "row_security",
-        f"{subject}: {restricted[0]['switches']} switches row_security on, so rows of {hidden} may be hidden from a "
-        "reader whom a policy binds: ALTER ROLE … BYPASSRLS for the owners of the functions and views that read it, or "
-        "take the setting out of the function",
+        f"{subject}: {who} switches row_security on, so rows of {hidden} may be hidden from a reader whom a policy "
+        "binds: ALTER ROLE … BYPASSRLS for the owners of the functions and views that read it, or take the setting out "
+        "of the function",
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from exporter.schema import KeyPart, Pipeline, Record
-from exporter.sql import STRINGS, Bindings, base_type, relation, same_text
+from exporter.sql import STRINGS, Bindings, base_type, parse_type_name, relation, same_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,6 @@ _STRINGS: Final = STRINGS | {'"char"'}
 _WHOLE: Final = ("smallint", "integer", "bigint")
 _TEXT: Final = same_text("{}")
 _EXACT: Final = (*_WHOLE, "numeric")
-_NUMBERS: Final = frozenset({*_EXACT, "real", "double precision"})
 
 
 class UnlikeError(Exception):
@@ -120,11 +119,19 @@ def _advice(session: KeyType, record: KeyType, part: KeyPart) -> str:
     kinds = {session.name, record.name}
     if part.cast and kinds <= {*_EXACT}:
         return f"write session_key: {part.column}, without a cast"
-    if record.is_string and not session.is_string:
+    if record.is_string and not session.is_string and _can_be_cast_to(session.name):
         return f"write {{column: {part.column}, cast: {session.name}}}"
-    if session.is_string or kinds <= _NUMBERS or session.name == record.name:
+    if session.is_string or record.is_string or session.name == record.name:
         return f"write {{column: {part.column}, cast: text}}, which compares the texts"
     return f"name a column of type {session.shown}, or read a view that converts it"
+
+
+def _can_be_cast_to(name: str) -> bool:
+    """Whether a config takes the name of a type as it is printed."""
+    try:
+        return parse_type_name(name) == name and '"' not in name
+    except ValueError:
+        return False
 
 
 # --- What the catalog says
@@ -176,18 +183,30 @@ def cast_type(record: Record, part: KeyPart, name: str, bind: Bindings) -> str:
     target, source = base_type("named.id"), base_type("a.atttypid")
     whole = "('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype)"
     return f"""select {_type_columns("named.id", "null")}, null::text, true,
-  t.id = s.id or (t.id in {whole} and s.id in {whole}) or exists (
+  not exists ({_modified("named.id")}) and (t.id = s.id or (t.id in {whole} and s.id in {whole}) or exists (
     select 1 from pg_catalog.pg_cast c
     -- By PostgreSQL's own rule an implicit cast loses nothing, but for those of whole numbers to floats.
     where c.castsource = s.id and c.casttarget = t.id and c.castcontext = 'i'
       and t.id not in ('real'::regtype, 'double precision'::regtype)
-  )
+  ))
 from (select to_regtype({bind(name, "text")})::oid as id) named
 join pg_catalog.pg_attribute a
   on a.attrelid = {relation(record.table, bind)} and a.attname = {bind(part.column, "text")}
 cross join lateral (select {target} as id) t
 cross join lateral (select {source} as id) s
 where named.id is not null"""
+
+
+def _modified(oid: str) -> str:
+    """SQL for the domains over a type that give it a length, which cuts or rounds values."""
+    return f"""
+    with recursive below(id) as (
+      select {oid}
+      union all
+      select t.typbasetype from below join pg_catalog.pg_type t on t.oid = below.id where t.typtype = 'd'
+    )
+    select 1 from below join pg_catalog.pg_type t on t.oid = below.id where t.typtype = 'd' and t.typtypmod <> -1
+  """
 
 
 def _type_columns(oid: str, modifier: str) -> str:

@@ -48,7 +48,6 @@ from exporter.states import (
     version_class,
 )
 from exporter.transaction import (
-    ANEW,
     END,
     IDENTITY,
     LOCKS,
@@ -58,6 +57,7 @@ from exporter.transaction import (
     begin,
     found_tables,
     lock,
+    look_again,
     patience,
     search,
     shape,
@@ -265,7 +265,7 @@ class Plan:
         yield self.touched
         yield shape(())
         yield END
-        yield ANEW
+        yield look_again(self.database)
         yield shape(())
         yield END
 
@@ -591,7 +591,7 @@ def _gap_count(scope: Scope, links: Mapping[str, Link], reasons: Collection[GapR
     bind = Bindings()
     sql = (
         f"with {marker(scope.pipeline.name, 'gaps')}\n{_gaps(scope, links, reasons, bind)}\n"
-        f"select count(*), count(distinct {NUMBERED}) from gaps"
+        f"select count(*), pg_catalog.count(distinct {NUMBERED}) from gaps"
     )
     return Statement("count of gaps", sql, tuple(bind.values), is_ours=False)
 
@@ -602,7 +602,7 @@ def _gap_tally(scope: Scope, links: Mapping[str, Link], reasons: Collection[GapR
     named = " and ".join(f"key_{n} is not null" for n in keys)
     selected = [
         "count(*)",
-        f"count(distinct {NUMBERED})",
+        f"pg_catalog.count(distinct {NUMBERED})",
         "count(*) filter (where named)",
         "count(*) filter (where not named)",
     ]

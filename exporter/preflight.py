@@ -32,7 +32,7 @@ from exporter.dimensions.coverage import ELIGIBLE, RECORD_SESSIONS
 from exporter.dimensions.integrity import ORPHANED, UNLINKED
 from exporter.dimensions.volume import SESSIONS
 from exporter.expressions import Expression, expressions, is_detached
-from exporter.guard import LOCKS_SHARE, Session, links_of, open_transaction, qualify
+from exporter.guard import LOCKS_SHARE, Session, links_of, misread, open_transaction, qualify
 from exporter.names import nearest
 from exporter.plan import Plan, compile_plan, unique_key
 from exporter.schema import Config, KeyPath, Pipeline, Record, Sessions
@@ -481,6 +481,7 @@ async def _check_expressions(
 ) -> list[Finding]:
     """What the server says of the SQL of the config, each expression by itself: it is planned, and no row is read."""
     findings: list[Finding] = []
+    taken: list[Expression] = []
     top: KeyPath = ("pipelines", plan.pipeline.name)
     if plan.search:
         await session.run(plan.search, dotted(top))
@@ -490,6 +491,7 @@ async def _check_expressions(
             continue
         whole, lines = await qualify(session, replace(one, table=found[section].table), path)
         if isinstance(lines, list):
+            taken.append(one)
             findings += _judge_plan(path, whole, lines)
             if whole.sql != one.sql.strip():
                 findings.append(Finding("note", path, f"{_BARE}: {' '.join(whole.sql.split())}"))
@@ -497,6 +499,8 @@ async def _check_expressions(
         known = _failed(so_far, dotted((*section, "table")))
         if not (known and lines.reason in ("permission", "row_security")):
             findings.append(_fault(path, lines))
+    misread_ones = await misread(session, plan, taken)
+    findings += [_fault(dotted((*top, *one.path)), fault) for one, fault in misread_ones]
     if plan.search:
         await session.run(search(()), dotted(top))
     return findings

@@ -160,8 +160,8 @@ def parse_type_name(text: str) -> str:
         raise ValueError("is not the name of a type: write it as in SQL, such as uuid or bigint")
     name, length, _ = text.partition("(")
     plain = " ".join(name.split()).lower()
-    if plain == "bit" or (length and plain not in STRINGS):
-        better = "bit varying" if plain == "bit" else plain
+    if plain == "bit" or plain.startswith("interval ") or (length and plain not in STRINGS):
+        better = {"bit": "bit varying"}.get(plain, "interval" if plain.startswith("interval ") else plain)
         raise ValueError(f"has a length, which cuts or rounds values: write {better}")
     return text
 

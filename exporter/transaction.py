@@ -11,7 +11,7 @@ from typing import Final, Literal
 from exporter import APPLICATION_NAME
 from exporter.replica import LOOK
 from exporter.schema import Database, Pipeline
-from exporter.sql import Bindings, TableName, quote, relation
+from exporter.sql import Bindings, TableName, base_type, quote, relation
 from exporter.statement import Statement, marker
 
 # It runs under the settings of the role, so whatever has a name in it says where that is: a schema that comes before
@@ -20,12 +20,12 @@ _DEADLOCK_TIMEOUT: Final = """(
     select s.setting::integer from pg_catalog.pg_settings s where s.name operator(pg_catalog.=) 'deadlock_timeout'
   )"""
 _POWERS: Final = """array(
-    select case when r.rolsuper then 'superuser' else r.rolname::text end
+    select case when r.rolsuper then 'superuser' else r.rolname::pg_catalog.text end
     from pg_catalog.pg_roles r
     where r.rolsuper and r.rolname operator(pg_catalog.=) current_user
       or r.rolname operator(pg_catalog.=) any(array[
         'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files'
-      ]::name[]) and pg_catalog.pg_has_role(r.oid, 'member')
+      ]::pg_catalog.name[]) and pg_catalog.pg_has_role(r.oid, 'member')
   )"""
 
 
@@ -34,7 +34,7 @@ def before(look: Sequence[str] = LOOK) -> Statement:
 
     All of it before the transaction: once in it, there is no look without a snapshot.
     """
-    asked = (*look, _DEADLOCK_TIMEOUT, _POWERS, "pg_catalog.current_schemas(false)::text[]")
+    asked = (*look, _DEADLOCK_TIMEOUT, _POWERS, "pg_catalog.current_schemas(false)::pg_catalog.text[]")
     return Statement("before", f"select /* {APPLICATION_NAME} */\n  " + ",\n  ".join(asked))
 
 
@@ -77,20 +77,21 @@ def found_tables(tables: Sequence[TableName], searched: Sequence[str]) -> Statem
     """A row for each table, for `Found`; one without a schema is that of the first of those `searched` that has it."""
     bind = Bindings()
     wanted = ", ".join(
-        bind(tuple(names), "text[]") for names in zip(*((t.schema or "", t.name) for t in tables), strict=True)
+        bind(tuple(names), "pg_catalog.text[]")
+        for names in zip(*((t.schema or "", t.name) for t in tables), strict=True)
     )
-    path = bind(tuple(searched), "text[]")
+    path = bind(tuple(searched), "pg_catalog.text[]")
     sql = f"""select /* {APPLICATION_NAME} */ found.schema, found.kind
 from unnest({wanted}) with ordinality wanted(schema, name, place)
 left join lateral (
-  select n.nspname::text as schema, c.relkind::text as kind
+  select n.nspname::pg_catalog.text as schema, c.relkind::pg_catalog.text as kind
   from pg_catalog.pg_class c
   join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
-  where c.relname::text operator(pg_catalog.=) wanted.name and case
-    when wanted.schema operator(pg_catalog.=) '' then n.nspname::text operator(pg_catalog.=) any({path})
-    else n.nspname::text operator(pg_catalog.=) wanted.schema
+  where c.relname::pg_catalog.text operator(pg_catalog.=) wanted.name and case
+    when wanted.schema operator(pg_catalog.=) '' then n.nspname::pg_catalog.text operator(pg_catalog.=) any({path})
+    else n.nspname::pg_catalog.text operator(pg_catalog.=) wanted.schema
   end
-  order by pg_catalog.array_position({path}, n.nspname::text)
+  order by pg_catalog.array_position({path}, n.nspname::pg_catalog.text)
   limit 1
 ) found on true
 order by wanted.place"""
@@ -222,7 +223,10 @@ locked as (
   from pg_catalog.pg_proc p
   join pg_catalog.pg_namespace n on n.oid = p.pronamespace
   where p.oid >= {FIRST_OF_USERS}
-    and (p.prosrc ~* 'row_security' or array_to_string(p.proconfig, ' ') like '%row_security=%')
+    and (
+      p.prosrc ~* 'row_security' or array_to_string(p.proconfig, ' ') like '%row_security=%'
+      or pg_get_function_sqlbody(p.oid) ~* 'row_security'
+    )
 )
 select
   l.relation::bigint as id,
@@ -243,7 +247,8 @@ select
     where not o.rolsuper and not o.rolbypassrls
       and (c.relforcerowsecurity or not pg_has_role(o.oid, c.relowner, 'usage'))
   )) as restricted,
-  (select string_agg(s.name, ', ' order by s.name) from switches s) as switches
+  (select string_agg(s.name, ', ' order by s.name) from switches s) as switches,
+  current_setting('row_security') as row_security
 from locked l
 left join pg_catalog.pg_class c on c.oid = l.relation
 left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -253,30 +258,65 @@ order by 2"""
     return Statement("what was read", sql, tuple(bind.values))
 
 
-ANEW: Final = Statement(
-    "look again", f"begin isolation level read committed read only;\nset local search_path = {PATH}", returns_rows=False
-)
-"""After the end: what the catalog says by now."""
+def silent_types(columns: Sequence[str], searched: Sequence[str]) -> Statement:
+    """Columns of these names, of any table that is locked, whose type falls back on another's operators in silence.
+
+    A row for each: its name, its type and the schema of that type, which is not among those `searched`.
+    https://www.postgresql.org/docs/current/typeconv-oper.html
+    """
+    sql = f"""select distinct a.attname::text, pg_catalog.format_type(t.oid, null), n.nspname::text
+from pg_catalog.pg_locks l
+join pg_catalog.pg_attribute a on a.attrelid = l.relation
+join pg_catalog.pg_type t on t.oid = {base_type("a.atttypid")}
+join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+where l.pid = pg_catalog.pg_backend_pid() and l.locktype = 'relation'
+  and a.attname::text operator(pg_catalog.=) any($1::text[])
+  and t.oid >= {FIRST_OF_USERS} and t.typtype = 'b'
+  and n.nspname::text operator(pg_catalog.<>) all($2::text[])
+  and exists (
+    select 1 from pg_catalog.pg_cast c
+    where c.castsource = t.oid and c.casttarget < {FIRST_OF_USERS} and c.castcontext = 'i'
+  )
+order by 1"""
+    return Statement("types with operators elsewhere", sql, (tuple(columns), tuple(searched)))
+
+
+def look_again(database: Database) -> Statement:
+    """After the end: what the catalog says by now."""
+    lines = [
+        "begin isolation level read committed read only",
+        f"set local search_path = {PATH}",
+        f"set local statement_timeout = {_milliseconds(database.statement_timeout)}",
+    ]
+    return Statement("look again", ";\n".join(lines), returns_rows=False)
 
 
 def shape(relations: Sequence[int]) -> Statement:
-    """A number for what may change without waiting for whoever reads: parts of these relations, and functions.
+    """A number for what may change without waiting for a reader: parts of these relations, names, functions, enums.
 
     The same statement in our snapshot and after it: where they differ, statements of the snapshot may have read by
-    different catalogs, for of those each statement sees the present.  ATTACH PARTITION, DETACH CONCURRENTLY, INHERIT
-    and CREATE OR REPLACE FUNCTION are of the kind.
+    different catalogs, for of those each statement sees the present.  ATTACH PARTITION, DETACH CONCURRENTLY, INHERIT,
+    CREATE OR REPLACE FUNCTION, ALTER SCHEMA … RENAME and ALTER TYPE … RENAME VALUE are of the kind.
     """
     sql = f"""select /* {APPLICATION_NAME} */ coalesce(sum(hashtextextended(entry, 0)), 0)::text
 from (
-  select h.inhparent::text || '>' || h.inhrelid::text || to_jsonb(h)::text
+  select to_jsonb(h)::text
   from pg_catalog.pg_inherits h
   where h.inhparent = any($1::text[]::oid[])
   union all
-  select p.oid::text || '@' || p.xmin::text
+  select n.oid::text || n.nspname
+  from pg_catalog.pg_namespace n
+  -- Others' temporary schemas come and go.
+  where n.nspname !~ '^pg_(toast_)?temp_'
+  union all
+  select e.enumtypid::text || e.enumlabel from pg_catalog.pg_enum e
+  union all
+  -- Without its privileges: a GRANT changes nothing for us.
+  select row(p.oid, p.proname, p.pronamespace, p.proargtypes, p.provolatile, p.prosecdef, p.proconfig, p.prosrc,
+    p.prosqlbody)::text
   from pg_catalog.pg_proc p
   join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-  -- Others' temporary functions come and go.
-  where p.oid >= {FIRST_OF_USERS} and n.nspname not like 'pg\\_temp\\_%'
+  where p.oid >= {FIRST_OF_USERS} and n.nspname !~ '^pg_temp_'
 ) entries(entry)"""
     return Statement("shape", sql, (tuple(str(one) for one in relations),))
 
