@@ -24,6 +24,7 @@ from exporter.snapshot import Fault
 from exporter.statement import Cursor, Statement
 from exporter.states import GAP_REASONS, GapReason
 from exporter.terminal import printable
+from exporter.terms import terms_of
 
 # --- What is found
 
@@ -47,13 +48,15 @@ class Listing:
 
     `sessions` is their number.  `restricted` names the tables of which policies showed us some rows only.  `taken_at`
     is the moment of the snapshot by the database's clock, in Unix seconds; `identity` tells the database from others,
-    None where it does not tell.  Neither of these two makes another list.
+    None where it does not tell.  `terms` are those of the pipeline as it was measured, with the schemas in which names
+    without one were found.  None of these three makes another list.
     """
 
     sessions: int
     restricted: tuple[str, ...]
     taken_at: float = field(compare=False)
     identity: str | None = field(compare=False)
+    terms: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 class UntoldGapsError(Exception):
@@ -121,7 +124,8 @@ def check_unrepeated(plan: Plan, rows: int, sessions: int) -> None:
 
 async def _ended(session: Session, sessions: int) -> Listing:
     restricted = await end(session)
-    return Listing(sessions, restricted, session.clock.timestamp(), session.identity)
+    terms = terms_of(session.plan.pipeline, session.plan.database)
+    return Listing(sessions, restricted, session.clock.timestamp(), session.identity, terms)
 
 
 @asynccontextmanager

@@ -128,7 +128,7 @@ async def verify(
     found = dict(zip(pairs, counts, strict=True))
     return Verification(
         header,
-        Listing(header.sessions, restricted, session.clock.timestamp(), session.identity),
+        Listing(header.sessions, restricted, session.clock.timestamp(), session.identity, header.terms),
         changed_keys(header, plan),
         tally.sessions,
         tally.records,

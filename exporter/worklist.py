@@ -188,7 +188,7 @@ class Author:
             pipeline=self._pipeline.name,
             window=WindowPart.of(self._pipeline.window),
             key=self._pipeline.sessions.key,
-            terms=self._terms,
+            terms=dict(made.terms) or self._terms,
             records=tuple(self._record(name, record) for name, record in self._pipeline.records.items()),
             filters=filters,
             sessions=self._sessions,

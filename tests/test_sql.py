@@ -149,6 +149,15 @@ def test_the_name_of_a_type_passes(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "instead"),
+    [("numeric(10, 2)", "numeric"), ("bit", "bit varying"), ("bit(8)", "bit varying"), ("interval year", "interval")],
+)
+def test_a_length_that_changes_values_is_refused_with_the_type_without(text: str, instead: str) -> None:
+    with pytest.raises(ValueError, match=f"write {instead}$"):
+        parse_type_name(text)
+
+
+@pytest.mark.parametrize(
     "text", ["", "uuid;", "uuid)", "uuid::text", "uuid--", "uuid /*", "a, b", "'x'", "numeric(x)", "a\n;"]
 )
 def test_what_is_no_type_is_refused_with_the_remedy(text: str) -> None:

@@ -18,6 +18,7 @@ from exporter.gaps import Gap, Listing, UnwrittenError, list_gaps, temporary_fil
 from exporter.plan import Plan
 from exporter.states import GAP_REASONS, GapReason
 from exporter.terms import terms_of
+from exporter.verify import verify
 from exporter.worklist import (
     BATCH_SIZE,
     Author,
@@ -137,10 +138,11 @@ async def test_its_header_says_of_what_it_is_and_what_is_to_change(visits: Datab
         insert into scores values (1, 'v0', 1), (2, 'v3', 0);
         """
     )
-    numbers = await visits.measure(config())
-    plan, path = plan_for(visits, config()), tmp_path / "list.jsonl"
+    text = config().replace("table: ", "table: public.")
+    numbers = await visits.measure(text)
+    plan, path = plan_for(visits, text), tmp_path / "list.jsonl"
 
-    await write(path, visits, config())
+    await write(path, visits, text)
 
     assert numbers("gap_sessions", "scores", "missing") == 2
     assert lines(path)[0] == {
@@ -439,3 +441,16 @@ def test_a_list_of_another_pipeline_window_key_record_or_database_is_refused(
         pipeline_of(header, {changed.name: changed})
 
     assert str(error.value).startswith(why)
+
+
+async def test_a_list_is_of_the_tables_that_were_found(visits: Database, tmp_path: Path) -> None:
+    """Where the role's search_path leads a bare name elsewhere by now, that is a change like another."""
+    path = tmp_path / "list.jsonl"
+    await write(path, visits, config())
+    await visits.execute("create schema app; create table app.scores (like scores)")
+    before = await verify(visits.plan(config()), Worklist(path.open("rb")))
+
+    await visits.set("search_path", "app, public")
+    after = await verify(visits.plan(config()), Worklist(path.open("rb")))
+
+    assert (before.changed, after.changed) == ((), ("records.scores.table",))
