@@ -448,9 +448,9 @@ async def test_a_list_is_of_the_tables_that_were_found(visits: Database, tmp_pat
     path = tmp_path / "list.jsonl"
     await write(path, visits, config())
     await visits.execute("create schema app; create table app.scores (like scores)")
-    before = await verify(visits.plan(config()), Worklist(path.open("rb")))
-
-    await visits.set("search_path", "app, public")
-    after = await verify(visits.plan(config()), Worklist(path.open("rb")))
+    with path.open("rb") as file:
+        before = await verify(visits.plan(config()), Worklist(file))
+        await visits.set("search_path", "app, public")
+        after = await verify(visits.plan(config()), Worklist(file))
 
     assert (before.changed, after.changed) == ((), ("records.scores.table",))
