@@ -91,6 +91,7 @@ async def open_snapshot(plan: Plan, *, unattended: bool = False) -> AsyncIterato
         session.identity = None if isinstance(told, Fault) else told[0][0]
         if plan.search:
             await session.run(plan.search, subject)
+        await _read_key(session)
         await _read_expressions(session)
         yield session
 
@@ -394,7 +395,7 @@ async def _read_catalog(session: Session, plan: Plan) -> None:
     now = Look(*row[: len(LOOK)])
     session.lag = _lag(session.before, now, plan)
     session.clock = now.clock - (session.lag or timedelta(0))
-    unique, foreign, zones, locks, room, *session.facts = row[len(LOOK) :]
+    foreign, zones, locks, room, *session.facts = row[len(LOOK) :]
     if None in foreign:
         raise CollectionError(_foreign(subject))
     if None in zones:
@@ -406,7 +407,13 @@ async def _read_catalog(session: Session, plan: Plan) -> None:
         **{name: _foreign(subject_of(plan, name)) for name in foreign},
         **{name: _abbreviated(subject_of(plan, name)) for name in zones},
     }
-    if not unique:
+
+
+async def _read_key(session: Session) -> None:
+    """Find out whether the key tells sessions apart; what a view calls is found where the config's SQL is."""
+    plan = session.plan
+    subject = f"pipelines.{plan.pipeline.name}.sessions"
+    if not (await session.run(plan.unique, subject))[0][0]:
         key = ", ".join(plan.pipeline.sessions.key)
         raise CollectionError(
             Fault(

@@ -129,8 +129,8 @@ class Plan:
     def catalog(self) -> Statement:
         """What the catalog says, and what the clock.
 
-        Its one row: a `Look`, whether the key is unique, sections with a foreign table, sections whose time zone is an
-        abbreviation, the locks that reading takes and the server's room for them, then the `catalog_readings`.
+        Its one row: a `Look`, sections with a foreign table, sections whose time zone is an abbreviation, the locks
+        that reading takes and the server's room for them, then the `catalog_readings`.
         """
         return _catalog_statement(self.pipeline, self.look, self.catalog_readings)
 
@@ -158,6 +158,11 @@ class Plan:
         bind = Bindings()
         sql = key_columns(self.pipeline, bind)
         return Statement("types of keys", sql, tuple(bind.values))
+
+    @property
+    def unique(self) -> Statement:
+        """Whether the key is unique; it may read the table, and so whatever a view calls."""
+        return _unique_key(self.pipeline)
 
     @property
     def search(self) -> Statement | None:
@@ -257,6 +262,7 @@ class Plan:
         yield IDENTITY
         if self.search:
             yield self.search
+        yield self.unique
         yield planned(self.expressions)
         yield self.sessions(names, self.parts)
         yield self.rows(names, self.parts)
@@ -293,7 +299,6 @@ def _catalog_statement(pipeline: Pipeline, look: Sequence[str], readings: Sequen
     # The clock is read after the snapshot was taken, so nothing that it shows is ahead of the clock.
     columns = [
         *look,
-        unique_key(pipeline, bind),
         _foreign_tables(pipeline, bind),
         _abbreviated_zones(pipeline, bind),
         *_locks(pipeline, bind),
@@ -303,12 +308,12 @@ def _catalog_statement(pipeline: Pipeline, look: Sequence[str], readings: Sequen
     return Statement("clock and catalog", sql, tuple(bind.values))
 
 
-def unique_key(pipeline: Pipeline, bind: Bindings) -> str:
-    """SQL that says whether the key tells sessions apart: proved by an index, else (a view, say) looked up."""
-    sessions = pipeline.sessions
+def _unique_key(pipeline: Pipeline) -> Statement:
+    """Whether the key tells sessions apart: proved by an index, else (a view, say) looked up."""
+    bind, sessions = Bindings(), pipeline.sessions
     keys = ", ".join(map(quote, sessions.key))
     present = " and ".join(f"{quote(column)} is not null" for column in sessions.key)
-    return f"""case
+    sql = f"""select {marker(pipeline.name, "unique key")} case
     when exists (
       select 1
       from pg_catalog.pg_index i
@@ -332,15 +337,16 @@ def unique_key(pipeline: Pipeline, bind: Bindings) -> str:
           where h.inhparent = i.indrelid and p.relkind = 'r'
         )
         and (
-          select array_agg(a.attname::text)
+          select pg_catalog.array_agg(a.attname::text)
           from pg_catalog.pg_attribute a
           where a.attrelid = i.indrelid and a.attnum = any((i.indkey::int2[])[0:i.indnkeyatts - 1])
-        ) <@ {bind(sessions.key, "text[]")}
+        ) operator(pg_catalog.<@) {bind(sessions.key, "text[]")}
     ) then true
     else not exists (
       select 1 from {sessions.table.sql} where {present} group by {keys} having count(*) > 1
     )
   end"""
+    return Statement("unique key", sql, tuple(bind.values))
 
 
 def _foreign_tables(pipeline: Pipeline, bind: Bindings) -> str:

@@ -34,10 +34,10 @@ from exporter.dimensions.volume import SESSIONS
 from exporter.expressions import Expression, expressions, is_detached
 from exporter.guard import LOCKS_SHARE, Session, links_of, misread, open_transaction, qualify
 from exporter.names import nearest
-from exporter.plan import Plan, compile_plan, unique_key
+from exporter.plan import Plan, compile_plan
 from exporter.schema import Config, KeyPath, Pipeline, Record, Sessions
 from exporter.snapshot import Fault, Snapshot
-from exporter.sql import STRINGS, Bindings, TableName, quote
+from exporter.sql import STRINGS, TableName, quote
 from exporter.statement import Statement
 from exporter.terminal import printable
 from exporter.transaction import resolved, search, tables_of
@@ -468,7 +468,7 @@ async def _check(
     sessions = found.get(("pipelines", pipeline.name, "sessions"))
     if sessions is not None and sessions.sources:
         if all(sessions.column(column) for column in pipeline.sessions.key):
-            findings += await _check_key(session, pipeline, sessions, findings)
+            findings += await _check_key(session, plan, sessions, findings)
         findings += judge_window(pipeline, sessions)
         findings += judge_locks(pipeline, *(await session.run(plan.lock_count, "catalog"))[0])
         _, unlike = await links_of(session, plan)
@@ -536,17 +536,18 @@ async def _check_zone(session: Session, path: KeyPath, zone: str) -> list[Findin
     ]
 
 
-async def _check_key(
-    session: Session, pipeline: Pipeline, sessions: Relation, so_far: Sequence[Finding]
-) -> list[Finding]:
-    """Duplicates of the sessions' key, by the very question that a collection asks."""
+async def _check_key(session: Session, plan: Plan, sessions: Relation, so_far: Sequence[Finding]) -> list[Finding]:
+    """Duplicates of the sessions' key, by the very questions that a collection asks."""
+    pipeline = plan.pipeline
     path = f"pipelines.{pipeline.name}.sessions"
     findings = list(judge_session_key(pipeline, sessions))
     if _failed(so_far, f"{path}.table"):
         return findings
-    bind = Bindings()
-    sql = f"select {unique_key(pipeline, bind)}"
-    rows = await session.attempt(Statement("unique key", sql, tuple(bind.values)), f"{path}.key", is_refused_lock)
+    if plan.search:
+        await session.run(plan.search, f"{path}.key")
+    rows = await session.attempt(plan.unique, f"{path}.key", is_refused_lock)
+    if plan.search:
+        await session.run(search(()), f"{path}.key")
     if isinstance(rows, Fault):
         findings.append(_fault(f"{path}.key", rows))
     elif not rows[0][0]:

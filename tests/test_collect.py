@@ -701,8 +701,8 @@ async def test_only_a_full_unique_index_on_the_key_spares_the_look_up(
 
     async with visits.connection.transaction():
         lines = await visits.connection.fetch(
-            "explain (analyze, costs off, timing off, summary off, buffers off) " + plan.catalog.sql,
-            *plan.catalog.arguments(datetime.now(UTC)),
+            "explain (analyze, costs off, timing off, summary off, buffers off) " + plan.unique.sql,
+            *plan.unique.arguments(datetime.now(UTC)),
         )
 
     [look_up] = [line[0] for line in lines if "on visits" in line[0]]

@@ -323,3 +323,55 @@ async def test_what_the_check_of_a_config_prints_ends_its_finding(empty: Databas
     assert alternatives[case.alternative]
     assert "<role>" not in line
     assert not [told for told in after if case.words in told or told.startswith("  error")], after
+
+
+WRITTEN = {
+    "a key of another type": (
+        "alter table visits alter id type char(10) using id::text",
+        "session_key: visit_id",
+        r"records\.scores\.session_key: .* write ({.*?})",
+        "session_key: {}",
+    ),
+    "a key of another equality": (
+        "alter table scores alter visit_id type float8",
+        "session_key: visit_id",
+        r"records\.scores\.session_key: .* write ({.*?})",
+        "session_key: {}",
+    ),
+    "a function without its schema": (
+        A_FUNCTION,
+        "eligible: done",
+        r"sessions\.eligible: .* write: (.*)",
+        "eligible: '{}'",
+    ),
+    "a table of another schema": (
+        "create schema other; alter table scores set schema other",
+        "table: public.scores",
+        r"records\.scores\.table: .* write (.*)",
+        "table: {}",
+    ),
+    "a column of another name": (
+        "alter table scores rename visit_id to visitid",
+        "session_key: visit_id",
+        r"session_key: .* did you mean (.*?)\?",
+        "session_key: {}",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+async def test_what_it_says_to_write_ends_its_finding(empty: Database, name: str) -> None:
+    change, key, pattern, as_written = WRITTEN[name]
+    await empty.execute(f"{VISITS}; {change}")
+    text = CHECKED.replace(key, "eligible: is_done(done)") if change == A_FUNCTION else CHECKED
+    key = "eligible: is_done(done)" if change == A_FUNCTION else key
+
+    def check(text: str) -> str:
+        with file_of(text) as path:
+            return run("config", "check", "--connect", "--config.file", str(path), DATABASE_URL=empty.dsn).stdout
+
+    [said] = re.findall(pattern, check(text))
+    after = check(text.replace(key, as_written.format(said)))
+
+    assert not re.findall(pattern, after)
+    assert "3 sessions analysed: 3 complete" in after, after
