@@ -61,6 +61,7 @@ from exporter.transaction import (
     patience,
     search,
     shape,
+    silent_types,
     tables_of,
     what_was_read,
 )
@@ -264,6 +265,7 @@ class Plan:
             yield self.search
         yield self.unique
         yield planned(self.expressions)
+        yield silent_types((), ())
         yield self.sessions(names, self.parts)
         yield self.rows(names, self.parts)
         if self.search:

@@ -332,12 +332,6 @@ WRITTEN = {
         r"records\.scores\.session_key: .* write ({.*?})",
         "session_key: {}",
     ),
-    "a key of another equality": (
-        "alter table scores alter visit_id type float8",
-        "session_key: visit_id",
-        r"records\.scores\.session_key: .* write ({.*?})",
-        "session_key: {}",
-    ),
     "a function without its schema": (
         A_FUNCTION,
         "eligible: done",
