@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import TOUR, Database
+from conftest import SERVED, Database
 from processes import ANY_PORT, COMMAND, START_SECONDS, Exporter, environment, open_folder, run, soon
 
 CODES = {"gaps": 0, "check": 1, "report": 0, "queries": 0, "curl": 0, "config": 3}
@@ -22,7 +22,7 @@ def elsewhere() -> Iterator[Path]:
     """A folder where there is nothing; the one above has a config of a name that a shell would break up."""
     with open_folder() as folder:
         (folder / "it's a place").mkdir()
-        (folder / "it's a place" / "my config.yaml").write_text(TOUR.read_text(encoding="utf-8"), encoding="utf-8")
+        (folder / "it's a place" / "my config.yaml").write_text(SERVED, encoding="utf-8")
         (folder / "elsewhere").mkdir()
         yield folder / "elsewhere"
 
