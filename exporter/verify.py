@@ -17,6 +17,7 @@ from exporter.plan import Plan, SessionKey
 from exporter.schema import Record, moment_text
 from exporter.states import GAP_REASONS, GapReason, State, gap_reasons
 from exporter.terminal import Block, Span, Tone, table
+from exporter.terms import terms_of
 from exporter.worklist import Header, Listed, Worklist, changed_keys, check_identity
 
 Fate = Literal["fixed", "missing", "outdated", "invalid", "pending", "gone", "left_window", "not_eligible"]
@@ -128,7 +129,13 @@ async def verify(
     found = dict(zip(pairs, counts, strict=True))
     return Verification(
         header,
-        Listing(header.sessions, restricted, session.clock.timestamp(), session.identity, header.terms),
+        Listing(
+            header.sessions,
+            restricted,
+            session.clock.timestamp(),
+            session.identity,
+            terms_of(plan.pipeline, plan.database),
+        ),
         changed_keys(header, plan),
         tally.sessions,
         tally.records,

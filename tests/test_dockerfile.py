@@ -22,7 +22,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
-from conftest import TOUR, Database
+from conftest import SERVED, Database
 
 import exporter
 from exporter.web import DEFAULT_ADDRESS
@@ -157,7 +157,7 @@ def image() -> Iterator[Image]:
         answer = install(folder / "source", folder / "release")
         assert answer.returncode == 0, answer.stderr
         shutil.rmtree(folder / "source")
-        shutil.copy(TOUR, folder / "config.yaml")
+        (folder / "config.yaml").write_text(SERVED, encoding="utf-8")
         yield Image(folder)
     finally:
         shutil.rmtree(folder)

@@ -81,7 +81,7 @@ MAY_IMPORT = {
         "terms",
     },
     "worklist": {"", "gaps", "names", "plan", "report", "schema", "states", "terms"},
-    "verify": {"gaps", "guard", "plan", "schema", "states", "terminal", "worklist"},
+    "verify": {"gaps", "guard", "plan", "schema", "states", "terminal", "terms", "worklist"},
     "display": {"terminal"},
     "expose": {"board", "dimension", "dimensions", "judge", "snapshot", ""},
     "html": {"", "figures", "judge", "terminal"},

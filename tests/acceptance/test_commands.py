@@ -11,7 +11,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from conftest import TOUR, Database
+from conftest import SERVED, TOUR, Database
 from processes import ANY_PORT, COMMAND, MODULE, START_SECONDS, Exporter, begin, environment, run
 from test_collect import OURS, until
 
@@ -210,13 +210,15 @@ def statements_printed(text: str) -> list[str]:
     return [part.rstrip().removesuffix(";") for part in parts[1:]]
 
 
-async def test_queries_prints_exactly_what_a_collection_runs(telling: EmbeddedPostgres) -> None:
+async def test_queries_prints_exactly_what_a_collection_runs(telling: EmbeddedPostgres, tmp_path: Path) -> None:
     connection = await asyncpg.connect(telling.dsn())
     await connection.execute(SCHEMA + SCENARIOS["backfill"].sql)
     await connection.close()
     printed = statements_printed(queries())
+    served = tmp_path / "config.yaml"
+    served.write_text(SERVED)
 
-    arguments = ("serve", "--config.file", str(TOUR), *ANY_PORT)
+    arguments = ("serve", "--config.file", str(served), *ANY_PORT)
     with Exporter(*arguments, environ=environment(DATABASE_URL=telling.dsn())) as it:
         await it.measured()
         assert it.end(signal.SIGTERM, 2) == 0

@@ -28,7 +28,7 @@ insert into visits values ('ä€😀', 'größer → 5', '2025-05-29', '2025-05
 insert into scores values ('ø', 'v≤ä', 'š');
 """
 CONFIG = """
-database: {url: "${DATABASE_URL}"}
+database: {url: "${DATABASE_URL}", allow_superuser: true}
 pipelines:
   care:
     window: {since: 2025-01-01}

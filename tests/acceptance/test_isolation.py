@@ -51,7 +51,9 @@ def two(ailing_database: str, *changes: tuple[str, str], number: int = 1) -> str
         for old, new in changes:
             assert old in other, old
             other = other.replace(old, new)
-        head = head.replace("\ncollection:", f"\n  other_{n}: {{{ailing_database}}}\ncollection:")
+        head = head.replace(
+            "\ncollection:", f"\n  other_{n}: {{{ailing_database}, allow_superuser: true}}\ncollection:"
+        )
         head += f"  ailing_{n}:\n" + other.replace("database: main", f"database: other_{n}") + "\n"
     return f"{head}  assessments:\n{pipeline}"
 

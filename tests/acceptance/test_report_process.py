@@ -7,7 +7,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from conftest import TOUR, Database
+from conftest import SERVED, TOUR, Database
 from processes import ANY_PORT, Exporter, environment, eventually, run
 from prometheus import running_prometheus
 
@@ -87,7 +87,7 @@ async def test_what_cannot_be_compared_or_written_is_a_usage_error_with_a_remedy
 @pytest.mark.prometheus
 async def test_a_moment_in_prometheus_history_is_compared_with(backfill: Database, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
-    config.write_text(TOUR.read_text().replace("interval: 30s", "interval: 200ms"))
+    config.write_text(SERVED.replace("interval: 30s", "interval: 200ms"))
     with Exporter(
         "serve", "--config.file", str(config), *ANY_PORT, environ=environment(DATABASE_URL=backfill.dsn)
     ) as it:
