@@ -81,7 +81,6 @@ from exporter.worklist import (
     UnkeptError,
     Worklist,
     WorklistError,
-    changed_keys,
     new_file,
     pipeline_of,
 )
@@ -322,14 +321,14 @@ def _verify_worklist(worklist: Worklist, config: Config, options: argparse.Names
     pipeline_of(header, config.pipelines)
     plan = compile_plans(narrowed(config, header.pipeline, [part.record for part in header.records]))[header.pipeline]
     allowed = Allowed(options.allow_vanished, _allowed_keys(options.allow_changed, header, plan))
-    if _say_what_changed(changed_keys(header, plan), allowed) and still:
-        _say(f"{still} is not written: what another config calls fixed would be missing there")
-        still = None
     with new_file(still) if still else nullcontext() as target, temporary_file() as body:
         author = Author(body, plan, header.batch_size)
         with _progress("verifying", header.sessions) as heard:
             found = _await(verify(plan, worklist, author.add if target else unwritten, heard))
-        rest = author.publish(target, found.listing, header.filters) if target else None
+        is_of_another_config = _say_what_changed(found.changed, allowed)
+        if target and is_of_another_config:
+            _say(f"{still} is not written: what another config calls fixed would be missing there")
+        rest = author.publish(target, found.listing, header.filters) if target and not is_of_another_config else None
     if header.identity is None or found.listing.identity is None:
         _say("session-health-exporter: whether this is the database of the list cannot be told, for it has no identity")
     _say_what_is_hidden(found.listing, "only what they show is verified")

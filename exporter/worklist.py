@@ -228,7 +228,9 @@ class Author:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside `path`, for its owner's eyes alone, that takes its name if all goes well, and is gone if not.
+    """A file beside `path`, for its owner's eyes alone, that takes its name if all goes well.
+
+    It is gone if not, and where nothing was written to it.
 
     Raises UnkeptError, before anything else is done, where it cannot be there or something is: a list that a backfill
     may be at work with is not replaced.
@@ -243,8 +245,10 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
     try:
         with os.fdopen(number, "wb") as file:
             yield file
+            is_written = file.tell() > 0
         _refuse_existing(path)
-        beside.rename(path)
+        if is_written:
+            beside.rename(path)
     finally:
         with suppress(FileNotFoundError):
             beside.unlink()

@@ -454,3 +454,10 @@ async def test_a_list_is_of_the_tables_that_were_found(visits: Database, tmp_pat
         after = await verify(visits.plan(config()), Worklist(file))
 
     assert (before.changed, after.changed) == ((), ("records.scores.table",))
+
+
+def test_a_file_to_which_nothing_was_written_is_not_there(tmp_path: Path) -> None:
+    with new_file(tmp_path / "l"):
+        pass
+
+    assert list(tmp_path.iterdir()) == []
