@@ -337,12 +337,14 @@ async def _lock(session: Session, plan: Plan) -> dict[str, Fault]:
 
     The first is waited for as long as `lock_timeout` says, while nothing is held.  Where a later one is locked, all are
     let go and that one comes first, once: so nobody waits for us while we wait.  A view brings the tables beneath it,
-    one by one, so it is never waited for so long.
+    one by one, so it is never waited for so long.  After `lock_timeout` none comes first any more: however many are
+    locked, a round waits little longer than for one.
     """
     statements = {_SESSIONS: plan.lock_sessions, **plan.lock_records}
     order = [name for name in statements if name not in session.faults]
     faults: dict[str, Fault] = {}
     been_first: set[str] = set()
+    patient_until = time.monotonic() + plan.database.lock_timeout.total_seconds()
     await session.run(LOCKS, "begin")
     held = 0
     while held < len(order):
@@ -353,7 +355,7 @@ async def _lock(session: Session, plan: Plan) -> dict[str, Fault]:
         locked = await session.attempt(statements[name], subject, is_refused_lock)
         if not isinstance(locked, Fault):
             held += 1
-        elif locked.reason in _BUSY and held and name not in been_first:
+        elif locked.reason in _BUSY and held and name not in been_first and time.monotonic() < patient_until:
             been_first.add(name)
             order.insert(0, order.pop(held))
             held = 0

@@ -4,6 +4,7 @@ https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-DEADLOCKS
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -152,6 +153,22 @@ async def test_a_record_that_stays_locked_is_lost_alone(shop: Database) -> None:
     [(record, fault)] = numbers.snapshot.record_faults.items()
     assert (record, fault.reason) == ("notes", "lock_timeout")
     assert numbers.positive("record_sessions") == {("scores", "current"): 2}
+
+
+async def test_many_locked_records_are_waited_for_little_longer_than_one(shop: Database) -> None:
+    names = [f"more_{number}" for number in range(6)]
+    text = config("2s") + "".join(f"      {name}: {{table: public.{name}, session_key: order_id}}\n" for name in names)
+    async with other(shop) as migration:
+        await migration.execute("".join(f"create table {name} (order_id int);" for name in names))
+        await migration.execute("begin; lock table " + ", ".join(names) + " in access exclusive mode")
+        began = time.monotonic()
+        numbers = await shop.measure(text)
+        waits = (time.monotonic() - began) / 2
+
+    assert {name: fault.reason for name, fault in numbers.snapshot.record_faults.items()} == dict.fromkeys(
+        names, "lock_timeout"
+    )
+    assert waits < len(names) - 1
 
 
 async def test_a_deadlock_has_a_reason_of_its_own(shop: Database) -> None:
