@@ -426,14 +426,15 @@ async def test_a_slow_query_keeps_no_scrape_waiting_and_is_never_joined_by_anoth
     with serve(path, backfill.dsn) as it:
         await when_running(backfill)
         rounds, most, seen = 0.0, 0, 0
-        # One whole round, which takes several intervals, and the beginning of the next.
-        while not (rounds and seen):
-            answer = it.get("/metrics")
-            assert answer.seconds < SCRAPE_SECONDS
-            rounds = Page(answer.text)("collections_total", result="success") or 0
-            seen = await running(backfill)
-            most = max(most, seen)
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(START_SECONDS):
+            # One whole round, which takes several intervals, and the beginning of the next.
+            while not (rounds and seen):
+                answer = it.get("/metrics")
+                assert answer.seconds < SCRAPE_SECONDS
+                rounds = Page(answer.text)("collections_total", result="success") or 0
+                seen = await running(backfill)
+                most = max(most, seen)
+                await asyncio.sleep(0.02)
 
         assert most == 1
         assert it.page()("eligible_sessions", state="gap") == 39
