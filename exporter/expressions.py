@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from exporter.dimension import Dimension
 from exporter.schema import KeyPath, Pipeline, Record, Sessions
-from exporter.sql import OURS, Bindings, RowName, TableName, condition, lexemes, quote, unquoted, with_values
+from exporter.sql import OURS, STRINGS, Bindings, RowName, TableName, condition, lexemes, quote, unquoted, with_values
 from exporter.statement import Statement
 
 
@@ -155,13 +155,20 @@ def has_sub_query(sql: str) -> bool:
     return any(kind == "word" and text.lower() in ("select", "table") for kind, text in lexemes(sql))
 
 
-def named(sql: str) -> Iterator[str]:
-    """Every name in an expression, as the catalog has them; words of SQL, too."""
-    for kind, text in lexemes(sql):
-        if kind == "word":
-            yield text.lower()
-        elif kind == "quoted":
-            yield unquoted(text)
+def not_cast(sql: str) -> Iterator[str]:
+    """Names in an expression, as the catalog has them, but for where a cast to a string follows; words of SQL, too."""
+    pieces = [(kind, text) for kind, text in lexemes(sql) if kind != "comment" and not text.isspace()]
+    for at, (kind, text) in enumerate(pieces):
+        if kind in ("word", "quoted") and not _is_cast(pieces[at + 1 : at + 6]):
+            yield text.lower() if kind == "word" else unquoted(text)
+
+
+def _is_cast(pieces: Sequence[tuple[str, str]]) -> bool:
+    texts = [text.lower() for _, text in pieces]
+    if texts[:2] != [":", ":"]:
+        return False
+    kind = texts[4:5] if texts[2:4] == ["pg_catalog", "."] else texts[2:3]
+    return not STRINGS.isdisjoint(kind)
 
 
 def called(sql: str) -> tuple[str, ...]:

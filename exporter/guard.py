@@ -32,7 +32,7 @@ from exporter.expressions import (
     is_of_its_statement,
     is_sampled,
     is_volatile,
-    named,
+    not_cast,
     planned,
     qualified,
     unfound,
@@ -537,7 +537,7 @@ async def misread(session: Session, plan: Plan, asked: Sequence[Expression]) -> 
     """
     if not asked:
         return []
-    words = {one.path: frozenset(named(one.sql)) for one in asked}
+    words = {one.path: frozenset(not_cast(one.sql)) for one in asked}
     columns = sorted(frozenset().union(*words.values()))
     found = await session.run(silent_types(columns, session.database.search_path), f"pipelines.{plan.pipeline.name}")
     return [
@@ -546,7 +546,8 @@ async def misread(session: Session, plan: Plan, asked: Sequence[Expression]) -> 
             Fault(
                 "invalid_sql",
                 f"pipelines.{plan.pipeline.name}.{plan.part_of(one)}: {column} is {kind}, whose operators are in a "
-                f"schema that is not searched: write search_path: [{schema}] in the section of the database",
+                f"schema that is not searched: write search_path: [{schema}] in the section of the database or, where "
+                f"its text is meant, {column}::text",
             ),
         )
         for one in asked
