@@ -155,20 +155,24 @@ def has_sub_query(sql: str) -> bool:
     return any(kind == "word" and text.lower() in ("select", "table") for kind, text in lexemes(sql))
 
 
-def not_cast(sql: str) -> Iterator[str]:
-    """Names in an expression, as the catalog has them, but for where a cast to a string follows; words of SQL, too."""
+def compared(sql: str) -> Iterator[str]:
+    """Names in an expression, as the catalog has them, that may be compared by operators of their type; words, too.
+
+    Not where a cast to a string follows, or IS NULL.
+    """
     pieces = [(kind, text) for kind, text in lexemes(sql) if kind != "comment" and not text.isspace()]
     for at, (kind, text) in enumerate(pieces):
-        if kind in ("word", "quoted") and not _is_cast(pieces[at + 1 : at + 6]):
+        if kind in ("word", "quoted") and not _is_decided(
+            [next_one.lower() for _, next_one in pieces[at + 1 : at + 6]]
+        ):
             yield text.lower() if kind == "word" else unquoted(text)
 
 
-def _is_cast(pieces: Sequence[tuple[str, str]]) -> bool:
-    texts = [text.lower() for _, text in pieces]
-    if texts[:2] != [":", ":"]:
-        return False
-    kind = texts[4:5] if texts[2:4] == ["pg_catalog", "."] else texts[2:3]
-    return not STRINGS.isdisjoint(kind)
+def _is_decided(texts: Sequence[str]) -> bool:
+    if texts[:2] == [":", ":"]:
+        kind = texts[4:5] if texts[2:4] == ["pg_catalog", "."] else texts[2:3]
+        return not STRINGS.isdisjoint(kind)
+    return texts[:2] == ["is", "null"] or texts[:3] == ["is", "not", "null"]
 
 
 def called(sql: str) -> tuple[str, ...]:

@@ -27,12 +27,12 @@ from exporter.database import (
 from exporter.expressions import (
     Expression,
     called,
+    compared,
     harmless,
     has_sub_query,
     is_of_its_statement,
     is_sampled,
     is_volatile,
-    not_cast,
     planned,
     qualified,
     unfound,
@@ -537,7 +537,7 @@ async def misread(session: Session, plan: Plan, asked: Sequence[Expression]) -> 
     """
     if not asked:
         return []
-    words = {one.path: frozenset(not_cast(one.sql)) for one in asked}
+    words = {one.path: frozenset(compared(one.sql)) for one in asked}
     columns = sorted(frozenset().union(*words.values()))
     found = await session.run(silent_types(columns, session.database.search_path), f"pipelines.{plan.pipeline.name}")
     return [

@@ -182,7 +182,7 @@ REQUIRED_WHEN: Final[Expressions] = {
 }
 VALID: Final[Expressions] = {
     "points < 2": lambda row: less(row["points"], 2),
-    "flag or kind = 'b'": lambda row: either(row["flag"], equals(row["kind"], "b")),
+    "flag or kind::text collate \"C\" = 'b'": lambda row: either(row["flag"], equals(row["kind"], "b")),
     "kind is not null": lambda row: row["kind"] is not None,
     "record.points = (select max(points) from agreed)": lambda row: equals(row["points"], 2),
     'exists (select from agreed where name = record.kind::text collate "C")': lambda row: row["kind"] in ("a", "b"),
