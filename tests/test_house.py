@@ -154,7 +154,7 @@ MAY_IMPORT = {
         "worklist",
     },
     "embedded": set(),
-    "demo": {"embedded", "report", "schema", "serve", "sql"},
+    "demo": {"connection", "embedded", "report", "schema", "serve", "sql"},
     "cli": {
         "",
         "alerting",

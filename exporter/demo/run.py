@@ -2,10 +2,13 @@
 
 import asyncio
 import shlex
+import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
+from exporter.connection.target import target
 from exporter.demo.live import keep_writing
 from exporter.demo.platform import Report, SamplePlatform
 from exporter.demo.scenarios import SCENARIOS
@@ -39,7 +42,7 @@ async def demo(
                 lambda: _trusting(load(environ)),
                 web,
                 stop,
-                announce=lambda urls: report(_welcome(scenario, urls, sample.config_file, live=live)),
+                announce=lambda urls: report(_welcome(scenario, urls, sample, live=live)),
             )
         finally:
             if writing is not None:
@@ -55,15 +58,18 @@ def _trusting(config: Config) -> Config:
     return config.model_copy(update={"databases": databases})
 
 
-def _welcome(scenario: str, urls: Sequence[str], config_file: Path, *, live: bool) -> str:
-    url, shell = urls[0], Shell(str(config_file))
+def _welcome(scenario: str, urls: Sequence[str], sample: SamplePlatform, *, live: bool) -> str:
+    url, config_file = urls[0], sample.config_file
+    shell = Shell(str(config_file))
     other = next(name for name in SCENARIOS if name != scenario)
     lines = [
         "",
         f"  page      {url}/",
         f"  metrics   {url}/metrics",
+        f"  database  {_place_of(sample.dsn)}",
         "",
         "  While this runs, type",
+        *(f"            {line}" for line in _reached()),
         f"            curl -s {url}/metrics | grep -E '^session_health_(eligible|gap)_sessions'",
         f"            {shell.command('check')}",
         f"            {shell.command('queries')}",
@@ -77,3 +83,18 @@ def _welcome(scenario: str, urls: Sequence[str], config_file: Path, *, live: boo
         "",
     ]
     return "\n".join(lines)
+
+
+def _place_of(dsn: str) -> str:
+    """The database and its server, without a login."""
+    found = target(dsn, {})
+    servers = ", ".join(f"{place.host}, port {place.port}" for place in found.places)
+    return f"{found.database or found.user} on {servers}"
+
+
+def _reached() -> Sequence[str]:
+    """What a shell that does not find this program needs first."""
+    program = Path(sys.executable).with_name("session-health-exporter")
+    if not program.exists() or shutil.which(program.name) == str(program):
+        return ()
+    return (f'export PATH={shlex.quote(str(program.parent))}:"$PATH"',)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from conftest import SERVED, Database
@@ -15,6 +16,9 @@ from processes import ANY_PORT, COMMAND, START_SECONDS, Exporter, environment, o
 
 CODES = {"gaps": 0, "check": 1, "report": 0, "queries": 0, "curl": 0, "config": 3}
 """How each ends while there are gaps; `config check --connect` is asked for where something is not measured."""
+
+NOT_INSTALLED = "/usr/local/bin:/usr/bin:/bin"
+"""Where shells look before anybody says that the program is in a virtual environment."""
 
 
 @pytest.fixture
@@ -39,7 +43,7 @@ def typed(command: str, folder: Path, **environ: str) -> subprocess.CompletedPro
         capture_output=True,
         text=True,
         cwd=folder,
-        env=environment(PATH=path, **environ),
+        env=environment(**({"PATH": path} | environ)),
         timeout=START_SECONDS,
         check=False,
     )
@@ -106,16 +110,24 @@ async def test_what_the_demo_says_to_type_works_while_it_runs(
     place = elsewhere.parent / "temporary"
     place.mkdir()
     url = ("--postgres.url", backfill.dsn) if own_server else ()
-    environ = environment(TMPDIR=str(place))
+    environ = environment(TMPDIR=str(place), PATH=NOT_INSTALLED)
     with Exporter("demo", "--scenario", "backfill", *ANY_PORT, *url, environ=environ) as demo:
         assert soon(lambda: "Ctrl-C" in demo.log, START_SECONDS)
         lines = [line.strip() for line in demo.log.splitlines()]
         commands = [line for line in lines if line.startswith(("session-health-exporter ", "curl "))]
         [change] = [line for line in lines if line.startswith("cd ")]
+        [reach] = [line for line in lines if line.startswith("export PATH=")]
+        [database] = [line for line in lines if line.startswith("database ")]
 
         assert len(commands) == 3
-        assert_works(commands, elsewhere)
+        for command in commands:
+            done = typed(f"{reach}; {command}", elsewhere, PATH=NOT_INSTALLED)
+            assert done.returncode == CODES[command.split()[command.startswith("session-health")]], done.stderr
         assert_works(in_html(demo.get("/").text), Path(shlex.split(change)[1]))
+        sample = urlsplit(backfill.dsn if own_server else "")
+        assert re.fullmatch(
+            rf"database +\w+ on {sample.hostname or '127.0.0.1'}, port {sample.port or '[0-9]+'}", database
+        )
         assert demo.end(signal.SIGTERM, 5) == 0
 
     assert list(place.iterdir()) == []
