@@ -184,7 +184,10 @@ def _refusal(error: asyncpg.PostgresError) -> Fault:
         case asyncpg.InvalidCatalogNameError():
             return Fault("connect", "the database does not exist: check its name in the url")
         case asyncpg.InsufficientPrivilegeError():
-            return Fault("permission", "the role may not connect: GRANT CONNECT ON DATABASE … TO …")
+            return Fault(
+                "permission",
+                f"the role may not connect: GRANT CONNECT ON DATABASE <database> TO {ROLE}, both as in the url",
+            )
         case asyncpg.TooManyConnectionsError():
             return Fault(
                 "connect",
