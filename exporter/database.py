@@ -348,8 +348,9 @@ def query_fault(error: BaseException, subject: str, table: TableName | None, giv
             return Fault(
                 "missing_object",
                 f"{subject}: a function that the config's SQL calls does not find a table or function that it names "
-                "without a schema, for the exporter searches none: ALTER FUNCTION … SET search_path = …, or write "
-                "search_path: [SCHEMA] in the section of the database",
+                "without a schema, for the exporter searches none: "
+                f"ALTER FUNCTION {_function_of(error)} SET search_path = <schema>, or write search_path: [SCHEMA] in "
+                "the section of the database",
             )
         case asyncpg.ObjectNotInPrerequisiteStateError():
             return Fault("missing_object", f"{subject}: {_text(error)}: REFRESH the materialized view")
@@ -499,6 +500,16 @@ def _for_whom(named: TableName | None, table: TableName | None) -> str:
     if table is None or named is None or named == table:
         return ""
     return f"; where a view reads it, its owner takes the place of {ROLE}: `config check --connect` tells who"
+
+
+_FUNCTION_IN_CONTEXT: Final = re.compile(r'^PL/pgSQL function (\S+\([^()]*\)) line|^SQL function ("[^"]+")')
+"""Of the first line; in other languages of the server the function is left blank."""
+
+
+def _function_of(error: asyncpg.PostgresError) -> str:
+    """The function in which the server failed, as SQL has its name."""
+    found = _FUNCTION_IN_CONTEXT.match(getattr(error, "context", None) or "")
+    return (found[1] or found[2]) if found else "<function>"
 
 
 _KIND_IN_TEXT: Final = re.compile(r"permission denied for (function|schema) ")
