@@ -636,7 +636,7 @@ async def _unsteady(session: Session, asked: Sequence[Expression], plan: Sequenc
             return None
     return (
         "calls a volatile function, which may have another value each time it is asked: call a stable one (now() for "
-        "the time), or declare yours: ALTER FUNCTION … STABLE"
+        "the time), or declare yours: ALTER FUNCTION <function> STABLE"
     )
 
 
@@ -687,6 +687,6 @@ def _switched(subject: str, tables: Sequence[Mapping[str, Any]], restricted: Seq
     return Fault(
         "row_security",
         f"{subject}: {who} switches row_security on, so rows of {hidden} may be hidden from a reader whom a policy "
-        "binds: ALTER ROLE … BYPASSRLS for the owners of the functions and views that read it, or take the setting out "
-        "of the function",
+        "binds: ALTER ROLE <owner> BYPASSRLS for the owners of the functions and views that read it, or take the "
+        "setting out of the function",
     )
