@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +45,17 @@ def environment(**more: str) -> dict[str, str]:
     for name in ("DATABASE_URL", "PYTHONUNBUFFERED"):
         ours.pop(name, None)
     return ours | {"PYTHONPATH": str(Path(exporter.__file__).parents[1])} | more
+
+
+def read_terminal(ours: int) -> bytes:
+    """Whatever a process writes to a terminal until it ends; the other side must be closed here.  Closes ours."""
+    pieces = []
+    # Linux reports the end of a terminal as EIO.
+    with suppress(OSError):
+        while piece := os.read(ours, 1 << 16):
+            pieces.append(piece)
+    os.close(ours)
+    return b"".join(pieces)
 
 
 def run(*arguments: str, command: tuple[str, ...] = COMMAND, **environ: str) -> subprocess.CompletedProcess[str]:

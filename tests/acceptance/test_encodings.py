@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Database
-from processes import COMMAND, START_SECONDS, Exporter, environment, soon
+from processes import COMMAND, START_SECONDS, Exporter, environment, read_terminal, soon
 from test_gaps import CLOCK
 
 from exporter.streams import spelt
@@ -241,17 +241,8 @@ def on_a_terminal(place: Place, *words: str, encoding: str) -> tuple[int, str]:
         ),
     )
     os.close(theirs)
-    pieces = []
-    while True:
-        try:
-            piece = os.read(ours, 1 << 16)
-        except OSError:
-            break
-        if not piece:
-            break
-        pieces.append(piece)
-    os.close(ours)
-    return process.wait(START_SECONDS), b"".join(pieces).decode(encoding)
+    shown = read_terminal(ours).decode(encoding)
+    return process.wait(START_SECONDS), shown
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

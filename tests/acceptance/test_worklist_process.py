@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TOUR, Database
-from processes import COMMAND, START_SECONDS, begin, environment, run
+from processes import COMMAND, START_SECONDS, begin, environment, read_terminal, run
 from test_collect import OURS, until
 from test_gaps_process import DEAD, ONLY_GAPS
 from tools import find_tool
@@ -404,21 +404,9 @@ def on_terminals(*words: str, **environ: str) -> Shown:
     process = subprocess.Popen(
         [*COMMAND, *words], stdout=pairs[0][1], stderr=pairs[1][1], env=environment(**usual), stdin=subprocess.DEVNULL
     )
-    shown = []
     for _, theirs in pairs:
         os.close(theirs)
-    for ours, _ in pairs:
-        pieces = []
-        while True:
-            try:
-                piece = os.read(ours, 1 << 16)
-            except OSError:
-                break
-            if not piece:
-                break
-            pieces.append(piece)
-        os.close(ours)
-        shown.append(b"".join(pieces).decode())
+    shown = [read_terminal(ours).decode() for ours, _ in pairs]
     return Shown(process.wait(START_SECONDS), *shown)
 
 
