@@ -144,7 +144,7 @@ def _section(
     yield from ("", "**Mending**", "")
     yield from (f"{number}. {step}" for number, step in enumerate(steps, start=1))
     matchers = " ".join([f"alertname={name}", *(f"{label}={_EXAMPLE[label]}" for label in labels)])
-    yield from ("", "**Silencing**, while it is being mended:", "", "```console")
+    yield from ("", "**Silencing**, until the cause is mended:", "", "```console")
     yield from (f'$ amtool silence add {matchers} --duration=4h --comment="being mended"', "```", "")
 
 

@@ -183,23 +183,20 @@ def _gap_share_in_promql(select: Select) -> str:
 
 
 _GAP = (
-    "A session that is `eligible`, and was completed longer ago than `grace`, has no record that satisfies it: none at "
-    "all (`missing`), one of a version that does not count (`outdated`), or one that is `invalid`.  It counts once, "
-    "however many records it lacks, and stays a gap until its records are there."
+    "An `eligible` session, completed longer ago than `grace`, has no record that satisfies: no row (`missing`), rows "
+    "of an old version alone (`outdated`), or `invalid` rows.  The session counts once, however many records are "
+    "lacking, and stays a gap until every record is there."
 )
 _GAP_CAUSES = (
-    (
-        "The worker that derives the record is down, stuck, or not deployed: the number grows with every session that "
-        "completes."
-    ),
-    "It failed for some sessions and gave up: the number stands still.  See what these sessions have in common.",
+    ("The worker of the record is down, stuck, or not deployed: the number grows with every completed session."),
+    "The worker failed for some sessions and gave up: the number stands still.  Compare the sessions of the list.",
     "The config names a new `current` version, and the backfill has not run: sessions became `outdated` at once.",
-    "`grace` is shorter than the pipeline takes: gaps come and go by themselves.",
+    "`grace` is shorter than the pipeline takes: gaps come and go without a backfill.",
 )
 _GAP_REMEDY = (
-    "Get the worker going: new sessions must get their records before old ones are mended.",
-    "List the sessions (`gaps`), and run your backfill over them.",
-    "See the number fall to 0, here and on the dashboard.",
+    "Get the worker going: new sessions must get records before a backfill of old sessions.",
+    "List the sessions (`gaps`), and run the backfill over the list.",
+    "Watch the number fall to 0, on the command line and on the dashboard.",
 )
 
 GAP_LIMITS = (
@@ -219,7 +216,7 @@ GAP_LIMITS = (
         Judged(_gap_age, _gap_age_in_promql, nothing="no session has a gap"),
         Advice(
             "A session has been waiting for its records for too long.",
-            f"{_GAP}  The oldest of them was completed so long ago; one session that is stuck is enough.",
+            f"{_GAP}  The age is that of the oldest gap: a single stuck session is enough.",
             _GAP_CAUSES,
             _GAP_REMEDY,
             gaps="",
@@ -238,7 +235,7 @@ GAP_LIMITS = (
         ),
         Advice(
             "Too large a share of the sessions lacks records.",
-            f"{_GAP}  Of the sessions whose fate is settled (pending ones are left out) this share is such a gap.",
+            f"{_GAP}  The share is of all sessions that are complete or a gap; pending sessions do not count.",
             _GAP_CAUSES,
             _GAP_REMEDY,
             gaps="",
@@ -376,21 +373,21 @@ COVERAGE = Dimension(
             replace(number_of(RECORD_SESSIONS, state="outdated"), whole=_in_need),
             Advice(
                 "Sessions have records of an outdated version only.",
-                "Eligible sessions have a row of this record, but none of the `current` or an `accepted` version.  "
-                "With `satisfied_by: current_version` each of them is a gap; with `any_version` none is, and what is "
-                "left is a migration that has not ended.",
+                "Eligible sessions have a row of the record, but no row of the `current` or an `accepted` version.  "
+                "With `satisfied_by: current_version` every such session is a gap; with `any_version` no session is, "
+                "and a migration has not ended.",
                 (
-                    "A migration to the current version was not run, or not to its end.",
-                    "Something still writes the old version: then `drifted_records` grows as well.",
-                    "The version before is good enough, and the config does not say so.",
+                    "A migration to the current version did not run, or did not finish.",
+                    "A worker still writes the old version: then `drifted_records` grows as well.",
+                    "The previous version is good enough, and the config does not list the version as accepted.",
                 ),
                 (
-                    "If rows of the old version are still written, stop that first: SessionHealthDriftedRecords.",
+                    "If a worker still writes the old version, stop the worker first: SessionHealthDriftedRecords.",
                     (
-                        "Run the migration over the sessions that have only old rows.  `gaps --reason outdated` lists "
-                        "them where `satisfied_by` is `current_version`."
+                        "Run the migration over the sessions with old rows alone.  `gaps --reason outdated` lists the "
+                        "sessions where `satisfied_by` is `current_version`."
                     ),
-                    "If the old version is good enough, name it in `version.accepted`.",
+                    "If the old version is good enough, add the version to `version.accepted`.",
                 ),
                 dashboard="versions",
                 gaps="--reason outdated",

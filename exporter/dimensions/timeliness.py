@@ -113,24 +113,21 @@ TIMELINESS = Dimension(
             ),
             Advice(
                 "Records take too long to come.",
-                "Of the sessions of the cohort that need this record and have it, five in a hundred waited longer for "
-                "it than this, from their completion to the first row that satisfies.  Sessions that have none yet are "
-                "not in it: they are gaps.",
+                "Five in a hundred sessions of the cohort waited longer than the number says, from completion to the "
+                "first row that satisfies.  Sessions that do not need the record, and gaps, do "
+                "not count.",
                 (
                     "More sessions complete than the workers keep up with.",
-                    (
-                        "A backlog is being worked off, a backfill say: the delay of old sessions is counted when "
-                        "their record comes."
-                    ),
-                    "Something that the worker calls has become slow.",
+                    ("A backfill works off a backlog: the delay of an old session counts once the record is there."),
+                    "A service that the worker calls has become slow.",
                 ),
                 (
                     (
-                        "See on the dashboard whether the median has moved as well (everything is slower) or the tail "
-                        "alone (some sessions are)."
+                        "Look on the dashboard whether the median has moved as well (every session is slower) or the "
+                        "tail alone (some sessions are slower)."
                     ),
-                    "Add workers, or mend what they wait for.",
-                    "After a backfill it ends by itself once the cohort has moved on.",
+                    "Add workers, or mend the service that keeps workers waiting.",
+                    "After a backfill the alert ends once the cohort has moved on.",
                 ),
                 dashboard="timeliness",
             ),
