@@ -433,7 +433,7 @@ def _fault_by_class(error: asyncpg.PostgresError, subject: str, given: Circumsta
     if state[:2] in {"22", "23"} or (given.is_parsed and not given.is_ours and state[:2] == "42"):
         return Fault(
             "type",
-            f"{subject}: a value of a row does not fit ({type(error).__name__}, SQLSTATE {state}): "
+            f"{subject}: a value of a row or of the config does not fit ({type(error).__name__}, SQLSTATE {state}): "
             "check casts and expressions",
         )
     if given.is_ours and state[:2] in {"0A", "42"}:

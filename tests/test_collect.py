@@ -356,7 +356,7 @@ async def test_two_records_with_different_faults_are_both_named(visits: Database
     numbers = await visits.measure(config("valid: 1 / 0 > blocks"))
 
     assert {name: fault.reason for name, fault in numbers.snapshot.record_faults.items()} == {
-        "scores": "invalid_sql",
+        "scores": "type",
         "notes": "missing_object",
     }
 

@@ -7,11 +7,10 @@ from typing import Any, Final
 
 import pytest
 from cases import Case, Lacking, cases, limits
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from promtool import run_tests, series
-from test_oracle import Laboratory, laboratory
+from test_oracle import Laboratory, laboratory, on_random_databases
 
 from exporter.alerting import Surroundings, alert_name, as_prometheus, groups, subject_label
 from exporter.board import Board, Reload, Standing
@@ -84,15 +83,6 @@ def test_the_rules_fire_what_the_judge_calls_broken(laboratory: Laboratory, tmp_
     tests: list[dict[str, Any]] = []
     reached: set[str] = set()
 
-    @settings(
-        max_examples=FEW,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(case=judged(laboratory.lacks))
     def write_test(case: Case) -> None:
         standing = standing_of(laboratory, case)
         alerts = expected_alerts(standing)
@@ -115,9 +105,8 @@ def test_the_rules_fire_what_the_judge_calls_broken(laboratory: Laboratory, tmp_
             }
         )
 
-    write_test()
+    limits_of_all = {alert_name(limit) for dimension in DIMENSIONS for limit in dimension.limits}
+    on_random_databases(FEW, write_test, judged(laboratory.lacks), lambda: limits_of_all - reached)
 
     rules = as_prometheus(groups(DIMENSIONS, Surroundings(interval=ROUND)))
     assert run_tests(tmp_path, rules, tests, evaluation_interval=f"{STEP.total_seconds():.0f}s") == ""
-    limits_of_all = {alert_name(limit) for dimension in DIMENSIONS for limit in dimension.limits}
-    assert limits_of_all - reached == set(), "the cases have grown tame"
