@@ -193,6 +193,12 @@ def _refusal(error: asyncpg.PostgresError) -> Fault:
                 "connect",
                 "the server has no connection left for us: raise max_connections or the role's limit",
             )
+        case asyncpg.SerializationError():
+            # To let us in, the server reads its catalog, which the replay may want to itself.
+            return Fault(
+                "recovery_conflict",
+                "cancelled by the replica's recovery while we connected: retried at the next interval",
+            )
         case asyncpg.ConnectionDoesNotExistError():
             return Fault("connect", _HUNG_UP)
         case asyncpg.ProtocolViolationError():

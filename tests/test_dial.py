@@ -299,6 +299,14 @@ async def test_what_is_not_postgresql_is_not_told_to_change_tls(mode: str, answe
     assert "sslmode" not in fault.message
 
 
+async def test_a_replica_that_cancels_us_while_we_connect_is_busy_with_its_recovery() -> None:
+    said = b"SFATAL\0VFATAL\0C40001\0Mcanceling statement due to conflict with recovery\0\0"
+    async with listener(b"E" + (len(said) + 4).to_bytes(4) + said) as port:
+        fault = await refusal(section(f"postgresql://x@127.0.0.1:{port}/x?sslmode=disable"))
+
+    assert fault.reason == "recovery_conflict"
+
+
 async def test_a_server_without_tls_is_told_so_where_tls_is_required(server: EmbeddedPostgres) -> None:
     fault = await refusal(section(f"{server.dsn()}?sslmode=require"))
 

@@ -382,18 +382,18 @@ async def test_where_the_replay_waits_for_readers_a_rewrite_is_not_seen(visits: 
 
 
 async def test_no_round_on_a_busy_replica_is_of_an_empty_table(impatient: Pair) -> None:
-    """A writer rewrites everything again and again; a snapshot is whole, or there is none."""
+    """A writer rewrites everything again and again, ever more seldom; a snapshot is whole, or there is none."""
     done = asyncio.Event()
+    seen: list[Numbers | str] = []
     writer = await asyncpg.connect(impatient.primary.dsn)
 
     async def write() -> None:
         while not done.is_set():
             await writer.execute(REWRITTEN)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.003 * len(seen))
 
     task = asyncio.create_task(write())
     plan = impatient.replica.plan(config())
-    seen: list[Numbers | str] = []
     while len(seen) < 60 or not any(isinstance(one, Numbers) for one in seen):
         try:
             seen.append(Numbers(await collect(plan)))
