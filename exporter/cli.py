@@ -571,6 +571,8 @@ class _UnwaitedThreads(ThreadPoolExecutor):
     def submit(self, fn: Callable[..., T], /, *args: object, **kwargs: object) -> Future[T]:
         """Run `fn` in a thread of its own."""
         future: Future[T] = Future()
+        # Whoever is cancelled asks no more; the future is the thread's until that has ended.
+        future.set_running_or_notify_cancel()
 
         def work() -> None:
             try:

@@ -44,3 +44,20 @@ raise SystemExit(_run(work))
     done = subprocess.run([sys.executable, "-c", program], timeout=20, check=False)
 
     assert done.returncode == 0
+
+
+def test_an_answer_that_comes_after_the_asker_gave_up_is_dropped_in_silence() -> None:
+    program = """
+import asyncio, time
+from exporter.cli import _run
+
+async def work(stop):
+    asking = asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.2)
+    asking.cancel()
+    await asyncio.sleep(0.5)
+
+raise SystemExit(_run(work))
+"""
+    done = subprocess.run([sys.executable, "-c", program], timeout=20, check=False, capture_output=True)
+
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -104,7 +104,10 @@ CASES = {
             Run(
                 "check",
                 3,
-                ("sessions.deleted: a value of a row or of the config does not fit", "orphaned_records r              0 ≤ 0"),
+                (
+                    "sessions.deleted: a value of a row or of the config does not fit",
+                    "orphaned_records r              0 ≤ 0",
+                ),
                 ("records.r: a value",),
             ),
             Run("config check --connect", 3, ("sessions.deleted: a value of a row", "5 sessions analysed: 5 complete")),
