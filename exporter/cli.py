@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 from threading import Thread
-from typing import IO, Any, Final, TypeVar, get_args
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 from exporter import __version__, logs, streams
 from exporter.alerting import Surroundings, as_operator, as_prometheus, groups
@@ -49,20 +49,18 @@ from exporter.gaps import (
     temporary_file,
     unheard,
 )
-from exporter.listen import Address, ListenError, parse_address
+from exporter.listen import DEFAULT_ADDRESS, Address, ListenError, parse_address
 from exporter.names import known_names
-from exporter.page.view import Links
-from exporter.plan import Plan
+from exporter.plan import Plan, compile_plans
 from exporter.preflight import has_errors, preflight, render
 from exporter.proposal import NoProposalError
 from exporter.queries import NOTE, explained, script
 from exporter.report.account import Past, report_on
 from exporter.report.document import Document, DocumentError, read_document
 from exporter.report.formats import FORMATS
-from exporter.report.past import PastError, pasts_of_document, pasts_of_prometheus
+from exporter.report.past import PastError, pasts_of_document
 from exporter.report.shell import Shell
 from exporter.schema import SEVERITIES, Config, Database, parse_duration, parse_moment
-from exporter.serve import WebOptions, compile_plans, serve, stop_on_signals
 from exporter.sql import TableName, parse_table_name
 from exporter.states import GAP_REASONS, GapReason, gap_reasons
 from exporter.survey import survey
@@ -71,7 +69,6 @@ from exporter.terms import names_of
 from exporter.verify import Allowed, unwritten, verify
 from exporter.verify import as_blocks as verified_as_blocks
 from exporter.verify import as_json as verified_as_json
-from exporter.web import DEFAULT_ADDRESS
 from exporter.worklist import (
     BATCH_SIZE,
     LARGEST_BATCH,
@@ -84,6 +81,9 @@ from exporter.worklist import (
     new_file,
     pipeline_of,
 )
+
+if TYPE_CHECKING:
+    from exporter.serve import WebOptions
 
 DONE: Final = 0
 USAGE: Final = 2
@@ -147,6 +147,8 @@ def _die_of(number: signal.Signals) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from exporter.serve import serve  # noqa: PLC0415 - the web server is loaded only where there is one
+
     return _run(
         lambda stop: serve(
             lambda: _config(options),
@@ -158,7 +160,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    standings = _await(look(compile_plans(_config(options)).values()))
+    standings = _await(look(compile_plans(_config(options), DIMENSIONS).values()))
     code = exit_code(standings, options.fail_on)
     if options.format == "text":
         _show(as_blocks(standings))
@@ -178,11 +180,13 @@ def _report(options: argparse.Namespace) -> int:
     if options.baseline and options.prometheus:
         raise UsageError("--baseline and --prometheus exclude each other: name one past to compare with")
     baseline = _baseline(options.baseline) if options.baseline else None
-    standings = _await(look(compile_plans(_config(options)).values()))
+    standings = _await(look(compile_plans(_config(options), DIMENSIONS).values()))
     pasts: Mapping[str, Past] = {}
     if baseline is not None:
         pasts = pasts_of_document(baseline, options.baseline.name, standings, DIMENSIONS)
     elif options.prometheus:
+        from exporter.report.prometheus import pasts_of_prometheus  # noqa: PLC0415 - nor is its client elsewhere
+
         pasts = _await(pasts_of_prometheus(options.prometheus, options.at, dict(options.match), standings, DIMENSIONS))
     shell = _shell(options.config_file)
     text = FORMATS[options.format](report_on(standings, DIMENSIONS, time.time(), pasts, shell))
@@ -225,7 +229,7 @@ def _gaps(options: argparse.Namespace) -> int:
         raise UsageError("--worklist has a form of its own: leave out --count and --format")
     if options.batch_size is not None and options.worklist is None:
         raise UsageError("--batch-size is of --worklist: name the file as well")
-    plan = compile_plans(narrowed(config, name, [options.record] if options.record else ()))[name]
+    plan = compile_plans(narrowed(config, name, [options.record] if options.record else ()), DIMENSIONS)[name]
     reasons = (options.reason,) if options.reason else GAP_REASONS
     try:
         if options.count:
@@ -319,7 +323,8 @@ def _opened(path: Path) -> IO[bytes]:
 def _verify_worklist(worklist: Worklist, config: Config, options: argparse.Namespace) -> int:
     header, still = worklist.header, options.still
     pipeline_of(header, config.pipelines)
-    plan = compile_plans(narrowed(config, header.pipeline, [part.record for part in header.records]))[header.pipeline]
+    of_the_list = narrowed(config, header.pipeline, [part.record for part in header.records])
+    plan = compile_plans(of_the_list, DIMENSIONS)[header.pipeline]
     allowed = Allowed(options.allow_vanished, _allowed_keys(options.allow_changed, header, plan))
     with new_file(still) if still else nullcontext() as target, temporary_file() as body:
         author = Author(body, plan, header.batch_size)
@@ -412,7 +417,7 @@ def _pipeline(config: Config, name: str | None) -> str:
 
 
 def _queries(options: argparse.Namespace) -> int:
-    plans = compile_plans(_config(options)).values()
+    plans = compile_plans(_config(options), DIMENSIONS).values()
     _hand_over(NOTE)
     if not options.explain:
         _hand_over(script(plans))
@@ -546,6 +551,8 @@ def demo_config() -> Path:
 
 
 def _run(work: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+    from exporter.serve import stop_on_signals  # noqa: PLC0415
+
     async def until_stopped() -> None:
         await work(stop_on_signals())
 
@@ -591,7 +598,10 @@ def _config(options: argparse.Namespace) -> Config:
     return config
 
 
-def _web(options: argparse.Namespace) -> WebOptions:
+def _web(options: argparse.Namespace) -> "WebOptions":
+    from exporter.page.view import Links  # noqa: PLC0415
+    from exporter.serve import WebOptions  # noqa: PLC0415
+
     addresses = options.addresses or [parse_address(DEFAULT_ADDRESS)]
     name = (options.config_file or demo_config()).name
     return WebOptions(tuple(addresses), options.enable_lifecycle, Links(options.runbooks, options.dashboards, name))

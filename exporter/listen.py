@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 ANY: Final = "::"
+DEFAULT_ADDRESS: Final = ":10157"
 _ATTEMPTS: Final = 10
 """How often a free port is looked for that is free on every address of a name."""
 

@@ -9,8 +9,6 @@ import sys
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from aiohttp.http_exceptions import BadHttpMessage
-
 from exporter.streams import is_utf8
 
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
@@ -25,12 +23,6 @@ def configure(level: str, style: Literal["logfmt", "json"]) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(LEVELS[level])
-    logging.getLogger("aiohttp.server").addFilter(_is_ours)
-
-
-def _is_ours(record: logging.LogRecord) -> bool:
-    """Whether a record of the web server is about us: garbage that a client sends is refused, not logged."""
-    return not (record.exc_info and isinstance(record.exc_info[1], BadHttpMessage))
 
 
 class _Formatter(logging.Formatter):

@@ -292,6 +292,11 @@ def compile_plan(config: Config, pipeline: Pipeline, dimensions: tuple[Dimension
     )
 
 
+def compile_plans(config: Config, dimensions: tuple[Dimension, ...]) -> dict[str, Plan]:
+    """The plan of each pipeline."""
+    return {name: compile_plan(config, pipeline, dimensions) for name, pipeline in config.pipelines.items()}
+
+
 def _pick(pipeline: Pipeline, names: Sequence[str]) -> tuple[Record, ...]:
     return tuple(pipeline.records[name] for name in names)
 

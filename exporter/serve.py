@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
 
 from exporter.board import Latest, Standing
 from exporter.collect import collect
@@ -17,7 +18,7 @@ from exporter.config import ConfigError
 from exporter.dimensions import DIMENSIONS
 from exporter.listen import Address, listen, port_of
 from exporter.page.view import Links
-from exporter.plan import Plan, compile_plan
+from exporter.plan import Plan, compile_plans
 from exporter.schema import Config
 from exporter.supervise import beginning, supervise
 from exporter.web import KEEP_ALIVE_SECONDS, application
@@ -32,11 +33,6 @@ class WebOptions:
     addresses: tuple[Address, ...]
     enable_lifecycle: bool = False
     links: Links = Links()  # noqa: RUF009 - a frozen value
-
-
-def compile_plans(config: Config) -> dict[str, Plan]:
-    """The plan of each pipeline."""
-    return {name: compile_plan(config, pipeline, DIMENSIONS) for name, pipeline in config.pipelines.items()}
 
 
 def stop_on_signals() -> asyncio.Event:
@@ -84,7 +80,7 @@ class Watch:
         self._tasks: asyncio.TaskGroup | None = None
         self._leaving: dict[str, list[asyncio.Task[None]]] = {}
         self._config = load()
-        self._plans = compile_plans(self._config)
+        self._plans = compile_plans(self._config, DIMENSIONS)
         self._supervisors: dict[str, asyncio.Task[None]] = {}
         self.latest = Latest(self._standings({}), time.time())
 
@@ -109,7 +105,7 @@ class Watch:
             self.latest.reload_failed()
             log.error("config.reload_failed", extra={"error": str(error)})  # noqa: TRY400 - it is the operator's
             return error
-        plans = compile_plans(config)
+        plans = compile_plans(config, DIMENSIONS)
         kept = {
             name
             for name, plan in plans.items()
@@ -156,6 +152,7 @@ async def _announce_when_ready(latest: Latest, urls: Sequence[str], announce: Ca
 
 @asynccontextmanager
 async def _listening(app: web.Application, addresses: Sequence[Address]) -> AsyncIterator[list[str]]:
+    logging.getLogger("aiohttp.server").addFilter(_is_ours)
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE_SECONDS, shutdown_timeout=1)
     await runner.setup()
     try:
@@ -169,6 +166,11 @@ async def _listening(app: web.Application, addresses: Sequence[Address]) -> Asyn
         yield urls
     finally:
         await runner.cleanup()
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a record of the web server is about us: garbage that a client sends is refused, not logged."""
+    return not (record.exc_info and isinstance(record.exc_info[1], BadHttpMessage))
 
 
 def _url(address: Address, port: int) -> str:

@@ -13,8 +13,6 @@ from exporter.expose import page as metrics_page
 from exporter.html.render import ICON, STYLE_SOURCE
 from exporter.page.view import Links, page, refresh_seconds, report_as
 
-DEFAULT_ADDRESS: Final = ":10157"
-
 KEEP_ALIVE_SECONDS: Final = 75
 """Longer than a usual scrape interval; it also bounds how long half a request may stay open."""
 

@@ -14,7 +14,7 @@ import yaml
 from tools import NEWER_SUITE, find_tool
 
 from exporter.cli import _parser
-from exporter.web import DEFAULT_ADDRESS
+from exporter.listen import DEFAULT_ADDRESS
 
 ROOT = Path(__file__).parents[1]
 

@@ -18,6 +18,7 @@ from test_collect import OURS, PAUSED, SELECT_ALL, as_reader, other_transaction,
 
 from exporter.config import parse_config
 from exporter.database import CollectionError
+from exporter.dimensions import DIMENSIONS
 from exporter.gaps import (
     Format,
     Gap,
@@ -31,8 +32,7 @@ from exporter.gaps import (
     narrowed,
     temporary_file,
 )
-from exporter.plan import Plan
-from exporter.serve import compile_plans
+from exporter.plan import Plan, compile_plans
 from exporter.snapshot import Fault
 from exporter.statement import FETCHED
 from exporter.states import GAP_REASONS, GapReason
@@ -88,7 +88,7 @@ class Found:
 def plan_for(database: Database, text: str, record: str | None = None) -> Plan:
     whole = parse_config(text, {"DATABASE_URL": database.dsn})
     [name] = whole.pipelines
-    return compile_plans(narrowed(whole, name, [record] if record else ()))[name]
+    return compile_plans(narrowed(whole, name, [record] if record else ()), DIMENSIONS)[name]
 
 
 async def listed(

@@ -185,7 +185,6 @@ MAY_IMPORT = {
         "terminal",
         "terms",
         "verify",
-        "web",
         "worklist",
     },
     "__main__": {"cli"},
@@ -214,7 +213,7 @@ STAGES = {
 }
 DRIVERS = {
     "asyncpg": {"dial", "database", "guard", "demo"},
-    "aiohttp": {"web", "serve", "logs", "report"},
+    "aiohttp": {"web", "serve", "report"},
     "prometheus_client": {"expose"},
     "grafana_foundation_sdk": {"dashboards"},
     "jinja2": {"html"},

@@ -15,7 +15,8 @@ from exporter.dimensions import DIMENSIONS
 from exporter.report.account import report_on
 from exporter.report.document import DocumentError, as_json, read_document
 from exporter.report.markdown import as_markdown
-from exporter.report.past import PastError, _of_one_exporter, pasts_of_document
+from exporter.report.past import PastError, pasts_of_document
+from exporter.report.prometheus import _of_one_exporter
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "report.schema.json").read_text())
 
