@@ -22,8 +22,9 @@ stack: $(VENV)/.stamp tools  ## the demo with Prometheus, our rules, Alertmanage
 test: $(VENV)/.stamp tools  ## all tests, on a real PostgreSQL of their own; ARGS="-k coverage"
 	$(BIN)/python -m pytest --ignore=tests/matrix $(WORKERS) $(ARGS)
 
-# One worker for each core, with a server of its own; one for all where the server is given.
-WORKERS ?= $(if $(SESSION_HEALTH_POSTGRES_URL),,-n auto --dist loadfile)
+# One worker for each core, with a server of its own; one for all where the server is given.  In the order of the files:
+# those that start processes come first, so that none of them is left for the end.
+WORKERS ?= $(if $(SESSION_HEALTH_POSTGRES_URL),,-n auto --dist loadfile --no-loadscope-reorder)
 
 PG ?= 14 15 16 17 18
 

@@ -18,7 +18,7 @@ from test_gaps import CLOCK
 
 from exporter.streams import spelt
 
-ENCODINGS = ("latin-1", "ascii", "cp1252")
+ENCODINGS = ("ascii", "cp1252")
 
 TABLES = """
 create table visits (id text primary key, status text, started_at timestamptz, completed_at timestamptz, "größe" int);

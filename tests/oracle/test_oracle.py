@@ -37,11 +37,11 @@ from exporter.worklist import Author, FilterPart, Worklist
 
 T = TypeVar("T")
 EXAMPLES: Final = int(os.environ.get("SESSION_HEALTH_ORACLE_EXAMPLES", "0"))
-FEW: Final = 400
-LISTED: Final = 120
+FEW: Final = 200
+LISTED: Final = 60
 """Of how many databases the gaps are listed."""
 
-VERIFIED: Final = 200
+VERIFIED: Final = 100
 """Of how many changes a worklist is verified."""
 
 ROUNDS: Final = 4
