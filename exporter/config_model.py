@@ -63,24 +63,20 @@ def _whole() -> type[Config]:
         Pipeline.__name__,
         __base__=Pipeline,
         __doc__=Pipeline.__doc__,
-        sessions=(sessions, _field(Pipeline, "sessions")),
-        records=(_named(record), _field(Pipeline, "records")),
-        limits=(limits, Field(default_factory=limits, description=Pipeline.model_fields["limits"].description)),
+        sessions=(sessions, ...),
+        records=(_named(record), ...),
+        limits=(limits, Field(default_factory=limits)),
     )
     return create_model(
         Config.__name__,
         __base__=Config,
         __doc__=Config.__doc__,
-        pipelines=(_named(pipeline), _field(Config, "pipelines")),
+        pipelines=(_named(pipeline), ...),
     )
 
 
 def _named(model: Any) -> Any:  # noqa: ANN401 - a type that exists only when this runs
     return Annotated[dict[Name, model], Field(min_length=1)]
-
-
-def _field(model: type[Section], name: str) -> Any:  # noqa: ANN401 - pydantic's
-    return Field(description=model.model_fields[name].description)
 
 
 CONFIG: Final[type[Config]] = _whole()

@@ -4,13 +4,17 @@ It describes what is written, before variables, shorthands and inheritance are s
 keys say against each other, and what YAML does to a text, `exporter.config` finds.
 """
 
+import ast
+import inspect
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from exporter.config_model import CONFIG
+from exporter.schema import Section
 
 _WITH_VARIABLE: Final = {"type": "string", "pattern": r"\$\{"}
 _DECIMALS: Final = {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,9})?$|\$\{"}
@@ -50,6 +54,20 @@ def config_schema() -> dict[str, Any]:
     }
 
 
+def _told_below(model: type) -> dict[str, str]:
+    """The text below each key of a section.  Pydantic would read all sources at the start of every command."""
+    found = {}
+    for part in model.__mro__:
+        # Of what is put together of dimensions there is no source, but of what it is derived from.
+        if issubclass(part, Section) and part.__module__ != CONFIG.__module__:
+            [definition] = ast.parse(inspect.getsource(part)).body
+            for key, text in pairwise(definition.body if isinstance(definition, ast.ClassDef) else []):
+                match key, text:
+                    case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(said))):
+                        found[name] = inspect.cleandoc(said)
+    return found
+
+
 class _AsWritten(GenerateJsonSchema):
     """Describes the values of a file rather than those of the models."""
 
@@ -86,9 +104,11 @@ class _AsWritten(GenerateJsonSchema):
         return {**super().dict_schema(schema), "additionalProperties": False}
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
-        """Without the name of our class."""
+        """Without the name of our class, and with the texts below its keys."""
         made = super().model_schema(schema)
         made.pop("title")
+        for key, text in _told_below(schema["cls"]).items():
+            made["properties"][key].setdefault("description", text)
         return made
 
     def field_title_should_be_set(self, schema: core_schema.CoreSchema | Any) -> bool:  # noqa: ANN401, ARG002

@@ -268,7 +268,6 @@ class Section(BaseModel):
         strict=True,
         arbitrary_types_allowed=True,
         hide_input_in_errors=True,
-        use_attribute_docstrings=True,
     )
     refused: ClassVar[Mapping[str, str]] = {}
 
