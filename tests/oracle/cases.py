@@ -794,7 +794,8 @@ def later(draw: st.DrawFn, case: Case) -> Case:
         found: list[Row] = []
         for row in table.rows:
             again = completed_again(world, columns, row) if name == "visits" else row
-            other = draw(one([row, row, again, again, None, *table.rows]))
+            reopened = {**row, "status": None, "completed_at": None} if name == "visits" else row
+            other = draw(one([row, row, again, again, reopened, None, None, *table.rows]))
             if other is not None:
                 found.append({**other, **{key: row[key] for key in ("id", "part") if key in columns}})
         if name != "visits" and table.rows and sessions:

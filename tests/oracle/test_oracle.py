@@ -41,10 +41,10 @@ FEW: Final = 200
 LISTED: Final = 60
 """Of how many databases the gaps are listed."""
 
-VERIFIED: Final = 100
+VERIFIED: Final = 50
 """Of how many changes a worklist is verified."""
 
-ROUNDS: Final = 4
+ROUNDS: Final = 8
 """How many times as many are tried before the cases are called tame."""
 
 REACHED: Final = {

@@ -23,7 +23,7 @@ __all__ = ["laboratory"]
 
 pytestmark = pytest.mark.prometheus
 
-FEW: Final = 60
+FEW: Final = 30
 ROUND: Final = timedelta(minutes=1)
 STEP: Final = timedelta(minutes=5)
 STEPS: Final = 8
