@@ -17,7 +17,8 @@ import yaml
 
 from exporter.dimension import Advice, Dimension, Limit, Metric, Select, series_of
 from exporter.dimensions.coverage import ELIGIBLE
-from exporter.expose import (
+from exporter.schema import SEVERITIES, LimitUnit
+from exporter.self_metrics import (
     COLLECTION_ERRORS,
     LAST_SUCCESS,
     LIMIT,
@@ -27,7 +28,6 @@ from exporter.expose import (
     UP,
     VERDICT,
 )
-from exporter.schema import SEVERITIES, LimitUnit
 
 PREFIX: Final = "SessionHealth"
 

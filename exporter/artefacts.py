@@ -16,9 +16,9 @@ from exporter.config_schema import config_schema
 from exporter.dashboards import dashboard_files
 from exporter.dimension import AsRead, Dimension, Limit, Metric
 from exporter.dimensions import DIMENSIONS
-from exporter.expose import PROGRAM_METRICS, SELF_METRICS
 from exporter.keys import presumed_link
 from exporter.report.document import document_schema
+from exporter.self_metrics import PROGRAM_METRICS, SELF_METRICS
 from exporter.worklist import worklist_schema
 
 ROOT: Final = Path(__file__).parent.parent

@@ -23,7 +23,7 @@ from exporter.dimensions import DIMENSIONS
 from exporter.dimensions.coverage import GAP_SESSIONS
 from exporter.dimensions.freshness import NEWEST_DUE, NEWEST_RECORD
 from exporter.dimensions.timeliness import DELAYED
-from exporter.expose import LIMIT, LIMIT_MIN_SESSIONS, UP
+from exporter.self_metrics import LIMIT, LIMIT_MIN_SESSIONS, UP
 
 LIMITS: Final = tuple(limit for dimension in DIMENSIONS for limit in dimension.limits)
 """Every limit that a config may set, in the order of the dimensions."""

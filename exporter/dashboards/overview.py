@@ -26,7 +26,7 @@ from exporter.dimensions.coverage import ELIGIBLE, GAP_OLDEST, GAP_SESSIONS, REC
 from exporter.dimensions.integrity import FOREIGN_KEY
 from exporter.dimensions.validity import CHECK_SESSIONS, VALUE_SESSIONS
 from exporter.dimensions.volume import FUTURE, SESSIONS, UNDATED, UNDATED_ELIGIBLE
-from exporter.expose import MAX_AGE, RECORD_UP, UP
+from exporter.self_metrics import MAX_AGE, RECORD_UP, UP
 
 MEASURED: Final = latest(RECORD_UP)
 GAPS: Final = latest(ELIGIBLE, state="gap")

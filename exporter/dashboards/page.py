@@ -19,7 +19,7 @@ from exporter.dashboards import palette
 from exporter.dashboards.links import ALL_RUNBOOKS, TAG
 from exporter.dashboards.panels import SOURCE, Panel
 from exporter.dashboards.promql import latest
-from exporter.expose import BUILD_INFO, RECORD_UP, RELOAD_SUCCESS_TIME, UP
+from exporter.self_metrics import BUILD_INFO, RECORD_UP, RELOAD_SUCCESS_TIME, UP
 
 COLUMNS: Final = 24
 """Of the grid that panels stand on; a row of it is 38 pixels high."""

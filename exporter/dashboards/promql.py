@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from exporter.dimension import Metric
-from exporter.expose import PROGRAM_METRICS, RECORD_UP, UP
+from exporter.self_metrics import PROGRAM_METRICS, RECORD_UP, UP
 
 PIPELINE: Final = ("database", "pipeline")
 """The labels that tell pipelines apart."""

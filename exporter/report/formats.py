@@ -5,11 +5,17 @@ from typing import Final
 
 from exporter.report.account import Report
 from exporter.report.document import as_json
-from exporter.report.html import as_html
 from exporter.report.markdown import as_markdown
+
+
+def _as_html(report: Report) -> str:
+    from exporter.report.html import as_html  # noqa: PLC0415 - its templates take as long to load as all else
+
+    return as_html(report)
+
 
 FORMATS: Final[Mapping[str, Callable[[Report], str]]] = {
     "markdown": as_markdown,
     "json": as_json,
-    "html": as_html,
+    "html": _as_html,
 }
