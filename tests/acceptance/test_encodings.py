@@ -73,6 +73,8 @@ class Place:
     dsn: str
 
     def run(self, command: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
+        if "LIST" in command and not (self.folder / "list").exists():
+            assert_well(self.run(f"gaps --worklist {self.folder / 'list'}"), 0)
         words = command.replace("LIST", str(self.folder / "list")).split()
         config = [] if {"--help", "rules", "init"} & set(words) else ["--config.file", str(self.folder / "c.yaml")]
         return subprocess.run(
@@ -89,10 +91,7 @@ async def place(empty: Database, tmp_path: Path) -> Place:
     await empty.execute(TABLES)
     await empty.stop_clock(CLOCK)
     (tmp_path / "c.yaml").write_text(CONFIG, encoding="utf-8")
-    place = Place(tmp_path, empty.dsn)
-    made = place.run(f"gaps --worklist {tmp_path / 'list'}")
-    assert made.returncode == 0, made.stderr
-    return place
+    return Place(tmp_path, empty.dsn)
 
 
 def without_times(text: str) -> str:
