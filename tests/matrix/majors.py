@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator
 from typing import Final
 
 import pytest
+from conftest import memory
 from servers import MAJORS, REMEDY, binaries_of, chosen, name_of
 
 from exporter.embedded import EmbeddedPostgres
@@ -29,7 +30,7 @@ def major(request: pytest.FixtureRequest) -> int:
 @pytest.fixture(scope="session")
 def postgres(major: int) -> Iterator[EmbeddedPostgres]:
     """The server of this major, one for the whole session."""
-    with EmbeddedPostgres(binaries_of(major)) as started:
+    with EmbeddedPostgres(binaries_of(major), directory=memory()) as started:
         yield started
 
 
