@@ -30,7 +30,7 @@ PG ?= 14 15 16 17 18
 
 test-matrix: $(VENV)/.stamp tools  ## every PostgreSQL, TLS, PgBouncer; PG="14 15"
 	@$(if $(filter-out 18,$(PG)),$(BIN)/python scripts/postgres-matrix $(filter-out 18,$(PG)))
-	SESSION_HEALTH_MATRIX="$(PG)" $(BIN)/python -m pytest tests/matrix $(ARGS)
+	SESSION_HEALTH_MATRIX="$(PG)" $(BIN)/python -m pytest tests/matrix $(WORKERS) $(ARGS)
 
 oracle: $(VENV)/.stamp  ## random databases against a second opinion; EXAMPLES=5000 ARGS="-x"
 	SESSION_HEALTH_ORACLE_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -q tests/oracle $(ARGS)
