@@ -373,8 +373,9 @@ def _misnamed(error: asyncpg.PostgresError, subject: str) -> Fault | None:
         case asyncpg.UndefinedFunctionError() | asyncpg.UndefinedObjectError():
             return Fault(
                 "type",
-                f"{subject}: {_text(error)}: correct the config; a key of another type needs a cast, an operator or a "
-                "type of an extension search_path: [SCHEMA] in the section of the database",
+                f"{subject}: {_text(error)}: correct the config; a key of another type needs a cast, one of a type "
+                "without equality (json, point) a view with the column as text, an operator or a type of an extension "
+                "search_path: [SCHEMA] in the section of the database",
             )
         case asyncpg.DatatypeMismatchError() | asyncpg.CannotCoerceError():
             return Fault("type", f"{subject}: {_text(error)}: correct the config; a key of another type needs a cast")

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 from conftest import Database, Numbers
 
+from exporter.database import CollectionError
 from exporter.keys import Cast, Equality, KeyType, UnlikeError, equality_of
 from exporter.schema import KeyPart
 
@@ -145,6 +146,61 @@ async def test_columns_without_a_common_equality_are_refused_with_a_cast_that_wo
     assert "sessions.key is " in fault.message
     assert printed == remedy
     assert gaps_and_orphans(followed) == (gaps, orphans)
+
+
+OF_ONE_TYPE = {
+    "real": ("'NaN'", "-0.0"),
+    "double precision": ("'NaN'", "'Infinity'"),
+    "money": ("1", "2"),
+    '"char"': ("'a'", "'A'"),
+    "bytea": (r"'\x00'", r"'\x0000'"),
+    "timestamptz": ("'infinity'", "'-infinity'"),
+    "timetz": ("'00:00+00'", "'00:00+01'"),
+    "interval": ("'1 day'", "'25 hours'"),
+    "boolean": ("true", "false"),
+    "inet": ("'10.0.0.1'", "'10.0.0.1/24'"),
+    "macaddr8": ("'08:00:2b:01:02:03:04:05'", "'08:00:2b:01:02:03:04:06'"),
+    "bit varying": ("b'101'", "b'1010'"),
+    "int[]": ("'{1}'", "'{1,2}'"),
+    "text[]": ("'{a}'", "'{NULL}'"),
+    "int4range": ("'[1,2]'", "'empty'"),
+    "tsvector": ("'a'", "'b'"),
+    "regclass": ("'pg_class'", "'pg_proc'"),
+    "pg_lsn": ("'0/1'", "'0/2'"),
+    "jsonb": ("'1'", "'{}'"),
+    "mood": ("'sad'", "'ok'"),
+    "pair": ("'(1,a)'", "'(1,b)'"),
+}
+
+
+@pytest.mark.parametrize("kind", OF_ONE_TYPE)
+async def test_two_columns_of_one_type_are_compared_by_its_equality(empty: Database, kind: str) -> None:
+    scored, unscored = OF_ONE_TYPE[kind]
+    made = "create type mood as enum ('sad', 'ok'); create type pair as (a int, b text)"
+    await tables(empty, kind, kind, [scored, unscored], [scored], made)
+
+    assert gaps_and_orphans(await measured(empty)) == (1, 0)
+
+
+@pytest.mark.parametrize(("kind", "value"), [("json", "'1'"), ("point", "'(1,2)'"), ("path", "'[(0,0),(1,1)]'")])
+async def test_a_key_of_a_type_without_equality_is_refused_and_measured_as_text(
+    empty: Database, kind: str, value: str
+) -> None:
+    await empty.execute(
+        f"""create table plain (id {kind}, status text, at timestamptz);
+        create table scores (order_id {kind}, version text);
+        insert into plain values ({value}, 'paid', '2025-05-01'); insert into scores values ({value}, 'v2');
+        create view orders as select id, status, at from plain"""
+    )
+    with pytest.raises(CollectionError, match=r"type without equality .* a view with the column as text"):
+        await measured(empty)
+
+    await empty.execute(
+        "drop view orders; create view orders as select id::text, status, at from plain;"
+        "create view scored as select order_id::text, version from scores"
+    )
+    mended = await empty.measure(CONFIG.replace("KEY", "order_id").replace("public.scores", "public.scored"))
+    assert gaps_and_orphans(mended) == (0, 0)
 
 
 @pytest.mark.parametrize("cast", ["character", "char(1)", "varchar(1)", "text"])
