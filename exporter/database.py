@@ -421,6 +421,11 @@ _OUT_OF_LOCKS: Final = "53200"
 """The server's class for memory, and what it says where the shared table of locks is full: LockAcquireExtended()."""
 
 
+_OF_MANY_ROWS: Final = {"42803", "42P20"}
+"""Grouping and windowing errors: an aggregate or a window function where none may be.
+https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+
+
 def _fault_by_class(error: asyncpg.PostgresError, subject: str, given: Circumstances) -> Fault:
     state = error.sqlstate or ""
     if state == "22P05":
@@ -448,6 +453,12 @@ def _fault_by_class(error: asyncpg.PostgresError, subject: str, given: Circumsta
             "internal",
             f"{subject}: the server refuses the exporter's own SQL (SQLSTATE {state}): is it PostgreSQL 14 or newer, "
             "and no product that only speaks its protocol?",
+        )
+    if state in _OF_MANY_ROWS and not given.is_parsed:
+        return Fault(
+            "invalid_sql",
+            f"{subject}: {_text(error)}: the exporter computes the SQL of the config for one row at a time: "
+            "write such a function in a sub-query of its own",
         )
     if state == "25006" or state[:2] in {"0A", "42"}:
         said = f"{type(error).__name__}, SQLSTATE {state}" if given.is_parsed else _text(error)

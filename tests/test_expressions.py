@@ -51,11 +51,15 @@ async def shop(empty: Database) -> Database:
     return empty
 
 
+IN_A_SUB_QUERY = "for one row at a time: write such a function in a sub-query of its own"
 REFUSED = {
-    "a window function": ("count(*) over (partition by amount) = 1", "window functions are not allowed"),
+    "a window function": (
+        "count(*) over (partition by amount) = 1",
+        IN_A_SUB_QUERY,
+    ),
     "a row number": ("row_number() over () = 1", "window functions are not allowed"),
     "an aggregate of nothing": ("count(*) = 1", "aggregate functions are not allowed"),
-    "an aggregate of a column": ("max(amount) = 5", "aggregate functions are not allowed"),
+    "an aggregate of a column": ("max(amount) = 5", IN_A_SUB_QUERY),
     "a set": ("generate_series(1, 2) = 1", "set-returning functions are not allowed"),
     "chance": ("random() < 0.5", "volatile"),
     "a clock": ("clock_timestamp() > now()", "volatile"),
