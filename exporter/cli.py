@@ -185,7 +185,7 @@ def _report(options: argparse.Namespace) -> int:
     if baseline is not None:
         pasts = pasts_of_document(baseline, options.baseline.name, standings, DIMENSIONS)
     elif options.prometheus:
-        from exporter.report.prometheus import pasts_of_prometheus  # noqa: PLC0415 - nor is its client elsewhere
+        from exporter.report.prometheus import pasts_of_prometheus  # noqa: PLC0415 - the HTTP client is loaded only for this
 
         pasts = _await(pasts_of_prometheus(options.prometheus, options.at, dict(options.match), standings, DIMENSIONS))
     shell = _shell(options.config_file)

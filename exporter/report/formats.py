@@ -9,7 +9,7 @@ from exporter.report.markdown import as_markdown
 
 
 def _as_html(report: Report) -> str:
-    from exporter.report.html import as_html  # noqa: PLC0415 - its templates take as long to load as all else
+    from exporter.report.html import as_html  # noqa: PLC0415 - its templates are loaded only where HTML is written
 
     return as_html(report)
 
