@@ -17,12 +17,12 @@ from pathlib import Path
 
 import asyncpg
 
-from exporter.collect import collect
-from exporter.config import parse_config
+from exporter.config.read import parse_config
 from exporter.demo.scenarios import SCHEMA
 from exporter.dimensions import DIMENSIONS
 from exporter.embedded import EmbeddedPostgres
-from exporter.plan import Plan, compile_plan
+from exporter.measure.collect import collect
+from exporter.plan.plan import Plan, compile_plan
 
 TOUR = Path(__file__).parent.parent / "config.yaml"
 

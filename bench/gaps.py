@@ -21,7 +21,7 @@ import asyncpg
 
 from exporter.demo.scenarios import SCHEMA
 from exporter.embedded import EmbeddedPostgres
-from exporter.verify import PORTION
+from exporter.mend.verify import PORTION
 
 TOUR = Path(__file__).parent.parent / "config.yaml"
 

@@ -9,17 +9,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from exporter import runbooks
-from exporter.alerting import Surroundings, as_operator, as_prometheus, as_sloth, groups
-from exporter.config import load_config
-from exporter.config_schema import config_schema
-from exporter.dashboards import dashboard_files
-from exporter.dimension import AsRead, Dimension, Limit, Metric
+from exporter.config.editor import config_schema
+from exporter.config.read import load_config
+from exporter.dashboards.files import dashboard_files
 from exporter.dimensions import DIMENSIONS
-from exporter.keys import presumed_link
-from exporter.report.document import document_schema
-from exporter.self_metrics import PROGRAM_METRICS, SELF_METRICS
-from exporter.worklist import worklist_schema
+from exporter.mend.worklist import worklist_schema
+from exporter.model.advice import AsRead
+from exporter.model.dimension import Dimension
+from exporter.model.judging import Limit
+from exporter.model.keys import presumed_link
+from exporter.model.metric import Metric
+from exporter.present.report.document import document_schema
+from exporter.rules import runbooks
+from exporter.rules.formats import as_operator, as_prometheus, as_sloth
+from exporter.rules.groups import groups
+from exporter.rules.settings import Surroundings
+from exporter.state.self_metrics import PROGRAM_METRICS, SELF_METRICS
 
 ROOT: Final = Path(__file__).parent.parent
 
@@ -77,7 +82,7 @@ def _limit(limit: Limit) -> str:
     return f"| `{limit.name}` | {limit.what}{unit} | {per} | {'below' if limit.below else 'above'} |"
 
 
-_NOTE: Final = "# Generated from exporter/dimensions and exporter/alerting.py by `make generate`: change it there.\n"
+_NOTE: Final = "# Generated from exporter/dimensions and exporter/rules by `make generate`: change it there.\n"
 _RULES_NOTE: Final = (
     _NOTE + "# For another job, interval, Grafana or place of the runbooks: session-health-exporter rules --help\n"
 )

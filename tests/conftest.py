@@ -13,14 +13,14 @@ import asyncpg
 import pytest
 from tools import not_checked_summary
 
-from exporter.collect import collect
-from exporter.config import parse_config
+from exporter.config.read import parse_config
 from exporter.demo.scenarios import SCENARIOS, SCHEMA
 from exporter.dimensions import DIMENSIONS
 from exporter.embedded import EmbeddedPostgres
-from exporter.plan import Plan, compile_plan
-from exporter.schema import Config, Pipeline
-from exporter.snapshot import Snapshot
+from exporter.measure.collect import collect
+from exporter.model.sections import Config, Pipeline
+from exporter.plan.plan import Plan, compile_plan
+from exporter.state.snapshot import Snapshot
 
 TOUR = Path(__file__).parent.parent / "config.yaml"
 SERVED = TOUR.read_text(encoding="utf-8").replace("# allow_superuser: false", "allow_superuser: true")

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from conftest import Database, Numbers
 
-from exporter.collect import collect
-from exporter.database import CollectionError
-from exporter.guard import Session
-from exporter.statement import Statement
+from exporter.measure.collect import collect
+from exporter.measure.session import Session
+from exporter.model.fault import CollectionError
+from exporter.plan.statement import Statement
 
 CONFIG = """
 database: {url: "${DATABASE_URL}", lock_timeout: 3s}

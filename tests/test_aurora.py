@@ -7,8 +7,8 @@ https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/aurora_replica_stat
 import pytest
 from conftest import Database
 
-from exporter.database import CollectionError
-from exporter.preflight import preflight
+from exporter.model.fault import CollectionError
+from exporter.setup.preflight import preflight
 
 CONFIG = """
 database: {url: "${DATABASE_URL}", max_replica_lag: 1m}

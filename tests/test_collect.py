@@ -14,11 +14,10 @@ import asyncpg
 import pytest
 from conftest import Database, NewDatabase, Numbers, another_clock, plan_of
 
-from exporter.collect import collect
-from exporter.database import CollectionError
 from exporter.embedded import EmbeddedPostgres
-from exporter.snapshot import Fault
-from exporter.supervise import beginning, measure
+from exporter.measure.collect import collect
+from exporter.measure.supervise import beginning, measure
+from exporter.model.fault import CollectionError, Fault
 
 TABLES = """
 create table visits (

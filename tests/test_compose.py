@@ -13,8 +13,8 @@ import pytest
 import yaml
 from tools import NEWER_SUITE, find_tool
 
-from exporter.cli import _parser
-from exporter.listen import DEFAULT_ADDRESS
+from exporter.cli import build_parser
+from exporter.serve.listen import DEFAULT_ADDRESS
 
 ROOT = Path(__file__).parents[1]
 
@@ -95,7 +95,7 @@ def test_rates_are_taken_over_the_interval_of_scraping() -> None:
 def test_the_exporters_command_is_one_of_ours() -> None:
     words = [word.replace("${SCENARIO:-backfill}", "backfill") for word in SERVICES["exporter"]["command"]]
 
-    options = _parser().parse_args(words)
+    options = build_parser().parse_args(words)
 
     assert (options.scenario, options.live) == ("backfill", True)
 

@@ -14,10 +14,11 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from exporter.config import MAX_DEPTH, ConfigError, Problem, load_config, parse_config
-from exporter.config_model import MODELS
-from exporter.schema import Collection, Config, KeyPart, parse_duration, parse_moment
-from exporter.sql import TableName
+from exporter.config.read import MAX_DEPTH, ConfigError, Problem, load_config, parse_config
+from exporter.config.whole import MODELS
+from exporter.model.sections import Collection, Config, KeyPart
+from exporter.model.sql import TableName
+from exporter.text.times import parse_duration, parse_moment
 
 CONFIGS = Path(__file__).with_name("configs")
 TOUR = Path(__file__).parents[1] / "config.yaml"

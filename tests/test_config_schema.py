@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from exporter.config import ConfigError, parse_config
-from exporter.config_model import CONFIG, LIMITS, MODELS
-from exporter.config_schema import config_schema
+from exporter.config.editor import config_schema
+from exporter.config.read import ConfigError, parse_config
+from exporter.config.whole import CONFIG, LIMITS, MODELS
 from exporter.dimensions import DIMENSIONS
-from exporter.schema import Section, parse_duration
+from exporter.model.sections import Section
+from exporter.text.times import parse_duration
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "tests" / "configs"

@@ -18,7 +18,7 @@ from promtool import series as written_series
 from exporter.dashboards import judged, palette
 from exporter.dashboards.links import RUNBOOKS
 from exporter.dashboards.promql import rounded_down, rounded_up
-from exporter.dimension import Dashboard as AlertsLeadTo
+from exporter.model.advice import Dashboard as AlertsLeadTo
 
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 UIDS = {f"session-health-{name}" for name in get_args(AlertsLeadTo)}

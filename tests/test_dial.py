@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import Database
 
-from exporter.database import CollectionError, connect
 from exporter.embedded import EmbeddedPostgres
-from exporter.schema import Database as Section
-from exporter.snapshot import Fault
+from exporter.measure.database import connect
+from exporter.model.fault import CollectionError, Fault
+from exporter.model.sections import Database as Section
 
 ROLES = iter(f"caller_{number}" for number in range(1000))
 

@@ -25,7 +25,7 @@ import pytest
 from conftest import SERVED, Database
 
 import exporter
-from exporter.listen import DEFAULT_ADDRESS
+from exporter.serve.listen import DEFAULT_ADDRESS
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

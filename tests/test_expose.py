@@ -7,12 +7,14 @@ from conftest import a_pipeline
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter.board import Board, Reload, Standing
-from exporter.dimension import Folded, Metric
-from exporter.expose import accepts, page, wants_openmetrics
-from exporter.judge import Judgement
-from exporter.schema import Window
-from exporter.snapshot import REASONS, RESULTS, Collection, Fault, Sample, Snapshot, fold, label_text
+from exporter.model.fault import REASONS, Fault
+from exporter.model.metric import Folded, Metric
+from exporter.model.sections import Window
+from exporter.present.exposition import page
+from exporter.serve.negotiation import accepts, wants_openmetrics
+from exporter.state.board import Board, Reload, Standing
+from exporter.state.judge import Judgement
+from exporter.state.snapshot import RESULTS, Collection, Sample, Snapshot, fold, label_text
 
 STATUS = Metric("sessions", "Sessions in the window, by status.", ("status",), open_label="status")
 VERSIONS = Metric("records", "Rows.", ("record", "version", "class"), open_label="version")

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 from conftest import Database, plan_of
 
-from exporter.collect import collect
-from exporter.config import ConfigError
-from exporter.database import CollectionError
+from exporter.config.read import ConfigError
 from exporter.dimensions import DIMENSIONS
-from exporter.expressions import called, expressions, planned, qualified, unfound, written
-from exporter.gaps import UntoldGapsError, count_gaps, list_gaps
-from exporter.plan import Plan
-from exporter.preflight import preflight
-from exporter.sql import lexemes
+from exporter.measure.collect import collect
+from exporter.mend.gaps import GapsNotMeasuredError, count_gaps, list_gaps
+from exporter.model.fault import CollectionError
+from exporter.model.sql import lexemes
+from exporter.plan.expressions import called, expressions, planned, qualified, unfound, written
+from exporter.plan.plan import Plan
+from exporter.setup.preflight import preflight
 
 TABLES = """
 create table orders (id int primary key, status text, email text, amount int, at timestamptz default '2025-05-01');
@@ -125,7 +125,7 @@ async def test_every_command_refuses_it_in_the_words_of_the_check_of_the_config(
     sql, words = REFUSED[what]
     plan = plan_of(config(eligible=sql), shop.dsn)
 
-    with pytest.raises((CollectionError, UntoldGapsError), match=words) as refused:
+    with pytest.raises((CollectionError, GapsNotMeasuredError), match=words) as refused:
         await COMMANDS[command](plan)
     checked = await preflight(shop.config(config(eligible=sql)))
 

@@ -6,8 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from exporter.figures import exact, shown
-from exporter.schema import LimitUnit
+from exporter.text.figures import LimitUnit, exact, shown
 
 UNITS: tuple[LimitUnit, ...] = ("count", "ratio", "seconds")
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}

@@ -16,26 +16,14 @@ import pytest
 from conftest import TOUR, Database, plan_of
 from test_collect import OURS, PAUSED, SELECT_ALL, as_reader, other_transaction, pause_with_the_snapshot, until
 
-from exporter.config import parse_config
-from exporter.database import CollectionError
+from exporter.config.read import parse_config
 from exporter.dimensions import DIMENSIONS
-from exporter.gaps import (
-    Format,
-    Gap,
-    Listing,
-    NoRoomError,
-    UntoldGapsError,
-    Writer,
-    count_gaps,
-    form,
-    list_gaps,
-    narrowed,
-    temporary_file,
-)
-from exporter.plan import Plan, compile_plans
-from exporter.snapshot import Fault
-from exporter.statement import FETCHED
-from exporter.states import GAP_REASONS, GapReason
+from exporter.mend.gaps import FORMATS, Gap, GapsNotMeasuredError, Listing, Writer, count_gaps, list_gaps, narrowed
+from exporter.mend.spool import SpoolError, temporary_file
+from exporter.model.fault import CollectionError, Fault
+from exporter.model.states import GAP_REASONS, GapReason
+from exporter.plan.plan import Plan, compile_plans
+from exporter.plan.statement import FETCHED
 
 CLOCK = "2025-06-01 12:00:00+00"
 """When every list here is made; the grace is 10 minutes."""
@@ -265,19 +253,19 @@ async def test_none_is_lost_or_told_twice_from_one_fetch_to_the_next(visits: Dat
 # --- How they are written
 
 
-ALL: tuple[Format, ...] = ("csv", "ndjson", "json")
+ALL = ("csv", "ndjson", "json")
 
 
-def document(plan: Plan, gaps: Sequence[Gap], name: Format, *, on_terminal: bool = False) -> str:
+def document(plan: Plan, gaps: Sequence[Gap], name: str, *, on_terminal: bool = False) -> str:
     file = io.BytesIO()
-    writer = Writer(file, plan, form(name, on_terminal=on_terminal))
+    writer = Writer(file, plan, FORMATS[name], on_terminal=on_terminal)
     for gap in gaps:
         writer.take(gap)
     writer.end()
     return file.getvalue().decode()
 
 
-def read(text: str, name: Format) -> list[dict[str, Any]]:
+def read(text: str, name: str) -> list[dict[str, Any]]:
     """As a program would, by nothing of ours."""
     match name:
         case "csv":
@@ -285,13 +273,13 @@ def read(text: str, name: Format) -> list[dict[str, Any]]:
         case "ndjson":
             assert text == "" or text.endswith("\n")
             return [json.loads(line) for line in text.split("\n")[:-1]]
-        case "json":
+        case _:
             rows: list[dict[str, Any]] = json.loads(text)
             return rows
 
 
 @pytest.mark.parametrize("name", ALL)
-async def test_a_session_is_a_row_for_each_record_that_it_lacks(three: Database, name: Format) -> None:
+async def test_a_session_is_a_row_for_each_record_that_it_lacks(three: Database, name: str) -> None:
     found = await listed(three, config())
 
     rows = read(document(three.plan(config()), found.gaps, name), name)
@@ -307,14 +295,14 @@ async def test_a_session_is_a_row_for_each_record_that_it_lacks(three: Database,
 @pytest.mark.parametrize(
     ("name", "text"), [("csv", "session,record,reason,completed_at\n"), ("ndjson", ""), ("json", "[\n]\n")]
 )
-async def test_an_empty_list_is_a_whole_document(empty: Database, name: Format, text: str) -> None:
+async def test_an_empty_list_is_a_whole_document(empty: Database, name: str, text: str) -> None:
     assert document(empty.plan(config()), [], name) == text
     assert read(text, name) == []
 
 
 async def test_a_json_document_is_none_until_it_is_ended(three: Database) -> None:
     file = io.BytesIO()
-    writer = Writer(file, three.plan(config()), form("json", on_terminal=False))
+    writer = Writer(file, three.plan(config()), FORMATS["json"])
     for gap in (await listed(three, config())).gaps:
         with pytest.raises(json.JSONDecodeError):
             json.loads(file.getvalue())
@@ -369,7 +357,7 @@ async def hostile(empty: Database) -> Database:
 
 
 @pytest.mark.parametrize("name", ALL)
-async def test_a_program_gets_every_key_back_as_it_is(hostile: Database, name: Format) -> None:
+async def test_a_program_gets_every_key_back_as_it_is(hostile: Database, name: str) -> None:
     found = await listed(hostile, config(), record="notes")
 
     rows = read(document(hostile.plan(config()), found.gaps, name), name)
@@ -378,7 +366,7 @@ async def test_a_program_gets_every_key_back_as_it_is(hostile: Database, name: F
 
 
 @pytest.mark.parametrize("name", ALL)
-async def test_no_key_tells_a_terminal_what_to_do(hostile: Database, name: Format) -> None:
+async def test_no_key_tells_a_terminal_what_to_do(hostile: Database, name: str) -> None:
     found = await listed(hostile, config(), record="notes")
 
     text = document(hostile.plan(config()), found.gaps, name, on_terminal=True)
@@ -390,7 +378,7 @@ async def test_no_key_tells_a_terminal_what_to_do(hostile: Database, name: Forma
 
 
 @pytest.mark.parametrize(("name", "null"), [("csv", ""), ("ndjson", None), ("json", None)])
-async def test_a_key_that_is_null_is_a_gap_and_told(hostile: Database, name: Format, null: object) -> None:
+async def test_a_key_that_is_null_is_a_gap_and_told(hostile: Database, name: str, null: object) -> None:
     await hostile.execute("truncate visits; insert into visits values (null, '', '2025-05-01', null, true)")
     found = await listed(hostile, config(), record="notes")
 
@@ -412,9 +400,7 @@ insert into notes values ('d', 1), ('c', null);
 
 
 @pytest.mark.parametrize("name", ALL)
-async def test_a_key_of_several_columns_is_an_object_by_column_and_in_csv_its_json(
-    empty: Database, name: Format
-) -> None:
+async def test_a_key_of_several_columns_is_an_object_by_column_and_in_csv_its_json(empty: Database, name: str) -> None:
     await empty.execute(COMPOSITE)
     text = (
         config().replace("key: id", "key: [the part, id]").replace("session_key: visit_id", "session_key: [part, id]")
@@ -462,7 +448,7 @@ async def test_a_completion_is_in_iso_8601_and_utc_whatever_the_server_prefers(
 
 
 async def untold(listing: Awaitable[object]) -> tuple[Fault, ...]:
-    with pytest.raises(UntoldGapsError) as error:
+    with pytest.raises(GapsNotMeasuredError) as error:
         await listing
     assert str(error.value) == "\n".join(fault.message for fault in error.value.faults)
     return error.value.faults
@@ -648,8 +634,8 @@ async def test_a_record_that_is_not_asked_for_is_not_even_locked(three: Database
 
 def test_a_file_system_that_is_full_is_said_with_its_remedy() -> None:
     plan = plan_of(config(), "postgresql://nowhere")
-    with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(NoRoomError) as error:
-        Writer(full, plan, form("csv", on_terminal=False))
+    with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(SpoolError) as error:
+        Writer(full, plan, FORMATS["csv"])
 
     assert "TMPDIR" in str(error.value)
     assert "No space left" in str(error.value)

@@ -20,7 +20,7 @@ def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser
                 yield from parsers(below)
 
 
-@pytest.mark.parametrize("parser", [*parsers(cli._parser())], ids=lambda parser: parser.prog)
+@pytest.mark.parametrize("parser", [*parsers(cli.build_parser())], ids=lambda parser: parser.prog)
 def test_every_help_has_an_example_that_the_command_would_take(
     parser: argparse.ArgumentParser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -29,4 +29,4 @@ def test_every_help_has_an_example_that_the_command_would_take(
 
     words = re.split(r" [|>] ", example)[0].split()
     assert f"{COMMAND}{example} ".startswith(f"{parser.prog} ")
-    assert callable(cli._parser().parse_args(words).command)
+    assert callable(cli.build_parser().parse_args(words).command)

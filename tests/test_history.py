@@ -5,9 +5,10 @@ import random
 
 import pytest
 
-from exporter.dimension import Metric, Track
-from exporter.history import MOST_POINTS, Point, remembered
-from exporter.judge import VERDICTS, WORST_FIRST, Verdict
+from exporter.model.metric import Metric
+from exporter.model.reporting import Track
+from exporter.state.history import MOST_POINTS, Point, remembered
+from exporter.state.judge import VERDICTS, WORST_FIRST, Verdict
 
 TRACKS = (
     Track("gaps", Metric("gaps", "."), (), good="none"),

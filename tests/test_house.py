@@ -1,269 +1,147 @@
-"""The shape of the house: who may import whom, and that a dimension is complete.  Changed on purpose only."""
+"""The shape of the house: which folder imports which, and that a dimension is complete.  Changed on purpose only."""
 
 import ast
 import re
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 from conftest import TOUR, plan_of
 
-from exporter import artefacts
-from exporter.dimension import Scope
 from exporter.dimensions import DIMENSIONS
-from exporter.sql import Bindings
+from exporter.model.counting import Scope
+from exporter.model.sql import Bindings
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "exporter"
-
-# What each room may import of ours; docs/architecture.md says why.
-MAY_IMPORT = {
-    "sql": set(),
-    "names": set(),
-    "connection": {"names"},
-    "tls": {"connection"},
-    "dial": {"", "connection", "tls"},
-    "schema": {"connection", "names", "sql"},
-    "config_model": {"dimension", "dimensions", "schema"},
-    "config": {"config_model", "names", "schema"},
-    "config_schema": {"config_model", "schema"},
-    "figures": {"schema"},
-    "judge": {"dimension", "figures", "schema"},
-    "dimension": {"keys", "schema", "sql", "terminal"},
-    "states": {"schema", "sql"},
-    "dimensions": {"dimension", "figures", "states", "schema", "sql"},
-    "terms": {"schema"},
-    "snapshot": {"dimension", "judge"},
-    "replica": {"snapshot"},
-    "statement": {"", "dimension", "sql"},
-    "keys": {"schema", "sql"},
-    "expressions": {"dimension", "schema", "sql", "statement"},
-    "transaction": {"", "replica", "schema", "sql", "statement"},
-    "plan": {
-        "dimension",
-        "expressions",
-        "keys",
-        "replica",
-        "schema",
-        "sql",
-        "statement",
-        "states",
-        "transaction",
-    },
-    "database": {"connection", "dial", "schema", "snapshot", "sql", "tls"},
-    "guard": {
-        "database",
-        "expressions",
-        "keys",
-        "plan",
-        "replica",
-        "schema",
-        "snapshot",
-        "sql",
-        "statement",
-        "transaction",
-    },
-    "collect": {"database", "dimension", "guard", "judge", "plan", "snapshot", "sql"},
-    "history": {"dimension", "judge"},
-    "board": {"dimension", "history", "judge", "schema", "snapshot"},
-    "supervise": {"board", "database", "judge", "plan", "snapshot"},
-    "terminal": set(),
-    "check": {"board", "collect", "judge", "plan", "report", "schema", "snapshot", "supervise", "terminal"},
-    "gaps": {
-        "collect",
-        "database",
-        "guard",
-        "plan",
-        "schema",
-        "snapshot",
-        "statement",
-        "states",
-        "terminal",
-        "terms",
-    },
-    "worklist": {"", "gaps", "names", "plan", "report", "schema", "states", "terms"},
-    "verify": {"gaps", "guard", "plan", "schema", "states", "terminal", "terms", "worklist"},
-    "display": {"terminal"},
-    "self_metrics": {"board", "dimension", "judge", "snapshot", ""},
-    "expose": {"board", "dimension", "dimensions", "self_metrics", "snapshot"},
-    "html": {"", "figures", "judge", "terminal"},
-    "page": {"alerting", "board", "dimension", "dimensions", "history", "html", "judge", "report"},
-    "web": {"board", "expose", "html", "page"},
-    "catalog": {"database", "guard", "snapshot", "sql", "statement"},
-    "preflight": {
-        "catalog",
-        "collect",
-        "config",
-        "database",
-        "dimensions",
-        "expressions",
-        "guard",
-        "names",
-        "plan",
-        "schema",
-        "snapshot",
-        "sql",
-        "statement",
-        "terminal",
-        "transaction",
-    },
-    "proposal": {"catalog", "sql"},
-    "survey": {
-        "catalog",
-        "guard",
-        "database",
-        "statement",
-        "preflight",
-        "proposal",
-        "schema",
-        "snapshot",
-        "sql",
-    },
-    "queries": {"guard", "plan", "sql", "statement"},
-    "listen": set(),
-    "serve": {"board", "collect", "config", "dimensions", "listen", "page", "plan", "schema", "supervise", "web"},
-    "streams": set(),
-    "logs": {"streams"},
-    "report": {
-        "",
-        "board",
-        "dimension",
-        "figures",
-        "html",
-        "judge",
-        "keys",
-        "schema",
-        "snapshot",
-        "states",
-        "terminal",
-        "terms",
-    },
-    "alerting": {"dimension", "dimensions", "schema", "self_metrics"},
-    "runbooks": {"alerting", "dimension", "figures"},
-    "dashboards": {"alerting", "dimension", "dimensions", "judge", "self_metrics"},
-    "artefacts": {
-        "",
-        "alerting",
-        "config",
-        "config_schema",
-        "dashboards",
-        "dimension",
-        "dimensions",
-        "keys",
-        "report",
-        "runbooks",
-        "self_metrics",
-        "worklist",
-    },
-    "embedded": set(),
-    "demo": {"connection", "embedded", "report", "schema", "serve", "sql"},
-    "cli": {
-        "",
-        "alerting",
-        "check",
-        "config",
-        "connection",
-        "database",
-        "demo",
-        "dimensions",
-        "display",
-        "embedded",
-        "gaps",
-        "listen",
-        "logs",
-        "names",
-        "page",
-        "plan",
-        "preflight",
-        "proposal",
-        "queries",
-        "report",
-        "schema",
-        "serve",
-        "sql",
-        "states",
-        "streams",
-        "survey",
-        "terminal",
-        "terms",
-        "verify",
-        "worklist",
-    },
-    "__main__": {"cli"},
-    "": set(),
-}
-STAGES = {
-    "expressions",
-    "keys",
-    "plan",
-    "guard",
-    "collect",
-    "check",
-    "gaps",
-    "worklist",
-    "verify",
-    "report",
-    "judge",
-    "snapshot",
-    "history",
-    "board",
-    "supervise",
-    "expose",
-    "self_metrics",
-    "html",
-    "page",
-    "web",
-}
-DRIVERS = {
-    "asyncpg": {"dial", "database", "guard", "demo"},
-    "aiohttp": {"web", "serve", "report"},
-    "prometheus_client": {"expose"},
-    "grafana_foundation_sdk": {"dashboards"},
-    "jinja2": {"html"},
-    "markupsafe": {"html", "page"},
-    "rich": {"display"},
-}
-
-
-def room_of(path: Path) -> str:
-    return "" if path == PACKAGE / "__init__.py" else path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def imports(path: Path) -> set[str]:
-    """Full names of the modules that a file imports."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import hides where it comes from"
-            found.add(node.module or "")
-    return found
-
-
 FILES = sorted(PACKAGE.rglob("*.py"))
 
+# The folders from the ground up, and the folders that each may import; docs/architecture.md says why.
+MAY_IMPORT: Mapping[str, set[str]] = {
+    "text": set(),
+    "connection": {"text"},
+    "model": {"connection", "text"},
+    "dimensions": {"model", "text"},
+    "config": {"dimensions", "model", "text"},
+    "plan": {"model"},
+    "state": {"model", "text"},
+    "measure": {"connection", "model", "plan", "state", "text"},
+    "rules": {"dimensions", "model", "state", "text"},
+    "dashboards": {"dimensions", "model", "rules", "state"},
+    "present": {"dimensions", "model", "state", "text"},
+    "baseline": {"model", "present", "state", "text"},
+    "mend": {"measure", "model", "plan", "present", "text"},
+    "setup": {"config", "dimensions", "measure", "model", "plan", "state", "text"},
+    "serve": {"config", "dimensions", "measure", "model", "plan", "present", "state", "text"},
+    "embedded": set(),
+    "demo": {"connection", "embedded", "model", "present", "serve"},
+    "artefacts": {"config", "dashboards", "dimensions", "mend", "model", "present", "rules", "state"},
+    "commands": {
+        *("baseline", "config", "connection", "demo", "dimensions", "embedded", "measure", "mend", "model", "plan"),
+        *("present", "rules", "serve", "setup", "state", "text"),
+    },
+    "cli": {"commands", "text"},
+    "__main__": {"cli"},
+}
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_room_imports_only_what_it_may(path: Path) -> None:
-    room = room_of(path)
-    ours = {(name + ".").split(".")[1] for name in imports(path) if name.split(".")[0] == "exporter"}
+STAGES = {
+    "config",
+    "plan",
+    "state",
+    "measure",
+    "present",
+    "baseline",
+    "mend",
+    "serve",
+    "commands",
+    "text",
+    "connection",
+}
+"""What works for any dimension, and knows none by name."""
 
-    assert ours - {room} <= MAY_IMPORT[room]
+DRIVERS = {
+    "asyncpg": {"connection", "measure", "demo"},
+    "aiohttp": {"serve", "baseline"},
+    "prometheus_client": {"present"},
+    "grafana_foundation_sdk": {"dashboards"},
+    "jinja2": {"present"},
+    "markupsafe": {"present"},
+    "rich": {"text"},
+}
+"""The libraries that talk to somebody else, and the folders that may."""
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_drivers_stay_at_the_edges(path: Path) -> None:
-    theirs = {name.split(".")[0] for name in imports(path)} & DRIVERS.keys()
-
-    assert all(room_of(path) in DRIVERS[driver] for driver in theirs)
+def name_of(path: Path) -> str:
+    """The full name of the module in a file."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def test_no_import_cycle_is_allowed() -> None:
-    settled: set[str] = set()
-    while waiting := {room for room in MAY_IMPORT if room not in settled}:
-        free = {room for room in waiting if MAY_IMPORT[room] <= settled}
-        assert free, f"a cycle among {sorted(waiting)}"
-        settled |= free
+def folder_of(module: str) -> str:
+    """The folder of a module of ours; empty for the package itself."""
+    return (module + ".").split(".")[1]
+
+
+MODULES = {name_of(path): path for path in FILES}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of the modules that a file imports, at its top or later."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import hides where it comes from"
+            below = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in MODULES else str(node.module) for name in below)
+            if any(name in MODULES for name in below):
+                yield str(node.module)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_file_imports_only_what_its_folder_may(name: str) -> None:
+    folder = folder_of(name)
+    ours = {folder_of(other) for other in imports(MODULES[name]) if other.split(".")[0] == "exporter"}
+
+    assert ours - {folder, ""} <= MAY_IMPORT.get(folder, set())
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_drivers_stay_at_the_edges(name: str) -> None:
+    theirs = {other.split(".")[0] for other in imports(MODULES[name])} & DRIVERS.keys()
+
+    assert all(folder_of(name) in DRIVERS[driver] for driver in theirs)
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """`from a.package import module` counts as an import of the package too: its `__init__` runs first."""
+    try:
+        TopologicalSorter({name: set(imports(path)) & MODULES.keys() for name, path in MODULES.items()}).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_no_folders_import_each_other_in_a_circle() -> None:
+    TopologicalSorter(MAY_IMPORT).prepare()
+
+
+def test_every_folder_is_listed_and_described() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page[page.index("| folder |") : page.index("`tests/test_house.py` holds")]
+    rows = [row.split("|")[1] for row in table.splitlines()[2:] if row]
+    described = {name for cell in rows for name in re.findall(r"`(\w+)`", cell)}
+
+    assert {folder_of(name) for name in MODULES} - {""} == MAY_IMPORT.keys()
+    assert described == MAY_IMPORT.keys() - {"__main__"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_file_and_a_function_fit_into_a_head(name: str) -> None:
+    text = MODULES[name].read_text(encoding="utf-8")
+    functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+    assert len(text.splitlines()) <= 650
+    assert max(((n.end_lineno or 0) - n.lineno + 1 for n in functions), default=0) <= 90
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "dimensions").glob("[!_]*.py")), ids=lambda path: path.stem)
@@ -279,20 +157,15 @@ def test_every_dimension_has_its_file_its_test_and_its_line() -> None:
     assert files == tests
 
 
-def test_the_stages_know_no_dimension_by_name() -> None:
-    names = [dimension.name for dimension in DIMENSIONS]
-    stages = [path for path in FILES if room_of(path) in STAGES]
+@pytest.mark.parametrize("name", [name for name in MODULES if folder_of(name) in STAGES])
+def test_the_stages_know_no_dimension_by_name(name: str) -> None:
+    known = {dimension.name for dimension in DIMENSIONS}
+    known |= {limit.name for dimension in DIMENSIONS for limit in dimension.limits}
+    known |= {metric.full_name for dimension in DIMENSIONS for metric in dimension.metrics}
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
 
-    assert [(path.name, name) for path in stages for name in names if name in path.read_text(encoding="utf-8")] == []
-
-
-def test_the_rooms_are_those_of_the_architecture() -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    table = page[page.index("| room |") : page.index("`tests/test_house.py` holds")]
-    cells = [row.split("|")[1] for row in table.splitlines()[2:] if row]
-    named = {name.removesuffix("/*") for cell in cells for name in re.findall(r"`([\w/*]+)`", cell)}
-
-    assert named == {room for room in MAY_IMPORT if room not in ("", "__main__")}
+    assert {other for other in imports(MODULES[name]) if other.startswith("exporter.dimensions.")} == set()
+    assert {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and node.value in known} == set()
 
 
 def test_no_two_dimensions_count_by_one_name() -> None:
@@ -316,4 +189,6 @@ def test_no_metric_is_declared_twice() -> None:
 
 
 def test_generated_files_are_fresh() -> None:
+    from exporter import artefacts  # noqa: PLC0415 - loads what only development has
+
     assert artefacts.main(["--check"]) == 0

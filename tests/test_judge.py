@@ -2,8 +2,11 @@
 
 from conftest import TOUR, plan_of
 
-from exporter.dimension import Advice, Dimension, Judged, Limit, Part, Readings
-from exporter.judge import judge
+from exporter.model.advice import Advice
+from exporter.model.counting import Part
+from exporter.model.dimension import Dimension
+from exporter.model.judging import Judged, Limit, Readings
+from exporter.state.judge import judge
 
 TEXT = TOUR.read_text()
 PIPELINE = plan_of(TEXT, "postgresql://nowhere").pipeline

@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 from conftest import Database, Numbers
 
-from exporter.database import CollectionError
-from exporter.keys import Cast, Equality, KeyType, UnlikeError, equality_of
-from exporter.schema import KeyPart
+from exporter.model.fault import CollectionError
+from exporter.model.keys import Cast, Equality, KeyType, UnlikeError, equality_of
+from exporter.model.sections import KeyPart
 
 CONFIG = """
 database: {url: "${DATABASE_URL}"}

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 from conftest import Database
 
-from exporter.database import CollectionError
+from exporter.model.fault import CollectionError
 
 TABLES = """
 create table orders (id int primary key, status text, at timestamptz default '2025-05-01');
@@ -210,7 +210,7 @@ async def test_more_locks_than_the_server_can_spare_are_not_taken(
     for day in range(20):
         await shop.execute(f"create table parted_{day} partition of parted for values from ({day}) to ({day + 1})")
     text = config().replace("public.notes", "public.parted")
-    monkeypatch.setattr("exporter.guard.LOCKS_SHARE", 0.003)
+    monkeypatch.setattr("exporter.measure.guard.LOCKS_SHARE", 0.003)
 
     with pytest.raises(CollectionError) as error:
         await shop.measure(text)

@@ -16,17 +16,19 @@ from conftest import TOUR, Database, plan_of
 from prometheus_client.parser import text_string_to_metric_families
 from tools import NO_ICU
 
-from exporter.board import Board, Reload, Standing
-from exporter.check import as_json, as_text, exit_code
-from exporter.collect import collect
-from exporter.database import CollectionError
 from exporter.dimensions import DIMENSIONS
-from exporter.expose import page
-from exporter.gaps import Gap, UntoldGapsError, count_gaps, list_gaps
-from exporter.plan import Plan
-from exporter.report.account import report_on
-from exporter.report.markdown import as_markdown
-from exporter.supervise import beginning, measure
+from exporter.measure.collect import collect
+from exporter.measure.supervise import beginning, measure
+from exporter.mend.gaps import Gap, GapsNotMeasuredError, count_gaps, list_gaps
+from exporter.model.fault import CollectionError
+from exporter.plan.plan import Plan
+from exporter.present.check import Check, as_blocks
+from exporter.present.check_document import as_json
+from exporter.present.exposition import page
+from exporter.present.report.account import report_on
+from exporter.present.report.markdown import as_markdown
+from exporter.state.board import Board, Reload, Standing
+from exporter.text.terminal import plain
 
 CONFIG = (
     TOUR.read_text()
@@ -234,8 +236,8 @@ async def platform(healthy: Database) -> Platform:
     dsn = parts._replace(netloc=f"{role}:watching@{parts.hostname}:{parts.port}").geturl()
     plan = plan_of(CONFIG, dsn)
     before = beginning(plan, max_age=300).after(await measure(plan, collect), now=0.0)
-    assert before.verdict == "healthy", as_text([before])
-    assert exit_code([before], "warning") == 0
+    assert before.verdict == "healthy", plain(as_blocks([before]))
+    assert Check((before,), "warning").exit_code == 0
     ids = await healthy.connection.fetch("select id::text from assessment_sessions")
     return Platform(healthy, role, dsn, before, tuple(row[0] for row in ids))
 
@@ -274,7 +276,7 @@ async def injected(platform: Platform, state: str, fault: Fault | None) -> Async
 def assert_tells_no_secret(platform: Platform, standing: Standing) -> None:
     """Neither the page nor `check` nor the log tells an id, or where the database is and how to get in."""
     parts = urlsplit(platform.dsn)
-    told = [as_text([standing]), as_json([standing], 0), page_of(standing)]
+    told = [plain(as_blocks([standing])), as_json(Check((standing,))), page_of(standing)]
     told += [fault.message for fault in standing.last.faults] if standing.last else []
     secrets = [platform.role, "watching", str(parts.hostname), f":{parts.port}", parts.path[1:], *platform.ids]
     for secret in secrets:
@@ -303,7 +305,7 @@ def assert_tells_nothing_as_measured_that_was_not(standing: Standing) -> None:
     for finding in standing.findings:
         assert finding.outcome != "within" or (finding.value is not None and not is_partial), finding
         assert finding.subject not in lost or finding.outcome == "not_measured", finding
-    kept = [line for line in as_text([standing]).splitlines() if line.split()[:1] == ["within"]]
+    kept = [line for line in plain(as_blocks([standing])).splitlines() if line.split()[:1] == ["within"]]
     assert all(re.search(r" [≤≥] ", line) for line in kept), kept
     for line in as_markdown(report_on([standing], DIMENSIONS, 1.0)).splitlines():
         assert "not measured" not in line or not line.startswith("- ✅"), line
@@ -325,10 +327,10 @@ def assert_not_green(standing: Standing) -> dict[tuple[str, ...], float]:
     assert found["verdict", "healthy"] == 0
     assert sum(value for series, value in found.items() if series[0] == "verdict") == 1
     for fail_on in ("warning", "critical"):
-        code = exit_code([standing], fail_on)
+        code = Check((standing,), fail_on).exit_code
         assert code != 0 or (standing.verdict, fail_on) == ("degraded", "critical")
-        assert '"verdict": "healthy"' not in as_json([standing], code)
-    assert ": healthy" not in as_text([standing])
+        assert '"verdict": "healthy"' not in as_json(Check((standing,), fail_on))
+    assert ": healthy" not in plain(as_blocks([standing]))
     return found
 
 
@@ -355,7 +357,7 @@ async def test_a_fault_is_never_green_whatever_else_is_wrong(platform: Platform,
     async with injected(platform, state, FAULTS[fault]) as standing:
         found = assert_not_green(standing)
 
-    assert exit_code([standing], "critical") in (1, 3)
+    assert Check((standing,), "critical").exit_code in (1, 3)
     assert standing.verdict in ("unknown", "unhealthy")
     assert standing.last is not None
     if FAULTS[fault].config is ALLOW:
@@ -413,7 +415,7 @@ async def reasons_of(listing: Awaitable[object]) -> set[str]:
         await listing
     except CollectionError as error:
         return {error.fault.reason}
-    except UntoldGapsError as error:
+    except GapsNotMeasuredError as error:
         return {fault.reason for fault in error.faults}
     return set()
 

@@ -8,16 +8,18 @@ from conftest import TOUR, Database, NewDatabase, a_pipeline, plan_of
 from markup import assert_well_formed
 from markupsafe import Markup
 
-from exporter.board import Board, Latest, Standing
-from exporter.collect import collect
-from exporter.dimension import Metric, Track
-from exporter.history import Point
-from exporter.html.render import inline, percent, render, width
-from exporter.judge import Verdict
-from exporter.page.trend import HEIGHT, WIDTH, trend_of
-from exporter.page.view import Links, page, report_as
-from exporter.snapshot import Collection, Fault
-from exporter.supervise import beginning, measure
+from exporter.measure.collect import collect
+from exporter.measure.supervise import beginning, measure
+from exporter.model.fault import Fault
+from exporter.model.metric import Metric
+from exporter.model.reporting import Track
+from exporter.present.html.render import inline, percent, render, width
+from exporter.present.page.trend import HEIGHT, WIDTH, trend_of
+from exporter.present.page.view import Links, page, report_as
+from exporter.state.board import Board, Latest, Standing
+from exporter.state.history import Point
+from exporter.state.judge import Verdict
+from exporter.state.snapshot import Collection
 
 NOW, CLOCK = 1_700_000_000.0, 5000.0
 GAPS = Track("Gaps", Metric("gaps", "."), (), good="none")
@@ -172,7 +174,7 @@ def test_it_is_rendered_once_for_each_board(monkeypatch: pytest.MonkeyPatch) -> 
         rendered.append(template)
         return render(template, **values)
 
-    monkeypatch.setattr("exporter.page.view.render", counted)
+    monkeypatch.setattr("exporter.present.page.view.render", counted)
     board = a_board(Standing(a_pipeline(), max_age=300))
     for _ in range(3):
         shown(board)

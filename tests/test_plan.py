@@ -8,14 +8,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from conftest import TOUR, Database, Numbers, plan_of
 
-from exporter.collect import collect
-from exporter.config import ConfigError
-from exporter.database import CollectionError
-from exporter.dimension import Cells, Dimension, Facet, Metric, RecordMeasure, Total
+from exporter.config.read import ConfigError
 from exporter.embedded import EmbeddedPostgres
-from exporter.plan import Plan
-from exporter.sql import Moment
-from exporter.statement import Statement
+from exporter.measure.collect import collect
+from exporter.model.counting import Cells, Facet, RecordMeasure, Total
+from exporter.model.dimension import Dimension
+from exporter.model.fault import CollectionError
+from exporter.model.metric import Metric
+from exporter.model.sql import Moment
+from exporter.plan.plan import Plan
+from exporter.plan.statement import Statement
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 

@@ -14,13 +14,16 @@ import pytest
 from conftest import TOUR, Database, plan_of
 from test_collect import FOREIGN, as_reader
 
-from exporter.catalog import Server
-from exporter.collect import collect
-from exporter.config import parse_config
-from exporter.database import CollectionError, is_exposed
+from exporter.config.read import parse_config
 from exporter.embedded import EmbeddedPostgres
-from exporter.preflight import Finding, Group, has_errors, judge_connection, preflight, render
-from exporter.sql import quote
+from exporter.measure.collect import collect
+from exporter.measure.database import is_exposed
+from exporter.model.fault import CollectionError
+from exporter.model.sql import quote
+from exporter.setup.catalog import Server
+from exporter.setup.findings import Finding, Group, has_errors, render
+from exporter.setup.preflight import preflight
+from exporter.setup.tables import judge_connection
 
 TABLES = """
 create table visits (

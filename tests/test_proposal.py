@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.catalog import Column, Index, Named, Relation
-from exporter.config import parse_config
-from exporter.proposal import (
+from exporter.config.read import parse_config
+from exporter.model.sections import Config
+from exporter.model.sql import TableName, quote
+from exporter.setup.catalog import Column, Index, Named, Relation
+from exporter.setup.proposal import (
     Link,
     Outline,
     RecordDraft,
@@ -19,12 +21,10 @@ from exporter.proposal import (
     done_values,
     name_for,
     names_key,
-    propose,
     usable,
     words,
 )
-from exporter.schema import Config
-from exporter.sql import TableName, quote
+from exporter.setup.proposed_yaml import propose
 
 
 def column(name: str, base: str = "text") -> Column:

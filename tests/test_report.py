@@ -6,21 +6,22 @@ from pathlib import Path
 import pytest
 from conftest import TOUR, Database, NewDatabase, plan_of
 
-from exporter.board import Board, Reload, Standing
-from exporter.check import as_blocks, as_junit, look
 from exporter.dimensions import DIMENSIONS
-from exporter.page.view import Links, page
-from exporter.report.account import Report, report_on
-from exporter.report.html import as_html
-from exporter.report.markdown import as_markdown
-from exporter.terminal import plain
+from exporter.measure.supervise import collect_once
+from exporter.present.check import as_blocks, as_junit
+from exporter.present.page.view import Links, page
+from exporter.present.report.account import Report, report_on
+from exporter.present.report.html import as_html
+from exporter.present.report.markdown import as_markdown
+from exporter.state.board import Board, Reload, Standing
+from exporter.text.terminal import plain
 
 MADE_AT = 1_700_000_000.0
 SEED = Path(__file__).parents[1] / "docs" / "report.md"
 
 
 async def report_of(database: Database, text: str | None = None) -> Report:
-    return report_on(await look([database.plan(text)]), DIMENSIONS, MADE_AT)
+    return report_on(await collect_once([database.plan(text)]), DIMENSIONS, MADE_AT)
 
 
 def said(text: str) -> dict[tuple[str, str, str], str]:
@@ -294,8 +295,8 @@ def test_before_anything_was_measured_it_says_so() -> None:
 
 async def test_several_pipelines_are_headed_by_the_worst(new_database: NewDatabase) -> None:
     healthy, backfill = await new_database("healthy"), await new_database("backfill")
-    good = await look([healthy.plan()])
-    bad = await look([backfill.plan(TOUR.read_text().replace("  assessments:", "  orders:"))])
+    good = await collect_once([healthy.plan()])
+    bad = await collect_once([backfill.plan(TOUR.read_text().replace("  assessments:", "  orders:"))])
 
     text = as_markdown(report_on([*good, *bad], DIMENSIONS, MADE_AT))
 
@@ -329,7 +330,7 @@ pipelines:
 
 async def test_an_empty_window_has_no_age_and_nothing_in_it_is_judged(healthy: Database) -> None:
     await healthy.execute("update assessment_sessions set created_at = created_at - interval '400 days'")
-    standings = await look([healthy.plan(EMPTY)])
+    standings = await collect_once([healthy.plan(EMPTY)])
 
     text = as_markdown(report_on(standings, DIMENSIONS, MADE_AT))
 
@@ -351,7 +352,7 @@ async def test_a_share_just_below_its_limit_is_not_shown_at_it(tables: Database)
         "insert into profiles (session_id, created_at, results_version) "
         "select md5(n::text)::uuid, now(), 'v1.2.1' from generate_series(1, 22499) n"
     )
-    [standing] = await look([tables.plan(EMPTY)])
+    [standing] = await collect_once([tables.plan(EMPTY)])
     report = report_on([standing], DIMENSIONS, MADE_AT)
 
     board = Board({standing.pipeline: standing}, Reload(succeeded=True, last_success=1.0))

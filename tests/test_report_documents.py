@@ -10,13 +10,13 @@ import jsonschema
 import pytest
 from conftest import TOUR, Database, NewDatabase
 
-from exporter.check import look
+from exporter.baseline.document import BaselineError, baselines_of_document
+from exporter.baseline.prometheus import _of_one_exporter
 from exporter.dimensions import DIMENSIONS
-from exporter.report.account import report_on
-from exporter.report.document import DocumentError, as_json, read_document
-from exporter.report.markdown import as_markdown
-from exporter.report.past import PastError, pasts_of_document
-from exporter.report.prometheus import _of_one_exporter
+from exporter.measure.supervise import collect_once
+from exporter.present.report.account import report_on
+from exporter.present.report.document import DocumentError, as_json, read_document
+from exporter.present.report.markdown import as_markdown
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "report.schema.json").read_text())
 
@@ -33,12 +33,12 @@ where status = 'completed' and completed_questions > 0
 
 
 async def written(database: Database, text: str | None = None) -> str:
-    return as_json(report_on(await look([database.plan(text)]), DIMENSIONS, time.time()))
+    return as_json(report_on(await collect_once([database.plan(text)]), DIMENSIONS, time.time()))
 
 
 async def compared(database: Database, before: str, text: str | None = None) -> str:
-    standings = await look([database.plan(text)])
-    pasts = pasts_of_document(read_document(before), "before.json", standings, DIMENSIONS)
+    standings = await collect_once([database.plan(text)])
+    pasts = baselines_of_document(read_document(before), "before.json", standings, DIMENSIONS)
     return as_markdown(report_on(standings, DIMENSIONS, time.time(), pasts))
 
 
@@ -104,20 +104,20 @@ async def test_a_baseline_of_something_else_is_refused_with_every_reason(new_dat
     one, other = await new_database("backfill"), await new_database("backfill")
     before = await written(one)
 
-    with pytest.raises(PastError, match=r"before\.json: it is of another database"):
+    with pytest.raises(BaselineError, match=r"before\.json: it is of another database"):
         await compared(other, before)
     renamed = TOUR.read_text().replace("  assessments:", "  orders:")
-    with pytest.raises(PastError, match="it says nothing of the pipeline orders"):
+    with pytest.raises(BaselineError, match="it says nothing of the pipeline orders"):
         await compared(one, before, renamed)
     window = TOUR.read_text().replace("window: {since: 2025-08-01}", "window: {last: 90d}")
     with pytest.raises(
-        PastError, match=r"its window \(since 2025-08-01T00:00:00Z\) is not that .* \(the last 7776000 s\)"
+        BaselineError, match=r"its window \(since 2025-08-01T00:00:00Z\) is not that .* \(the last 7776000 s\)"
     ):
         await compared(one, before, window)
     await one.execute("alter table assessment_sessions rename to gone")
     nothing = await written(one)
     await one.execute("alter table gone rename to assessment_sessions")
-    with pytest.raises(PastError, match="it measured nothing of the pipeline assessments"):
+    with pytest.raises(BaselineError, match="it measured nothing of the pipeline assessments"):
         await compared(one, nothing)
 
 
@@ -137,7 +137,7 @@ async def test_a_baseline_of_a_config_that_measures_something_else_proves_no_bac
     assert ours in text
     before = await written(backfill, text.replace(ours, theirs, 1))
 
-    with pytest.raises(PastError, match="measures something else since"):
+    with pytest.raises(BaselineError, match="measures something else since"):
         await compared(backfill, before)
 
 
@@ -161,7 +161,7 @@ async def test_a_baseline_from_later_is_refused(backfill: Database) -> None:
     document = json.loads(await written(backfill))
     document["pipelines"][0]["measured_at"] = "2031-01-01T00:00:00Z"
 
-    with pytest.raises(PastError, match="it was measured later than"):
+    with pytest.raises(BaselineError, match="it was measured later than"):
         await compared(backfill, json.dumps(document))
 
     document["pipelines"][0]["measured_at"] = "yesterday"
@@ -189,7 +189,7 @@ def test_of_a_pair_of_exporters_the_newest_is_compared_with_and_others_must_be_n
         ("session_health_snapshot_timestamp_seconds", 9.0),
         ("session_health_eligible_sessions", 2.0),
     }
-    with pytest.raises(PastError, match="differ in cluster: name one with --match cluster=VALUE"):
+    with pytest.raises(BaselineError, match="differ in cluster: name one with --match cluster=VALUE"):
         _of_one_exporter([clock_of(job="j", cluster="prod"), clock_of(job="j", cluster="staging")])
 
 
@@ -202,7 +202,7 @@ async def test_where_the_server_does_not_tell_what_it_is_the_names_decide(new_da
     try:
         parts = database.dsn.rpartition("@")
         dsn = f"postgresql://curious:reading@{parts[2]}"
-        standings = await look([Database(dsn, database.connection).plan()])
+        standings = await collect_once([Database(dsn, database.connection).plan()])
         [standing] = standings
 
         assert standing.verdict == "unhealthy"

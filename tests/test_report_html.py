@@ -8,13 +8,14 @@ from conftest import TOUR, Database, NewDatabase, plan_of
 from markup import assert_well_formed
 from test_report import MADE_AT, report_of, said
 
-from exporter.board import Standing
-from exporter.check import look
 from exporter.dimensions import DIMENSIONS
-from exporter.report.account import Past, Report, report_on
-from exporter.report.html import as_html
-from exporter.report.markdown import as_markdown
-from exporter.snapshot import Collection, Fault
+from exporter.measure.supervise import collect_once
+from exporter.model.fault import Fault
+from exporter.present.report.account import Baseline, Report, report_on
+from exporter.present.report.html import as_html
+from exporter.present.report.markdown import as_markdown
+from exporter.state.board import Standing
+from exporter.state.snapshot import Collection
 
 SIGNS = {"fine": "✅", "warning": "⚠️", "critical": "❌", "unknown": "❓", "few": "⬜", "noted": "▫️"}
 
@@ -95,9 +96,9 @@ async def test_without_limits_no_tick_says_that_it_is_ready(healthy: Database) -
 
 
 async def test_before_and_after_stand_beside_each_other(backfill: Database) -> None:
-    standings = await look([backfill.plan()])
+    standings = await collect_once([backfill.plan()])
     now = report_on(standings, DIMENSIONS, MADE_AT)
-    then = Past(
+    then = Baseline(
         "before.json", MADE_AT - 3600, MADE_AT - 7200, tuple(entry.line for entry in now.accounts[0].entries["impact"])
     )
 

@@ -7,10 +7,10 @@ import pytest
 from conftest import TOUR, NewDatabase, plan_of
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.board import Board, Reload
-from exporter.collect import collect
-from exporter.expose import page
-from exporter.supervise import beginning, measure
+from exporter.measure.collect import collect
+from exporter.measure.supervise import beginning, measure
+from exporter.present.exposition import page
+from exporter.state.board import Board, Reload
 
 TEXT = (Path(__file__).parent.parent / "docs" / "report.md").read_text(encoding="utf-8")
 LAST_LINE = 128

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import pytest
 from conftest import Database, Numbers, plan_of
 
-from exporter.collect import collect
-from exporter.database import CollectionError
-from exporter.gaps import count_gaps, list_gaps
-from exporter.preflight import preflight
+from exporter.measure.collect import collect
+from exporter.mend.gaps import count_gaps, list_gaps
+from exporter.model.fault import CollectionError
+from exporter.setup.preflight import preflight
 
 TABLES = """
 create type mood as enum ('good', 'bad');

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import Database
 
-from exporter.config import ConfigError, load_config
-from exporter.plan import Plan
-from exporter.serve import Watch
-from exporter.snapshot import Snapshot
+from exporter.config.read import ConfigError, load_config
+from exporter.plan.plan import Plan
+from exporter.serve.run import Watch
+from exporter.state.snapshot import Snapshot
 
 PIPELINE = """
   {name}:
@@ -170,7 +170,7 @@ class SlowToLeave:
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> SlowToLeave:
     slow = SlowToLeave()
-    monkeypatch.setattr("exporter.serve.collect", slow.collect)
+    monkeypatch.setattr("exporter.serve.run.collect", slow.collect)
     return slow
 
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import Database
 
 from exporter.embedded import EmbeddedPostgres
-from exporter.sql import (
+from exporter.model.sql import (
     Bindings,
     Moment,
     TableName,

@@ -6,12 +6,12 @@ import logging
 import pytest
 from conftest import TOUR, a_pipeline, plan_of
 
-from exporter.board import Latest, Standing
-from exporter.database import CollectionError
-from exporter.judge import Judgement
-from exporter.plan import Plan
-from exporter.snapshot import Collection, Fault, Snapshot
-from exporter.supervise import JITTER, pause, supervise
+from exporter.measure.supervise import JITTER, pause, supervise
+from exporter.model.fault import CollectionError, Fault
+from exporter.plan.plan import Plan
+from exporter.state.board import Latest, Standing
+from exporter.state.judge import Judgement
+from exporter.state.snapshot import Collection, Snapshot
 
 REFUSED = Fault("connect", "connection refused: is the server running?")
 GONE = Fault("missing_object", "relation does not exist")

@@ -8,12 +8,13 @@ import pytest
 from conftest import Database
 from test_collect import as_reader
 
-from exporter.config import parse_config, parse_database
-from exporter.preflight import Group, has_errors, preflight, render
-from exporter.proposal import NoProposalError
-from exporter.schema import Pipeline
-from exporter.sql import parse_table_name
-from exporter.survey import survey
+from exporter.config.read import parse_config, parse_database
+from exporter.model.sections import Pipeline
+from exporter.model.sql import parse_table_name
+from exporter.setup.findings import Group, has_errors, render
+from exporter.setup.preflight import preflight
+from exporter.setup.proposal import NoProposalError
+from exporter.setup.survey import survey
 
 _numbers = itertools.count(1)
 GRANTED = "grant select on all tables in schema public to {role}"

@@ -6,8 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
-from exporter import display
-from exporter.terminal import Span, Table, is_colourful, is_watched, plain, table
+from exporter.text import display
+from exporter.text.terminal import Span, Table, is_colourful, is_watched, plain, table
 
 HOSTILE = "\x1b]0;title\x07 [red]x[/red] :smile: https://x 12 \x9b31m\r\n\u202e"
 SHOWN = r"\x1b]0;title\x07 [red]x[/red] :smile: https://x 12 \x9b31m\r\n\u202e"

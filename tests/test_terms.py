@@ -8,10 +8,10 @@ import pytest
 from conftest import TOUR
 from pydantic import Field, create_model
 
-from exporter.config import parse_config
-from exporter.config_model import CONFIG, MODELS
-from exporter.schema import Config, Database, Pipeline, Record, Section, Sessions
-from exporter.terms import FREE, changed_names, digest_of, names_of, terms_of
+from exporter.config.read import parse_config
+from exporter.config.whole import CONFIG, MODELS
+from exporter.model.sections import Config, Database, Pipeline, Record, Section, Sessions
+from exporter.model.terms import FREE, changed_names, digest_of, names_of, terms_of
 
 TEXT = TOUR.read_text()
 

@@ -14,12 +14,14 @@ from test_collect import PAUSED, SELECT_ALL, as_reader, pause_with_the_snapshot,
 from test_gaps import BROKEN, CLOCK, COMPOSITE, CONFIG, DONE, HOSTILE, TABLES, config, plan_for, unmeasured, untold
 from tools import NO_ICU
 
-from exporter import verify as room
-from exporter.gaps import list_gaps, temporary_file
-from exporter.states import GAP_REASONS, GapReason
-from exporter.terminal import plain
-from exporter.verify import STRICT, Allowed, Verification, as_blocks, as_json, verify
-from exporter.worklist import Author, FilterPart, Worklist, WorklistError
+from exporter.mend import verify as room
+from exporter.mend.gaps import list_gaps
+from exporter.mend.spool import temporary_file
+from exporter.mend.verify import STRICT, Allowed, Verification, verify
+from exporter.mend.verify_formats import as_blocks, as_json
+from exporter.mend.worklist import Author, FilterPart, Worklist, WorklistError
+from exporter.model.states import GAP_REASONS, GapReason
+from exporter.text.terminal import plain
 
 
 @pytest.fixture
@@ -353,14 +355,14 @@ async def test_none_is_lost_or_told_twice_from_one_portion_to_the_next(
         """
     )
     monkeypatch.setattr(room, "PORTION", portion)
-    heard: list[int] = []
+    on_progress: list[int] = []
 
     found = await verified(visits, config(), worklist)
-    await verify(plan_for(visits, config()), worklist, heard=heard.append)
+    await verify(plan_for(visits, config()), worklist, on_progress=on_progress.append)
 
     assert found.sessions == {"gap": 4, "fixed": 1, "gone": 2, "left_window": 2}
     assert [*found.still] == [("1",), ("5",), ("6",), ("8",)]
-    assert heard == [*range(portion, 9, portion), 9]
+    assert on_progress == [*range(portion, 9, portion), 9]
 
 
 async def test_a_cohort_brings_no_session_into_the_window(visits: Database) -> None:

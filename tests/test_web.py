@@ -11,13 +11,14 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from conftest import a_pipeline
 
-from exporter.board import Latest, Standing
-from exporter.expose import OPENMETRICS_TYPE, TEXT_TYPE
-from exporter.judge import Judgement
-from exporter.listen import Address, parse_address
-from exporter.report.document import read_document
-from exporter.snapshot import Collection, Fault, Snapshot
-from exporter.web import application
+from exporter.model.fault import Fault
+from exporter.present.exposition import OPENMETRICS_TYPE, TEXT_TYPE
+from exporter.present.report.document import read_document
+from exporter.serve.listen import Address, parse_address
+from exporter.serve.web import application
+from exporter.state.board import Latest, Standing
+from exporter.state.judge import Judgement
+from exporter.state.snapshot import Collection, Snapshot
 
 
 def a_latest(*collections: Collection) -> Latest:

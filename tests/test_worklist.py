@@ -14,23 +14,25 @@ import pytest
 from conftest import Database, plan_of
 from test_gaps import CLOCK, COMPOSITE, CONFIG, DONE, HOSTILE, TABLES, config, plan_for
 
-from exporter.gaps import Gap, Listing, UnwrittenError, list_gaps, temporary_file
-from exporter.plan import Plan
-from exporter.states import GAP_REASONS, GapReason
-from exporter.terms import terms_of
-from exporter.verify import verify
-from exporter.worklist import (
+from exporter.mend.gaps import Gap, Listing, list_gaps
+from exporter.mend.spool import temporary_file
+from exporter.mend.verify import verify
+from exporter.mend.worklist import (
     BATCH_SIZE,
     Author,
     FilterPart,
     Header,
-    UnkeptError,
     Worklist,
     WorklistError,
+    WorklistFileError,
     new_file,
     pipeline_of,
     worklist_schema,
 )
+from exporter.model.states import GAP_REASONS, GapReason
+from exporter.model.terms import terms_of
+from exporter.plan.plan import Plan
+from exporter.text.exits import OutputError
 
 MADE = Listing(0, (), 1_748_779_200.0, "5f")
 """Of a list that nobody measured: when, and in which database."""
@@ -303,14 +305,14 @@ def test_what_is_there_already_is_not_replaced(tmp_path: Path, there: str) -> No
     }
     make[there]()
 
-    with pytest.raises(UnkeptError, match="exists: name another file, or remove it"):
+    with pytest.raises(WorklistFileError, match="exists: name another file, or remove it"):
         written(path, [gap("1")])
     assert there != "a file" or path.read_text() == "mine"
 
 
 def test_what_came_to_be_there_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "l"
-    with pytest.raises(UnkeptError), new_file(path):
+    with pytest.raises(WorklistFileError), new_file(path):
         path.write_text("mine")
 
     assert path.read_text() == "mine"
@@ -318,7 +320,7 @@ def test_what_came_to_be_there_meanwhile_is_not_replaced(tmp_path: Path) -> None
 
 
 def test_a_folder_that_is_none_is_said_before_anything_is_measured(tmp_path: Path) -> None:
-    with pytest.raises(UnkeptError, match="No such file or directory"), new_file(tmp_path / "none" / "l"):
+    with pytest.raises(WorklistFileError, match="No such file or directory"), new_file(tmp_path / "none" / "l"):
         pytest.fail("it went on")
 
 
@@ -326,7 +328,7 @@ def test_a_disk_that_is_full_is_said() -> None:
     with temporary_file() as body, Path("/dev/full").open("wb", buffering=0) as full:
         author = Author(body, plan_of(config(), "postgresql://nowhere"), 1)
         author.take(gap("1"))
-        with pytest.raises(UnwrittenError, match="No space left on device"):
+        with pytest.raises(OutputError, match="No space left on device"):
             author.publish(full, MADE, ALL_OF_IT)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import Final
 
-from exporter.names import nearest
+from exporter.text.names import nearest
 
 Parameters = Mapping[str, str]
 """What a url, or the environment, says: values by libpq's name of the parameter."""

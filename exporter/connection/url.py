@@ -19,7 +19,7 @@ from exporter.connection.parameters import (
     is_ipv6,
     wrong,
 )
-from exporter.names import nearest
+from exporter.text.names import nearest
 
 _FORM: Final = "write postgresql://user@host:5432/database"
 _OURS: Final = ("postgresql://", "postgres://")

@@ -7,8 +7,8 @@ from exporter.dashboards.overview import AGE
 from exporter.dashboards.page import Page, Section, Tile
 from exporter.dashboards.panels import COUNT, TIME, About, Column, Query, grid, number, timeline, trend
 from exporter.dashboards.promql import by, first_of, labels_of, latest, rounded_up_time, selector, target_selector
-from exporter.dimension import SNAPSHOT_TIME, Metric
-from exporter.self_metrics import (
+from exporter.model.metric import SNAPSHOT_TIME, Metric
+from exporter.state.self_metrics import (
     BUILD_INFO,
     COLLECTION_DURATION,
     COLLECTION_ERRORS,

@@ -18,12 +18,13 @@ from exporter.dashboards.promql import (
     rounded_up_time,
     selector_of_any,
 )
-from exporter.dimension import PREFIX, Limit, Metric
 from exporter.dimensions import DIMENSIONS
 from exporter.dimensions.coverage import GAP_SESSIONS
 from exporter.dimensions.freshness import NEWEST_DUE, NEWEST_RECORD
 from exporter.dimensions.timeliness import DELAYED
-from exporter.self_metrics import LIMIT, LIMIT_MIN_SESSIONS, UP
+from exporter.model.judging import Limit
+from exporter.model.metric import PREFIX, Metric
+from exporter.state.self_metrics import LIMIT, LIMIT_MIN_SESSIONS, UP
 
 LIMITS: Final = tuple(limit for dimension in DIMENSIONS for limit in dimension.limits)
 """Every limit that a config may set, in the order of the dimensions."""

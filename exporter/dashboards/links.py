@@ -2,8 +2,10 @@
 
 from typing import Final
 
-from exporter.alerting import OWN_ALERTS, PREFIX, Surroundings, alert_name
 from exporter.dimensions import DIMENSIONS
+from exporter.model.alert_names import PREFIX, alert_name
+from exporter.rules.own_alerts import OWN_ALERTS
+from exporter.rules.settings import Surroundings
 
 RUNBOOKS: Final = Surroundings().runbooks
 """A stand-in for where an operator keeps them; the rules have the same."""

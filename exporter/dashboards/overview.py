@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from exporter.alerting import PREFIX
 from exporter.dashboards import judged, links, palette, progress
 from exporter.dashboards.page import ALERTS, WATCHDOG, Page, Section, Tile
 from exporter.dashboards.panels import COUNT, SHARE, TIME, About, Column, Query, bars, grid, number, timeline, trend
@@ -20,13 +19,14 @@ from exporter.dashboards.promql import (
     summed,
 )
 from exporter.dashboards.verdict import RANK, RANK_OR_LOST, TEXTS, judged_by
-from exporter.dimension import SNAPSHOT_TIME, WINDOW_START, Metric
 from exporter.dimensions.conformance import VERSION_SESSIONS
 from exporter.dimensions.coverage import ELIGIBLE, GAP_OLDEST, GAP_SESSIONS, RECORD_SESSIONS
 from exporter.dimensions.integrity import FOREIGN_KEY
 from exporter.dimensions.validity import CHECK_SESSIONS, VALUE_SESSIONS
 from exporter.dimensions.volume import FUTURE, SESSIONS, UNDATED, UNDATED_ELIGIBLE
-from exporter.self_metrics import MAX_AGE, RECORD_UP, UP
+from exporter.model.alert_names import PREFIX
+from exporter.model.metric import SNAPSHOT_TIME, WINDOW_START, Metric
+from exporter.state.self_metrics import MAX_AGE, RECORD_UP, UP
 
 MEASURED: Final = latest(RECORD_UP)
 GAPS: Final = latest(ELIGIBLE, state="gap")

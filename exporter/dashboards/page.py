@@ -14,12 +14,12 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
 
-from exporter.alerting import PREFIX
 from exporter.dashboards import palette
 from exporter.dashboards.links import ALL_RUNBOOKS, TAG
 from exporter.dashboards.panels import SOURCE, Panel
 from exporter.dashboards.promql import latest
-from exporter.self_metrics import BUILD_INFO, RECORD_UP, RELOAD_SUCCESS_TIME, UP
+from exporter.model.alert_names import PREFIX
+from exporter.state.self_metrics import BUILD_INFO, RECORD_UP, RELOAD_SUCCESS_TIME, UP
 
 COLUMNS: Final = 24
 """Of the grid that panels stand on; a row of it is 38 pixels high."""

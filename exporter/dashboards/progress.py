@@ -4,7 +4,7 @@ from typing import Final
 
 from exporter.dashboards import palette
 from exporter.dashboards.promql import by, first_of, labels_of, latest, selector, share
-from exporter.dimension import Metric
+from exporter.model.metric import Metric
 
 PACE: Final = "1h"
 """Over so long the pace is taken: work that comes in batches has no pace in minutes."""

@@ -8,8 +8,8 @@ the dashboards, and every selector is filtered by those that its labels have.
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from exporter.dimension import Metric
-from exporter.self_metrics import PROGRAM_METRICS, RECORD_UP, UP
+from exporter.model.metric import Metric
+from exporter.state.self_metrics import PROGRAM_METRICS, RECORD_UP, UP
 
 PIPELINE: Final = ("database", "pipeline")
 """The labels that tell pipelines apart."""

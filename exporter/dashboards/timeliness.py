@@ -8,10 +8,10 @@ from exporter.dashboards.page import Page, Section, Tile
 from exporter.dashboards.panels import COUNT, SHARE, TIME, About, Column, Query, bars, grid, number, trend
 from exporter.dashboards.promql import PIPELINE, first_of, latest, of_all, rounded_up_time
 from exporter.dashboards.verdict import judged_by
-from exporter.dimension import PERCENTILES
 from exporter.dimensions.conversion import COHORT
 from exporter.dimensions.freshness import NEWEST_DUE, NEWEST_RECORD, NEWEST_SESSION
 from exporter.dimensions.timeliness import DELAY, DELAYED
+from exporter.model.counting import PERCENTILES
 
 NO_COHORT: Final = "no cohort, or not measured"
 NO_SESSION: Final = {-1: ("no session", palette.NOTHING)}

@@ -5,8 +5,8 @@ from typing import Final
 from exporter.dashboards import judged, palette
 from exporter.dashboards.panels import Query
 from exporter.dashboards.promql import PIPELINE, SEEN, by, first_of, of_all, selector
-from exporter.judge import Verdict
-from exporter.self_metrics import VERDICT
+from exporter.state.judge import Verdict
+from exporter.state.self_metrics import VERDICT
 
 RANKS: Final[dict[Verdict, int]] = {"healthy": 1, "no_data": 2, "degraded": 3, "unknown": 4, "unhealthy": 6}
 """The worse the larger; between the last two is a pipeline of which nothing is scraped any more."""

@@ -16,7 +16,7 @@ import asyncpg
 
 from exporter.demo.scenarios import SCHEMA, Scenario
 from exporter.embedded import EmbeddedPostgres, find_binaries
-from exporter.sql import quote
+from exporter.model.sql import quote
 
 Report = Callable[[str], None]
 

@@ -12,9 +12,9 @@ from exporter.connection.target import target
 from exporter.demo.live import keep_writing
 from exporter.demo.platform import Report, SamplePlatform
 from exporter.demo.scenarios import SCENARIOS
-from exporter.report.shell import Shell
-from exporter.schema import Config
-from exporter.serve import WebOptions, serve
+from exporter.model.sections import Config
+from exporter.present.report.shell import Shell
+from exporter.serve.run import WebOptions, serve
 
 
 async def demo(

@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from exporter.dimension import Dimension
 from exporter.dimensions.conformance import CONFORMANCE
 from exporter.dimensions.conversion import CONVERSION
 from exporter.dimensions.coverage import COVERAGE
@@ -13,6 +12,7 @@ from exporter.dimensions.timeliness import TIMELINESS
 from exporter.dimensions.uniqueness import UNIQUENESS
 from exporter.dimensions.validity import VALIDITY
 from exporter.dimensions.volume import VOLUME
+from exporter.model.dimension import Dimension
 
 DIMENSIONS: Final[tuple[Dimension, ...]] = (
     VOLUME,

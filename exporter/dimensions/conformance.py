@@ -2,29 +2,15 @@
 
 from collections.abc import Iterator
 
-from exporter.dimension import (
-    LABEL_LENGTH,
-    Advice,
-    AsRead,
-    Cells,
-    Dimension,
-    Facet,
-    Folded,
-    LabelValue,
-    Limit,
-    Line,
-    Metric,
-    Readings,
-    RecordMeasure,
-    Rows,
-    Step,
-    Total,
-    Values,
-    number_of,
-)
-from exporter.schema import Record
-from exporter.sql import Bindings, moment, quote
-from exporter.states import version_class, version_text
+from exporter.model.advice import Advice, AsRead, Step
+from exporter.model.counting import Cells, Facet, RecordMeasure, Rows, Total
+from exporter.model.dimension import Dimension
+from exporter.model.judging import Limit, Readings, number_of
+from exporter.model.metric import LABEL_LENGTH, Folded, LabelValue, Metric, Values
+from exporter.model.reporting import Line
+from exporter.model.sections import Record
+from exporter.model.sql import Bindings, moment, quote
+from exporter.model.states import version_class, version_text
 
 VERSION_SESSIONS = Metric(
     "record_version_sessions",

@@ -3,28 +3,16 @@
 from collections.abc import Callable
 from typing import Final
 
-from exporter.dimension import (
-    Advice,
-    Cells,
-    Column,
-    Dimension,
-    Judged,
-    Limit,
-    Line,
-    Metric,
-    Part,
-    PromQL,
-    Readings,
-    Scope,
-    Select,
-    SessionMeasure,
-    Total,
-    Values,
-    series_of,
-)
-from exporter.schema import Expression, Key, Pipeline
-from exporter.sql import Bindings, condition, conjunction, moment, quote
-from exporter.states import satisfies
+from exporter.model.advice import Advice
+from exporter.model.counting import Cells, Column, Part, Scope, SessionMeasure, Total
+from exporter.model.dimension import Dimension
+from exporter.model.judging import Judged, Limit, PromQL, Readings, Select, series_of
+from exporter.model.metric import Metric, Values
+from exporter.model.reporting import Line
+from exporter.model.sections import Key, Pipeline
+from exporter.model.sql import Bindings, condition, conjunction, moment, quote
+from exporter.model.states import satisfies
+from exporter.model.values import Expression
 
 COMPLETED: Final[Key[str | None]] = Key(
     "sessions",

@@ -4,36 +4,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Literal
 
-from exporter.dimension import (
-    SNAPSHOT_TIME,
-    Advice,
-    Breakdown,
-    Caveat,
-    Cells,
-    Chapter,
-    Column,
-    Dimension,
-    Judged,
-    Limit,
-    Line,
-    Metric,
-    Readings,
-    RecordMeasure,
-    Rows,
-    Scope,
-    Select,
-    SessionMeasure,
-    Slice,
-    Tone,
-    Total,
-    Track,
-    Values,
-    number_of,
-    series_of,
-)
-from exporter.schema import Pipeline, RatioThresholds, Record
-from exporter.sql import Bindings
-from exporter.states import (
+from exporter.model.advice import Advice
+from exporter.model.counting import Cells, Column, RecordMeasure, Rows, Scope, SessionMeasure, Total
+from exporter.model.dimension import Dimension
+from exporter.model.judging import Judged, Limit, Readings, Select, number_of, series_of
+from exporter.model.metric import SNAPSHOT_TIME, Metric, Values
+from exporter.model.reporting import Breakdown, Caveat, Chapter, Line, Slice, Tone, Track
+from exporter.model.sections import Pipeline, RatioThresholds, Record
+from exporter.model.sql import Bindings
+from exporter.model.states import (
     GAP_REASONS,
     SESSION_STATES,
     STATES,

@@ -2,27 +2,15 @@
 
 from typing import Final
 
-from exporter.dimension import (
-    Advice,
-    AsRead,
-    Cells,
-    Column,
-    Dimension,
-    Limit,
-    Line,
-    Metric,
-    Part,
-    Readings,
-    RecordMeasure,
-    Rows,
-    Scope,
-    Step,
-    Total,
-    Values,
-    number_of,
-)
-from exporter.schema import Expression, Key, Pipeline, Record
-from exporter.sql import Bindings, condition
+from exporter.model.advice import Advice, AsRead, Step
+from exporter.model.counting import Cells, Column, Part, RecordMeasure, Rows, Scope, Total
+from exporter.model.dimension import Dimension
+from exporter.model.judging import Limit, Readings, number_of
+from exporter.model.metric import Metric, Values
+from exporter.model.reporting import Line
+from exporter.model.sections import Key, Pipeline, Record
+from exporter.model.sql import Bindings, condition
+from exporter.model.values import Expression
 
 DELETED: Final[Key[str | None]] = Key(
     "sessions",

@@ -2,29 +2,15 @@
 
 from collections.abc import Iterator
 
-from exporter.dimension import (
-    SNAPSHOT_TIME,
-    WINDOW_START,
-    Advice,
-    Cells,
-    Dimension,
-    Judged,
-    Limit,
-    Line,
-    Metric,
-    Readings,
-    RecordMeasure,
-    Rows,
-    Scope,
-    Select,
-    SessionMeasure,
-    Total,
-    Values,
-    series_of,
-)
-from exporter.figures import shown
-from exporter.schema import Pipeline, Record
-from exporter.sql import Bindings, Moment, moment, quote
+from exporter.model.advice import Advice
+from exporter.model.counting import Cells, RecordMeasure, Rows, Scope, SessionMeasure, Total
+from exporter.model.dimension import Dimension
+from exporter.model.judging import Judged, Limit, Readings, Select, series_of
+from exporter.model.metric import SNAPSHOT_TIME, WINDOW_START, Metric, Values
+from exporter.model.reporting import Line
+from exporter.model.sections import Pipeline, Record
+from exporter.model.sql import Bindings, Moment, moment, quote
+from exporter.text.figures import shown
 
 NEWEST_SESSION = Metric(
     "newest_session_timestamp_seconds",

@@ -2,24 +2,14 @@
 
 from collections.abc import Iterator
 
-from exporter.dimension import (
-    Advice,
-    AsRead,
-    CatalogMeasure,
-    Cells,
-    Dimension,
-    Limit,
-    Line,
-    Metric,
-    Readings,
-    RecordMeasure,
-    Rows,
-    Step,
-    Values,
-    number_of,
-)
-from exporter.schema import Pipeline, Record
-from exporter.sql import Bindings, quote, relation
+from exporter.model.advice import Advice, AsRead, Step
+from exporter.model.counting import CatalogMeasure, Cells, RecordMeasure, Rows
+from exporter.model.dimension import Dimension
+from exporter.model.judging import Limit, Readings, number_of
+from exporter.model.metric import Metric, Values
+from exporter.model.reporting import Line
+from exporter.model.sections import Pipeline, Record
+from exporter.model.sql import Bindings, quote, relation
 
 ORPHANED = Metric("orphaned_records", "Rows whose session does not exist.", labels=("record",))
 UNLINKED = Metric("unlinked_records", "Rows whose session key is NULL.", labels=("record",))

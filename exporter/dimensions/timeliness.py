@@ -2,24 +2,14 @@
 
 from collections.abc import Iterator
 
-from exporter.dimension import (
-    Advice,
-    Cells,
-    Dimension,
-    Judged,
-    Limit,
-    Line,
-    Metric,
-    Readings,
-    RecordMeasure,
-    Rows,
-    Scope,
-    Spread,
-    Values,
-    series_of,
-)
-from exporter.schema import Record
-from exporter.sql import Bindings
+from exporter.model.advice import Advice
+from exporter.model.counting import Cells, RecordMeasure, Rows, Scope, Spread
+from exporter.model.dimension import Dimension
+from exporter.model.judging import Judged, Limit, Readings, series_of
+from exporter.model.metric import Metric, Values
+from exporter.model.reporting import Line
+from exporter.model.sections import Record
+from exporter.model.sql import Bindings
 
 DELAY = Metric(
     "processing_delay_seconds",

@@ -2,25 +2,15 @@
 
 from typing import Final
 
-from exporter.dimension import (
-    Advice,
-    AsRead,
-    Cells,
-    Dimension,
-    Facet,
-    Limit,
-    Line,
-    Metric,
-    Readings,
-    RecordMeasure,
-    Rows,
-    Step,
-    Total,
-    Values,
-    number_of,
-)
-from exporter.schema import Columns, Key, Record
-from exporter.sql import Bindings, quote
+from exporter.model.advice import Advice, AsRead, Step
+from exporter.model.counting import Cells, Facet, RecordMeasure, Rows, Total
+from exporter.model.dimension import Dimension
+from exporter.model.judging import Limit, Readings, number_of
+from exporter.model.metric import Metric, Values
+from exporter.model.reporting import Line
+from exporter.model.sections import Key, Record
+from exporter.model.sql import Bindings, quote
+from exporter.model.values import Columns
 
 UNIQUE: Final[Key[tuple[str, ...] | None]] = Key(
     "record",

@@ -5,32 +5,16 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator
 
-from exporter.dimension import (
-    LABEL_LENGTH,
-    Advice,
-    AsRead,
-    Cells,
-    Column,
-    Dimension,
-    Facet,
-    LabelValue,
-    Limit,
-    Line,
-    Metric,
-    Part,
-    PartMeasure,
-    Readings,
-    RecordMeasure,
-    Rows,
-    Scope,
-    Step,
-    Total,
-    Values,
-    number_of,
-)
-from exporter.schema import Duration, Expression, Key, Name, Pipeline, Record, Section
-from exporter.sql import Bindings, condition, quote, same_text
-from exporter.states import is_valid, within_grace
+from exporter.model.advice import Advice, AsRead, Step
+from exporter.model.counting import Cells, Column, Facet, Part, PartMeasure, RecordMeasure, Rows, Scope, Total
+from exporter.model.dimension import Dimension
+from exporter.model.judging import Limit, Readings, number_of
+from exporter.model.metric import LABEL_LENGTH, LabelValue, Metric, Values
+from exporter.model.reporting import Line
+from exporter.model.sections import Key, Pipeline, Record, Section
+from exporter.model.sql import Bindings, condition, quote, same_text
+from exporter.model.states import is_valid, within_grace
+from exporter.model.values import Duration, Expression, Name
 
 
 class Check(Section):

@@ -1,20 +1,12 @@
 """Volume: how many sessions are there, and can their times be believed?"""
 
-from exporter.dimension import (
-    Caveat,
-    Cells,
-    Column,
-    Dimension,
-    Line,
-    Metric,
-    Readings,
-    Scope,
-    SessionMeasure,
-    Total,
-    Values,
-)
-from exporter.schema import Pipeline
-from exporter.sql import Bindings, Moment
+from exporter.model.counting import Cells, Column, Scope, SessionMeasure, Total
+from exporter.model.dimension import Dimension
+from exporter.model.judging import Readings
+from exporter.model.metric import Metric, Values
+from exporter.model.reporting import Caveat, Line
+from exporter.model.sections import Pipeline
+from exporter.model.sql import Bindings, Moment
 
 SESSIONS = Metric("sessions", "Sessions in the window, by status.", labels=("status",), open_label="status")
 UNDATED = Metric("undated_sessions", "Sessions without a start time, so in no window.")

@@ -16,7 +16,7 @@ from conftest import Database
 from processes import COMMAND, START_SECONDS, Exporter, environment, read_terminal, soon
 from test_gaps import CLOCK
 
-from exporter.streams import spelt
+from exporter.text.streams import spelt
 
 ENCODINGS = ("ascii", "cp1252")
 

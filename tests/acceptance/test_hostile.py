@@ -24,7 +24,7 @@ from prometheus import Prometheus, running_prometheus
 from tools import NEWER_SUITE, find_tool
 
 from exporter.embedded import EmbeddedPostgres
-from exporter.terminal import printable
+from exporter.text.terminal import printable
 
 MARK = "zzq"
 """In values that must not be seen where values do not belong."""

@@ -11,8 +11,8 @@ import pytest
 from processes import Exporter, environment, run
 from tools import NO_IPV6
 
-from exporter import listen as room
-from exporter.listen import Address, ListenError, listen, port_of
+from exporter.serve import listen as room
+from exporter.serve.listen import Address, ListenError, listen, port_of
 
 CONFIG = """
 database: {url: postgresql://nobody@127.0.0.1:1/nothing}

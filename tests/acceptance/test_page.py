@@ -22,20 +22,21 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from processes import Page as Metrics
 from tools import find_tool
 
-from exporter.board import Latest, Standing
-from exporter.collect import collect
 from exporter.demo.scenarios import SCENARIOS, SCHEMA
-from exporter.dimension import LABEL_LENGTH
 from exporter.dimensions import DIMENSIONS
 from exporter.embedded import EmbeddedPostgres
-from exporter.judge import VERDICTS
-from exporter.page.view import Links
-from exporter.report.account import report_on
-from exporter.report.html import as_html
-from exporter.snapshot import Collection, Fault
-from exporter.supervise import beginning, measure
-from exporter.terminal import printable
-from exporter.web import application
+from exporter.measure.collect import collect
+from exporter.measure.supervise import beginning, measure
+from exporter.model.fault import Fault
+from exporter.model.metric import LABEL_LENGTH
+from exporter.present.page.view import Links
+from exporter.present.report.account import report_on
+from exporter.present.report.html import as_html
+from exporter.serve.web import application
+from exporter.state.board import Latest, Standing
+from exporter.state.judge import VERDICTS
+from exporter.state.snapshot import Collection
+from exporter.text.terminal import printable
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from conftest import SERVED, TOUR, Database
 from processes import ANY_PORT, Exporter, environment, eventually, run
 from prometheus import running_prometheus
 
-from exporter.schema import moment_text
+from exporter.text.times import moment_text
 
 CONFIG = ("--config.file", str(TOUR))
 BACKFILL = """

@@ -20,7 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.demo.scenarios import SCENARIOS, SCHEMA
 from exporter.embedded import EmbeddedPostgres
-from exporter.snapshot import REASONS, RESULTS
+from exporter.model.fault import REASONS
+from exporter.state.snapshot import RESULTS
 
 MAX_AGE = 1.5
 STOP_SECONDS = 2.0

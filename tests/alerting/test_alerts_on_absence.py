@@ -12,8 +12,10 @@ import pytest
 from promtool import PIPELINE, ROUND, RULES, Phases, Values, at_round, of_groups, run_tests, series, written
 from tools import NEWER_SUITE
 
-from exporter.alerting import PASSING, Surroundings, as_prometheus, groups
 from exporter.dimensions import DIMENSIONS
+from exporter.rules.formats import as_prometheus
+from exporter.rules.groups import groups
+from exporter.rules.settings import PASSING, Surroundings
 
 pytestmark = pytest.mark.prometheus
 

@@ -17,12 +17,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from tools import NEWER_SUITE, find_tool
 
 from exporter import cli
-from exporter.alerting import Surroundings, as_prometheus, groups
-from exporter.board import Board, Reload
 from exporter.dimensions import DIMENSIONS
-from exporter.expose import page
-from exporter.snapshot import Collection
-from exporter.supervise import beginning
+from exporter.measure.supervise import beginning
+from exporter.present.exposition import page
+from exporter.rules.formats import as_prometheus
+from exporter.rules.groups import groups
+from exporter.rules.settings import Surroundings
+from exporter.state.board import Board, Reload
+from exporter.state.snapshot import Collection
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "alerts"
@@ -147,7 +149,7 @@ def test_every_command_of_ours_can_be_typed_as_it_is_printed_and_names_the_confi
         assert program in {"curl", "amtool"}
         return
 
-    options = cli._parser().parse_args(words)
+    options = cli.build_parser().parse_args(words)
 
     assert callable(options.command)
     assert (options.config_file, "--config.file" in words) == (Path("config.yaml"), True)

@@ -12,10 +12,10 @@ from conftest import TOUR, Database, NewDatabase, Numbers, plan_of
 from servers import settings
 from test_collect import SELECT_ALL, as_reader, config, refused
 
-from exporter.collect import collect
-from exporter.database import CollectionError
 from exporter.embedded import EmbeddedPostgres
-from exporter.plan import Plan
+from exporter.measure.collect import collect
+from exporter.model.fault import CollectionError
+from exporter.plan.plan import Plan
 
 pytest_plugins = ["majors"]
 

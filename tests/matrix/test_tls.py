@@ -18,9 +18,9 @@ from servers import FETCHED, chosen, lacking, name_of, settings
 from test_collect import OURS, as_reader, refused, until
 from test_matrix import GRANT, SLOW
 
-from exporter.config import ConfigError
+from exporter.config.read import ConfigError
 from exporter.embedded import EmbeddedPostgres
-from exporter.snapshot import Fault
+from exporter.model.fault import Fault
 
 pytest_plugins = ["majors"]
 

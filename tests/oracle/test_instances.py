@@ -8,9 +8,9 @@ import pytest
 from conftest import Database, Numbers
 from tools import NO_ICU
 
-from exporter.collect import collect
-from exporter.config import ConfigError
-from exporter.database import CollectionError
+from exporter.config.read import ConfigError
+from exporter.measure.collect import collect
+from exporter.model.fault import CollectionError
 
 TABLES: Final = """
 create type mood as enum ('a', 'b', 'c');

@@ -25,15 +25,16 @@ from hypothesis import strategies as st
 from model import REASONS, RESULTS, STATES, Series, State, comparisons, fate, gaps, gauges, refused, verdict
 from model import Gap as OracleGap
 
-from exporter.config import parse_config
+from exporter.config.read import parse_config
 from exporter.dimensions import DIMENSIONS
 from exporter.embedded import EmbeddedPostgres
-from exporter.gaps import Gap, count_gaps, list_gaps, narrowed, temporary_file
-from exporter.plan import compile_plans
-from exporter.snapshot import Snapshot
-from exporter.states import GAP_REASONS, GapReason
-from exporter.verify import Verification, verify
-from exporter.worklist import Author, FilterPart, Worklist
+from exporter.mend.gaps import Gap, count_gaps, list_gaps, narrowed
+from exporter.mend.spool import temporary_file
+from exporter.mend.verify import Verification, verify
+from exporter.mend.worklist import Author, FilterPart, Worklist
+from exporter.model.states import GAP_REASONS, GapReason
+from exporter.plan.plan import compile_plans
+from exporter.state.snapshot import Snapshot
 
 T = TypeVar("T")
 EXAMPLES: Final = int(os.environ.get("SESSION_HEALTH_ORACLE_EXAMPLES", "0"))

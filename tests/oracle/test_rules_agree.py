@@ -12,12 +12,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from promtool import run_tests, series
 from test_oracle import Laboratory, laboratory, on_random_databases
 
-from exporter.alerting import Surroundings, alert_name, as_prometheus, groups, subject_label
-from exporter.board import Board, Reload, Standing
 from exporter.dimensions import DIMENSIONS
-from exporter.expose import page
-from exporter.snapshot import Collection
-from exporter.supervise import beginning
+from exporter.measure.supervise import beginning
+from exporter.model.alert_names import alert_name, subject_label
+from exporter.present.exposition import page
+from exporter.rules.formats import as_prometheus
+from exporter.rules.groups import groups
+from exporter.rules.settings import Surroundings
+from exporter.state.board import Board, Reload, Standing
+from exporter.state.snapshot import Collection
 
 __all__ = ["laboratory"]
 

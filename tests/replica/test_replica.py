@@ -13,14 +13,13 @@ from conftest import Numbers, another_clock
 from standby import Pair, Standby, binaries_with_basebackup, line_to, replicated, source
 from test_collect import ROWS, TABLES, assert_keeps_secrets, assert_whole, config, refused
 
-from exporter.collect import collect
-from exporter.database import CollectionError
 from exporter.demo.scenarios import SCENARIOS, SCHEMA
 from exporter.embedded import EmbeddedPostgres
-from exporter.guard import open_snapshot
-from exporter.replica import Look, lag
-from exporter.snapshot import Fault
-from exporter.transaction import END
+from exporter.measure.collect import collect
+from exporter.measure.guard import open_snapshot
+from exporter.model.fault import CollectionError, Fault
+from exporter.plan.replica import Look, lag
+from exporter.plan.transaction import END
 
 STRICT = config(database="max_replica_lag: 1s")
 """The limit is shorter than what the tests let pass."""

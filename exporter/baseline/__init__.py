@@ -1,0 +1,1 @@
+"""An earlier moment -> the Baseline that a report compares with."""

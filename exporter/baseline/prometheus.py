@@ -1,0 +1,103 @@
+"""Prometheus' history -> the Baseline that a report compares with."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import aiohttp
+
+from exporter.baseline.document import BaselineError, Number, baseline_from
+from exporter.model.dimension import Dimension
+from exporter.model.metric import PREFIX, WINDOW_START
+from exporter.present.report.account import Baseline
+from exporter.state.board import Standing
+from exporter.text.times import moment_text
+
+PATIENCE_SECONDS: Final = 30
+_CLOCK: Final = PREFIX + "snapshot_timestamp_seconds"
+
+
+async def baselines_of_prometheus(
+    url: str, at: datetime, match: Mapping[str, str], standings: Iterable[Standing], dimensions: Sequence[Dimension]
+) -> dict[str, Baseline]:
+    """What Prometheus knows of each pipeline at a moment, by series with the labels of `match`; raises BaselineError.
+
+    https://prometheus.io/docs/prometheus/latest/querying/api/#instant-queries
+    """
+    source = f"Prometheus at {moment_text(at.timestamp())}"
+    timeout = aiohttp.ClientTimeout(total=PATIENCE_SECONDS)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        return {
+            standing.pipeline: await _baseline_of_prometheus(session, url, at, match, source, standing, dimensions)
+            for standing in standings
+        }
+
+
+async def _baseline_of_prometheus(
+    session: aiohttp.ClientSession,
+    url: str,
+    at: datetime,
+    match: Mapping[str, str],
+    source: str,
+    standing: Standing,
+    dimensions: Sequence[Dimension],
+) -> Baseline:
+    labels = {**match, "database": standing.database, "pipeline": standing.pipeline}
+    own = ",".join(f"{label}={json.dumps(value)}" for label, value in labels.items())
+    query = f'{{__name__=~"{PREFIX}.+",{own}}}'
+    found = await _ask(session, url, query, at)
+    numbers = _of_one_exporter(found)
+    clock = next((value for name, _, value in numbers if name == _CLOCK), None)
+    if clock is None:
+        raise BaselineError(
+            f"{source} knows no numbers of the pipeline {standing.pipeline}: name another time with --at"
+        )
+    start = next((value for name, _, value in numbers if name == WINDOW_START.full_name), None)
+    if start is not None and abs(start - standing.config.window.start(clock)) > 1:
+        raise BaselineError(
+            f"{source} looked at sessions since {moment_text(start)}, which is not the window of the pipeline "
+            f"{standing.pipeline} now: name a later time with --at"
+        )
+    return baseline_from(standing, dimensions, source, clock, numbers)
+
+
+async def _ask(session: aiohttp.ClientSession, url: str, query: str, at: datetime) -> list[dict[str, Any]]:
+    parameters = {"query": query, "time": str(at.timestamp())}
+    try:
+        async with session.get(f"{url.rstrip('/')}/api/v1/query", params=parameters) as response:
+            answer = await response.json(content_type=None)
+        if not isinstance(answer, dict) or answer.get("status") != "success":
+            said = answer.get("error") if isinstance(answer, dict) else None
+            raise BaselineError(f"Prometheus refuses ({response.status}): {said or 'it is none, by its answer'}")
+        result: list[dict[str, Any]] = answer["data"]["result"]
+    except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
+        # An address may hold a password, and so may the error's text.
+        raise BaselineError(
+            f"Prometheus cannot be asked ({type(error).__name__}): see that --prometheus is its address"
+        ) from None
+    return result
+
+
+def _of_one_exporter(found: Sequence[dict[str, Any]]) -> list[Number]:
+    """The series of one target: of a pair of exporters, that with the newest snapshot.
+
+    Raises BaselineError where targets differ in more than the instance: those may look at other databases.
+    """
+    targets = {
+        frozenset((k, v) for k, v in one["metric"].items() if k not in ("__name__", "database", "pipeline")): one
+        for one in found
+        if one["metric"].get("__name__") == _CLOCK
+    }
+    kinds = [{label for label in target if label[0] != "instance"} for target in targets]
+    if differ := sorted({name for kind in kinds for name, _ in kind ^ kinds[0]}):
+        raise BaselineError(
+            f"several exporters measure a pipeline of this name, and differ in {', '.join(differ)}: name one with "
+            f"--match {differ[0]}=VALUE"
+        )
+    newest = max(targets, key=lambda target: float(targets[target]["value"][1]), default=frozenset())
+    return [
+        (one["metric"]["__name__"], one["metric"], float(one["value"][1]))
+        for one in found
+        if newest <= one["metric"].items()
+    ]

@@ -1,0 +1,141 @@
+"""`gaps`: list every session with a gap, or write a worklist."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from exporter.commands.arguments import add_config_file, describe
+from exporter.commands.loading import load, plans_of
+from exporter.commands.output import copy_out, hand_over, progress
+from exporter.commands.process import finish
+from exporter.commands.worklists import exit_code_of, say_hidden, say_listed, say_not_measured
+from exporter.mend.gaps import (
+    FORMATS,
+    GapsNotMeasuredError,
+    Listing,
+    Writer,
+    count_gaps,
+    list_gaps,
+    narrowed,
+)
+from exporter.mend.spool import temporary_file
+from exporter.mend.worklist import BATCH_SIZE, LARGEST_BATCH, Author, FilterPart, new_file
+from exporter.model.sections import Config
+from exporter.model.states import GAP_REASONS, GapReason, gap_reasons
+from exporter.plan.plan import Plan
+from exporter.text.exits import ExitCode, UsageError
+from exporter.text.names import known_names
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    describe(
+        parser,
+        "gaps --record invoices --format ndjson | jq -r .session",
+        "Nothing is printed before the whole list is known.  Exit codes: 0 the list is whole, 2 wrong usage or "
+        "config, 3 something could not be measured, and nothing is listed.",
+    )
+    add_config_file(parser)
+    parser.add_argument("--pipeline", metavar="NAME", help="needed where the config has several")
+    parser.add_argument("--record", metavar="NAME", help="only the gaps of this record; no other needs to be readable")
+    parser.add_argument("--reason", choices=GAP_REASONS, help="only gaps of this reason")
+    parser.add_argument(
+        "--format",
+        choices=tuple(FORMATS),
+        help="csv, ndjson (one JSON object per line) or json (one array); default: csv",
+    )
+    parser.add_argument("--count", action="store_true", help="print how many sessions the list has, and not the list")
+    parser.add_argument(
+        "--worklist",
+        type=Path,
+        metavar="FILE",
+        help="write the list for a backfill, in batches, to a file that does not exist yet; see verify",
+    )
+    parser.add_argument(
+        "--batch-size",
+        dest="batch_size",
+        type=_batch_size,
+        metavar="NUMBER",
+        help=f"sessions of a batch of the worklist (default: {BATCH_SIZE})",
+    )
+    parser.set_defaults(command=run)
+
+
+def _batch_size(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= LARGEST_BATCH:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {LARGEST_BATCH}")
+    return int(text)
+
+
+def run(options: argparse.Namespace) -> ExitCode:
+    """List the gaps of one pipeline."""
+    config = load(options)
+    plan = _plan(config, options)
+    reasons = (options.reason,) if options.reason else GAP_REASONS
+    try:
+        if options.count:
+            found = finish(count_gaps(plan, reasons))
+            hand_over(f"{found.sessions}\n")
+        elif options.worklist is not None:
+            found = _write_worklist(plan, reasons, options)
+        else:
+            found = _list_gaps(plan, reasons, options.format or "csv")
+    except GapsNotMeasuredError as error:
+        is_alone = options.record or len(plan.pipeline.records) == 1
+        alone = "" if is_alone else "; --record NAME asks for those of one record alone"
+        return say_not_measured(error, f"nothing is listed: which sessions are a gap cannot be told without it{alone}")
+    say_hidden(found.restricted, "only what they show is listed")
+    return exit_code_of(found)
+
+
+def _plan(config: Config, options: argparse.Namespace) -> Plan:
+    """The plan of the pipeline and the record that the options name.  Raises UsageError."""
+    name = _pipeline(config, options.pipeline)
+    records = config.pipelines[name].records
+    if options.record is not None and options.record not in records:
+        raise UsageError(f"--record {options.record} is no record of {name}{known_names(options.record, records)}")
+    wanted = [records[options.record]] if options.record else [*records.values()]
+    if options.reason and not any(options.reason in gap_reasons(record) for record in wanted):
+        which = f"{options.record} is" if options.record else "every record is"
+        raise UsageError(f"--reason {options.reason} never makes a gap here: {which} satisfied by any_version")
+    if options.worklist is not None and (options.count or options.format):
+        raise UsageError("--worklist has a form of its own: leave out --count and --format")
+    if options.batch_size is not None and options.worklist is None:
+        raise UsageError("--batch-size is of --worklist: name the file as well")
+    return plans_of(narrowed(config, name, [options.record] if options.record else ()))[name]
+
+
+def _pipeline(config: Config, name: str | None) -> str:
+    """The pipeline that the options name, or the only one.  Raises UsageError."""
+    known = config.pipelines
+    if name is None:
+        if len(known) > 1:
+            raise UsageError(f"which pipeline? add --pipeline with one of {', '.join(known)}")
+        return next(iter(known))
+    if name not in known:
+        raise UsageError(f"--pipeline {name} is not in the config{known_names(name, known)}")
+    return name
+
+
+def _list_gaps(plan: Plan, reasons: Sequence[GapReason], chosen: str) -> Listing:
+    with temporary_file() as file:
+        writer = Writer(file, plan, FORMATS[chosen], on_terminal=sys.stdout.isatty())
+        with progress("listing") as on_progress:
+            found = finish(list_gaps(plan, writer.take, reasons, on_progress))
+        writer.end()
+        file.seek(0)
+        # The transaction is over: a slow reader holds nothing on the server.
+        copy_out(file)
+    return found
+
+
+def _write_worklist(plan: Plan, reasons: Sequence[GapReason], options: argparse.Namespace) -> Listing:
+    path: Path = options.worklist
+    with new_file(path) as target, temporary_file() as body:
+        author = Author(body, plan, options.batch_size or BATCH_SIZE)
+        with progress("listing") as on_progress:
+            found = finish(list_gaps(plan, author.take, reasons, on_progress))
+        header = author.publish(target, found, FilterPart(record=options.record, reason=options.reason))
+    say_listed(path, header, options.config_file)
+    return found

@@ -1,0 +1,71 @@
+"""`init`: connect, and propose a config."""
+
+import argparse
+import os
+from pathlib import Path
+
+from exporter.commands.arguments import describe
+from exporter.commands.loading import shell_for, warn_of_unread
+from exporter.commands.output import hand_over, save, say
+from exporter.commands.process import finish
+from exporter.config.read import parse_database
+from exporter.model.sql import TableName, parse_table_name
+from exporter.setup.survey import survey
+from exporter.text.exits import ExitCode, UsageError
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    describe(parser, "init --sessions public.orders --output shop.yaml")
+    parser.add_argument(
+        "--database.url",
+        dest="database_url",
+        metavar="URL",
+        help="default: DATABASE_URL, else the PG* variables; never written into the config",
+    )
+    parser.add_argument(
+        "--sessions",
+        type=_table,
+        metavar="TABLE",
+        help="the table of sessions (default: the one that looks most like it)",
+    )
+    parser.add_argument(
+        "--record",
+        dest="records",
+        action="append",
+        type=_table,
+        metavar="TABLE",
+        help="a table of records; may be repeated (default: those that point at the sessions)",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="a file that does not exist yet (default: to stdout)"
+    )
+    parser.set_defaults(command=run)
+
+
+def _table(text: str) -> TableName:
+    try:
+        return parse_table_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+
+
+def run(options: argparse.Namespace) -> ExitCode:
+    """Write a proposal for the tables of one database."""
+    url = options.database_url or os.environ.get("DATABASE_URL") or None
+    database = parse_database(url, "--database.url" if options.database_url else "DATABASE_URL")
+    warn_of_unread([url])
+    output: Path | None = options.output
+    if output is not None and output.exists():
+        raise UsageError(f"{output} exists: name another file with --output, or remove it")
+    proposal = finish(survey(database, options.sessions, options.records or (), has_url=url is not None))
+    for remark in proposal.said:
+        say(remark)
+    if options.database_url:
+        say("set DATABASE_URL to the url before you use the config: it names the variable, and holds no secret")
+    if output is None:
+        hand_over(proposal.text)
+        return ExitCode.DONE
+    save(output, proposal.text)
+    say(f"next: read {output}, then {shell_for(output).command('config', 'check', '--connect')}")
+    return ExitCode.DONE

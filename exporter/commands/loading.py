@@ -1,0 +1,42 @@
+"""The config of a command, and the environment that it is read in."""
+
+import argparse
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from exporter.config.read import load_config
+from exporter.connection.target import unread
+from exporter.dimensions import DIMENSIONS
+from exporter.model.sections import Config
+from exporter.plan.plan import Plan, compile_plans
+from exporter.present.report.shell import Shell
+
+log = logging.getLogger(__name__)
+
+
+def load(options: argparse.Namespace) -> Config:
+    """The config that the options name.  Raises ConfigError."""
+    config = load_config(options.config_file, os.environ)
+    # The url in a file is read at each connect: nothing can be said of it here.
+    warn_of_unread(database.url for database in config.databases.values() if database.url_file is None)
+    return config
+
+
+def plans_of(config: Config) -> dict[str, Plan]:
+    """The plan of each pipeline of a config, with every dimension."""
+    return compile_plans(config, DIMENSIONS)
+
+
+def warn_of_unread(urls: Iterable[str | None]) -> None:
+    """Log the variables of the environment that libpq reads and the exporter does not."""
+    found = {variable: remedy for url in urls for variable, remedy in unread(url, os.environ).items()}
+    if found:
+        told = (f"{variable} is set and not read: {remedy}" for variable, remedy in found.items())
+        log.warning("environment.unread", extra={"variables": ",".join(found), "error": "; ".join(told)})
+
+
+def shell_for(config_file: Path) -> Shell:
+    """Writes commands that work in any folder."""
+    return Shell(str(config_file.absolute()))

@@ -1,0 +1,126 @@
+"""`verify`: measure the sessions of a worklist again."""
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import IO
+
+from exporter.commands.arguments import add_config_file, describe
+from exporter.commands.loading import load, plans_of
+from exporter.commands.output import progress, say, write
+from exporter.commands.process import finish
+from exporter.commands.worklists import say_hidden, say_listed, say_not_measured
+from exporter.mend.gaps import GapsNotMeasuredError, narrowed
+from exporter.mend.spool import temporary_file
+from exporter.mend.verify import Allowed, ignore_remaining, verify
+from exporter.mend.verify_formats import FORMATS, Outcome
+from exporter.mend.worklist import Author, Header, Worklist, WorklistError, new_file, pipeline_of
+from exporter.model.sections import Config
+from exporter.model.terms import names_of
+from exporter.plan.plan import Plan
+from exporter.text.exits import ExitCode, UsageError
+from exporter.text.names import known_names
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    describe(
+        parser,
+        "verify before.jsonl --still rest.jsonl",
+        "Exit codes: 0 every session of the list is fixed, 1 not every one is, or the config decides otherwise "
+        "what is a gap, 2 wrong usage or config, or the file is no whole worklist of this database, pipeline and "
+        "window, 3 something could not be measured.",
+    )
+    add_config_file(parser)
+    parser.add_argument("worklist", type=Path, metavar="FILE", help="what gaps --worklist wrote")
+    parser.add_argument("--format", choices=tuple(FORMATS), default="text", help="default: %(default)s")
+    parser.add_argument(
+        "--still",
+        type=Path,
+        metavar="FILE",
+        help="write those that are still a gap as a new worklist, to a file that does not exist yet",
+    )
+    parser.add_argument(
+        "--allow-vanished",
+        dest="allow_vanished",
+        action="store_true",
+        help="exit with 0 also where sessions are gone, left the window or are not eligible any more",
+    )
+    parser.add_argument(
+        "--allow-changed",
+        dest="allow_changed",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="exit with 0 also where this key of the config has another value than when the list was made, such as "
+        "records.invoices.version.current; may be repeated",
+    )
+    parser.set_defaults(command=run)
+
+
+def run(options: argparse.Namespace) -> ExitCode:
+    """Verify one worklist."""
+    path: Path = options.worklist
+    config = load(options)
+    try:
+        with _opened(path) as file:
+            return _verify(Worklist(file), config, options)
+    except WorklistError as error:
+        raise UsageError(f"{path}: {error}") from None
+    except GapsNotMeasuredError as error:
+        return say_not_measured(error, "nothing is verified: which sessions are a gap cannot be told without it")
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read ({error.strerror}): name a file that `gaps --worklist` wrote"
+        ) from None
+
+
+def _verify(worklist: Worklist, config: Config, options: argparse.Namespace) -> ExitCode:
+    header, still = worklist.header, options.still
+    pipeline_of(header, config.pipelines)
+    plan = plans_of(narrowed(config, header.pipeline, [part.record for part in header.records]))[header.pipeline]
+    allowed = Allowed(options.allow_vanished, _allowed_keys(options.allow_changed, header, plan))
+    with new_file(still) if still else nullcontext() as target, temporary_file() as body:
+        author = Author(body, plan, header.batch_size)
+        with progress("verifying", header.sessions) as on_progress:
+            found = finish(verify(plan, worklist, author.add if target else ignore_remaining, on_progress))
+        is_of_another_config = _say_changed(found.changed, allowed)
+        if target and is_of_another_config:
+            say(f"{still} is not written: what another config calls fixed would be missing there")
+        rest = author.publish(target, found.listing, header.filters) if target and not is_of_another_config else None
+    if header.identity is None or found.listing.identity is None:
+        say("session-health-exporter: whether this is the database of the list cannot be told, for it has no identity")
+    say_hidden(found.listing.restricted, "only what they show is verified")
+    if rest is not None:
+        say_listed(still, rest, options.config_file)
+    outcome = Outcome(found, options.worklist.name, allowed)
+    write(FORMATS[options.format], outcome)
+    return found.exit_code(allowed)
+
+
+def _allowed_keys(names: Sequence[str], header: Header, plan: Plan) -> frozenset[str]:
+    known = {*header.terms, *names_of(plan.pipeline, plan.database)}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--allow-changed {name} is no key that decides what is a gap{known_names(name, known)}")
+    return frozenset(names)
+
+
+def _say_changed(changed: Sequence[str], allowed: Allowed) -> bool:
+    """Name the keys of the config with another value; whether one of them keeps the list from being proved."""
+    if kept := [name for name in changed if name in allowed.keys]:
+        say(f"session-health-exporter: changed since the list was made, as allowed: {', '.join(kept)}")
+    if refused := [name for name in changed if name not in allowed.keys]:
+        flags = shlex.join(word for name in refused for word in ("--allow-changed", name))
+        say(
+            f"session-health-exporter: changed since the list was made: {', '.join(refused)}; nothing is proved by "
+            f"another config: verify with that of then or, where the change is meant, with {flags}"
+        )
+    return bool(refused)

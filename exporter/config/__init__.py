@@ -1,0 +1,1 @@
+"""A file -> Config, with every mistake at once."""

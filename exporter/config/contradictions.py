@@ -1,0 +1,120 @@
+"""What keys of a config say against each other."""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+from exporter.model.sections import SEVERITIES, Collection
+from exporter.model.values import NAME, KeyPath
+from exporter.text.names import known_names
+from exporter.text.times import parse_duration
+
+_INTERVAL: Final[timedelta] = Collection.model_fields["interval"].default
+_MAX_AGE: Final[timedelta] = Collection.model_fields["max_age"].default
+
+Needs = Mapping[str, tuple[tuple[str, ...], ...]]
+
+
+def contradictions(config: object, needs: Needs) -> Iterator[tuple[KeyPath, str]]:
+    """What keys say against each other, with its place, whether or not the values are valid by themselves.
+
+    `config` is what `Config` is validated from, so that these mistakes are found beside all others.  `needs` has for
+    the name of a limit the paths of keys of its pipeline without which it would judge nothing.
+    """
+    for path, database in _mappings(config, "databases", "*"):
+        if {"url", "url_file"} <= database.keys():
+            yield (*path, "url_file"), "excludes url: keep one of them"
+    max_age = _MAX_AGE
+    for path, collection in _mappings(config, "collection"):
+        max_age = _duration(collection.get("max_age", max_age), timedelta.max)
+        if max_age <= _duration(collection.get("interval", _INTERVAL), timedelta(0)):
+            key = "max_age" if "max_age" in collection else "interval"
+            yield (*path, key), _WITHDRAWN
+            max_age = timedelta.max
+    databases = dict(_mappings(config, "databases")).get(("databases",), {})
+    for path, pipeline in _mappings(config, "pipelines", "*"):
+        wanted = pipeline.get("database")
+        if databases and isinstance(wanted, str) and wanted not in databases:
+            yield (
+                (*path, "database"),
+                f"is no database of this file{known_names(wanted, filter(NAME.fullmatch, databases))}",
+            )
+        if _duration(pipeline.get("interval"), timedelta(0)) >= max_age:
+            yield (*path, "interval"), f"collection.{_WITHDRAWN}"
+        for place, window in _mappings(pipeline, "window"):
+            if ("since" in window) == ("last" in window):
+                yield (*path, *place), "needs exactly one of since (a date) and last (a duration)"
+        width = _width(pipeline.get("sessions"), "key")
+        for place, record in _mappings(pipeline, "records", "*"):
+            found = _width(record, "session_key")
+            if width and found and width != found:
+                yield (
+                    (*path, *place, "session_key"),
+                    f"has {_columns(found)}, sessions.key has {_columns(width)}: name one for each, in the same order",
+                )
+            yield from _version_contradictions(record, (*path, *place))
+        for place, limits in _mappings(pipeline, "limits"):
+            yield from _limit_contradictions(pipeline, limits, (*path, *place), needs)
+
+
+def _limit_contradictions(
+    pipeline: Mapping[str, Any], limits: Mapping[str, Any], path: KeyPath, needs: Needs
+) -> Iterator[tuple[KeyPath, str]]:
+    for name, thresholds in limits.items():
+        if not isinstance(thresholds, dict):
+            continue
+        if thresholds.keys().isdisjoint(SEVERITIES):
+            yield (*path, name), "needs a threshold: give warning, critical or both"
+        for keys in needs.get(name, ()):
+            if not any(keys[-1] in section for _, section in _mappings(pipeline, *keys[:-1])):
+                shown = ".".join("NAME" if key == "*" else key for key in keys)
+                yield (*path, name), f"would judge nothing: it needs {shown} in this pipeline"
+
+
+def _version_contradictions(record: Mapping[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    for place, version in _mappings(record, "version"):
+        accepted = version.get("accepted")
+        if isinstance(accepted, list) and version.get("current") and version["current"] in accepted:
+            yield (*path, *place, "accepted"), "has the current version in it: remove it there, it counts anyway"
+        if "current_since" in version and "created_at" not in record:
+            yield (
+                (*path, *place, "current_since"),
+                "needs created_at beside version: name the column that says when a row was written",
+            )
+
+
+_WITHDRAWN: Final = (
+    f"max_age ({_MAX_AGE.total_seconds():.0f}s unless given) must be longer than interval: "
+    "values would be withdrawn between two collections"
+)
+
+
+def _mappings(value: object, *keys: str) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+    """Every mapping at `keys` (`*`: at any key), with its path; what is not a mapping is for `Config` to refuse."""
+    if not isinstance(value, dict):
+        return
+    if not keys:
+        yield (), value
+        return
+    for key in value if keys[0] == "*" else keys[:1]:
+        for path, found in _mappings(value.get(key), *keys[1:]):
+            yield (key, *path), found
+
+
+def _duration(value: object, unreadable: timedelta) -> timedelta:
+    try:
+        return parse_duration(value)
+    except ValueError:
+        return unreadable
+
+
+def _width(section: object, key: str) -> int:
+    """How many columns a key names; 0 when it cannot be told."""
+    value = section.get(key) if isinstance(section, dict) else None
+    if isinstance(value, list):
+        return len(value)
+    return 0 if value is None else 1
+
+
+def _columns(count: int) -> str:
+    return "1 column" if count == 1 else f"{count} columns"

@@ -1,0 +1,426 @@
+"""config.yaml -> Config, or every problem of the file at once, each with its place and its remedy.
+
+No message quotes a text from the file: it may be a secret, as may all that the environment fills in.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, get_args, get_origin
+
+import yaml
+from pydantic import ValidationError
+
+from exporter.config.contradictions import contradictions
+from exporter.config.whole import CONFIG, NEEDS, sections_in
+from exporter.model.sections import Collection, Config, Database, Pipeline, Record, Section
+from exporter.model.values import KeyPath
+from exporter.text.exits import UsageError
+from exporter.text.names import known_names, nearest
+
+MAX_DEPTH: Final = 20
+"""Twice as deep as any config goes; the YAML reader calls itself for each level."""
+
+# As a shell writes it: https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html#tag_19_06_02
+_VARIABLE: Final = re.compile(r"\$(?:\$|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|(?P<wrong>\{))")
+
+_YAML: Final = "tag:yaml.org,2002:"
+_NULL_TAG: Final = f"{_YAML}null"
+_TEXT_TAGS: Final = frozenset({f"{_YAML}str", f"{_YAML}value", f"{_YAML}merge"})
+_KINDS: Final = {
+    f"{_YAML}int": "a number",
+    f"{_YAML}float": "a number",
+    f"{_YAML}bool": "a boolean",
+    f"{_YAML}timestamp": "a date",
+    _NULL_TAG: "no value",
+}
+_ALIAS_TAG: Final = "*"
+_NO_ALIASES: Final = "anchors (&) and aliases (*) are not supported: write the value out, or quote text that begins so"
+_NO_TAGS: Final = "tags (!) are not supported: remove it, or quote text that begins so; a variable is ${NAME}"
+
+_SYNTAX: Final = (
+    ("'\\t'", "a tab indents here: use spaces"),
+    ("another document", "a second document begins here: keep one, and remove the ---"),
+    ("tag handle", _NO_TAGS),
+    ("mapping values are not allowed", "a colon too many, or a wrong indent: quote text that has a colon and a space"),
+    ("could not find expected ':'", "a key has no colon, or text that goes on here is not indented"),
+    (
+        "expected <block end>",
+        "this is indented unlike its neighbours, or follows a closing quote: quote the text as a whole",
+    ),
+    ("expected ',' or", 'a bracket is not closed, or text inside it needs quotes, as "${NAME}" does'),
+    ("cannot start any token", "text that begins with this sign needs quotes"),
+    ("unexpected end of stream", "a quote is not closed"),
+    ("unknown escape character", "a backslash in double quotes begins an escape: use single quotes"),
+)
+
+_MESSAGES: Final = {
+    "string_type": "must be text: quote it, above all when it begins with [ or {",
+    "too_short": "must name at least one",
+    "dict_type": "must be a mapping: a name, a colon and what belongs to it",
+    "tuple_type": "must be a list: put it in [ ]",
+    "int_type": "must be a whole number",
+}
+"""By pydantic's type of an error: https://docs.pydantic.dev/latest/errors/validation_errors/"""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake: where (a path of keys, empty for the file, and a line, as far as known) and what to do about it."""
+
+    path: str
+    message: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = f"line {self.line}: " if self.line else ""
+        return f"{place}{self.path}: {self.message}" if self.path else f"{place}{self.message}"
+
+
+class ConfigError(UsageError):
+    """The file cannot be used; `problems` has every mistake that it makes, in the order of the file."""
+
+    def __init__(self, source: str, problems: tuple[Problem, ...]) -> None:
+        self.source = source
+        self.problems = problems
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__("\n".join([f"{source}: {count}", *(f"  {problem}" for problem in problems)]))
+
+    @property
+    def said(self) -> str:
+        """The source, and every problem on a line of its own."""
+        return str(self)
+
+
+def load_config(path: Path, environ: Mapping[str, str]) -> Config:
+    """Read the file at `path`; raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        absent = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+        remedy = "name the file with --config.file" if absent else "check its permissions"
+        raise ConfigError(str(path), (Problem("", f"cannot be read ({error.strerror}): {remedy}"),)) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), (Problem("", f"is not UTF-8 at byte {error.start}: save it as UTF-8"),)) from None
+    return parse_config(text, environ, source=str(path))
+
+
+def parse_config(text: str, environ: Mapping[str, str], source: str = "config") -> Config:
+    """Read the text of a config; `environ` fills `${VAR}` and `${VAR:-default}`.  Raises ConfigError."""
+    try:
+        loader = _Loader(text)
+        root = loader.get_single_node()
+    except yaml.YAMLError as error:
+        raise ConfigError(source, (_syntax_problem(error, text),)) from None
+    if root is None or root.tag == _NULL_TAG:
+        raise ConfigError(source, (Problem("", "is empty: start from the commented example config.yaml"),))
+    reading = _Reading(environ, loader.anchored)
+    written = reading.read(root, ())
+    config = None
+    if isinstance(written, dict):
+        settled = _settle(written)
+        try:
+            config = CONFIG.model_validate(settled)
+        except ValidationError as error:
+            reading.report_invalid(error, settled)
+        for path, message in contradictions(settled, NEEDS):
+            reading.report(reading.as_written(path), message)
+        for path in reading.marks:
+            if path[-1:] == ("name",) and issubclass(_section(path[:-1]) or Section, Pipeline | Record):
+                reading.report(path, "is not a key: the name is the key above")
+    else:
+        reading.report((), "must be a mapping: begin with databases: and pipelines:")
+    if reading.found or config is None:
+        raise ConfigError(source, reading.problems)
+    return config
+
+
+def parse_database(url: str | None, source: str) -> Database:
+    """A database by its url alone, None for what the PG* environment variables name; raises ConfigError."""
+    try:
+        return Database(url=url)
+    except ValidationError as error:
+        [detail] = error.errors(include_url=False, include_input=False)
+        messages = map(str, detail["ctx"]["error"].args)
+        raise ConfigError(source, tuple(Problem("", message) for message in messages)) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML text -> a tree of bounded depth, in which an alias is a leaf of its own."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.anchored: set[yaml.Node] = set()
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
+            self.get_event()  # type: ignore[no-untyped-call]
+            return yaml.ScalarNode(_ALIAS_TAG, "", event.start_mark, event.end_mark)
+        if self._depth == MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem="nested too deeply for a config", problem_mark=event.start_mark)
+        self._depth += 1
+        self.anchors.clear()
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if node is not None and event.anchor is not None:
+            self.anchored.add(node)
+        return node
+
+
+def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return Problem(
+            "", f"the character U+{error.character:04X} is not text: remove it, and save the file as UTF-8", line
+        )
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem is None:
+        return Problem("", "is not YAML")
+    problem = error.problem
+    message = next((remedy for symptom, remedy in _SYNTAX if symptom in problem), problem)
+    mark, start = error.problem_mark or error.context_mark, error.context_mark
+    if mark and start and start.line < mark.line and "document" not in problem:
+        message += f" (it belongs to what begins in line {start.line + 1})"
+    return Problem("", f"not YAML: {message}", mark.line + 1 if mark else None)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A file on its way from nodes to plain values: where everything is, and what is wrong with it so far."""
+
+    environ: Mapping[str, str]
+    anchored: set[yaml.Node]
+    marks: dict[KeyPath, yaml.Mark] = field(default_factory=dict)
+    scalars: dict[KeyPath, yaml.ScalarNode] = field(default_factory=dict)
+    unset: set[str] = field(default_factory=set)
+    unreadable: set[KeyPath] = field(default_factory=set)
+    found: list[tuple[int, Problem]] = field(default_factory=list)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong, in the order of the file."""
+        return tuple(problem for _, problem in sorted(self.found, key=lambda entry: entry[0]))
+
+    def report(self, path: KeyPath, message: str, mark: yaml.Mark | None = None) -> None:
+        """Note a mistake, unless what is there has been refused already."""
+        if path in self.unreadable:
+            return
+        if mark is None:
+            mark = next(self.marks[path[:end]] for end in range(len(path), -1, -1) if path[:end] in self.marks)
+        self.found.append((mark.index, Problem(dotted(path), message, mark.line + 1 if path else None)))
+
+    def refuse(self, path: KeyPath, message: str, mark: yaml.Mark | None = None) -> None:
+        """Note a mistake that leaves nothing to judge at its place."""
+        self.report(path, message, mark)
+        self.unreadable.add(path)
+
+    def read(self, node: yaml.Node, path: KeyPath) -> Any:  # noqa: ANN401 - YAML
+        """The value of a node with its variables filled in; None where it cannot be read."""
+        self.marks.setdefault(path, node.start_mark)
+        if node in self.anchored:
+            self.report(path, _NO_ALIASES, node.start_mark)
+        if _is_secret(path) and not isinstance(node, yaml.ScalarNode):
+            # The parts of a url that is not quoted would be keys, and keys are shown.
+            self.refuse(path, _MESSAGES["string_type"])
+            return None
+        match node:
+            case yaml.MappingNode(tag="tag:yaml.org,2002:map"):
+                return dict(self._items(node, path))
+            case yaml.SequenceNode(tag="tag:yaml.org,2002:seq"):
+                return [self.read(item, (*path, index)) for index, item in enumerate(node.value)]
+            case yaml.ScalarNode() if node.tag in _TEXT_TAGS:
+                return self._expand(node.value, path)
+            case yaml.ScalarNode() if node.tag in _KINDS:
+                return self._plain(node, path)
+        self.refuse(path, _NO_ALIASES if node.tag == _ALIAS_TAG else _NO_TAGS, node.start_mark)
+        return None
+
+    def _items(self, node: yaml.MappingNode, path: KeyPath) -> Iterator[tuple[str, Any]]:
+        for key, value in node.value:
+            mark = key.start_mark
+            if not isinstance(key, yaml.ScalarNode):
+                self.refuse(path, "a key must be text: quote text that begins with { or [", mark)
+                continue
+            if key.tag == f"{_YAML}merge":
+                self.refuse(path, "merge keys (<<) are not supported: write the keys out", mark)
+                continue
+            place = (*path, key.value)
+            if place in self.marks:
+                self.report(place, f"is written twice, first in line {self.marks[place].line + 1}: keep one", mark)
+                continue
+            self.marks[place] = mark
+            if key.tag in _KINDS:
+                self.report(place, f'YAML reads this key as {_KINDS[key.tag]}: write "{key.value}"')
+            elif key.tag not in _TEXT_TAGS:
+                self.report(place, _NO_ALIASES if key.tag == _ALIAS_TAG else _NO_TAGS)
+            yield key.value, self.read(value, place)
+
+    def _plain(self, node: yaml.ScalarNode, path: KeyPath) -> Any:  # noqa: ANN401 - YAML
+        self.scalars[path] = node
+        if node.tag == _NULL_TAG:
+            meant = f', write "{node.value}" if that is its text' if node.value else ""
+            self.refuse(path, f"has no value: give one{meant}, or remove it ({{}} is an empty section)")
+            return None
+        try:
+            return yaml.constructor.SafeConstructor().construct_object(node)
+        except ValueError:  # 2025-13-01 looks like a date and is none
+            return node.value
+
+    def _expand(self, text: str, path: KeyPath) -> str:
+        """Fill the variables in, after parsing, so that a value can never become structure."""
+
+        def fill(match: re.Match[str]) -> str:
+            name = match["name"]
+            return "$" if name is None else self.environ.get(name) or match["default"] or ""
+
+        variables = list(_VARIABLE.finditer(text))
+        unset = dict.fromkeys(
+            found["name"]
+            for found in variables
+            if found["name"] and found["default"] is None and not self.environ.get(found["name"])
+        )
+        for name in unset:
+            if name not in self.unset:
+                state = "empty" if name in self.environ else "not set"
+                self.report(path, f"the environment variable {name} is {state}: set it, or write ${{{name}:-default}}")
+        is_wrong = any(found["wrong"] for found in variables)
+        if is_wrong:
+            self.report(path, "has ${ without a name and a }: write ${NAME} or ${NAME:-default}, or $${ for the signs")
+        if is_wrong or unset:
+            self.unreadable.add(path)
+        self.unset.update(unset)
+        return _VARIABLE.sub(fill, text)
+
+    def as_written(self, place: KeyPath) -> KeyPath:
+        """Where a place of the settled config is in the file: `database` may stand for `databases.main`."""
+        is_shorthand = place[:2] == ("databases", "main") and ("databases",) not in self.marks
+        return ("database", *place[2:]) if is_shorthand else place
+
+    def report_invalid(self, error: ValidationError, settled: dict[str, Any]) -> None:
+        """Note what the schema refuses, in the words of the file."""
+        details = error.errors(include_url=False, include_input=False)
+        slips: set[KeyPath] = set()
+        # Unknown keys first: a required key that was only misspelt is not missing as well.
+        for detail in sorted(details, key=lambda detail: detail["type"] != "extra_forbidden"):
+            place = _existing(detail["loc"], settled)
+            path = self.as_written(place)
+            if detail["type"] == "missing":
+                if place not in slips and path[:-1] not in self.unreadable:
+                    self.report(path, "is required")
+            elif detail["type"] == "extra_forbidden":
+                message, meant = _unknown_key(place)
+                self.report(path, message)
+                slips.add((*place[:-1], meant))
+            elif path in self.marks:  # else it is inherited, and reported where it is written
+                for message in self._messages(detail, place, path):
+                    self.report(path, message)
+
+    def _messages(self, detail: Any, place: KeyPath, path: KeyPath) -> tuple[str, ...]:  # noqa: ANN401 - see below
+        """All that is wrong with a value: each argument of its error is one mistake."""
+        if detail["type"] == "value_error":
+            return tuple(map(str, detail["ctx"]["error"].args))
+        return (self._message(detail, place, path),)
+
+    def _message(self, detail: Any, place: KeyPath, path: KeyPath) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+        match detail["type"]:
+            case "string_type" if (node := self.scalars.get(path)) and not _is_secret(path):
+                return f'must be text, and YAML reads {node.value} as {_KINDS[node.tag]}: write "{node.value}"'
+            case "model_type" | "model_attributes_type":
+                return f"must be a section with the keys {', '.join(_known_keys(_section(place)))}"
+            case "greater_than_equal":
+                return f"must be at least {detail['ctx']['ge']:g}"
+            case "less_than_equal":
+                return f"must be at most {detail['ctx']['le']:g}"
+            case "literal_error":
+                return f"must be {detail['ctx']['expected'].replace(chr(39), '')}"
+            case kind:
+                return _MESSAGES[kind] if kind in _MESSAGES else str(detail["msg"])
+
+
+def _settle(written: dict[str, Any]) -> dict[str, Any]:
+    """Write out what the file may leave to shorthand and inheritance, so that the schema has one form."""
+    settled = dict(written)
+    if "database" in settled and "databases" not in settled:
+        settled["databases"] = {"main": settled.pop("database")}
+    collection, databases = settled.get("collection"), settled.get("databases")
+    own = collection.get("interval") if isinstance(collection, dict) else None
+    inherited: dict[str, Any] = {"interval": Collection().interval if own is None else own}
+    names = list(databases) if isinstance(databases, dict) else []
+    if len(names) <= 1:
+        inherited["database"] = names[0] if names else "main"
+    if "pipelines" in settled:
+        settled["pipelines"] = pipelines = _inherit(settled["pipelines"], inherited)
+        for pipeline in pipelines.values() if isinstance(pipelines, dict) else ():
+            if isinstance(pipeline, dict) and "records" in pipeline:
+                grace = {"grace": pipeline["grace"]} if "grace" in pipeline else {}
+                pipeline["records"] = _inherit(pipeline["records"], grace)
+    return settled
+
+
+def _inherit(value: Any, defaults: dict[str, Any]) -> Any:  # noqa: ANN401 - YAML
+    if not isinstance(value, dict):
+        return value
+    return {name: defaults | item | {"name": name} if isinstance(item, dict) else item for name, item in value.items()}
+
+
+def _existing(location: KeyPath, data: Any) -> KeyPath:  # noqa: ANN401 - YAML
+    """The part of pydantic's location that the config has: pydantic also names steps of its own."""
+    path: list[str | int] = []
+    for step in location:
+        if isinstance(data, dict) and isinstance(step, str) and (step in data or step != "[key]"):
+            path.append(step)
+            data = data.get(step)
+        elif isinstance(data, list) and isinstance(step, int):
+            path.append(step)
+            data = data[step]
+    return tuple(path)
+
+
+def _unknown_key(place: KeyPath) -> tuple[str, str]:
+    """What to say of a key that the schema does not know, and which one was probably meant."""
+    section, key = _section(place[:-1]), str(place[-1])
+    if section and key in section.refused:
+        return section.refused[key], ""
+    known = _known_keys(section)
+    return f"unknown key{known_names(key, known)}", nearest(key, known) or ""
+
+
+def _known_keys(section: type[Section] | None) -> list[str]:
+    return sorted(section.model_fields.keys() - {"name"}) if section else []
+
+
+def _section(place: KeyPath) -> type[Section] | None:
+    """The model that describes what is at `place` of a settled config."""
+    current: Any = CONFIG
+    for step in place:
+        if get_origin(current) is dict:
+            current = get_args(current)[1]
+        elif isinstance(current, type) and issubclass(current, Section) and step in current.model_fields:
+            current = current.model_fields[str(step)].annotation
+        elif not isinstance(step, int):
+            return None
+        if get_origin(current) is not dict:
+            current = next(sections_in(current), current)
+    return current if isinstance(current, type) and issubclass(current, Section) else None
+
+
+def _is_secret(path: KeyPath) -> bool:
+    """Whether a secret is, or may by mistake be, written there."""
+    place = path[1:] if path[:1] == ("database",) else path[2:] if path[:1] == ("databases",) else ()
+    return place in {("url",), ("url_file",), ("password_file",)}
+
+
+def dotted(path: KeyPath) -> str:
+    """A place of the config as people write it; a url that became a key by mistake is not shown."""
+    shown = ""
+    for step in path:
+        if isinstance(step, int):
+            shown += f"[{step}]"
+        elif "://" in step:
+            shown += ".<a url>"
+        else:
+            shown += "." * bool(shown) + (step if re.fullmatch(r"[\w-]+", step) else json.dumps(step))
+    return shown

@@ -1,0 +1,103 @@
+"""Schema + dimensions -> the model of the whole file: each dimension brings its own keys and limits.
+
+https://docs.pydantic.dev/latest/concepts/models/#dynamic-model-creation
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Final, get_args
+
+from pydantic import AfterValidator, Field, create_model
+
+from exporter.dimensions import DIMENSIONS
+from exporter.model.judging import Limit
+from exporter.model.sections import THRESHOLDS, Config, Key, Limits, Pipeline, Record, Section, Sessions, Thresholds
+from exporter.model.values import Name
+
+LIMITS: Final[tuple[Limit, ...]] = tuple(limit for dimension in DIMENSIONS for limit in dimension.limits)
+"""Every limit that a config may set, in the order of the dimensions."""
+
+NEEDS: Final = {limit.name: limit.needs for limit in LIMITS}
+"""By name of a limit: the keys of its pipeline without which it would judge nothing."""
+
+
+def _with_keys(model: type[Section], keys: Iterable[Key[Any]]) -> type[Section]:
+    fields: dict[str, Any] = {key.name: (key.kind, Field(default=key.default, description=key.help)) for key in keys}
+    return create_model(model.__name__, __base__=model, __doc__=model.__doc__, **fields)
+
+
+def _limits() -> type[Section]:
+    fields: dict[str, Any] = {}
+    for limit in LIMITS:
+        ordered = AfterValidator(_falling if limit.below else _rising)
+        side = "below" if limit.below else "above"
+        model: Any = THRESHOLDS[limit.unit]
+        fields[limit.name] = (
+            Annotated[model, ordered] | None,
+            Field(default=None, description=f"{limit.what}: broken {side} it."),
+        )
+    return create_model(Limits.__name__, __base__=Limits, __doc__=Limits.__doc__, **fields)
+
+
+def _rising(thresholds: Thresholds) -> Thresholds:
+    return _check_order(thresholds, below=False)
+
+
+def _falling(thresholds: Thresholds) -> Thresholds:
+    return _check_order(thresholds, below=True)
+
+
+def _check_order(given: Thresholds, *, below: bool) -> Thresholds:
+    warning: Any = given.warning
+    critical: Any = given.critical
+    if warning is not None and critical is not None and (critical > warning if below else critical < warning):
+        side = "above" if below else "below"
+        raise ValueError(f"has a critical {side} its warning, which would never be one: exchange them")
+    return given
+
+
+def _whole() -> type[Config]:
+    keys = [key for dimension in DIMENSIONS for key in dimension.keys]
+    sessions = _with_keys(Sessions, (key for key in keys if key.section == "sessions"))
+    record = _with_keys(Record, (key for key in keys if key.section == "record"))
+    limits = _limits()
+    pipeline = create_model(
+        Pipeline.__name__,
+        __base__=Pipeline,
+        __doc__=Pipeline.__doc__,
+        sessions=(sessions, ...),
+        records=(_named(record), ...),
+        limits=(limits, Field(default_factory=limits)),
+    )
+    return create_model(
+        Config.__name__,
+        __base__=Config,
+        __doc__=Config.__doc__,
+        pipelines=(_named(pipeline), ...),
+    )
+
+
+def _named(model: Any) -> Any:  # noqa: ANN401 - a type that exists only when this runs
+    return Annotated[dict[Name, model], Field(min_length=1)]
+
+
+CONFIG: Final[type[Config]] = _whole()
+"""What a file is validated against."""
+
+
+def _models(model: type[Section]) -> Iterator[type[Section]]:
+    yield model
+    for field in model.model_fields.values():
+        for part in sections_in(field.annotation):
+            yield from _models(part)
+
+
+def sections_in(annotation: Any) -> Iterator[type[Section]]:  # noqa: ANN401 - any type
+    """The models that a type names, itself or anywhere inside its brackets."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for part in get_args(annotation):
+        yield from sections_in(part)
+
+
+MODELS: Final[tuple[type[Section], ...]] = tuple(dict.fromkeys(_models(CONFIG)))
+"""The model of each section that a file may have."""

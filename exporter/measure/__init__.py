@@ -1,0 +1,1 @@
+"""Plan + database -> Snapshot, round after round."""

@@ -1,0 +1,74 @@
+"""The end of a snapshot: whether the rows that were read are whole."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from exporter.measure.session import Session
+from exporter.model.fault import CollectionError, Fault
+from exporter.plan.transaction import (
+    END,
+    look_again,
+    search,
+    shape,
+)
+
+
+def foreign_table(subject: str) -> Fault:
+    """The fault of a table on another server: the snapshot does not include that server."""
+    return Fault(
+        "row_security",
+        f"{subject}: a foreign table: what its server hides from us cannot be seen from here, nor is it part of the "
+        "snapshot: measure it on its own server",
+    )
+
+
+async def end(session: Session) -> tuple[str, ...]:
+    """The end of the snapshot; returns the tables of which policies show us only some rows.
+
+    Raises CollectionError where what was read is not whole, or not all by the same catalog.
+    """
+    plan = session.plan
+    subject = f"pipelines.{plan.pipeline.name}"
+    if plan.search:
+        await session.run(search(()), subject)
+    tables = await session.run(plan.touched, subject)
+    if rewritten := [table["name"] for table in tables if table["rewritten"]]:
+        raise CollectionError(
+            Fault(
+                "table_rewrite",
+                f"{subject}: {', '.join(rewritten)} was rewritten (TRUNCATE, ALTER TABLE, REFRESH) while we read, and "
+                "would look empty: tried again at the next interval",
+            )
+        )
+    if foreign := [table["name"] for table in tables if table["is_foreign"]]:
+        raise CollectionError(foreign_table(f"{subject}: {', '.join(foreign)}, read through a view or a sub-query"))
+    restricted = [table for table in tables if table["restricted"]]
+    switched = any(table["row_security"] != "off" for table in tables)
+    if plan.database.row_security == "strict" and (restricted or switched):
+        raise CollectionError(_switched(subject, tables, restricted))
+    then = shape([table["id"] for table in tables])
+    [[before]] = await session.run(then, subject)
+    await session.run(END, "end")
+    await session.run(look_again(plan.database), subject)
+    [[after]] = await session.run(then, subject)
+    await session.run(END, "end")
+    if before != after:
+        raise CollectionError(
+            Fault(
+                "catalog_change",
+                f"{subject}: a partition was attached or detached, or a function was replaced, or a schema or an enum "
+                "renamed, while we read: tried again at the next interval",
+            )
+        )
+    return tuple(table["name"] for table in restricted)
+
+
+def _switched(subject: str, tables: Sequence[Mapping[str, Any]], restricted: Sequence[Mapping[str, Any]]) -> Fault:
+    who = tables[0]["switches"] or "what the config's SQL or a view calls"
+    hidden = ", ".join(table["name"] for table in restricted) or "any table"
+    return Fault(
+        "row_security",
+        f"{subject}: {who} switches row_security on, so rows of {hidden} may be hidden from a reader whom a policy "
+        "binds: ALTER ROLE <owner> BYPASSRLS for the owners of the functions and views that read it, or take the "
+        "setting out of the function",
+    )

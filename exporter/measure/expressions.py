@@ -1,0 +1,159 @@
+"""The SQL of the config, looked at before a row is read."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import asyncpg
+
+from exporter.measure.query_faults import is_refused_lock
+from exporter.measure.session import Session
+from exporter.model.fault import CollectionError, Fault
+from exporter.plan.expressions import (
+    Expression,
+    called,
+    compared,
+    harmless,
+    has_sub_query,
+    is_of_its_statement,
+    is_sampled,
+    is_volatile,
+    planned,
+    qualified,
+    unfound,
+    written,
+)
+from exporter.plan.plan import ELIGIBLE, Plan
+from exporter.plan.transaction import (
+    Kind,
+    schema_of,
+    silent_types,
+)
+
+
+async def read_expressions(session: Session) -> None:
+    """Find out which expressions of the config the server refuses, before any row is read."""
+    plan = session.plan
+    subject = f"pipelines.{plan.pipeline.name}"
+    asked = [one for one in plan.expressions if one.record is None or one.record not in session.faults]
+    if isinstance(await look_at(session, asked, f"{subject}.{plan.part_of(asked[0])}"), Fault):
+        for one in asked:
+            whole, refused = await qualify(session, one, f"{subject}.{plan.part_of(one)}")
+            if isinstance(refused, Fault):
+                _lose(session, one, refused)
+            else:
+                session.plan = session.plan.about(written(session.plan.pipeline, whole))
+    for one, fault in await misread(session, plan, asked):
+        _lose(session, one, fault)
+
+
+def _lose(session: Session, one: Expression, fault: Fault) -> None:
+    """An expression cannot be used: its record or its part is lost, or everything."""
+    if one.record is not None:
+        session.faults = {one.record: fault, **session.faults}
+    elif one.path == ELIGIBLE:
+        raise CollectionError(fault)
+    else:
+        session.part_faults = {session.plan.part_of(one): fault, **session.part_faults}
+
+
+async def misread(session: Session, plan: Plan, asked: Sequence[Expression]) -> list[tuple[Expression, Fault]]:
+    """Expressions that the server takes and reads otherwise than their author: by operators of another type.
+
+    Where a type converts to one of the server's own, as citext does to text, and its operators are not searched, the
+    server falls back on those of text without a word.  They must have been planned, which locks what they read.
+    """
+    if not asked:
+        return []
+    words = {one.path: frozenset(compared(one.sql)) for one in asked}
+    columns = sorted(frozenset().union(*words.values()))
+    found = await session.run(silent_types(columns, session.database.search_path), f"pipelines.{plan.pipeline.name}")
+    return [
+        (
+            one,
+            Fault(
+                "invalid_sql",
+                f"pipelines.{plan.pipeline.name}.{plan.part_of(one)}: {column} is {kind}, whose operators are in a "
+                f"schema that is not searched: write search_path: [{schema}] in the section of the database or, where "
+                f"its text is meant, {column}::text",
+            ),
+        )
+        for one in asked
+        for column, kind, schema in found
+        if column in words[one.path]
+    ]
+
+
+NAMES_LIMIT: Final = 20
+"""Names without a schema that are looked for in one expression."""
+
+
+async def qualify(session: Session, one: Expression, subject: str) -> tuple[Expression, list[str] | Fault]:
+    """An expression whose bare names of tables and functions have their schemas, and what `look_at` says of it.
+
+    Ours is not the search_path of the role, so that nobody can put an operator or a function in the way of the
+    server's own.  A name that the server itself does not have is looked for in that path, once.
+    """
+    left = NAMES_LIMIT
+    while True:
+        errors: list[asyncpg.PostgresError] = []
+        found = await look_at(session, [one], subject, errors.append)
+        named = _unfound(one, errors[-1]) if errors and left else None
+        if named is None:
+            return one, found
+        at, name, kind = named
+        schemas = await session.run(schema_of(kind, name, session.searched), subject)
+        if not schemas:
+            return one, found
+        [[schema]] = schemas
+        session.schemas = {**session.schemas, name: schema}
+        one, left = qualified(one, at, schema), left - 1
+
+
+def _unfound(one: Expression, error: asyncpg.PostgresError) -> tuple[int, str, Kind] | None:
+    kind: Kind
+    match error:
+        case asyncpg.UndefinedTableError():
+            kind = "table"
+        case asyncpg.UndefinedFunctionError():
+            kind = "function"
+        case asyncpg.UndefinedObjectError():
+            kind = "type"
+        case _:
+            return None
+    named = unfound(one, int(getattr(error, "position", None) or 0))
+    return (*named, kind) if named else None
+
+
+async def look_at(
+    session: Session,
+    asked: Sequence[Expression],
+    subject: str,
+    refused: Callable[[asyncpg.PostgresError], None] = lambda _: None,
+) -> list[str] | Fault:
+    """How the server would compute expressions, line by line, or why they cannot be used; no row is read.
+
+    `refused` is told the error of the server, if there is one.
+    """
+    rows = await session.attempt(planned(asked), subject, is_refused_lock, refused=refused)
+    if isinstance(rows, Fault):
+        return rows
+    lines = [row[0] for row in rows]
+    if why := await _unsteady(session, asked, lines, subject):
+        return Fault("invalid_sql", f"{subject}: {why}")
+    return lines
+
+
+async def _unsteady(session: Session, asked: Sequence[Expression], plan: Sequence[str], subject: str) -> str | None:
+    """Why expressions may have another value each time they are computed; None where they have not."""
+    if any(is_sampled(plan) or is_of_its_statement(one.sql) for one in asked):
+        return "samples rows or asks when its statement began, and is computed in several: use now() for the time"
+    if not is_volatile(plan):
+        return None
+    if len(asked) == 1 and not has_sub_query(asked[0].sql):
+        [[returns_nothing]] = await session.run(harmless(called(asked[0].sql)), subject)
+        if returns_nothing:
+            return None
+    return (
+        "calls a volatile function, which may have another value each time it is asked: call a stable one (now() for "
+        "the time), or declare yours: ALTER FUNCTION <function> STABLE"
+    )

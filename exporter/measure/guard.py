@@ -1,0 +1,212 @@
+"""Plan + connection -> the guarded transaction in which a pipeline is measured: opened, locked, looked at, ended.
+
+What the database refuses about one record becomes that record's fault; what keeps us from taking a snapshot at all
+raises `CollectionError`.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, Final
+
+import asyncpg
+
+from exporter.measure.database import connect
+from exporter.measure.ending import foreign_table
+from exporter.measure.expressions import read_expressions
+from exporter.measure.links import links_of
+from exporter.measure.locks import LOCKS_SHARE, hold_locks, too_many_locks
+from exporter.measure.query_faults import LOST, is_rejection
+from exporter.measure.session import Session, subject_of
+from exporter.model.fault import CollectionError, Fault
+from exporter.model.sections import Database
+from exporter.model.sql import TableName
+from exporter.plan.plan import Plan
+from exporter.plan.replica import AURORA_LOOK, LOOK, Look, lag
+from exporter.plan.transaction import (
+    IDENTITY,
+    NO_TRANSACTION_TIMEOUT,
+    Found,
+    before,
+    begin,
+    found_tables,
+    resolved,
+    tables_of,
+)
+
+
+@asynccontextmanager
+async def open_snapshot(plan: Plan, *, unattended: bool = False) -> AsyncIterator["Session"]:
+    """The guarded transaction of one collection, its locks held, its snapshot taken, its expressions looked at.
+
+    Raises CollectionError.
+    """
+    async with _looked(plan.database) as session:
+        if unattended:
+            _refuse_powers(session)
+        plan = (await _found(session, plan)).looking(session.look)
+        await _begin(session)
+        subject = f"pipelines.{plan.pipeline.name}.sessions"
+        tables = {subject_of(plan, name): record.table for name, record in plan.pipeline.records.items()}
+        session.tables = {subject: plan.pipeline.sessions.table, **tables}
+        session.lag = _lag(session.before, session.before, plan)
+        session.faults = {**session.faults, **await hold_locks(session, plan)}
+        await _read_catalog(session, plan)
+        links, unlike = await links_of(session, plan)
+        session.faults = {**unlike, **session.faults}
+        session.plan = plan = plan.linked(links)
+        # Some services keep it from everybody: then nobody can tell.
+        told = await session.attempt(IDENTITY, "identity", is_rejection)
+        session.identity = None if isinstance(told, Fault) else told[0][0]
+        if plan.search:
+            await session.run(plan.search, subject)
+        await _read_key(session)
+        await read_expressions(session)
+        yield session
+
+
+@asynccontextmanager
+async def open_transaction(database: Database, tables: Sequence[TableName] = ()) -> AsyncIterator["Session"]:
+    """The same transaction before anything was asked, for whoever does not measure; raises CollectionError.
+
+    `found` of the session says what has the names of `tables`.
+    """
+    async with _looked(database) as session:
+        await _find(session, tables)
+        await _begin(session)
+        yield session
+
+
+@asynccontextmanager
+async def _looked(database: Database) -> AsyncIterator["Session"]:
+    async with connect(database) as connection:
+        session = Session(connection, database)
+        [row] = await _before(session)
+        *look, deadlock_timeout, powers, searched = row
+        session.before = Look(*look)
+        session.deadlock_timeout = timedelta(milliseconds=deadlock_timeout)
+        session.powers = tuple(powers)
+        session.searched = database.search_path or tuple(searched)
+        yield session
+
+
+async def _before(session: "Session") -> list[Any]:
+    try:
+        return await session.connection.fetch(before().sql, timeout=session.patience)
+    except asyncpg.FeatureNotSupportedError:
+        session.look = AURORA_LOOK
+    except (asyncpg.PostgresError, *LOST) as error:
+        raise CollectionError(session.fault(error, "begin", before())) from None
+    try:
+        return await session.connection.fetch(before(AURORA_LOOK).sql, timeout=session.patience)
+    except asyncpg.PostgresError:
+        raise CollectionError(
+            Fault(
+                "replica_lag",
+                "the server is a reader that does not tell how far it is behind: connect to the writer",
+            )
+        ) from None
+    except LOST as error:
+        raise CollectionError(session.fault(error, "begin", before())) from None
+
+
+_TRANSACTION_TIMEOUT_SINCE: Final = 17
+
+
+async def _begin(session: "Session") -> None:
+    await session.run(begin(session.database), "begin")
+    if session.connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
+        await session.run(NO_TRANSACTION_TIMEOUT, "begin")
+
+
+def _refuse_powers(session: "Session") -> None:
+    """A view or a function of the platform runs as our role: what that may do, its owner may."""
+    if session.powers and not session.database.allow_superuser:
+        raise CollectionError(
+            Fault(
+                "permission",
+                f"the role may do more than read, by the rights of {', '.join(session.powers)}: whoever owns a view or "
+                "a function that is read could run programs on the database's host: use a role that may only SELECT, "
+                "or write allow_superuser: true in the section of the database",
+            )
+        )
+
+
+async def _find(session: "Session", tables: Sequence[TableName]) -> None:
+    if tables:
+        rows = await session.run(found_tables(tables, session.searched), "begin")
+        session.found = {table: Found(*row) for table, row in zip(tables, rows, strict=True)}
+        bare = {table: found.schema for table, found in session.found.items() if table.schema is None}
+        session.schemas = {table.name: schema for table, schema in bare.items() if schema is not None}
+
+
+async def _found(session: "Session", plan: Plan) -> Plan:
+    """The plan with the schema of each table that the config names without one."""
+    await _find(session, tables_of(plan.pipeline))
+    plan = plan.about(resolved(plan.pipeline, session.found))
+    if plan.pipeline.sessions.table.schema is None:
+        raise CollectionError(_nowhere(f"pipelines.{plan.pipeline.name}.sessions", plan.pipeline.sessions.table))
+    session.faults = {
+        name: _nowhere(subject_of(plan, name), record.table)
+        for name, record in plan.pipeline.records.items()
+        if record.table.schema is None
+    }
+    return plan
+
+
+def _nowhere(subject: str, table: TableName) -> Fault:
+    return Fault(
+        "missing_object",
+        f"{subject}: relation {table.sql} does not exist in a schema that is searched: write its schema, as in "
+        f"schema.{table.written}, or create the table",
+    )
+
+
+def _lag(before: Look, now: Look, plan: Plan) -> timedelta | None:
+    found = lag(before, now, plan.database.max_replica_lag)
+    if isinstance(found, Fault):
+        raise CollectionError(found)
+    return found
+
+
+async def _read_catalog(session: Session, plan: Plan) -> None:
+    """Note the snapshot's clock and lag, the values of the plan's catalog readings, and what cannot be measured."""
+    subject = f"pipelines.{plan.pipeline.name}.sessions"
+    [row] = await session.run(plan.catalog, subject)
+    now = Look(*row[: len(LOOK)])
+    session.lag = _lag(session.before, now, plan)
+    session.clock = now.clock - (session.lag or timedelta(0))
+    foreign, zones, locks, room, *session.facts = row[len(LOOK) :]
+    if None in foreign:
+        raise CollectionError(foreign_table(subject))
+    if None in zones:
+        raise CollectionError(_abbreviated(subject))
+    if locks > room * LOCKS_SHARE:
+        raise CollectionError(too_many_locks(f"pipelines.{plan.pipeline.name}", locks, room))
+    session.faults = {
+        **session.faults,
+        **{name: foreign_table(subject_of(plan, name)) for name in foreign},
+        **{name: _abbreviated(subject_of(plan, name)) for name in zones},
+    }
+
+
+async def _read_key(session: Session) -> None:
+    """Find out whether the key tells sessions apart; what a view calls is found where the config's SQL is."""
+    plan = session.plan
+    subject = f"pipelines.{plan.pipeline.name}.sessions"
+    if not (await session.run(plan.unique, subject))[0][0]:
+        key = ", ".join(plan.pipeline.sessions.key)
+        raise CollectionError(
+            Fault(
+                "duplicate_key",
+                f"{subject}.key: several rows share a value of ({key}): name columns that tell sessions apart",
+            )
+        )
+
+
+def _abbreviated(subject: str) -> Fault:
+    return Fault(
+        "type",
+        f"{subject}.timezone: an abbreviation stands for a fixed offset without summer time, and for several "
+        "countries: name the zone, as in Europe/Berlin or Asia/Kolkata",
+    )

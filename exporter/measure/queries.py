@@ -1,0 +1,43 @@
+"""Plans -> the SQL that a collection runs, for people; with a database also what it expects them to cost."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from exporter.measure.guard import open_snapshot
+from exporter.model.sql import Bound, Moment
+from exporter.plan.plan import Plan
+from exporter.plan.statement import Statement
+
+NOTE: Final = (
+    "-- Around each statement that may fail by itself runs a savepoint, so that a failure costs nothing else.\n\n"
+)
+
+
+def script(plans: Iterable[Plan]) -> str:
+    """Every statement of every pipeline, in the order in which they run."""
+    return "\n".join(_show(plan, statement) for plan in plans for statement in plan.statements())
+
+
+async def explained(plan: Plan) -> str:
+    """The same, each measuring statement with the database's estimate; raises CollectionError."""
+    names = tuple(plan.pipeline.records)
+    async with open_snapshot(plan) as session:
+        parts, plan = [], session.plan
+        for statement in plan.statements():
+            parts.append(_show(plan, statement))
+            if statement in (plan.catalog, plan.sessions(names, plan.parts), plan.rows(names, plan.parts)):
+                estimate = Statement(statement.title, f"explain {statement.sql}", statement.bound)
+                rows = await session.run(estimate, f"pipelines.{plan.pipeline.name}")
+                parts.append("".join(f"--   {row[0]}\n" for row in rows))
+    return "\n".join(parts)
+
+
+def _show(plan: Plan, statement: Statement) -> str:
+    values = "".join(f"-- ${n} = {_value(value)}\n" for n, value in enumerate(statement.bound, start=1))
+    return f"-- {plan.pipeline.name}: {statement.title}\n{values}{statement.sql};\n"
+
+
+def _value(value: Bound) -> str:
+    if isinstance(value, Moment):
+        return value.value
+    return repr(list(value) if isinstance(value, tuple) else str(value))

@@ -1,0 +1,141 @@
+"""Time: collects each pipeline on its interval, publishes what was found, and says once when that changes."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
+from typing import Final
+
+from exporter.measure.collect import collect
+from exporter.model.fault import CollectionError, Fault
+from exporter.plan.plan import Plan
+from exporter.state.board import Latest, Standing
+from exporter.state.judge import limits_of, min_sessions_of
+from exporter.state.snapshot import Collection, Snapshot
+
+log = logging.getLogger(__name__)
+
+Collect = Callable[[Plan], Awaitable[Snapshot]]
+
+BACK_OFF_LIMIT: Final = 4
+"""A database that cannot be looked at is tried again after at most so many intervals."""
+
+JITTER: Final = 0.1
+"""A round may start earlier by up to this share of the interval, so that pipelines drift apart."""
+
+
+def beginning(plan: Plan, max_age: float) -> Standing:
+    """The standing of a pipeline of which nothing is known yet; `max_age` in seconds."""
+    return Standing(
+        config=plan.pipeline,
+        max_age=max_age,
+        limits=tuple(limits_of(plan.pipeline, plan.dimensions)),
+        min_sessions=tuple(min_sessions_of(plan.pipeline, plan.dimensions)),
+        tracks=tuple(track for dimension in plan.dimensions for track in dimension.tracks),
+    )
+
+
+async def measure(plan: Plan, collect: Collect) -> Collection:
+    """One round: a snapshot, or the fault for which there is none.  The one place where it is caught."""
+    started = time.monotonic()
+    snapshot, fault = None, None
+    try:
+        snapshot = await collect(plan)
+    except CollectionError as error:
+        fault = error.fault
+    except Exception as error:
+        # A fault of ours must not end the exporter's watch, nor go unseen.
+        log.exception("collection.crashed", extra={"pipeline": plan.pipeline.name})
+        fault = Fault("internal", f"{type(error).__name__}: this is a fault of the exporter, see its log")
+    return Collection(snapshot, fault, duration=time.monotonic() - started, ended_at=time.time())
+
+
+def pause(standing: Standing, interval: float, rest_ratio: float, duration: float, jitter: float = 0) -> float:
+    """Seconds to wait after a round that took `duration`; `jitter` is a share of the interval, 0 to 1.
+
+    Rounds start an interval apart, later while a database cannot be looked at (a partial failure does not
+    count), and no sooner than `rest_ratio` times the last round's duration after it: a slow database is left in
+    peace.  After a total failure the wait is at most four intervals, so that a recovery is seen.
+    """
+    doublings = max(0, standing.failures_in_a_row - 1)
+    stretched = interval * min(1 << min(doublings, BACK_OFF_LIMIT), BACK_OFF_LIMIT)
+    wait = max(stretched * (1 - jitter) - duration, rest_ratio * duration, 0.0)
+    return min(wait, BACK_OFF_LIMIT * interval) if standing.failures_in_a_row else wait
+
+
+async def supervise(
+    plan: Plan,
+    latest: Latest,
+    rest_ratio: float,
+    collect: Collect,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Collect one pipeline for ever, never two rounds at once."""
+    name, interval = plan.pipeline.name, plan.pipeline.interval.total_seconds()
+    slow = False
+    while True:
+        collection = await measure(plan, collect)
+        before = latest.board.standings[name]
+        standing = before.after(collection, time.monotonic())
+        jitter = random.uniform(0, JITTER)  # noqa: S311 - spreads load, guards nothing
+        wait = pause(standing, interval, rest_ratio, collection.duration, jitter)
+        latest.publish(replace(standing, due=collection.ended_at + wait))
+        report_changes(before, standing)
+        if standing.snapshot is not None and wait > standing.max_age and not slow:
+            log.warning(
+                "collection.slow",
+                extra={
+                    "pipeline": name,
+                    "seconds": round(collection.duration, 1),
+                    "error": "values leave /metrics before the next collection: raise max_age, or lower rest_ratio",
+                },
+            )
+        slow = wait > standing.max_age
+        await sleep(wait)
+
+
+def report_changes(before: Standing, after: Standing) -> None:
+    """Log what began or ceased to fail, once each; a round that goes as the last says nothing."""
+    known = {"pipeline": after.pipeline, "database": after.database}
+    old, new = _faults(before), _faults(after)
+    for subject, fault in new.items():
+        if subject not in old or old[subject].reason != fault.reason:
+            log.error(
+                "collection.failing",
+                extra={**known, **_about(subject), "reason": fault.reason, "error": fault.message},
+            )
+    for subject in old:
+        # While nothing can be looked at, nobody knows whether a record has recovered.
+        if subject not in new and None not in new:
+            log.warning("collection.recovered", extra={**known, **_about(subject)})
+    if before.last is None and not new:
+        log.info("collection.first", extra={**known, "seconds": round(after.last.duration, 3) if after.last else 0})
+
+
+def _faults(standing: Standing) -> dict[str | None, Fault]:
+    """By the keys below the pipeline; None stands for the pipeline as a whole."""
+    if standing.last is None:
+        return {}
+    if standing.last.fault is not None:
+        return {None: standing.last.fault}
+    parts = standing.last.snapshot.part_faults if standing.last.snapshot else {}
+    found: dict[str | None, Fault] = {f"records.{name}": fault for name, fault in standing.record_faults.items()}
+    found.update(parts.items())
+    return found
+
+
+def _about(path: str | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    return {"record": path.removeprefix("records.")} if path.startswith("records.") else {"part": path}
+
+
+async def collect_once(plans: Iterable[Plan]) -> tuple[Standing, ...]:
+    """Collect each pipeline once, all at the same time; what could not be measured is part of its standing."""
+
+    async def one(plan: Plan) -> Standing:
+        return beginning(plan, max_age=float("inf")).after(await measure(plan, collect), now=0.0)
+
+    return tuple(await asyncio.gather(*map(one, plans)))

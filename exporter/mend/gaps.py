@@ -1,0 +1,296 @@
+"""Plan + database -> every session with a gap, one by one, and how they are written down.
+
+The list is of one snapshot, by the predicate of the gauges, and is whole or none: what a table that was truncated
+meanwhile, a lost connection or a time-out left of it looks like a shorter list, and whoever mends by it would call the
+rest healthy.  So `list_gaps` returns only after the last row and the checks of a collection's end, and what it gave
+before counts for nothing if it raises.
+"""
+
+import csv
+import json
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import IO, Any, Final
+
+from exporter.measure.collect import repeated
+from exporter.measure.ending import end
+from exporter.measure.guard import open_snapshot
+from exporter.measure.query_faults import is_rejection
+from exporter.measure.session import Session, subject_of
+from exporter.mend.spool import SpoolError
+from exporter.model.fault import Fault
+from exporter.model.sections import Config
+from exporter.model.states import GAP_REASONS, GapReason
+from exporter.model.terms import terms_of
+from exporter.plan.plan import Plan
+from exporter.plan.statement import Cursor, Statement
+from exporter.text.terminal import printable
+
+# --- What is found
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A session that lacks something.
+
+    `session` is its key, a text for each column of `sessions.key` (None for NULL); `reasons` say for each record that
+    makes it a gap, why.  `completed_at` is in ISO 8601, UTC, None where the session has no completion.
+    """
+
+    session: tuple[str | None, ...]
+    reasons: Mapping[str, GapReason]
+    completed_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What is known of a list once it is whole.
+
+    `sessions` is their number.  `restricted` names the tables of which policies showed us some rows only.  `taken_at`
+    is the moment of the snapshot by the database's clock, in Unix seconds; `identity` tells the database from others,
+    None where it does not tell.  `terms` are those of the pipeline as it was measured, with the schemas in which names
+    without one were found.  None of these three makes another list.
+    """
+
+    sessions: int
+    restricted: tuple[str, ...]
+    taken_at: float = field(compare=False)
+    identity: str | None = field(compare=False)
+    terms: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+
+class GapsNotMeasuredError(Exception):
+    """Nobody can tell which sessions are a gap, for `faults` keep us from measuring records."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("\n".join(fault.message for fault in faults))
+        self.faults = tuple(faults)
+
+
+def narrowed(config: Config, pipeline: str, records: Collection[str] = ()) -> Config:
+    """The config of one pipeline alone and, if any are named, of these records: nothing else is locked or needed."""
+    chosen = config.pipelines[pipeline]
+    if records:
+        kept = {name: record for name, record in chosen.records.items() if name in records}
+        chosen = chosen.model_copy(update={"records": kept})
+    return config.model_copy(update={"pipelines": {pipeline: chosen}})
+
+
+OnProgress = Callable[[int], None]
+"""Is told how many sessions have come so far, now and then."""
+
+
+def ignore_progress(_sessions: int) -> None:
+    """For whoever does not care."""
+
+
+async def list_gaps(
+    plan: Plan,
+    take: Callable[[Gap], None],
+    reasons: Collection[GapReason] = GAP_REASONS,
+    on_progress: OnProgress = ignore_progress,
+) -> Listing:
+    """Give every gap to `take`: by completion (else start), the oldest first, then by key; flat in memory.
+
+    Raises CollectionError where nothing can be measured, and GapsNotMeasuredError where a record cannot be.  Either may
+    come after the first gaps: these are then no list.
+    """
+    records, width, sessions = tuple(plan.pipeline.records), len(plan.pipeline.sessions.key), 0
+    last = None
+    async with whole_snapshot(plan) as session:
+        plan = session.plan
+        async for rows in fetch_in_chunks(session, plan, plan.gaps(records, reasons)):
+            for number, *row in rows:
+                if number == last:
+                    raise GapsNotMeasuredError((repeated(_all(plan)),))
+                last = number
+                take(_gap(row, records, width))
+            sessions += len(rows)
+            on_progress(sessions)
+        return await _ended(session, sessions)
+
+
+async def count_gaps(plan: Plan, reasons: Collection[GapReason] = GAP_REASONS) -> Listing:
+    """The same without the gaps themselves; raises the same."""
+    async with whole_snapshot(plan) as session:
+        plan = session.plan
+        [[rows, sessions]] = await fetch_or_blame_records(
+            session, plan, plan.gap_count(tuple(plan.pipeline.records), reasons)
+        )
+        check_unrepeated(plan, rows, sessions)
+        return await _ended(session, sessions)
+
+
+def check_unrepeated(plan: Plan, rows: int, sessions: int) -> None:
+    """Raises GapsNotMeasuredError where a list would have a session twice."""
+    if rows != sessions:
+        raise GapsNotMeasuredError((repeated(_all(plan)),))
+
+
+async def _ended(session: Session, sessions: int) -> Listing:
+    restricted = await end(session)
+    terms = terms_of(session.plan.pipeline, session.plan.database)
+    return Listing(sessions, restricted, session.clock.timestamp(), session.identity, terms)
+
+
+@asynccontextmanager
+async def whole_snapshot(plan: Plan) -> AsyncIterator[Session]:
+    """A snapshot of which every record can be held; raises CollectionError and GapsNotMeasuredError."""
+    async with open_snapshot(plan) as session:
+        if session.faults:
+            raise GapsNotMeasuredError(tuple(session.faults.values()))
+        yield session
+
+
+async def fetch_or_blame_records(session: Session, plan: Plan, statement: Statement) -> list[Any]:
+    """The rows of a statement about all records; raises GapsNotMeasuredError with those that the server refuses."""
+    rows = await session.attempt(statement, _all(plan), is_rejection)
+    if isinstance(rows, Fault):
+        raise GapsNotMeasuredError(await _culprits(session, plan) or (rows,))
+    return rows
+
+
+async def fetch_in_chunks(session: Session, plan: Plan, cursor: Cursor) -> AsyncIterator[list[Any]]:
+    """The rows of a cursor about all records, piece by piece; raises as `told` does.
+
+    The first fetch computes (and sorts) all of them, and so meets whatever value does not fit.
+    """
+    await session.run(cursor.prepare, _all(plan))
+    await fetch_or_blame_records(session, plan, cursor.open)
+    rows = await fetch_or_blame_records(session, plan, cursor.fetch)
+    while rows:
+        yield rows
+        rows = await session.run(cursor.fetch, _all(plan))
+    await session.run(cursor.close, _all(plan))
+
+
+async def _culprits(session: Session, plan: Plan) -> tuple[Fault, ...]:
+    """Which records the server refuses, where it refuses them together; raises CollectionError if it is no record."""
+    await session.run(plan.sessions(()), f"{_all(plan)}.sessions")
+    alone = [
+        await session.attempt(plan.gap_count((name,)), subject_of(plan, name), is_rejection)
+        for name in plan.pipeline.records
+    ]
+    return tuple(fault for fault in alone if isinstance(fault, Fault))
+
+
+def _all(plan: Plan) -> str:
+    return f"pipelines.{plan.pipeline.name}"
+
+
+def _gap(row: Sequence[Any], records: Sequence[str], width: int) -> Gap:
+    completed_at: str | None = row[width]
+    return Gap(
+        session=tuple(row[:width]),
+        reasons={name: reason for name, reason in zip(records, row[width + 1 :], strict=True) if reason is not None},
+        completed_at=completed_at and _iso(completed_at),
+    )
+
+
+def _iso(text: str) -> str:
+    """PostgreSQL's text of a time in UTC as ISO 8601; as text, for its years go further than the driver's."""
+    return text.replace(" ", "T", 1).replace("+00", "Z", 1)
+
+
+# --- How it is written down
+
+COLUMNS: Final = ("session", "record", "reason", "completed_at")
+"""The keys of a row; a session that is a gap for two records is two rows."""
+
+Key = str | None | dict[str, str | None]
+"""How a session is written: its key as text, an object by column where it has several; None is NULL."""
+
+Row = tuple[Key, str, GapReason, str | None]
+"""The values of `COLUMNS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How rows become a document: the text before all, before the first, between two and after all; and one row.
+
+    `printable_row` is for a terminal, which control characters must not reach.
+    """
+
+    head: str
+    first: str
+    between: str
+    foot: str
+    row: Callable[[Row], str]
+    printable_row: Callable[[Row], str]
+
+
+def _csv_row(row: Row) -> str:
+    return _csv_line(_cells(row))
+
+
+def _printable_csv_row(row: Row) -> str:
+    return _csv_line(tuple(map(printable, _cells(row))))
+
+
+def _object(row: Row) -> str:
+    return json.dumps(dict(zip(COLUMNS, row, strict=True)), ensure_ascii=False)
+
+
+def _printable_object(row: Row) -> str:
+    return json.dumps(dict(zip(COLUMNS, row, strict=True)))
+
+
+FORMATS: Final[Mapping[str, Form]] = {
+    "csv": Form(",".join(COLUMNS) + "\n", "", "", "", _csv_row, _printable_csv_row),
+    "ndjson": Form("", "", "", "", lambda row: _object(row) + "\n", lambda row: _printable_object(row) + "\n"),
+    "json": Form("[", "\n", ",\n", "\n]\n", _object, _printable_object),
+}
+"""The formats of `gaps`."""
+
+
+class Writer:
+    """Writes gaps into a file as one document, which is complete only after `end`."""
+
+    def __init__(self, file: IO[bytes], plan: Plan, form: Form, *, on_terminal: bool = False) -> None:
+        self._file = file
+        self._key = plan.pipeline.sessions.key
+        self._form = form
+        self._row = form.printable_row if on_terminal else form.row
+        self._before = form.first
+        self._write(form.head)
+
+    def take(self, gap: Gap) -> None:
+        """Its rows, one for each record; raises SpoolError."""
+        key: Key = gap.session[0] if len(self._key) == 1 else dict(zip(self._key, gap.session, strict=True))
+        rows = [self._row((key, record, reason, gap.completed_at)) for record, reason in gap.reasons.items()]
+        self._write(self._before + self._form.between.join(rows))
+        self._before = self._form.between
+
+    def end(self) -> None:
+        """Close the document; raises SpoolError."""
+        self._write(self._form.foot)
+
+    def _write(self, text: str) -> None:
+        try:
+            self._file.write(text.encode())
+        except OSError as error:
+            raise SpoolError(error.strerror) from None
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    """A row of CSV: a key of several columns is a JSON object, and None an empty cell."""
+    key, *others = row
+    text = json.dumps(key, ensure_ascii=False) if isinstance(key, dict) else key or ""
+    return (text, *(cell or "" for cell in others))
+
+
+class _Echo:
+    """A file for the csv module that hands each line back."""
+
+    def write(self, line: str) -> str:
+        return line
+
+
+_csv = csv.writer(_Echo())
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    """The line as RFC 4180 has it, but for its end, which is that of Unix."""
+    line: Any = _csv.writerow(cells)
+    return str(line).removesuffix("\r\n") + "\n"

@@ -1,0 +1,95 @@
+"""What an alert and a runbook say of a broken limit: the meaning, the causes and the steps."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from exporter.model.keys import Link
+from exporter.model.sections import Pipeline
+from exporter.model.sql import only_rows, quote
+from exporter.text.terminal import printable
+
+Dashboard = Literal["overview", "versions", "timeliness", "exporter"]
+
+DASHBOARDS: Final[Mapping[Dashboard, str]] = {
+    "overview": "Overview",
+    "versions": "Versions",
+    "timeliness": "Timeliness and conversion",
+    "exporter": "Exporter",
+}
+"""What each is called."""
+
+
+@dataclass(frozen=True, slots=True)
+class AsRead:
+    """A pipeline as the database was asked: every table under its full name, and by record how keys are compared.
+
+    Its SQL is for people to type: one line, with `records` and `sessions` for the rows of the two tables.
+    """
+
+    pipeline: Pipeline
+    links: Mapping[str, Link]
+
+    def rows(self, record: str, *conditions: str) -> str:
+        """A FROM item: the rows of a record that exist for us and for which `conditions` hold."""
+        section = self.pipeline.records[record]
+        return f"{only_rows(section.table, 'record', (section.where or '', *conditions))} as records"
+
+    def sessions(self, *conditions: str) -> str:
+        """A FROM item: the sessions, in or out of the window, for which `conditions` hold."""
+        return f"{only_rows(self.pipeline.sessions.table, 'session', conditions)} as sessions"
+
+    def is_linked(self, record: str) -> str:
+        """A condition on `records` and `sessions`: whether the row is of the session."""
+        parts = zip(self.links[record], self.pipeline.sessions.key, self.keys(record), strict=True)
+        held = [one.holds(f"sessions.{quote(own)}", one.of_record.format(theirs)) for one, own, theirs in parts]
+        return " and ".join(held).replace(" operator(pg_catalog.=) ", " = ")
+
+    def keys(self, record: str) -> list[str]:
+        """The columns of `records` that name a session."""
+        return [f"records.{quote(part.column)}" for part in self.pipeline.records[record].session_key]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step to take, in Markdown, and the SQL to type for it, of a pipeline and the record or check that is judged.
+
+    The SQL is empty where there is none to type for a config: then the words are all.
+    """
+
+    text: str
+    sql: Callable[[AsRead, str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What whoever is told of a fault needs to know, for alerts and runbooks.
+
+    `summary` is one sentence, the same for every subject.  `means`, `causes` (the likeliest first) and `mend` (steps
+    in order) are Markdown.  `dashboard` shows it best.  `gaps` are the options of the command that lists what to mend,
+    beside those that name the pipeline and the record; None where it lists nothing of the kind.
+    """
+
+    summary: str
+    means: str
+    causes: tuple[str, ...]
+    mend: tuple[str | Step, ...]
+    dashboard: Dashboard = "overview"
+    gaps: str | None = None
+
+    def steps(self, read: AsRead, subject: str) -> tuple[str, ...]:
+        """The steps of `mend` with the SQL for a pipeline, and the record or check that is judged."""
+        return tuple(step if isinstance(step, str) else _typed(step, read, subject) for step in self.mend)
+
+
+def _typed(step: Step, read: AsRead, subject: str) -> str:
+    sql = step.sql(read, subject)
+    return f"{step.text}: {code(sql)}" if sql else f"{step.text}."
+
+
+def code(text: str) -> str:
+    """A text as code within a line of Markdown, to be taken as it is."""
+    ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if len(ticks) > 1 else ""
+    return f"{ticks}{space}{printable(text)}{space}{ticks}"

@@ -1,0 +1,132 @@
+"""The numbers of a snapshot, and the limits that judge them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from exporter.model.advice import Advice
+from exporter.model.metric import Metric
+from exporter.model.sections import Pipeline
+from exporter.text.figures import LimitUnit
+
+
+class UnmeasuredError(Exception):
+    """A number that every complete snapshot has is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What one snapshot found, for whoever judges it: by name of metric, then by labels.  `clock` in Unix seconds.
+
+    `measured` names the records that were: of those, what has no number is not there; of others nobody knows.
+    """
+
+    pipeline: Pipeline
+    clock: float
+    families: Mapping[str, Mapping[tuple[str, ...], float]]
+    measured: frozenset[str] = frozenset()
+
+    def get(self, metric: Metric, *labels: str) -> float | None:
+        """A number, None where there is none to tell."""
+        return self.families.get(metric.name, {}).get(labels)
+
+    def total(self, metric: Metric, **labels: str) -> float | None:
+        """The sum over all series with these labels, None where there is none of the metric for them."""
+        places = {metric.labels.index(name): value for name, value in labels.items()}
+        found = [
+            number
+            for values, number in self.families.get(metric.name, {}).items()
+            if all(values[place] == value for place, value in places.items())
+        ]
+        return sum(found) if found else None
+
+    def series(self, metric: Metric, first: str) -> dict[tuple[str, ...], float]:
+        """The numbers of a metric for one record or check, by its further labels."""
+        return {
+            values[1:]: number
+            for values, number in self.families.get(metric.name, {}).items()
+            if values[:1] == (first,)
+        }
+
+    def need(self, metric: Metric, *labels: str) -> float:
+        """A number that is always there when it was measured; raises UnmeasuredError."""
+        value = self.get(metric, *labels)
+        if value is None:
+            raise UnmeasuredError
+        return value
+
+
+class Select(Protocol):
+    """Writes PromQL for the series of a metric that have these labels: `select(GAPS, reason="missing")`."""
+
+    def __call__(self, metric: Metric, /, **labels: str) -> str:
+        """The selector, with whatever else whoever asks wants of it."""
+        ...
+
+
+PromQL = Callable[[Select], str]
+
+
+def series_of(metric: Metric, **labels: str) -> PromQL:
+    """Those of a metric that have these labels, without them: one for each pipeline, record or check."""
+
+    def written(select: Select) -> str:
+        selector = select(metric, **labels)
+        return f"max without ({', '.join(labels)}) ({selector})" if labels else selector
+
+    return written
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A value that is held against a threshold, said twice: of a snapshot, and in PromQL of the page's series.
+
+    `read` gives it for the pipeline, or for the record or part whose name it gets.  None stands for nothing to judge,
+    and `nothing` says why, in words; it raises UnmeasuredError where something was not measured.  A ratio comes with
+    the number of sessions that it rests on.  `promql` gives one series for each of these, with the labels of the
+    pipeline, the record or the check, and none where there is nothing to judge; `rests_on` gives that number of
+    sessions.  `whole` gives how many sessions a count was taken of: of none, there is nothing to judge.  `in_words`
+    says what the value stands for where it is no measurement, and is empty where it is one.
+    """
+
+    read: Callable[[Readings, str], float | tuple[float, float] | None]
+    promql: PromQL
+    rests_on: PromQL | None = None
+    nothing: str = "there is nothing to judge"
+    whole: Callable[[Readings, str], float | None] | None = None
+    in_words: Callable[[Readings, str], str] | None = None
+
+
+def number_of(metric: Metric, **labels: str) -> Judged:
+    """The number of a metric for the record or part that is judged, its further labels being as given.
+
+    With further labels that is a count of sessions, and all of the metric are the whole.
+    """
+    values = [labels[name] for name in metric.labels if name in labels]
+
+    def read(readings: Readings, subject: str) -> float:
+        return readings.need(metric, subject, *values)
+
+    def whole(readings: Readings, subject: str) -> float | None:
+        return readings.total(metric, **{metric.labels[0]: subject})
+
+    return Judged(read, series_of(metric, **labels), whole=whole if labels else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What an operator may set a threshold for: `limits.NAME` of a pipeline.
+
+    A `below` limit is broken by a value below it.  `needs` are paths of keys of the pipeline without which there is
+    never anything to judge.  An alert is raised when it stays broken for so many `rounds` of collecting.
+    """
+
+    name: str
+    unit: LimitUnit
+    what: str
+    value: Judged
+    advice: Advice
+    rounds: int = 10
+    per: Literal["pipeline", "record", "part"] = "pipeline"
+    below: bool = False
+    needs: tuple[tuple[str, ...], ...] = ()

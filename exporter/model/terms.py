@@ -1,0 +1,94 @@
+"""Config -> what its numbers rest on, key by key, so that two configs are told apart by name.
+
+A key counts unless `FREE` has it, so one that somebody adds counts until the opposite is written here.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from exporter.model.sections import Database, Pipeline, Record, Section
+
+FREE: Final[Mapping[type[Section], frozenset[str]]] = {
+    # Names, times of measuring, and what judges a number or waits for one.
+    Pipeline: frozenset({"name", "database", "interval", "limits"}),
+    Record: frozenset({"name"}),
+    # How to come to the database: which one it is, its identity tells.
+    Database: frozenset(
+        {
+            "url",
+            "url_file",
+            "password_file",
+            "connect_timeout",
+            "statement_timeout",
+            "lock_timeout",
+            "max_replica_lag",
+        }
+    ),
+}
+"""Keys that change no number, by their section; `limits` with all that is below."""
+
+INHERITED: Final = frozenset({"grace"})
+"""Keys of a pipeline that its parts take over unless they have one of their own."""
+
+Terms = Mapping[str, str]
+"""By the name of a key, as in `records.invoices.valid`: the beginning of the digest of its value.
+
+A key with its default has none, so that a version that adds a key makes no other config of an old one.
+"""
+
+_ENOUGH: Final = 16
+"""Hexadecimal digits that tell two values apart; a text of the config may be a secret, and stays where it is."""
+
+
+def terms_of(pipeline: Pipeline, database: Database | None = None) -> dict[str, str]:
+    """The terms of a pipeline, and of its database where that is given."""
+    return {name: digest_of(value)[:_ENOUGH] for name, value, default in _keys(pipeline, database) if value != default}
+
+
+def names_of(pipeline: Pipeline, database: Database | None = None) -> tuple[str, ...]:
+    """The name of every key that counts, whether it has its default or not."""
+    return tuple(name for name, _, _ in _keys(pipeline, database))
+
+
+def changed_names(then: Terms, now: Terms) -> tuple[str, ...]:
+    """The names of those keys that differ, in order of the config."""
+    return tuple(name for name in {**then, **now} if then.get(name) != now.get(name))
+
+
+def digest_of(value: object) -> str:
+    """The SHA-256 of a value as JSON with sorted keys, in hexadecimal."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    return value.model_dump(exclude_defaults=True) if isinstance(value, Section) else str(value)
+
+
+def _keys(pipeline: Pipeline, database: Database | None) -> Iterator[tuple[str, Any, Any]]:
+    """Name, value and default of every key that counts."""
+    keys = [*_below(pipeline, ())]
+    own = {path[-1]: value for path, value, _ in keys if len(path) == 1}
+    for path, value, usual in keys:
+        is_inherited = len(path) > 1 and path[-1] in INHERITED
+        yield ".".join(path), value, own.get(path[-1]) if is_inherited else usual
+    if database is not None:
+        for path, value, usual in _below(database, ("databases", pipeline.database)):
+            yield ".".join(path), value, usual
+
+
+def _below(value: object, path: tuple[str, ...], usual: object = None) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """The same of a value at `path`: of each key of a section, and of each section that a mapping names."""
+    if isinstance(value, Section):
+        free = frozenset[str]().union(*(FREE.get(kind, ()) for kind in type(value).__mro__))
+        for name, field in type(value).model_fields.items():
+            if name not in free:
+                default = field.get_default(call_default_factory=True)
+                yield from _below(getattr(value, name), (*path, name), default)
+    elif isinstance(value, dict) and any(isinstance(item, Section) for item in value.values()):
+        for name, item in value.items():
+            yield from _below(item, (*path, name))
+    else:
+        yield path, value, usual

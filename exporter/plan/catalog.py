@@ -1,0 +1,136 @@
+"""Statements that ask the catalog: clock, locks, foreign tables, and whether the key of the sessions is unique."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from exporter.model.counting import CatalogMeasure
+from exporter.model.sections import Pipeline
+from exporter.model.sql import (
+    Bindings,
+    quote,
+    relation,
+)
+from exporter.plan.statement import Statement, marker
+from exporter.plan.transaction import (
+    tables_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogReading:
+    """One scalar of the catalog statement: of which measure and record."""
+
+    measure: CatalogMeasure
+    record: str
+
+
+def catalog_statement(pipeline: Pipeline, look: Sequence[str], readings: Sequence[CatalogReading]) -> Statement:
+    """The statement that takes the snapshot, reads its clock, and asks the catalog."""
+    bind = Bindings()
+    # The clock is read after the snapshot was taken, so nothing that it shows is ahead of the clock.
+    columns = [
+        *look,
+        _foreign_tables(pipeline, bind),
+        _abbreviated_zones(pipeline, bind),
+        *lock_numbers(pipeline, bind),
+        *(reading.measure.sql(pipeline, pipeline.records[reading.record], bind) for reading in readings),
+    ]
+    sql = f"select {marker(pipeline.name, 'clock and catalog')}\n  " + ",\n  ".join(columns)
+    return Statement("clock and catalog", sql, tuple(bind.values))
+
+
+def unique_key(pipeline: Pipeline) -> Statement:
+    """Whether the key tells sessions apart: proved by an index, else (a view, say) looked up."""
+    bind, sessions = Bindings(), pipeline.sessions
+    keys = ", ".join(map(quote, sessions.key))
+    present = " and ".join(f"{quote(column)} is not null" for column in sessions.key)
+    sql = f"""select {marker(pipeline.name, "unique key")} case
+    when exists (
+      select 1
+      from pg_catalog.pg_index i
+      where i.indrelid = {relation(sessions.table, bind)}
+        and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and i.indexprs is null
+        -- Its equality is that of the column: of the type's own operators, and no collation between them.
+        and not exists (
+          select 1
+          from unnest((i.indkey::int2[])[0:i.indnkeyatts - 1], i.indclass::oid[], i.indcollation::oid[])
+            indexed(number, class, collated)
+          join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = indexed.number
+          join pg_catalog.pg_opclass c on c.oid = indexed.class
+          left join pg_catalog.pg_collation k on k.oid = a.attcollation
+          where not c.opcdefault or (indexed.collated <> a.attcollation and not k.collisdeterministic)
+        )
+        -- Tables that inherit (partitions do not) are read with their parent, and are outside its index.
+        and not exists (
+          select 1
+          from pg_catalog.pg_inherits h
+          join pg_catalog.pg_class p on p.oid = h.inhparent
+          where h.inhparent = i.indrelid and p.relkind = 'r'
+        )
+        and (
+          select pg_catalog.array_agg(a.attname::text)
+          from pg_catalog.pg_attribute a
+          where a.attrelid = i.indrelid and a.attnum = any((i.indkey::int2[])[0:i.indnkeyatts - 1])
+        ) operator(pg_catalog.<@) {bind(sessions.key, "text[]")}
+    ) then true
+    else not exists (
+      select 1 from {sessions.table.sql} where {present} group by {keys} having count(*) > 1
+    )
+  end"""
+    return Statement("unique key", sql, tuple(bind.values))
+
+
+def _foreign_tables(pipeline: Pipeline, bind: Bindings) -> str:
+    """The names of those tables (NULL for the sessions) that are foreign ones, or have foreign partitions.
+
+    Row security is switched off for us alone: what another server hides from the role that asks it cannot be seen.
+    """
+    tables = [f"(null, {relation(pipeline.sessions.table, bind)})"]
+    tables += [f"({bind(name, 'text')}, {relation(r.table, bind)})" for name, r in pipeline.records.items()]
+    return f"""array(
+    select named.table_name
+    from (values {", ".join(tables)}) named(table_name, id)
+    where exists (
+      select 1
+      from pg_catalog.pg_class c
+      where c.relkind = 'f' and (c.oid = id or c.oid in (select relid from pg_catalog.pg_partition_tree(id)))
+    )
+  )"""
+
+
+def _abbreviated_zones(pipeline: Pipeline, bind: Bindings) -> str:
+    """The names of those sections (NULL for the sessions) whose time zone the server would read as an abbreviation.
+
+    https://www.postgresql.org/docs/current/datetime-config-files.html
+    """
+    zones = [(None, pipeline.sessions.timezone), *((name, r.timezone) for name, r in pipeline.records.items())]
+    named = [f"({bind(name, 'text') if name else 'null'}, {bind(zone, 'text')})" for name, zone in zones if zone]
+    if not named:
+        return "array[]::text[]"
+    return f"""array(
+    select named.section
+    from (values {", ".join(named)}) named(section, zone)
+    where upper(named.zone) in (select upper(a.abbrev) from pg_catalog.pg_timezone_abbrevs a)
+      and upper(named.zone) not in ('UTC', 'UCT', 'GMT', 'ZULU')
+  )"""
+
+
+def lock_numbers(pipeline: Pipeline, bind: Bindings) -> tuple[str, str]:
+    """How many locks reading takes at most, and how many the server has room for.
+
+    https://www.postgresql.org/docs/current/runtime-config-locks.html#GUC-MAX-LOCKS-PER-TRANSACTION
+    """
+    named = [f"({relation(table, bind)})" for table in tables_of(pipeline)]
+    needed = f"""(
+    with recursive tree(id) as (
+      select named.id from (values {", ".join(named)}) named(id)
+      union
+      select h.inhrelid from tree join pg_catalog.pg_inherits h on h.inhparent = tree.id
+    )
+    select count(distinct tree.id) + count(i.indexrelid)
+    from tree
+    left join pg_catalog.pg_index i on i.indrelid = tree.id
+  )"""
+    settings = ("max_locks_per_transaction", "max_connections", "max_prepared_transactions")
+    each, connections, prepared = (f"current_setting('{name}')::bigint" for name in settings)
+    return needed, f"{each} * ({connections} + {prepared})"

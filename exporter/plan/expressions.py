@@ -1,0 +1,211 @@
+"""The SQL of a config, one expression at a time: where it stands, and whether the server takes it.  No I/O.
+
+The server plans an expression before any row is read.  So whatever it refuses then is about the config's text, and one
+refused expression costs nobody else a pass over the tables.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
+
+from pydantic import BaseModel
+
+from exporter.model.dimension import Dimension
+from exporter.model.sections import Pipeline, Record, Sessions
+from exporter.model.sql import (
+    OURS,
+    STRINGS,
+    Bindings,
+    RowName,
+    TableName,
+    condition,
+    lexemes,
+    quote,
+    unquoted,
+    with_values,
+)
+from exporter.model.values import KeyPath
+from exporter.plan.statement import Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """An expression of the config over one row of `table`.
+
+    `path` are its keys below the pipeline, `section` those of the section whose table it is over; `record` is the one
+    that cannot be measured without it, None for an expression about sessions.
+    """
+
+    path: KeyPath
+    section: KeyPath
+    row: RowName
+    table: TableName
+    sql: str
+    record: str | None = None
+
+
+def expressions(pipeline: Pipeline, dimensions: Iterable[Dimension]) -> Iterator[Expression]:
+    """Every expression of a pipeline, those about its sessions first."""
+    keys = [key for dimension in dimensions for key in dimension.keys if key.holds == "sql"]
+    sessions = pipeline.sessions
+
+    def own(section: Sessions | Record, kind: str) -> Iterator[tuple[KeyPath, str]]:
+        for key in keys:
+            if key.section == kind:
+                yield from key.texts(section)
+
+    here: KeyPath = ("sessions",)
+    for path, sql in ((("eligible",), sessions.eligible), *own(sessions, "sessions")):
+        yield Expression((*here, *path), here, "session", sessions.table, sql)
+    for name, record in pipeline.records.items():
+        there: KeyPath = ("records", name)
+        if record.required_when:
+            path = (*there, "required_when")
+            yield Expression(path, here, "session", sessions.table, record.required_when, name)
+        of_record = [((key,), getattr(record, key)) for key in ("where", "valid") if getattr(record, key)]
+        for path, sql in (*of_record, *own(record, "record")):
+            yield Expression((*there, *path), there, "record", record.table, sql, name)
+
+
+def written(pipeline: Pipeline, one: Expression) -> Pipeline:
+    """The pipeline with the SQL of an expression in its place."""
+    return _written(pipeline, one.path, one.sql)
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def _written(section: T, path: KeyPath, sql: str) -> T:
+    key, *below = map(str, path)
+    held = getattr(section, key)
+    match held, below:
+        case _, []:
+            held = sql
+        case BaseModel(), _:
+            held = _written(held, tuple(below), sql)
+        case dict(), [name]:
+            inner = held[name]
+            held = {**held, name: sql if isinstance(inner, str) else inner.model_copy(update={"sql": sql})}
+        case dict(), [name, *deeper]:
+            held = {**held, name: _written(held[name], tuple(deeper), sql)}
+    return section.model_copy(update={key: held})
+
+
+def unfound(one: Expression, position: int) -> tuple[int, str] | None:
+    """The bare name that the server did not find, and where it begins in the expression.
+
+    `position` is the server's, in `planned` of this expression alone, from 1 on.  None where that is no name, or one
+    that has its schema already.
+    """
+    at = position - 1 - planned([one]).sql.index(condition(one.sql)) - len(_BEFORE)
+    begins, pieces = 0, list[tuple[str, str]]()
+    for kind, text in lexemes(one.sql.strip()):
+        if begins == at or pieces:
+            pieces.append((kind, text))
+        begins += len(text)
+    if not pieces or pieces[0][0] not in ("word", "quoted") or (pieces[1:] and pieces[1][1] == "."):
+        return None
+    kind, name = pieces[0]
+    return at, name.lower() if kind == "word" else unquoted(name)
+
+
+_BEFORE: Final = condition("").partition("\n")[0] + "\n"
+
+
+def qualified(one: Expression, at: int, schema: str) -> Expression:
+    """The expression with a schema before the name that begins at `at`."""
+    text = one.sql.strip()
+    return replace(one, sql=f"{text[:at]}{quote(schema)}.{text[at:]}")
+
+
+_APART: Final = "session-health-exporter: computed apart"
+"""A text that the planner compares with itself, and so forgets, unless it computes the values of a row apart."""
+
+
+def planned(asked: Sequence[Expression]) -> Statement:
+    """What the server would do to compute these; it refuses what it cannot.
+
+    A volatile function (random(), clock_timestamp()) is computed apart for each row, which shows: see `is_volatile`.
+    """
+    tables: dict[tuple[TableName, RowName], list[Expression]] = {}
+    for expression in asked:
+        tables.setdefault((expression.table, expression.row), []).append(expression)
+    looks = []
+    for (table, row), over in tables.items():
+        values = [(f"value_{n}", condition(one.sql)) for n, one in enumerate(over)]
+        values.append(("apart", f"'{_APART}'::text"))
+        wanted = [f"{OURS}.{quote(name)}" for name, _ in values[:-1]] + [f"{OURS}.apart = '{_APART}'::text"]
+        looks.append(f"(select count(*) from {with_values(table, row, values)} where {' and '.join(wanted)})")
+    return Statement("expressions", "explain (costs off) select\n  " + ",\n  ".join(looks), is_ours=False)
+
+
+def is_volatile(plan: Sequence[str]) -> bool:
+    """Whether one of the expressions of a plan may have another value each time; `plan` has its lines."""
+    return any(_APART in line for line in plan)
+
+
+def is_detached(plan: Sequence[str]) -> bool:
+    """Whether a sub-query of the one expression of a plan uses no column of the row, and is computed once for all."""
+    return sum(line.lstrip().startswith("InitPlan") for line in plan) > 1
+
+
+def is_sampled(plan: Sequence[str]) -> bool:
+    """Whether a plan reads a random part of a table (TABLESAMPLE)."""
+    return any(line.lstrip(" ->").startswith("Sample Scan") for line in plan)
+
+
+_OF_ITS_STATEMENT: Final = frozenset({"statement_timestamp", "current_query"})
+
+
+def is_of_its_statement(sql: str) -> bool:
+    """Whether an expression calls what is stable, and still another value in another statement of a transaction."""
+    return not _OF_ITS_STATEMENT.isdisjoint(called(sql))
+
+
+def has_sub_query(sql: str) -> bool:
+    """Whether an expression reads rows of its own."""
+    return any(kind == "word" and text.lower() in ("select", "table") for kind, text in lexemes(sql))
+
+
+def compared(sql: str) -> Iterator[str]:
+    """Names in an expression, as the catalog has them, that may be compared by operators of their type; words, too.
+
+    Not where a cast to a string follows, or IS NULL.
+    """
+    pieces = [(kind, text) for kind, text in lexemes(sql) if kind != "comment" and not text.isspace()]
+    for at, (kind, text) in enumerate(pieces):
+        if kind in ("word", "quoted") and not _is_decided(
+            [next_one.lower() for _, next_one in pieces[at + 1 : at + 6]]
+        ):
+            yield text.lower() if kind == "word" else unquoted(text)
+
+
+def _is_decided(texts: Sequence[str]) -> bool:
+    if texts[:2] == [":", ":"]:
+        kind = texts[4:5] if texts[2:4] == ["pg_catalog", "."] else texts[2:3]
+        return not STRINGS.isdisjoint(kind)
+    return texts[:2] == ["is", "null"] or texts[:3] == ["is", "not", "null"]
+
+
+def called(sql: str) -> tuple[str, ...]:
+    """The names that an expression calls like functions, without schema, as the catalog has them."""
+    names, before = [], ""
+    for kind, text in lexemes(sql):
+        if text == "(" and before:
+            names.append(before)
+        if kind == "word":
+            before = text.lower()
+        elif kind == "quoted":
+            before = unquoted(text)
+        elif not text.isspace() and kind != "comment":
+            before = ""
+    return tuple(dict.fromkeys(names))
+
+
+def harmless(names: Sequence[str]) -> Statement:
+    """Whether the volatile functions of these names return nothing (pg_sleep), so that no value depends on them."""
+    bind = Bindings()
+    sql = f"""select coalesce(bool_and(p.prorettype operator(pg_catalog.=) 'void'::regtype), false)
+from pg_catalog.pg_proc p
+where p.provolatile = 'v' and p.proname = any({bind(tuple(names), "text[]")})"""
+    return Statement("volatile functions", sql, tuple(bind.values))

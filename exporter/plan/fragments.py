@@ -1,0 +1,90 @@
+"""Pieces of SQL that several statements share: keys, rows, and the bounds of the window and the cohort."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+from exporter.model.keys import Link
+from exporter.model.sections import Pipeline, Record, Sessions
+from exporter.model.sql import (
+    OURS,
+    Bindings,
+    Moment,
+    condition,
+    quote,
+    with_values,
+)
+from exporter.model.states import (
+    PASSES,
+)
+
+SessionKey = tuple[str, ...]
+"""The key of a session: a text for each column of `sessions.key`."""
+
+
+def window_start(pipeline: Pipeline, bind: Bindings) -> str:
+    """SQL for the start of the window."""
+    if pipeline.window.since is not None:
+        return bind(pipeline.window.since, "timestamptz")
+    return f"{bind(Moment.CLOCK, 'timestamptz')} - {bind(pipeline.window.last or timedelta(0), 'interval')}"
+
+
+def session_keys(pipeline: Pipeline) -> list[str]:
+    """The columns of the key of the sessions, as `key_1` and so on."""
+    sessions = pipeline.sessions
+    return [f"{column_of(sessions, column)} as key_{n}" for n, column in enumerate(sessions.key, start=1)]
+
+
+def column_of(section: Sessions | Record, column: str) -> str:
+    """A column of a section's table, told from what we compute beside it."""
+    return f"{quote(section.table.name)}.{quote(column)}"
+
+
+def record_keys(record: Record, link: Link) -> list[str]:
+    """The columns of a record that name a session, converted as its link says."""
+    return [
+        one.of_record.format(column_of(record, part.column)) for part, one in zip(record.session_key, link, strict=True)
+    ]
+
+
+def named_keys(record: Record, link: Link) -> list[str]:
+    """The columns of a record that name a session, as `key_1` and so on."""
+    return [f"{key} as key_{n}" for n, key in enumerate(record_keys(record, link), start=1)]
+
+
+def on_keys(link: Link, sessions: str, rows: str) -> str:
+    """A join condition: the keys of a session and of a row are equal."""
+    return " and ".join(one.holds(f"{sessions}.key_{n}", f"{rows}.key_{n}") for n, one in enumerate(link, start=1))
+
+
+_EXISTS: Final = "exists for us"
+"""Whether a row of a record exists for us."""
+
+
+def rows_from(record: Record) -> tuple[str, str]:
+    """A FROM item with the rows of a record, each with whether it passes `valid`, and which of them exist for us."""
+    values = [(name, condition(sql)) for name, sql in ((_EXISTS, record.where), (PASSES, record.valid)) if sql]
+    return with_values(record.table, "record", values), f"{OURS}.{quote(_EXISTS)}" if record.where else "true"
+
+
+def comma_list(items: Sequence[str], indent: int = 2) -> str:
+    """SQL items separated by commas, one per line."""
+    return (",\n" + " " * indent).join(items)
+
+
+def cohort_end(pipeline: Pipeline, bind: Bindings) -> str:
+    """SQL for the end of the cohort."""
+    maturity = pipeline.cohort.maturity if pipeline.cohort else timedelta(0)
+    return f"{bind(Moment.CLOCK, 'timestamptz')} - {bind(maturity, 'interval')}"
+
+
+def cohort_start(pipeline: Pipeline, bind: Bindings) -> str:
+    """SQL for the start of the cohort."""
+    cohort = pipeline.cohort
+    length = cohort.maturity + cohort.window if cohort else timedelta(0)
+    return f"{bind(Moment.CLOCK, 'timestamptz')} - {bind(length, 'interval')}"
+
+
+def sql_text(name: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + name.replace("'", "''") + "'"

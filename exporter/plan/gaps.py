@@ -1,0 +1,147 @@
+"""Statements for `gaps` and `verify`: the sessions with a gap, and the state of listed sessions."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from exporter.model.counting import Scope
+from exporter.model.keys import Link
+from exporter.model.sections import Pipeline
+from exporter.model.sql import (
+    Bindings,
+)
+from exporter.model.states import (
+    GAP_REASONS,
+    GapReason,
+    gap_reasons,
+    state,
+)
+from exporter.plan.fragments import SessionKey, comma_list, session_keys, sql_text
+from exporter.plan.sessions import NUMBERED, session_states
+from exporter.plan.statement import FETCHED, Cursor, Statement, marker
+
+
+def gap_cursor(scope: Scope, links: Mapping[str, Link], reasons: Collection[GapReason]) -> Cursor:
+    """In order of time, then of the key: the server sorts gaps in less time than it takes to find them."""
+    bind = Bindings()
+    pipeline, width = scope.pipeline, len(scope.pipeline.sessions.key)
+    keys = [f"key_{n}" for n in range(1, width + 1)]
+    selected = [
+        NUMBERED,
+        *(f"{key}::text as session_{n}" for n, key in enumerate(keys, start=1)),
+        "completed::text as completed_at",
+        *(f"reason_{n}" for n in range(1, len(scope.records) + 1)),
+    ]
+    ordered = ", ".join(["since", *keys, NUMBERED])
+    sql = f"with {_gaps(scope, links, reasons, bind)}\nselect\n  {comma_list(selected)}\nfrom gaps\norder by {ordered}"
+    return _cursor("gaps", pipeline, sql, bind)
+
+
+def _cursor(title: str, pipeline: Pipeline, sql: str, bind: Bindings) -> Cursor:
+    said = marker(pipeline.name, title)
+    return Cursor(
+        # Every row is wanted, so the plan must not be the one that has the first of them soonest.
+        prepare=Statement("plan for all", "set local cursor_tuple_fraction = 1", returns_rows=False),
+        open=Statement(title, f"declare {said} found no scroll cursor for\n{sql}", tuple(bind.values), is_ours=False),
+        fetch=Statement(f"fetch {title}", f"fetch {said} {FETCHED} from found", is_ours=False),
+        close=Statement(f"close {title}", "close found", returns_rows=False),
+    )
+
+
+def gap_count(scope: Scope, links: Mapping[str, Link], reasons: Collection[GapReason]) -> Statement:
+    """The statement that counts the rows and the sessions of the gap list."""
+    bind = Bindings()
+    sql = (
+        f"with {marker(scope.pipeline.name, 'gaps')}\n{_gaps(scope, links, reasons, bind)}\n"
+        f"select count(*), pg_catalog.count(distinct {NUMBERED}) from gaps"
+    )
+    return Statement("count of gaps", sql, tuple(bind.values), is_ours=False)
+
+
+def gap_tally(scope: Scope, links: Mapping[str, Link], reasons: Collection[GapReason]) -> Statement:
+    """The statement that counts the gap list by record and reason."""
+    bind = Bindings()
+    keys = range(1, len(scope.pipeline.sessions.key) + 1)
+    named = " and ".join(f"key_{n} is not null" for n in keys)
+    selected = [
+        "count(*)",
+        f"pg_catalog.count(distinct {NUMBERED})",
+        "count(*) filter (where named)",
+        "count(*) filter (where not named)",
+    ]
+    selected += [
+        f"count(*) filter (where named and reason_{n} = {sql_text(reason)})"
+        for n in range(1, len(scope.records) + 1)
+        for reason in GAP_REASONS
+    ]
+    sql = (
+        f"with {marker(scope.pipeline.name, 'gaps')}\n{_gaps(scope, links, reasons, bind)}\n"
+        f"select\n  {comma_list(selected)}\nfrom (select *, {named} as named from gaps) tallied"
+    )
+    return Statement("tally of gaps", sql, tuple(bind.values), is_ours=False)
+
+
+def states_cursor(scope: Scope, links: Mapping[str, Link], keys: Sequence[SessionKey]) -> Cursor:
+    """The cursor over the states of the sessions with these keys."""
+    bind = Bindings()
+    states = [f"state_{n}" for n in range(1, len(scope.records) + 1)]
+    sql = (
+        f"with {_stated(scope, links, bind)}\nselect\n  {comma_list(['place - 1', 'in_window', 'eligible', *states])}\n"
+        f"from stated\njoin {_listed(scope.pipeline, keys, bind)}"
+    )
+    return _cursor("states of sessions", scope.pipeline, sql, bind)
+
+
+def places_statement(pipeline: Pipeline, keys: Sequence[SessionKey]) -> Statement:
+    """The statement that tells which of these keys the table of sessions has."""
+    bind = Bindings()
+    sql = (
+        f"with {marker(pipeline.name, 'sessions')}\npresent as (\n"
+        f"  select {', '.join(session_keys(pipeline))} from {pipeline.sessions.table.sql}\n)\n"
+        f"select place - 1\nfrom present\njoin {_listed(pipeline, keys, bind)}"
+    )
+    return Statement("places of sessions", sql, tuple(bind.values))
+
+
+def _listed(pipeline: Pipeline, keys: Sequence[SessionKey], bind: Bindings) -> str:
+    """The right side of a join: `listed`, the place of each key from 1 on, and the condition on key_1 and so on.
+
+    Compared as the text that was listed, byte by byte: a key says what it is by no other type or collation.
+    """
+    width = range(1, len(pipeline.sessions.key) + 1)
+    arrays = [bind(tuple(column), "text[]") for column in zip(*keys, strict=True)] or ["array[]::text[]" for _ in width]
+    named = ", ".join([*(f"session_{n}" for n in width), "place"])
+    on = " and ".join(f'key_{n}::text collate "C" = session_{n} collate "C"' for n in width)
+    # With one array it is a call like others, with several it is a word of SQL's own.
+    unnest = "pg_catalog.unnest" if len(arrays) == 1 else "unnest"
+    return f"{unnest}({', '.join(arrays)}) with ordinality as listed ({named}) on {on}"
+
+
+def _stated(scope: Scope, links: Mapping[str, Link], bind: Bindings) -> str:
+    """Defines `stated`: the sessions of `judged`, `since` when they are due, and the n-th record's `state_n`."""
+    keys = [f"key_{n}" for n in range(1, len(scope.pipeline.sessions.key) + 1)]
+    states = [
+        f"{state(record, f'best_{n}', f'required_{n}', bind)} as state_{n}"
+        for n, record in enumerate(scope.records, start=1)
+    ]
+    known = ["in_window", "eligible", "analysed", "completed", "coalesce(completed, started) as since", NUMBERED]
+    return f"""{session_states(scope, links, bind)}, stated as (
+  select
+    {comma_list([*keys, *known, *states], 4)}
+  from judged
+)"""
+
+
+def _gaps(scope: Scope, links: Mapping[str, Link], reasons: Collection[GapReason], bind: Bindings) -> str:
+    """Defines `gaps`: the sessions analysed that are a gap, `since` when, and for the n-th record its `reason_n`."""
+    keys = [f"key_{n}" for n in range(1, len(scope.pipeline.sessions.key) + 1)]
+    stated = _stated(scope, links, bind)
+    wanted = [
+        f"state_{n} = any({bind(tuple(r for r in gap_reasons(record) if r in reasons), 'text[]')})"
+        for n, record in enumerate(scope.records, start=1)
+    ]
+    reason = [f"case when {is_wanted} then state_{n} end as reason_{n}" for n, is_wanted in enumerate(wanted, start=1)]
+    return f"""{stated}, gaps as (
+  select
+    {comma_list([*keys, "completed", "since", NUMBERED, *reason], 4)}
+  from stated
+  where analysed and ({" or ".join(wanted)})
+)"""

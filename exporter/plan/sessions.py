@@ -1,0 +1,143 @@
+"""The statement that counts sessions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from exporter.model.counting import Column, Scope, Total
+from exporter.model.dimension import Dimension
+from exporter.model.keys import Link
+from exporter.model.metric import LABEL_LENGTH
+from exporter.model.sections import Pipeline
+from exporter.model.sql import (
+    OURS,
+    Bindings,
+    condition,
+    moment,
+    same_text,
+    with_values,
+)
+from exporter.model.states import (
+    RANK,
+    is_valid,
+    satisfies,
+    version_class,
+)
+from exporter.plan.cells import counting_statement
+from exporter.plan.fragments import (
+    cohort_end,
+    cohort_start,
+    column_of,
+    comma_list,
+    named_keys,
+    on_keys,
+    rows_from,
+    session_keys,
+    window_start,
+)
+from exporter.plan.statement import Statement
+
+
+def sessions_statement(scope: Scope, links: Mapping[str, Link], dimensions: tuple[Dimension, ...]) -> Statement:
+    """One pass over the sessions in the window and the cohort, and over the tables of the records of `scope`."""
+    bind = Bindings()
+    groups = [column for dimension in dimensions for column in dimension.session_columns(scope, bind)]
+    totals = [
+        Total("sessions", "count(*)"),
+        *(t for d in dimensions for t in d.session_totals(scope, bind)),
+        Total(NUMBERED, "max(numbered)", "max"),
+    ]
+    spreads = [spread for dimension in dimensions for spread in dimension.session_spreads(scope, bind)]
+    facts = [fact for dimension in dimensions for fact in dimension.session_facts(scope, bind)]
+    judged = session_states(scope, links, bind, facts)
+    return counting_statement("sessions", scope.pipeline, bind, (judged, "judged"), groups, totals, spreads)
+
+
+NUMBERED: Final = "numbered"
+"""The number of a row before a join; the largest says how many there were."""
+
+
+def session_states(scope: Scope, links: Mapping[str, Link], bind: Bindings, facts: Sequence[Column] = ()) -> str:
+    """Defines `judged`: the sessions in the window and the cohort, each with the best rank of its rows of every record.
+
+    It alone names tables of the platform, and comes first, so that no name of ours can hide one of theirs.  Sessions
+    are numbered: a join that repeats one shows, and the planner keeps the expressions of the config where they are,
+    so that each is computed once for a session.
+    """
+    pipeline, records, sessions = scope.pipeline, scope.records, scope.pipeline.sessions
+    started = moment(column_of(sessions, sessions.started_at), sessions.timezone, bind)
+    in_window = f"{started} >= {window_start(pipeline, bind)}"
+    in_cohort = "false"
+    if pipeline.cohort:
+        in_cohort = f"({started} >= {cohort_start(pipeline, bind)} and {started} < {cohort_end(pipeline, bind)})"
+    values = [
+        ("eligible", condition(sessions.eligible)),
+        *(
+            (f"required_{n}", condition(record.required_when) if record.required_when else "true")
+            for n, record in enumerate(records, start=1)
+        ),
+        *((fact.name, fact.sql) for fact in facts),
+    ]
+    selected = [
+        *session_keys(pipeline),
+        f"left({same_text(column_of(sessions, sessions.status))}, {LABEL_LENGTH}) as status",
+        f"{started} as started",
+        f"{moment(column_of(sessions, sessions.completed_at), sessions.timezone, bind)} as completed",
+        f"({in_window}) is true as in_window",
+        f"({in_cohort}) is true as in_cohort",
+        f"{OURS}.*",
+        f"row_number() over () as {NUMBERED}",
+    ]
+    joins = []
+    for n, record in enumerate(records, start=1):
+        link = links[record.name]
+        keys = [f"key_{k}" for k in range(1, len(record.session_key) + 1)]
+        row = [
+            *named_keys(record, link),
+            f"{version_class(record, bind)} as class",
+            f"{is_valid(record, bind)} as valid",
+        ]
+        first = "null::timestamptz"
+        if pipeline.cohort and record.created_at:
+            row.append(f"{moment(column_of(record, record.created_at), record.timezone, bind)} as created")
+            first = f"min(created) filter (where {satisfies(record, f'({RANK})')})"
+        rows, wanted = rows_from(record)
+        joins.append(f"""
+  left join (
+    select {", ".join(keys)}, min({RANK}) as best_{n}, {first} as first_{n}
+    from (
+      select
+        {comma_list(row, 8)}
+      from {rows}
+      where {wanted}
+    ) rows
+    group by {", ".join(keys)}
+  ) best_{n}_rows on {on_keys(link, "s", f"best_{n}_rows")}""")
+    found = [f"best_{n}, first_{n}" for n in range(1, len(records) + 1)]
+    return f"""judged as (
+  select {", ".join(["s.*", *found])},
+    eligible and in_window as analysed
+  from (
+    select
+      {comma_list(selected, 6)}
+    from {with_values(sessions.table, "session", values)}
+    where {_wanted_sessions(pipeline, bind)}
+  ) s{"".join(joins)}
+)"""
+
+
+def _wanted_sessions(pipeline: Pipeline, bind: Bindings) -> str:
+    """Sessions in the window, in the cohort, or in none for want of a start.
+
+    The column itself is compared, so that an index is of use; where its zone is the config's it is compared with a day
+    to spare, for no zone is further from UTC.
+    """
+    started = column_of(pipeline.sessions, pipeline.sessions.started_at)
+    first = window_start(pipeline, bind)
+    if pipeline.cohort:
+        first = f"least({first}, {cohort_start(pipeline, bind)})"
+    if pipeline.sessions.timezone:
+        first = f"{first} - interval '1 day'"
+    return (
+        f"{started} operator(pg_catalog.>=) {first} or {started} is null"
+        f" or {started} operator(pg_catalog.=) '-infinity'"
+    )

@@ -1,0 +1,1 @@
+"""What is known -> text for people and programs: metrics, report, page, checks."""

@@ -1,0 +1,92 @@
+"""Board -> metric families -> text.  Pure: knows neither the database nor HTTP.
+
+Families are made anew from immutable values, so a value that is gone leaves nothing behind.
+https://prometheus.io/docs/instrumenting/writing_exporters/
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import generate_latest as text_format
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_format
+from prometheus_client.registry import Collector
+
+from exporter.dimensions import DIMENSIONS
+from exporter.model.metric import Metric
+from exporter.state.board import Board, Standing
+from exporter.state.self_metrics import PROGRAM_METRICS, SELF_METRICS, Values
+from exporter.state.snapshot import Sample
+
+Family = GaugeMetricFamily | CounterMetricFamily
+
+OPENMETRICS_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+TEXT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def families(board: Board) -> Iterator[Family]:
+    """Every family of the page."""
+    for own in SELF_METRICS:
+        family = _family(own.metric, is_counter=own.is_counter)
+        for standing in board.standings.values():
+            _add(family, standing, own.values(standing))
+        if family.samples:
+            yield family
+    samples = {
+        name: _by_metric(standing.snapshot.samples)
+        for name, standing in board.standings.items()
+        if standing.snapshot is not None
+    }
+    for dimension in DIMENSIONS:
+        for metric in dimension.metrics:
+            family = _family(metric)
+            for name, measured in samples.items():
+                found = measured.get(metric.name, [])
+                _add(family, board.standings[name], ((sample.labels, sample.value) for sample in found))
+            if family.samples:
+                yield family
+    for program in PROGRAM_METRICS:
+        family = GaugeMetricFamily(program.metric.full_name, program.metric.help, labels=program.metric.labels)
+        for labels, value in program.values(board):
+            if value is not None:
+                family.add_metric(labels, value)
+        yield family
+
+
+def _family(metric: Metric, *, is_counter: bool = False) -> Family:
+    labels = ("database", "pipeline", *metric.labels)
+    if is_counter:
+        return CounterMetricFamily(metric.full_name, metric.help, labels=labels)
+    return GaugeMetricFamily(metric.full_name, metric.help, labels=labels)
+
+
+def _add(family: Family, standing: Standing, values: Values) -> None:
+    for labels, value in values:
+        if value is not None:
+            family.add_metric([standing.database, standing.pipeline, *labels], value)
+
+
+def _by_metric(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    grouped: dict[str, list[Sample]] = {}
+    for sample in samples:
+        grouped.setdefault(sample.metric.name, []).append(sample)
+    return grouped
+
+
+class _Ready(Collector):
+    """Families that exist already, in the form that prometheus_client renders."""
+
+    def __init__(self, made: Sequence[Family]) -> None:
+        self.made = made
+
+    def collect(self) -> Sequence[Family]:
+        return self.made
+
+
+@lru_cache(maxsize=4)
+def page(board: Board, withdrawn: frozenset[str], *, openmetrics: bool) -> bytes:
+    """The page as text; rendered once for each board, however often it is scraped."""
+    ready = _Ready(list(families(board.without_snapshots(withdrawn))))
+    render: Callable[[Collector], bytes] = openmetrics_format if openmetrics else text_format
+    return render(ready)

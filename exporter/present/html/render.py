@@ -1,0 +1,118 @@
+"""A template and values -> one HTML document that needs nothing else: no script, no request, its style within.
+
+Every value is escaped (a status or a version comes from the database), and one that is missing is an error.
+https://jinja.palletsprojects.com/en/stable/api/#autoescaping
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from exporter import __version__
+from exporter.state.judge import VERDICTS, Finding, Verdict, in_words
+from exporter.text.figures import shown
+from exporter.text.terminal import printable
+
+_OURS: Final = files("exporter.present.html")
+
+STYLE: Final = _OURS.joinpath("style.css").read_text(encoding="utf-8")
+ICON: Final = _OURS.joinpath("icon.svg").read_bytes()
+
+STYLE_SOURCE: Final = f"'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'"
+"""What a Content-Security-Policy allows so that this style is applied, and no other.
+
+https://www.w3.org/TR/CSP3/#grammardef-hash-source
+"""
+
+WORDS: Final[Mapping[Verdict, str]] = {verdict: in_words(verdict).capitalize() for verdict in VERDICTS}
+"""A verdict in words; each has a colour and a sign of its own as well."""
+
+
+def render(template: str, /, **values: object) -> Markup:
+    """What a template of this room makes of the values; in another template it stays as it is."""
+    return Markup(_ENVIRONMENT.get_template(template).render(values))  # noqa: S704 - all that was filled in is escaped
+
+
+def inline(text: str) -> Markup:
+    """A text with the Markdown that our own texts have: `code`, **strong**, and signs escaped by a backslash."""
+    parts: list[Any] = []
+    place = 0
+    for found in _INLINE.finditer(text):
+        parts.append(text[place : found.start()])
+        sign, _, code, strong = found.groups()
+        if sign is not None:
+            parts.append(sign)
+        elif strong is not None:
+            parts.append(Markup("<strong>{}</strong>").format(strong))
+        else:
+            # A space on both sides keeps a backtick of the code from the signs around it.
+            inner = code[1:-1] if code[0] == code[-1] == " " else code
+            parts.append(Markup("<code>{}</code>").format(inner))
+        place = found.end()
+    return Markup("").join([*parts, text[place:]])
+
+
+_INLINE: Final = re.compile(r"\\(.)|(`+)(.+?)(?<!`)\2(?!`)|\*\*(.+?)\*\*", re.DOTALL)
+
+
+def moment(unix_seconds: float | None) -> Markup:
+    """A moment to the second, in UTC; `nothing` for None: what was measured then."""
+    if unix_seconds is None:
+        return Markup("nothing")
+    at = datetime.fromtimestamp(unix_seconds, UTC)
+    return Markup('<time datetime="{}">{} UTC</time>').format(at.strftime("%Y-%m-%dT%H:%M:%SZ"), at.strftime("%F %T"))
+
+
+def percent(share: float, marks: Sequence[float] = ()) -> str:
+    """A share from 0 to 1, to a tenth of a percent unless that is across one of the `marks`; all only where it is."""
+    return shown(share, "ratio", marks, places=1)
+
+
+def width(share: float) -> str:
+    """How wide a bar is: the least that there is can still be seen."""
+    return f"{min(max(share, 0.008 if share > 0 else 0.0), 1.0):.2%}"
+
+
+def about(finding: Finding) -> str:
+    """What a limit judges, and of which record or check."""
+    return finding.limit.what + (f" ({finding.subject})" if finding.subject else "")
+
+
+def sentence(text: str) -> str:
+    """With a capital at its start."""
+    return text[:1].upper() + text[1:]
+
+
+def duration(seconds: float) -> str:
+    """How long something took, or is away, in whole seconds."""
+    return "less than 1s" if 0 < seconds < 1 else shown(float(int(seconds)), "seconds")
+
+
+_ENVIRONMENT: Final = Environment(
+    loader=PackageLoader("exporter.present.html", "."),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    # The templates are part of the package: they do not change while it runs.
+    auto_reload=False,
+)
+_ENVIRONMENT.filters |= {
+    "inline": inline,
+    "moment": moment,
+    "percent": percent,
+    "width": width,
+    "about": about,
+    "duration": duration,
+    "sentence": sentence,
+    "printable": printable,
+}
+_ENVIRONMENT.globals |= {"STYLE": Markup(STYLE), "WORDS": WORDS, "VERSION": escape(__version__)}  # noqa: S704 - our own file

@@ -1,0 +1,139 @@
+"""History -> the lines and the strip of an SVG that needs no script: how it was since the exporter began to look."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from typing import Final
+
+from exporter.model.reporting import Tone, Track
+from exporter.state.history import Point
+from exporter.state.judge import WORST_FIRST, Verdict
+
+WIDTH: Final = 1000
+HEIGHT: Final = 100
+"""Of a plot, in its own units: it is stretched to whatever room there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One number over time: `strokes` and `areas` are path data, one for each stretch without a break.
+
+    Where `is_cut` its plot begins above nothing, and there are no areas.
+
+    `latest` is None where the last round did not measure it, `least` and `most` where none did.
+    """
+
+    text: str
+    tone: Tone
+    latest: float | None
+    least: float | None
+    most: float | None
+    strokes: tuple[str, ...]
+    areas: tuple[str, ...]
+    is_cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Spell:
+    """A stretch of one verdict: from `start` for `length`, in percent of the width, and how high it is drawn."""
+
+    verdict: Verdict
+    start: float
+    length: float
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """How it was from `since` to `until` (Unix seconds); `lasted` has the seconds of each verdict, the worst first."""
+
+    since: float
+    until: float
+    curves: tuple[Curve, ...]
+    spells: tuple[Spell, ...]
+    lasted: tuple[tuple[Verdict, float], ...]
+
+
+_HEIGHTS: Final[dict[Verdict, int]] = {"healthy": 30, "degraded": 60, "unhealthy": 100, "no_data": 12, "unknown": 100}
+
+
+def trend_of(history: Sequence[Point], tracks: Sequence[Track]) -> Trend | None:
+    """The trend; None while there are no two moments to draw a line between."""
+    if not history or history[-1].until <= history[0].since:
+        return None
+    since, until = history[0].since, history[-1].until
+    # A verdict holds until halfway to the round that found another.
+    turns = [since, *((one.until + other.since) / 2 for one, other in pairwise(history)), until]
+    stretches = [(point.verdict, start, end) for point, (start, end) in zip(history, pairwise(turns), strict=True)]
+    lasted = dict.fromkeys(WORST_FIRST, 0.0)
+    for verdict, start, end in stretches:
+        lasted[verdict] += end - start
+    return Trend(
+        since,
+        until,
+        tuple(_curve(track, history, [point.values[place] for point in history]) for place, track in enumerate(tracks)),
+        tuple(_spells(stretches, since, until - since)),
+        tuple((verdict, seconds) for verdict, seconds in lasted.items() if seconds),
+    )
+
+
+def _spells(stretches: Sequence[tuple[Verdict, float, float]], since: float, length: float) -> Iterator[Spell]:
+    for verdict, group in groupby(stretches, key=lambda stretch: stretch[0]):
+        whole = list(group)
+        start, end = whole[0][1], whole[-1][2]
+        yield Spell(verdict, 100 * (start - since) / length, 100 * (end - start) / length, _HEIGHTS[verdict])
+
+
+def _curve(track: Track, history: Sequence[Point], values: Sequence[float | None]) -> Curve:
+    known = [value for value in values if value is not None]
+    since, length = history[0].since, history[-1].until - history[0].since
+    low, high = _scale(track, known)
+    places = [
+        None
+        if value is None
+        else [
+            (WIDTH * (moment - since) / length, HEIGHT * (high - value) / (high - low))
+            for moment in sorted({point.since, point.until})
+        ]
+        for point, value in zip(history, values, strict=True)
+    ]
+    runs = [
+        [place for places_of_point in group for place in places_of_point or ()]
+        for is_known, group in groupby(places, key=lambda place: place is not None)
+        if is_known
+    ]
+    return Curve(
+        track.text,
+        "good" if track.good == "many" else "bad",
+        values[-1],
+        min(known, default=None),
+        max(known, default=None),
+        tuple(_path(run) for run in runs),
+        # A filled hill says how much there is: only above nothing.
+        tuple(map(_area, runs)) if low == 0 else (),
+        is_cut=low > 0,
+    )
+
+
+def _scale(track: Track, known: Sequence[float]) -> tuple[float, float]:
+    """From nothing, where that is what one hopes for or nothing changes; else what there was, so that a dent is seen.
+
+    Below and above what there was is some air, but never less than nothing.
+    """
+    least, most = min(known, default=0.0), max(known, default=0.0)
+    if least == most:
+        return 0.0, max(4 * most / 3, 1.0)
+    if track.good == "none":
+        return 0.0, max(most, 1.0)
+    air = max((most - least) / 4, 1.0)
+    return max(least - air, 0.0), most + air
+
+
+def _area(run: Sequence[tuple[float, float]]) -> str:
+    return f"M{run[0][0]:.1f} {HEIGHT}{_path(run).replace('M', 'L')}L{run[-1][0]:.1f} {HEIGHT}Z"
+
+
+def _path(run: Sequence[tuple[float, float]]) -> str:
+    # A stretch of one moment is a dot: a line of no length with round ends.
+    whole = [*run, run[-1]] if len(run) == 1 else run
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in whole)

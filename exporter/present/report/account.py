@@ -1,0 +1,368 @@
+"""Standings -> the report: line by line, what each says and what it rests on.  Judges nothing anew.
+
+The Markdown, the JSON and the page show one and the same value.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Final, Literal, get_args
+
+from exporter.model.advice import AsRead
+from exporter.model.dimension import Dimension
+from exporter.model.fault import Fault
+from exporter.model.judging import Limit, Readings
+from exporter.model.keys import presumed_link
+from exporter.model.reporting import Breakdown, Caveat, Chapter, Evidence, Line
+from exporter.model.sections import SEVERITIES, Pipeline
+from exporter.model.states import gap_reasons
+from exporter.present.report.shell import Shell
+from exporter.state.board import Standing
+from exporter.state.judge import WORST_FIRST, Finding, Outcome, Verdict, could_judge
+from exporter.state.snapshot import Snapshot
+from exporter.text.figures import LimitUnit, exact, shown
+
+CHAPTERS: Final[tuple[Chapter, ...]] = get_args(Chapter)
+
+Mark = Literal["fine", "warning", "critical", "unknown", "too_few", "noted"]
+"""What is to be thought of a line; `noted`: it only informs, or no limit judges it."""
+
+_GRAVITY: Final[tuple[Outcome, ...]] = ("critical", "not_measured", "warning", "too_few", "not_judged", "within")
+
+
+Marks = Mapping[LimitUnit, tuple[float, ...]]
+"""The thresholds of a pipeline, in base units: a share reads the same beside its limit and elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line with what is thought of it.
+
+    `bound` is the threshold that it is held against, in words, empty without.  No figure is rounded across one of the
+    `marks`.
+    """
+
+    line: Line
+    mark: Mark
+    evidence: Evidence
+    bound: str
+    reason: str
+    marks: Marks
+
+    @property
+    def number(self) -> str:
+        """`118/157`, `24.84%`, `1h5m`; that there is none; or that it was not measured."""
+        line = self.line
+        if line.value is None:
+            return line.words or "not measured"
+        value = self.figures(line.value)
+        return value if line.of is None else f"{value}/{shown(line.of, line.unit)}"
+
+    def figures(self, value: float) -> str:
+        """A value of this line, not rounded across its limit."""
+        return shown(value, self.line.unit, self.marks[self.line.unit])
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the number says what was found, and not that nobody knows."""
+        return self.evidence != "not_measured"
+
+    @property
+    def share(self) -> float | None:
+        """Which part the value is, from 0 to 1; None where it is part of nothing."""
+        line = self.line
+        return line.value / line.of if line.value is not None and line.of else None
+
+    @property
+    def percent(self) -> str:
+        """The same in figures, not rounded across its limit; empty where the value is part of nothing."""
+        return "" if self.share is None else shown(self.share, "ratio", self.marks["ratio"], places=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something to do: what is wrong, what to do about it, in order, and what to type first.
+
+    `findings` are the broken limits that it is about; none where something could not be measured or judged.
+    `is_markdown` says whether the steps are; what a database or a config says is not.
+    """
+
+    what: str
+    steps: tuple[str, ...]
+    command: str
+    findings: tuple[Finding, ...] = ()
+    is_markdown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What was measured earlier, as lines of today's config.
+
+    `source` says where that is known from; `measured_at`, and `since` where its window began, are Unix seconds.
+    """
+
+    source: str
+    measured_at: float
+    since: float
+    lines: tuple[Line, ...]
+
+    def value_of(self, line: Line) -> float | None:
+        """What the same line said then, None where it said nothing."""
+        key = (line.chapter, line.record, line.text)
+        return next((was.value for was in self.lines if (was.chapter, was.record, was.text) == key), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The report on one pipeline.
+
+    `measured_at` and `since` (where the window begins) are Unix seconds, None where nothing is served.  `headline` is
+    what one needs to know if one reads no further.  `unset` are limits that the config could set and does not.  `past`
+    is what the report compares with, None where nothing is.  `breakdowns` are what bars show: wholes in parts.
+    No figure is rounded across one of the `marks`.  `shell`
+    writes what is to be typed.
+    """
+
+    database: str
+    pipeline: str
+    verdict: Verdict
+    headline: str
+    measured_at: float | None
+    since: float | None
+    entries: Mapping[Chapter, tuple[Entry, ...]]
+    findings: tuple[Finding, ...]
+    faults: tuple[Fault, ...]
+    caveats: tuple[Caveat, ...]
+    actions: tuple[Action, ...]
+    unset: tuple[Limit, ...]
+    config: Pipeline
+    snapshot: Snapshot | None
+    past: Baseline | None
+    breakdowns: tuple[Breakdown, ...]
+    marks: Marks
+    shell: Shell
+
+    @property
+    def broken(self) -> tuple[Finding, ...]:
+        """Every broken limit, the worst first."""
+        return tuple(finding for finding in self.findings if finding.outcome in ("critical", "warning"))
+
+    def of(self, chapter: Chapter, record: str | None) -> tuple[Entry, ...]:
+        """The entries of a chapter about one record; None for those about the sessions."""
+        return tuple(entry for entry in self.entries[chapter] if entry.line.record == record)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One account for each pipeline, in the order of the config; `made_at` in Unix seconds."""
+
+    made_at: float
+    accounts: tuple[Account, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all."""
+        return min((account.verdict for account in self.accounts), key=WORST_FIRST.index)
+
+    @property
+    def headline(self) -> str:
+        """That of the worst pipeline; named where there are several."""
+        worst = min(self.accounts, key=lambda account: WORST_FIRST.index(account.verdict))
+        return worst.headline if len(self.accounts) == 1 else f"{worst.pipeline}: {worst.headline}"
+
+
+def report_on(
+    standings: Iterable[Standing],
+    dimensions: Sequence[Dimension],
+    now: float,
+    pasts: Mapping[str, Baseline] | None = None,
+    shell: Shell = Shell(),  # noqa: B008 - a frozen value
+) -> Report:
+    """What is to be said of every pipeline at `now`, beside the past of those that have one (by name).
+
+    `shell` writes what is to be typed.
+    """
+    known = pasts or {}
+    accounts = (_account(standing, dimensions, known.get(standing.pipeline), shell) for standing in standings)
+    return Report(now, tuple(accounts))
+
+
+def _account(standing: Standing, dimensions: Sequence[Dimension], past: Baseline | None, shell: Shell) -> Account:
+    config, served = standing.config, standing.readings
+    # Without a snapshot every line is there, and says that it was not measured.
+    readings = served or Readings(config, 0.0, {})
+    judged = {(finding.limit.name, finding.subject): finding for finding in standing.findings}
+    faults = standing.last.faults if standing.last else ()
+    lines = lines_of(readings, dimensions)
+    marks = _marks(standing.findings)
+    entries = [_entry(line, judged, standing, marks) for line in lines]
+    findings = tuple(sorted(standing.findings, key=lambda finding: _GRAVITY.index(finding.outcome)))
+    snapshot = standing.snapshot
+    by_chapter = {chapter: tuple(e for e in entries if e.line.chapter == chapter) for chapter in CHAPTERS}
+    return Account(
+        database=standing.database,
+        pipeline=standing.pipeline,
+        verdict=standing.verdict,
+        headline=_headline(standing, by_chapter["impact"], findings, faults),
+        measured_at=snapshot.taken_at if snapshot else None,
+        since=config.window.start(snapshot.taken_at) if snapshot else None,
+        entries=by_chapter,
+        findings=findings,
+        faults=faults,
+        caveats=standing.caveats,
+        actions=tuple(_actions(standing, findings, faults, shell)),
+        unset=tuple(
+            limit
+            for dimension in dimensions
+            for limit in dimension.limits
+            if config.limits.of(limit.name) is None and could_judge(limit, config)
+        ),
+        config=config,
+        snapshot=snapshot,
+        past=past,
+        breakdowns=tuple(chain.from_iterable(dimension.breakdowns(readings) for dimension in dimensions)),
+        marks=marks,
+        shell=shell,
+    )
+
+
+def _marks(findings: Iterable[Finding]) -> Marks:
+    found: dict[LimitUnit, tuple[float, ...]] = dict.fromkeys(get_args(LimitUnit), ())
+    for finding in findings:
+        found[finding.limit.unit] += tuple(finding.thresholds.values())
+    return found
+
+
+def lines_of(readings: Readings, dimensions: Sequence[Dimension]) -> tuple[Line, ...]:
+    """Every line that the dimensions say of some numbers."""
+    lines = tuple(chain.from_iterable(dimension.lines(readings) for dimension in dimensions))
+    analysed = next((line.value for line in lines if line.chapter == "base"), None)
+    return tuple(replace(line, of=analysed) if line.of_analysed else line for line in lines)
+
+
+def _headline(standing: Standing, impact: Sequence[Entry], findings: Sequence[Finding], faults: Sequence[Fault]) -> str:
+    """One sentence: what is wrong, the worst first, or that nothing is."""
+    verdict = standing.verdict
+    if verdict == "unknown":
+        causes = [fault.message for fault in faults]
+        causes += [caveat.message for caveat in standing.caveats if caveat.verdict == "unknown"]
+        if causes:
+            return f"nobody knows whether the data are whole: {causes[0]}"
+        return "nothing was measured yet" if standing.last is None else "what was measured is too old to be shown"
+    if verdict == "no_data":
+        return "there is no eligible session in the window, so there is nothing to judge"
+    lacking = next((entry.number.replace("/", " of ") for entry in impact if entry.line.value), None)
+    if verdict == "healthy":
+        return f"{lacking} sessions have a gap, as the limits allow" if lacking else "no session needs a backfill"
+    worst = findings[0]
+    if lacking and worst.limit.name in {entry.line.limit for entry in impact}:
+        return f"{lacking} sessions need a backfill"
+    return f"{_subject(worst)}: {worst.text}"
+
+
+def _subject(finding: Finding) -> str:
+    return finding.limit.what + (f" ({finding.subject})" if finding.subject else "")
+
+
+def _actions(
+    standing: Standing, findings: Sequence[Finding], faults: Sequence[Fault], shell: Shell
+) -> Iterator[Action]:
+    """The worst first: what could not be measured hides what else there may be."""
+    look = shell.command("config", "check", "--connect")
+    for fault in faults:
+        yield Action("Not measured", (fault.message,), look)
+    for caveat in standing.caveats:
+        if caveat.verdict == "unknown":
+            yield Action("Not judged", (caveat.message,), look)
+    # Several limits may judge one thing: what mends it is said once.
+    mended: dict[tuple[tuple[str, ...], str], list[Finding]] = {}
+    for finding in findings:
+        if finding.outcome in ("critical", "warning"):
+            steps = finding.limit.advice.steps(_as_read(standing), finding.subject or "")
+            mended.setdefault((steps, _command(standing, finding, shell)), []).append(finding)
+    for (steps, command), those in mended.items():
+        what = "; ".join(f"{_subject(finding)}: {finding.text} ({finding.outcome})" for finding in those)
+        yield Action(what, steps, command, tuple(those), is_markdown=True)
+
+
+def _as_read(standing: Standing) -> AsRead:
+    # What is judged has a snapshot.
+    read = standing.snapshot.read if standing.snapshot else None
+    return read or AsRead(standing.config, {name: presumed_link(r) for name, r in standing.config.records.items()})
+
+
+def _command(standing: Standing, finding: Finding, shell: Shell) -> str:
+    options = finding.limit.advice.gaps
+    reason = (options or "").removeprefix("--reason ")
+    record = standing.config.records.get(finding.subject or "")
+    if options is None or (record and reason and reason not in gap_reasons(record)):
+        return shell.command("check")
+    about = ("--record", record.name) if record else ()
+    return shell.command("gaps", "--pipeline", standing.pipeline, *about, *options.split())
+
+
+def _entry(line: Line, judged: Mapping[tuple[str, str | None], Finding], standing: Standing, marks: Marks) -> Entry:
+    finding = None
+    if line.limit is not None:
+        finding = judged.get((line.limit, line.subject or line.record)) or judged.get((line.limit, None))
+    bound = _bound(line, finding) if finding else ""
+    if line.value is None and not line.words:
+        return Entry(line, "unknown", "not_measured", bound, _why(line, standing), marks)
+    is_partial = bool(standing.snapshot and standing.snapshot.restricted)
+    evidence: Evidence = "visible" if is_partial and line.evidence == "measured" else line.evidence
+    if line.of == 0:
+        return Entry(line, "noted", evidence, bound, "of none, nothing can be said", marks)
+    if _is_good(line) and not is_partial:
+        return Entry(line, "fine", evidence, bound, line.reason, marks)
+    if finding is None:
+        reason = line.reason
+        if line.limit and line.good and line.value is not None and not _is_good(line):
+            reason = f"no limit judges it: set {line.limit}"
+        return Entry(line, "noted", evidence, "", reason, marks)
+    return Entry(line, _MARKS[finding.outcome], evidence, bound, line.reason, marks)
+
+
+def _why(line: Line, standing: Standing) -> str:
+    """Why a line was not measured: what the config lacks, else the reason of the fault, else what the line says."""
+    if line.remedy:
+        return f"give {line.remedy}"
+    if standing.last is None:
+        return "not yet"
+    fault = standing.last.fault or standing.record_faults.get(line.record or "")
+    parts = standing.last.snapshot.part_faults if standing.last.snapshot else {}
+    of_part = next((found for path, found in parts.items() if line.subject and path.endswith(f".{line.subject}")), None)
+    said = fault or of_part
+    if said is None and line.record is None and standing.record_faults:
+        return f"it needs every record, and {', '.join(standing.record_faults)} was not measured"
+    return said.reason if said else line.reason
+
+
+_MARKS: Final[Mapping[Outcome, Mark]] = {
+    "within": "fine",
+    "warning": "warning",
+    "critical": "critical",
+    "too_few": "too_few",
+    "not_judged": "noted",
+    # The limit is on more than this line, and that was not measured.
+    "not_measured": "noted",
+}
+
+
+def _is_good(line: Line) -> bool:
+    if line.evidence == "by_definition":
+        return True
+    return line.value == (line.of if line.good == "all" else 0) if line.good else False
+
+
+def _bound(line: Line, finding: Finding) -> str:
+    """`warning above 0, critical above 10`; or by which limit it is judged, where that is on another number."""
+    if line.value is not None and line.value != finding.value and line.unit != "ratio" and not finding.sessions:
+        # Of what was not judged its own line says why.
+        is_judged = finding.outcome not in ("not_measured", "not_judged", "too_few")
+        return f"judged by {finding.limit.name}: {finding.text}" if is_judged else ""
+    side = "below" if finding.limit.below else "above"
+    return ", ".join(
+        f"{severity} {side} {exact(finding.thresholds[severity], finding.limit.unit)}"
+        for severity in SEVERITIES
+        if severity in finding.thresholds
+    )

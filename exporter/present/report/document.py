@@ -1,0 +1,271 @@
+"""Report -> JSON for programs, and what a later report compares with; its schema is docs/report.schema.json.
+
+A field that is added changes nothing for a reader; one that changes its meaning gets another `format`.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from exporter import __version__
+from exporter.model.fault import Fault, Reason
+from exporter.model.reporting import Caveat, Chapter, Evidence
+from exporter.model.sections import Pipeline, Window
+from exporter.model.terms import digest_of, terms_of
+from exporter.present.report.account import Account, Entry, Mark, Report
+from exporter.state.judge import Finding, Outcome, Verdict
+from exporter.state.snapshot import Snapshot
+from exporter.text.figures import LimitUnit
+from exporter.text.times import moment_text, parse_moment
+
+
+class DocumentError(Exception):
+    """A file that is no such report; the message says why."""
+
+
+class Part(BaseModel):
+    """Anything in the document: made once, extended by later versions."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class FaultPart(Part):
+    """Why something could not be measured."""
+
+    reason: Reason
+    message: str
+
+    @classmethod
+    def of(cls, fault: Fault) -> "FaultPart":
+        """The same."""
+        return cls(reason=fault.reason, message=fault.message)
+
+
+class CaveatPart(Part):
+    """What keeps a pipeline from being healthy beside its limits."""
+
+    verdict: Literal["unknown", "no_data"]
+    message: str
+
+    @classmethod
+    def of(cls, caveat: Caveat) -> "CaveatPart":
+        """The same."""
+        return cls(verdict=caveat.verdict, message=caveat.message)
+
+
+class FindingPart(Part):
+    """One value held against its limit; in base units, null where there is none."""
+
+    limit: str
+    subject: str | None = Field(description="The record or check that it is about, null for the pipeline.")
+    outcome: Outcome
+    value: float | None
+    unit: LimitUnit
+    warning: float | None
+    critical: float | None
+    sessions: int | None = Field(description="How many sessions a ratio rests on.")
+    meaning: str
+    words: str = Field("", description="Why nothing was judged, or what the value stands for; else empty.")
+
+    @classmethod
+    def of(cls, finding: Finding) -> "FindingPart":
+        """The same."""
+        return cls(
+            limit=finding.limit.name,
+            subject=finding.subject,
+            outcome=finding.outcome,
+            value=finding.value,
+            unit=finding.limit.unit,
+            warning=finding.thresholds.get("warning"),
+            critical=finding.thresholds.get("critical"),
+            sessions=finding.sessions,
+            meaning=finding.limit.what,
+            words=finding.words,
+        )
+
+
+class LinePart(Part):
+    """One line of the report: `value` of `of`, null where it was not measured or is part of nothing."""
+
+    chapter: Chapter
+    record: str | None
+    text: str
+    value: float | None
+    of: float | None
+    unit: LimitUnit
+    mark: Mark
+    evidence: Evidence
+    limit: str | None
+    bound: str
+    reason: str
+    words: str = Field("", description="What was found in place of a value; else empty.")
+    before: float | None = Field(description="The value in the past that the report compares with, null without one.")
+
+    @classmethod
+    def of_entry(cls, entry: Entry, before: float | None) -> "LinePart":
+        """The same."""
+        line = entry.line
+        return cls(
+            chapter=line.chapter,
+            record=line.record,
+            text=line.text,
+            value=line.value,
+            of=line.of,
+            unit=line.unit,
+            mark=entry.mark,
+            evidence=entry.evidence,
+            limit=line.limit,
+            bound=entry.bound,
+            reason=entry.reason,
+            words=line.words if line.value is None else "",
+            before=before,
+        )
+
+
+class ActionPart(Part):
+    """Something to do."""
+
+    what: str
+    steps: list[str]
+    command: str
+
+
+class NumberPart(Part):
+    """One series of the page: what every line was made of."""
+
+    metric: str
+    labels: dict[str, str]
+    value: float
+
+
+class WindowPart(Part):
+    """The sessions that were looked at: from a moment on, or so many seconds back; as the config says."""
+
+    since: str | None
+    last_seconds: float | None
+
+    @classmethod
+    def of(cls, window: Window) -> "WindowPart":
+        """The same."""
+        last = None if window.last is None else window.last.total_seconds()
+        return cls(since=moment_text(window.since.timestamp()) if window.since else None, last_seconds=last)
+
+
+class PastPart(Part):
+    """What the report compares with."""
+
+    source: str
+    measured_at: str
+
+
+def _is_moment(value: str | None) -> str | None:
+    if value is not None:
+        parse_moment(value)
+    return value
+
+
+class PipelinePart(Part):
+    """The report on one pipeline."""
+
+    database: str
+    pipeline: str
+    identity: str | None = Field(description="Tells databases apart, and nothing about them.")
+    verdict: Verdict
+    headline: str
+    measured_at: Annotated[str | None, AfterValidator(_is_moment)]
+    measures: str = Field(description="A digest of what the config measures; another one means other numbers.")
+    window: WindowPart
+    faults: list[FaultPart]
+    caveats: list[CaveatPart]
+    findings: list[FindingPart]
+    lines: list[LinePart]
+    actions: list[ActionPart]
+    unset_limits: list[str]
+    past: PastPart | None
+    numbers: list[NumberPart]
+
+
+class Document(Part):
+    """The report, whole."""
+
+    format: Literal[1]
+    exporter_version: str
+    generated_at: str
+    verdict: Verdict
+    headline: str
+    pipelines: list[PipelinePart]
+
+
+def as_json(report: Report) -> str:
+    """The report as one JSON object, with a newline at its end."""
+    document = Document(
+        format=1,
+        exporter_version=__version__,
+        generated_at=moment_text(report.made_at),
+        verdict=report.verdict,
+        headline=report.headline,
+        pipelines=[_pipeline(account) for account in report.accounts],
+    )
+    return document.model_dump_json(indent=2) + "\n"
+
+
+def _pipeline(account: Account) -> PipelinePart:
+    past = account.past
+    return PipelinePart(
+        database=account.database,
+        pipeline=account.pipeline,
+        identity=account.snapshot.identity if account.snapshot else None,
+        verdict=account.verdict,
+        headline=account.headline,
+        measured_at=moment_text(account.measured_at) if account.measured_at is not None else None,
+        measures=measured_by(account.config),
+        window=WindowPart.of(account.config.window),
+        faults=[FaultPart.of(fault) for fault in account.faults],
+        caveats=[CaveatPart.of(caveat) for caveat in account.caveats],
+        findings=[FindingPart.of(finding) for finding in account.findings],
+        lines=[
+            LinePart.of_entry(entry, past.value_of(entry.line) if past else None)
+            for entries in account.entries.values()
+            for entry in entries
+        ],
+        actions=[ActionPart(what=a.what, steps=list(a.steps), command=a.command) for a in account.actions],
+        unset_limits=[limit.name for limit in account.unset],
+        past=PastPart(source=past.source, measured_at=moment_text(past.measured_at)) if past else None,
+        numbers=_numbers(account.snapshot) if account.snapshot else [],
+    )
+
+
+def measured_by(config: Pipeline) -> str:
+    """A digest of everything in the config that a number depends on."""
+    return digest_of(terms_of(config))
+
+
+def _numbers(snapshot: Snapshot) -> list[NumberPart]:
+    return [
+        NumberPart(
+            metric=sample.metric.full_name,
+            labels=dict(zip(sample.metric.labels, sample.labels, strict=True)),
+            value=sample.value,
+        )
+        for sample in snapshot.samples
+    ]
+
+
+def document_schema() -> dict[str, Any]:
+    """The JSON Schema of the document."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Document.model_json_schema(mode="serialization"),
+    }
+
+
+def read_document(text: str) -> Document:
+    """A report that was written as JSON; raises DocumentError."""
+    try:
+        return Document.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DocumentError(
+            f"it is no report of format 1 (at {place}: {first['msg']}): write one with report --format json"
+        ) from None

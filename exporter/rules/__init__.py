@@ -1,0 +1,1 @@
+"""Limits -> alerting rules and runbooks for Prometheus."""

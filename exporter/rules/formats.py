@@ -1,0 +1,110 @@
+"""Rules as files: for Prometheus, for the Prometheus Operator, for Sloth."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import yaml
+
+from exporter.dimensions.coverage import ELIGIBLE
+from exporter.model.alert_names import PREFIX
+from exporter.rules.rule import Group
+from exporter.rules.settings import Surroundings
+from exporter.text.format import Format
+
+
+def as_prometheus(rules: tuple[Group, ...]) -> str:
+    """A rule file of Prometheus."""
+    return _dump(_groups_as_dict(rules))
+
+
+def as_operator(rules: tuple[Group, ...]) -> str:
+    """The same as an object of the Prometheus Operator.
+
+    https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.PrometheusRule
+    """
+    return _dump(
+        {
+            "apiVersion": "monitoring.coreos.com/v1",
+            "kind": "PrometheusRule",
+            "metadata": {
+                "name": "session-health",
+                "labels": {"app.kubernetes.io/name": "session-health-exporter", "role": "alert-rules"},
+            },
+            "spec": _groups_as_dict(rules),
+        }
+    )
+
+
+def as_sloth(at: Surroundings) -> str:
+    """The coverage as an objective for Sloth: good sessions are complete ones, all are those whose fate is settled.
+
+    A pair of exporters counts every session twice, above and below the line.
+    https://sloth.dev/specs/default/
+    """
+    job = json.dumps(at.job)
+    gap, settled = (
+        f"{ELIGIBLE.full_name}{{job={job},{states}}}" for states in ('state="gap"', 'state=~"complete|gap"')
+    )
+    told = {
+        "runbook_url": f"{at.runbooks}/coverage.md#{PREFIX.lower()}gapratio",
+        "dashboard_url": f"{at.dashboards}/d/session-health-overview",
+    }
+    return _dump(
+        {
+            "version": "prometheus/v1",
+            "service": "session-health",
+            "slos": [
+                {
+                    "name": "coverage",
+                    "objective": 99.5,
+                    "description": "Eligible sessions have every record that they must have.",
+                    "sli": {
+                        "events": {
+                            "error_query": f"sum(avg_over_time({gap}[{{{{.window}}}}]))",
+                            "total_query": f"sum(avg_over_time({settled}[{{{{.window}}}}]))",
+                        }
+                    },
+                    "alerting": {
+                        "name": f"{PREFIX}CoverageBudget",
+                        "annotations": {
+                            "summary": "Sessions lack records so often that the objective will be missed.",
+                            **told,
+                        },
+                        "page_alert": {"labels": {"severity": "critical"}},
+                        "ticket_alert": {"labels": {"severity": "warning"}},
+                    },
+                }
+            ],
+        }
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML for people: text of several lines as it is, the indent of lists seen."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: FBT001, FBT002, ARG002
+        super().increase_indent(flow, indentless=False)
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _groups_as_dict(rules: tuple[Group, ...]) -> dict[str, Any]:
+    return {"groups": [{"name": group.name, "rules": [rule.as_dict() for rule in group.rules]} for group in rules]}
+
+
+def _dump(content: Mapping[str, Any]) -> str:
+    return yaml.dump(dict(content), Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)
+
+
+FORMATS: Final[Mapping[str, Format[tuple[Group, ...]]]] = {
+    "prometheus": Format(as_prometheus),
+    "operator": Format(as_operator),
+}
+"""The formats of `rules`."""

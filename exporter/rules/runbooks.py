@@ -1,0 +1,159 @@
+"""Dimensions -> runbooks: for every alert what it means, what to look at, likely causes, how to mend and to silence.
+
+Written for whoever was woken by the alert and has never seen this exporter.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Final
+
+from exporter.model.advice import DASHBOARDS, Advice, AsRead
+from exporter.model.alert_names import PREFIX, alert_name, subject_label
+from exporter.model.dimension import Dimension
+from exporter.model.judging import Limit
+from exporter.model.metric import Metric
+from exporter.rules.limit_alerts import command_of
+from exporter.rules.own_alerts import OWN_ALERTS, OwnAlert, own_command
+from exporter.rules.rule import Urgency
+from exporter.rules.settings import LOOK_BACK, Surroundings
+from exporter.text.figures import shown
+
+_EXAMPLE: Final = {"pipeline": "assessments", "record": "profiles", "database": "main", "check": "finalized"}
+_NOTE: Final = "<!-- Generated from exporter/dimensions and exporter/rules by `make generate`: change it there. -->"
+
+
+def pages(dimensions: tuple[Dimension, ...], tour: AsRead) -> dict[str, str]:
+    """Every page by its file name: one for each dimension that has alerts, one for the exporter, and the index.
+
+    SQL is for a pipeline of the `tour`, whose names the commands have.
+    """
+    found = {
+        f"{dimension.name}.md": _page(
+            dimension.name.capitalize(), dimension.question, (_of_limit(limit, tour) for limit in dimension.limits)
+        )
+        for dimension in dimensions
+        if dimension.limits
+    }
+    question = "Is somebody looking, and does what is seen arrive?"
+    found["exporter.md"] = _page("The exporter itself", question, map(_of_own, OWN_ALERTS))
+    places = {alert: f"{page}#{alert.lower()}" for page, text in found.items() for alert in _HEADING.findall(text)}
+    linked = {page: _linked(text, places) for page, text in found.items()}
+    return {"README.md": _index(dimensions), **linked}
+
+
+_HEADING: Final = re.compile(r"^## (\w+)$", re.MULTILINE)
+_MENTION: Final = re.compile(rf"(?<!## )(?<!=)\b{PREFIX}\w+")
+
+
+def _linked(text: str, places: Mapping[str, str]) -> str:
+    """Alerts that prose speaks of, as links to their sections; not in headings and commands."""
+    return _MENTION.sub(lambda found: f"[{found[0]}]({places[found[0]]})", text)
+
+
+def _index(dimensions: tuple[Dimension, ...]) -> str:
+    rows = [
+        f"| [{alert_name(limit)}]({dimension.name}.md#{alert_name(limit).lower()}) | {limit.advice.summary} |"
+        for dimension in dimensions
+        for limit in dimension.limits
+    ]
+    rows += [
+        f"| [{PREFIX}{own.name}](exporter.md#{(PREFIX + own.name).lower()}) | {own.advice.summary} |"
+        for own in OWN_ALERTS
+    ]
+    return "\n".join(
+        [
+            _NOTE,
+            "# Runbooks",
+            "",
+            "One section for each alert.  What a limit is and where it is set: [operations](../operations.md);",
+            "how alerts reach anybody: [alerting](../alerting.md).  In commands `config.yaml` stands for",
+            "the path of that exporter's config.  Names in commands and SQL are those of the tour: the report and the",
+            "page print both for your config.",
+            "",
+            "| alert | says |",
+            "|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def _page(title: str, question: str, sections: Iterator[Iterator[str]]) -> str:
+    lines = [_NOTE, f"# {title}", "", question, ""]
+    for section in sections:
+        lines += section
+    return "\n".join(lines)
+
+
+def _of_limit(limit: Limit, tour: AsRead) -> Iterator[str]:
+    name, label = alert_name(limit), subject_label(limit)
+    per = f"each {label}" if label else "the pipeline"
+    side = "below" if limit.below else "above"
+    condition = f"{limit.what} {side} the limit `{limit.name}`, of {per}; told after {_time(limit.rounds)}"
+    yield from _section(
+        name,
+        condition,
+        limit.advice,
+        limit.advice.steps(tour, _EXAMPLE.get(label or "", "")),
+        command_of(limit, Surroundings()),
+        limit.value.promql(_as_on_the_page),
+        ("pipeline", *([label] if label else [])),
+    )
+
+
+def _of_own(own: OwnAlert) -> Iterator[str]:
+    when = ", ".join(_after(severity, rounds) for severity, rounds in own.after.items())
+    yield from _section(
+        PREFIX + own.name,
+        when,
+        own.advice,
+        tuple(step for step in own.advice.mend if isinstance(step, str)),
+        own_command(own, Surroundings()),
+        own.expr(Surroundings(), LOOK_BACK),
+        tuple(label for label in own.labels if label != "database"),
+    )
+
+
+def _after(severity: Urgency, rounds: int) -> str:
+    level = {"critical": "critical", "warning": "warning", "info": "told to nobody", "none": "always firing"}[severity]
+    return f"{level} after {_time(rounds)}" if rounds else level
+
+
+def _section(
+    name: str,
+    condition: str,
+    advice: Advice,
+    steps: tuple[str, ...],
+    command: str,
+    promql: str,
+    labels: tuple[str, ...],
+) -> Iterator[str]:
+    yield from (f"## {name}", "", f"*{advice.summary}*  {condition[0].upper()}{condition[1:]}.", "")
+    yield from ("**Meaning.** " + advice.means, "")
+    yield from ("**First look**", "", "```console", f"$ {_filled(command)}", "```", "")
+    yield from ("In Prometheus:", "", "```promql", promql, "```", "")
+    yield from (f"In Grafana: Session health / {DASHBOARDS[advice.dashboard]}.", "", "**Likely causes**", "")
+    yield from (f"- {cause}" for cause in advice.causes)
+    yield from ("", "**Mending**", "")
+    yield from (f"{number}. {step}" for number, step in enumerate(steps, start=1))
+    matchers = " ".join([f"alertname={name}", *(f"{label}={_EXAMPLE[label]}" for label in labels)])
+    yield from ("", "**Silencing**, until the cause is mended:", "", "```console")
+    yield from (f'$ amtool silence add {matchers} --duration=4h --comment="being mended"', "```", "")
+
+
+def _filled(command: str) -> str:
+    """A command of an alert with the names of the tour in place of its labels."""
+    for label, value in (*_EXAMPLE.items(), ("instance", "localhost:10157")):
+        command = command.replace(f"{{{{ $labels.{label} }}}}", value)
+    return command
+
+
+def _time(rounds: int) -> str:
+    """Rounds, and what that is with the default interval."""
+    return f"{rounds} rounds ({shown(rounds * Surroundings().interval / timedelta(seconds=1), 'seconds')} by default)"
+
+
+def _as_on_the_page(metric: Metric, /, **labels: str) -> str:
+    wanted = ",".join(f'{label}="{value}"' for label, value in labels.items())
+    return metric.full_name + (f"{{{wanted}}}" if wanted else "")

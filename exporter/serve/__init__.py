@@ -1,0 +1,1 @@
+"""The process that stays: it collects, and answers over HTTP."""

@@ -1,0 +1,115 @@
+"""Where to listen -> sockets: on which families, and on one port.  https://pkg.go.dev/net#Listen says the same."""
+
+import asyncio
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from exporter.text.exits import UsageError
+
+ANY: Final = "::"
+DEFAULT_ADDRESS: Final = ":10157"
+_ATTEMPTS: Final = 10
+"""How often a free port is looked for that is free on every address of a name."""
+
+
+_NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+"""What is said of an address of a family that this machine has not."""
+
+
+class ListenError(UsageError):
+    """An address cannot be listened on; the message says which, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen; host None means every interface, port 0 any free port."""
+
+    host: str | None
+    port: int
+
+    def __str__(self) -> str:
+        host = self.host or ""
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    @property
+    def is_any(self) -> bool:
+        """Whether both families are meant: no host, or the IPv6 address for all, which takes IPv4 as well."""
+        try:
+            return self.host is None or ipaddress.IPv6Address(self.host) == ipaddress.IPv6Address(ANY)
+        except ValueError:
+            return False
+
+
+def parse_address(text: str) -> Address:
+    """Read `:10157`, `127.0.0.1:10157` or `[::1]:10157`; raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    bare = host.startswith("[") and host.endswith("]")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or (":" in host and not bare):  # noqa: PLR2004
+        raise ValueError(f"{text!r} is not an address: write :10157, 127.0.0.1:10157 or [::1]:10157")
+    return Address((host[1:-1] if bare else host) or None, int(port))
+
+
+async def listen(address: Address) -> list[socket.socket]:
+    """Sockets that are bound to the address, all to one port; raises ListenError."""
+    try:
+        return [_on_both_families(address)] if address.is_any else await _on_its_own(address)
+    except OSError as error:
+        # The text of `create_server` has the address once more, as Python writes it.
+        why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        raise ListenError(f"cannot listen on {address} ({why}): choose another with --web.listen-address") from None
+
+
+def port_of(sockets: Sequence[socket.socket]) -> int:
+    """The port that they are bound to."""
+    port: int = sockets[0].getsockname()[1]
+    return port
+
+
+def _on_both_families(address: Address) -> socket.socket:
+    """One socket for both, so that they share a port; of IPv4 alone where no host is named and there is no IPv6."""
+    try:
+        return socket.create_server((ANY, address.port), family=socket.AF_INET6, dualstack_ipv6=True)
+    except (OSError, ValueError) as error:
+        # Python says with a ValueError that a system has no socket for both.
+        code = error.errno if isinstance(error, OSError) else errno.EAFNOSUPPORT
+        if address.host is not None or code not in _NOT_HERE:
+            raise OSError(code, "") from None
+    return socket.create_server(("0.0.0.0", address.port))  # noqa: S104 - every interface is what was asked for
+
+
+async def _on_its_own(address: Address) -> list[socket.socket]:
+    found = await asyncio.get_running_loop().getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    places = dict.fromkeys((family, place) for family, _, _, _, place in found)
+    for _ in range(_ATTEMPTS):
+        try:
+            return _bound(places, address.port)
+        except OSError as error:
+            # The port that is free on the first address of a name may be taken on the next.
+            if address.port or error.errno != errno.EADDRINUSE:
+                raise
+    return _bound(places, address.port)
+
+
+def _bound(places: Iterable[tuple[int, tuple[Any, ...]]], port: int) -> list[socket.socket]:
+    """A socket for each of the addresses that this machine has, one at least."""
+    sockets: list[socket.socket] = []
+    refusal: OSError | None = None
+    for family, (host, _, *scope) in places:
+        try:
+            sockets.append(socket.create_server((host, port, *scope), family=family))
+        except OSError as error:
+            refusal = error
+            if error.errno not in _NOT_HERE:
+                break
+        else:
+            port = port_of(sockets)
+    if refusal is not None and (not sockets or refusal.errno not in _NOT_HERE):
+        for one in sockets:
+            one.close()
+        raise refusal
+    return sockets

@@ -1,0 +1,177 @@
+"""Puts the running program together: one supervisor a pipeline, one web server, until told to stop."""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
+
+from exporter.config.read import ConfigError
+from exporter.dimensions import DIMENSIONS
+from exporter.measure.collect import collect
+from exporter.measure.supervise import beginning, supervise
+from exporter.model.sections import Config
+from exporter.plan.plan import Plan, compile_plans
+from exporter.present.page.view import Links
+from exporter.serve.listen import Address, listen, port_of
+from exporter.serve.web import KEEP_ALIVE_SECONDS, application
+from exporter.state.board import Latest, Standing
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WebOptions:
+    """How to serve: the `--web.*` flags."""
+
+    addresses: tuple[Address, ...]
+    enable_lifecycle: bool = False
+    links: Links = Links()  # noqa: RUF009 - a frozen value
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def serve(
+    load: Callable[[], Config],
+    options: WebOptions,
+    stop: asyncio.Event,
+    *,
+    announce: Callable[[Sequence[str]], None] | None = None,
+    reload_on_hangup: bool = False,
+) -> None:
+    """Collect and serve until `stop` is set; raises ConfigError and ListenError.
+
+    `load` reads the config, at once and at each reload.  `announce` gets the URLs once the first round of
+    every pipeline has ended.  A supervisor that ends by itself is a fault of ours, and ends the program.
+    """
+    watch = Watch(load)
+    app = application(watch.latest, watch.reload if options.enable_lifecycle else None, options.links)
+    async with _listening(app, options.addresses) as urls, asyncio.TaskGroup() as tasks:
+        watch.begin(tasks)
+        if reload_on_hangup:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, watch.reload)
+        announcing = tasks.create_task(_announce_when_ready(watch.latest, urls, announce)) if announce else None
+        await stop.wait()
+        log.info("server.stopping")
+        if announcing is not None:
+            announcing.cancel()
+        watch.end()
+
+
+class Watch:
+    """One supervisor for each pipeline of the config in force."""
+
+    def __init__(self, load: Callable[[], Config]) -> None:
+        """Read the config; raises ConfigError."""
+        self._load = load
+        self._tasks: asyncio.TaskGroup | None = None
+        self._leaving: dict[str, list[asyncio.Task[None]]] = {}
+        self._config = load()
+        self._plans = compile_plans(self._config, DIMENSIONS)
+        self._supervisors: dict[str, asyncio.Task[None]] = {}
+        self.latest = Latest(self._standings({}), time.time())
+
+    def begin(self, tasks: asyncio.TaskGroup) -> None:
+        """Start looking."""
+        self._tasks = tasks
+        for name, plan in self._plans.items():
+            if name not in self._supervisors:
+                self._leaving[name] = leaving = [task for task in self._leaving.get(name, []) if not task.done()]
+                self._supervisors[name] = tasks.create_task(
+                    _after(leaving, plan, self.latest, self._config.collection.rest_ratio)
+                )
+
+    def reload(self) -> ConfigError | None:
+        """Read the config again, all or nothing: with a mistake in it, which is returned, nothing changes.
+
+        Pipelines that it leaves as they were go on undisturbed.
+        """
+        try:
+            config = self._load()
+        except ConfigError as error:
+            self.latest.reload_failed()
+            log.error("config.reload_failed", extra={"error": str(error)})  # noqa: TRY400 - it is the operator's
+            return error
+        plans = compile_plans(config, DIMENSIONS)
+        kept = {
+            name
+            for name, plan in plans.items()
+            if plan == self._plans.get(name) and config.collection == self._config.collection
+        }
+        for name in self._supervisors.keys() - kept:
+            supervisor = self._supervisors.pop(name)
+            supervisor.cancel()
+            self._leaving.setdefault(name, []).append(supervisor)
+        before = {name: self.latest.board.standings[name] for name in kept}
+        self._config, self._plans = config, plans
+        self.latest.reloaded(self._standings(before), time.time())
+        if self._tasks is not None:
+            self.begin(self._tasks)
+        log.info(
+            "config.reloaded", extra={"kept": ",".join(sorted(kept)), "begun": ",".join(sorted(plans.keys() - kept))}
+        )
+        return None
+
+    def end(self) -> None:
+        """Stop looking, for good: a reload that comes now begins nothing."""
+        self._tasks = None
+        for supervisor in self._supervisors.values():
+            supervisor.cancel()
+
+    def _standings(self, kept: Mapping[str, Standing]) -> list[Standing]:
+        return [
+            kept.get(name) or beginning(plan, self._config.collection.max_age.total_seconds())
+            for name, plan in self._plans.items()
+        ]
+
+
+async def _after(leaving: Sequence[asyncio.Task[None]], plan: Plan, latest: Latest, rest_ratio: float) -> None:
+    """Supervise a pipeline once nobody else does: whoever did may still have a statement to cancel."""
+    if leaving:
+        await asyncio.wait(leaving)
+    await supervise(plan, latest, rest_ratio, partial(collect, unattended=True))
+
+
+async def _announce_when_ready(latest: Latest, urls: Sequence[str], announce: Callable[[Sequence[str]], None]) -> None:
+    await latest.ready.wait()
+    announce(urls)
+
+
+@asynccontextmanager
+async def _listening(app: web.Application, addresses: Sequence[Address]) -> AsyncIterator[list[str]]:
+    logging.getLogger("aiohttp.server").addFilter(_is_ours)
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE_SECONDS, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        urls = []
+        for address in addresses:
+            sockets = await listen(address)
+            for one in sockets:
+                await web.SockSite(runner, one).start()
+            urls.append(_url(address, port_of(sockets)))
+        log.info("server.listening", extra={"urls": ",".join(urls)})
+        yield urls
+    finally:
+        await runner.cleanup()
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a record of the web server is about us: garbage that a client sends is refused, not logged."""
+    return not (record.exc_info and isinstance(record.exc_info[1], BadHttpMessage))
+
+
+def _url(address: Address, port: int) -> str:
+    return f"http://{Address(address.host or 'localhost', port)}"

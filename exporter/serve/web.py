@@ -1,0 +1,134 @@
+"""Board -> HTTP.  Answers from what was measured already: no request ever waits for the database."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Final
+
+from aiohttp import web
+
+from exporter.present.exposition import OPENMETRICS_TYPE, TEXT_TYPE
+from exporter.present.exposition import page as metrics_page
+from exporter.present.html.render import ICON, STYLE_SOURCE
+from exporter.present.page.view import Links, page, refresh_seconds, report_as
+from exporter.serve.negotiation import accepts, wants_openmetrics
+from exporter.state.board import Latest
+
+KEEP_ALIVE_SECONDS: Final = 75
+"""Longer than a usual scrape interval; it also bounds how long half a request may stay open."""
+
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": (
+        f"default-src 'none'; style-src {STYLE_SOURCE}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+}
+"""Nothing is loaded and nothing is run: the one style is allowed by its hash.  https://www.w3.org/TR/CSP3/"""
+
+_REPORTS: Final[Mapping[str, tuple[str, str]]] = {
+    "md": ("markdown", "text/markdown"),
+    "json": ("json", "application/json"),
+    "html": ("html", "text/html"),
+}
+"""The forms of the report by what they are asked for as, with their media types."""
+
+ReadConfigAgain = Callable[[], Exception | None]
+"""Reads the config again; returns what is wrong with it, after which nothing has changed."""
+
+_LATEST: Final = web.AppKey("latest", Latest)
+_RELOAD: Final[web.AppKey[ReadConfigAgain | None]] = web.AppKey("reload")
+_LINKS: Final = web.AppKey("links", Links)
+
+
+def application(latest: Latest, reload: ReadConfigAgain | None = None, links: Links | None = None) -> web.Application:
+    """The routes; `reload` is None where the lifecycle API is not enabled."""
+    app = web.Application(middlewares=[_guard])
+    app[_LATEST] = latest
+    app[_RELOAD] = reload
+    app[_LINKS] = links or Links()
+    app.router.add_get("/", _index)
+    app.router.add_get("/favicon.ico", _icon)
+    app.router.add_get("/metrics", _metrics)
+    for suffix in _REPORTS:
+        app.router.add_get(f"/report.{suffix}", partial(_report, suffix))
+    app.router.add_get("/-/healthy", _healthy)
+    app.router.add_get("/-/ready", _ready)
+    app.router.add_post("/-/reload", _reload)
+    app.router.add_put("/-/reload", _reload)
+    return app
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    board = request.app[_LATEST].board
+    openmetrics = wants_openmetrics(request.headers.get("Accept", ""))
+    body = metrics_page(board, board.withdrawn(time.monotonic()), openmetrics=openmetrics)
+    response = web.Response(body=body, headers={"Content-Type": OPENMETRICS_TYPE if openmetrics else TEXT_TYPE})
+    response.headers["Vary"] = "Accept, Accept-Encoding"
+    return _packed(request, response)
+
+
+def _packed(request: web.Request, response: web.Response) -> web.Response:
+    if accepts(request.headers.get("Accept-Encoding", ""), "gzip"):
+        response.enable_compression(web.ContentCoding.gzip)
+    return response
+
+
+async def _healthy(_request: web.Request) -> web.Response:
+    return web.Response(text="session-health-exporter is healthy.\n")
+
+
+async def _ready(request: web.Request) -> web.Response:
+    if request.app[_LATEST].ready.is_set():
+        return web.Response(text="session-health-exporter is ready.\n")
+    return web.Response(status=503, text="The first collection has not ended yet.\n")
+
+
+async def _reload(request: web.Request) -> web.Response:
+    reload = request.app[_RELOAD]
+    if reload is None:
+        return web.Response(status=403, text="The lifecycle API is not enabled: start with --web.enable-lifecycle.\n")
+    mistake = reload()
+    if mistake is not None:
+        return web.Response(status=500, text=f"{mistake}\n")
+    return web.Response(text="The config was reloaded.\n")
+
+
+async def _index(request: web.Request) -> web.Response:
+    board, is_paused = request.app[_LATEST].board, "pause" in request.query
+    text = page(board, request.app[_LINKS], clock=time.monotonic(), now=time.time(), is_paused=is_paused)
+    response = _for_people(request, text, "text/html")
+    if not is_paused:
+        # As a header and not within the page: a copy that somebody keeps or prints stays as it is.
+        response.headers["Refresh"] = str(refresh_seconds(board))
+    return response
+
+
+async def _icon(_request: web.Request) -> web.Response:
+    # Browsers ask for it by themselves, and say so where they find none.
+    return web.Response(body=ICON, content_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})
+
+
+async def _report(suffix: str, request: web.Request) -> web.Response:
+    form, content_type = _REPORTS[suffix]
+    board = request.app[_LATEST].board
+    text = report_as(form, board, board.withdrawn(time.monotonic()), request.app[_LINKS])
+    return _for_people(request, text, content_type)
+
+
+def _for_people(request: web.Request, text: str, content_type: str) -> web.Response:
+    headers = {"Content-Type": f"{content_type}; charset=utf-8", "Cache-Control": "no-store"}
+    return _packed(request, web.Response(body=text.encode(), headers=headers))
+
+
+@web.middleware
+async def _guard(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        response = await handler(request)
+    except web.HTTPException as refusal:
+        refusal.headers.update(_HEADERS)
+        raise
+    response.headers.update(_HEADERS)
+    return response

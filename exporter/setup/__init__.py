@@ -1,0 +1,1 @@
+"""What a config needs of a database: proposed, and checked."""

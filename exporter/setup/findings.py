@@ -1,0 +1,64 @@
+"""One finding about a config, and how findings are printed."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from exporter.model.fault import Fault
+from exporter.text.terminal import printable
+
+Severity = Literal["ok", "note", "error"]
+
+SHOWN_NAMES: Final = 30
+"""A message lists so many names at most; beyond it says the nearest alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing about one place of the config.
+
+    An error keeps something from being measured.  `remedy` is the SQL that mends it, None where it is not SQL
+    that does: the message then says what.
+    """
+
+    severity: Severity
+    path: str
+    message: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What was found about one database or one pipeline."""
+
+    title: str
+    findings: tuple[Finding, ...]
+
+
+def has_errors(groups: Iterable[Group]) -> bool:
+    """Whether something could not be measured."""
+    return any(finding.severity == "error" for group in groups for finding in group.findings)
+
+
+def render(groups: Sequence[Group]) -> str:
+    """The findings as text, a line each with its SQL below, and how many there are."""
+    parts = []
+    for group in groups:
+        lines = [f"\n{group.title}\n"]
+        for finding in group.findings:
+            lines.append(f"  {finding.severity:<5}  {printable(f'{finding.path}: {finding.message}')}\n")
+            lines += [f"         {printable(line)}\n" for line in (finding.remedy or "").split("\n") if line]
+        parts.append("".join(lines))
+    found = [finding.severity for group in groups for finding in group.findings]
+    counts = (f"{found.count(kind)} {kind}{'' if found.count(kind) == 1 else 's'}" for kind in ("error", "note"))
+    return "".join([*parts, f"\n{', '.join(counts)}\n"])
+
+
+def fault_at(path: str, fault: Fault) -> Finding:
+    """A fault as a finding at its place in the config."""
+    return Finding("error", path, fault.message.removeprefix(f"{path}: "))
+
+
+def has_failed(findings: Iterable[Finding], path: str) -> bool:
+    """Whether the findings have an error at this place or below."""
+    return any(finding.severity == "error" and f"{finding.path}.".startswith(f"{path}.") for finding in findings)

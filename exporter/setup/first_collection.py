@@ -1,0 +1,111 @@
+"""A first collection -> findings: empty tables, statuses outside `eligible`, limits that are broken at once."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from exporter.dimensions.conformance import RECORDS
+from exporter.dimensions.coverage import ELIGIBLE, RECORD_SESSIONS
+from exporter.dimensions.integrity import ORPHANED, UNLINKED
+from exporter.dimensions.volume import SESSIONS
+from exporter.model.sections import Pipeline, Record
+from exporter.model.sql import STRINGS, quote
+from exporter.model.values import KeyPath
+from exporter.setup.catalog import (
+    Relation,
+)
+from exporter.setup.findings import SHOWN_NAMES, Finding, fault_at, has_failed
+from exporter.state.snapshot import Snapshot
+
+
+def judge_snapshot(
+    pipeline: Pipeline, snapshot: Snapshot, so_far: Sequence[Finding], found: Mapping[KeyPath, Relation]
+) -> Iterator[Finding]:
+    """The numbers of a first collection, and what it could not measure; `so_far` is not said again.
+
+    `found` has the table of each section.
+    """
+    path = f"pipelines.{pipeline.name}"
+    values = {(sample.metric.name, *sample.labels): sample.value for sample in snapshot.samples}
+    states = _family(values, ELIGIBLE.name)
+    total = sum(states.values())
+    if not states:
+        lost = ", ".join(snapshot.record_faults)
+        yield Finding("note", path, f"how many sessions are complete needs every record, and {lost} is not measured")
+    elif total:
+        yield Finding("ok", path, f"{total:.0f} sessions analysed: {_counts(states, zeros=True)}")
+    else:
+        statuses = _counts(_family(values, SESSIONS.name)) or "none"
+        yield Finding(
+            "note",
+            path,
+            f"no session in the window is eligible: check window and eligible (sessions there, by status: {statuses})",
+        )
+    for part, refused in snapshot.part_faults.items():
+        if not has_failed(so_far, f"{path}.{part}"):
+            yield fault_at(f"{path}.{part}", refused)
+    for name, record in pipeline.records.items():
+        place = f"{path}.records.{name}"
+        fault = snapshot.record_faults.get(name)
+        if fault is None:
+            states = _family(values, RECORD_SESSIONS.name, name)
+            yield Finding("ok", place, f"sessions by state: {_counts(states) or 'none'}")
+            rows = _family(values, RECORDS.name, name)
+            yield from _judge_version(place, record, rows)
+            keyed = sum(rows.values()) - values[UNLINKED.name, name]
+            if sum(_family(values, SESSIONS.name).values()) and 0 < keyed == values[ORPHANED.name, name]:
+                yield _strangers(pipeline, name, keyed, found)
+        elif not has_failed(so_far, place):
+            yield fault_at(place, fault)
+        else:
+            yield Finding("note", place, "not measured: mend its errors above")
+    yield from _judge_limits(path, snapshot)
+
+
+def _strangers(pipeline: Pipeline, name: str, rows: float, found: Mapping[KeyPath, Relation]) -> Finding:
+    """No row of a record finds a session: its key is most likely in another column, or written differently."""
+    top: KeyPath = ("pipelines", pipeline.name)
+    of_record, of_sessions = found[*top, "records", name], found[*top, "sessions"]
+    types, others, casts = [], set[str](), []
+    for part, key in zip(pipeline.records[name].session_key, pipeline.sessions.key, strict=True):
+        theirs, own = of_record.column(part.column), of_sessions.column(key)
+        if theirs is None or own is None:
+            continue
+        types.append(f"{quote(theirs.name)} is {theirs.type}, {quote(own.name)} of the sessions is {own.type}")
+        others |= {column.name for column in of_record.columns if column.base == own.base} - {theirs.name}
+        if part.cast in STRINGS and own.base not in STRINGS:
+            casts.append(f", or write {{column: {part.column}, cast: {own.base}}}")
+    listed = f" (of its type: {', '.join(sorted(others))})" if 0 < len(others) <= SHOWN_NAMES else ""
+    return Finding(
+        "note",
+        f"pipelines.{pipeline.name}.records.{name}.session_key",
+        f"not one of {rows:.0f} rows finds a session, for {' and '.join(types)}: name the column that holds the "
+        f"session's key{listed}{''.join(casts)}, or read a view that writes both alike",
+    )
+
+
+def _judge_limits(path: str, snapshot: Snapshot) -> Iterator[Finding]:
+    """What the verdict would be, and what decides it; no error: to find what is wrong is what it is for."""
+    judgement = snapshot.judgement
+    is_complete = not snapshot.record_faults and not snapshot.part_faults
+    yield Finding("ok", path, f"the verdict is {judgement.verdict(is_complete=is_complete)}")
+    for finding in judgement.findings:
+        if finding.outcome in ("warning", "critical"):
+            subject = f" of {finding.subject}" if finding.subject else ""
+            place = f"{path}.limits.{finding.limit.name}"
+            yield Finding("note", place, f"{finding.outcome}{subject}: {finding.text}")
+    yield from (Finding("note", path, caveat.message) for caveat in judgement.caveats if caveat.verdict == "unknown")
+
+
+def _judge_version(path: str, record: Record, rows: Mapping[tuple[str, ...], float]) -> Iterator[Finding]:
+    if record.version and sum(rows.values()) and not any(rows[labels] for labels in rows if labels[1] == "current"):
+        found = _counts({labels[:1]: count for labels, count in rows.items()})
+        yield Finding("note", f"{path}.version.current", f"no row has this version (rows by version: {found})")
+
+
+def _family(values: Mapping[tuple[str, ...], float], *start: str) -> dict[tuple[str, ...], float]:
+    return {key[len(start) :]: value for key, value in values.items() if key[: len(start)] == start}
+
+
+def _counts(values: Mapping[tuple[str, ...], float], *, zeros: bool = False) -> str:
+    """What there is of each, the most first; what is closed to zeros is left out."""
+    ordered = values.items() if zeros else sorted(values.items(), key=lambda item: -item[1])
+    return ", ".join(f"{count:.0f} {labels[0]}" for labels, count in list(ordered)[:10] if count or zeros)

@@ -1,0 +1,269 @@
+"""Config + database -> everything that keeps it from being measured, at once, each with its remedy.
+
+Said to the operator's terminal and nowhere else: findings name tables, types and, in the SQL to type, our role.
+They hold no address, password or value of a row, save statuses and versions, which are labels anyway.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from exporter.config.read import dotted
+from exporter.dimensions import DIMENSIONS
+from exporter.measure.collect import collect
+from exporter.measure.database import is_exposed
+from exporter.measure.expressions import misread, qualify
+from exporter.measure.guard import open_transaction
+from exporter.measure.links import links_of
+from exporter.measure.query_faults import is_refused_lock
+from exporter.measure.session import Session
+from exporter.model.fault import CollectionError, Fault
+from exporter.model.sections import Config
+from exporter.model.sql import quote
+from exporter.model.values import KeyPath
+from exporter.plan.expressions import Expression, expressions, is_detached
+from exporter.plan.plan import Plan, compile_plan
+from exporter.plan.statement import Statement
+from exporter.plan.transaction import resolved, search, tables_of
+from exporter.setup.catalog import (
+    Names,
+    Relation,
+    Server,
+    read_creators,
+    read_names,
+    read_relation,
+    read_server,
+)
+from exporter.setup.findings import Finding, Group, fault_at, has_failed
+from exporter.setup.first_collection import judge_snapshot
+from exporter.setup.tables import (
+    did_you_mean,
+    for_role,
+    judge_absence,
+    judge_columns,
+    judge_connection,
+    judge_connection_limits,
+    judge_locks,
+    judge_relation,
+    judge_session_key,
+    judge_window,
+    places,
+)
+from exporter.text.names import nearest
+
+
+async def preflight(config: Config) -> tuple[Group, ...]:
+    """Look at every database of the config, all at the same time, and collect once from what can be collected."""
+    looked = await asyncio.gather(*(_look_at(config, name) for name in config.databases))
+    return tuple(group for groups in looked for group in groups)
+
+
+async def _look_at(config: Config, name: str) -> list[Group]:
+    path = f"databases.{name}"
+    plans = [compile_plan(config, p, DIMENSIONS) for p in config.pipelines.values() if p.database == name]
+    about: list[Finding] = []
+    checked: dict[str, list[Finding]] = {}
+    found: dict[str, dict[KeyPath, Relation]] = {}
+    role = ""
+    try:
+        tables = list(dict.fromkeys(table for plan in plans for table in tables_of(plan.pipeline)))
+        async with open_transaction(config.databases[name], tables) as session:
+            server, names = await read_server(session), await read_names(session)
+            role = server.role
+            about += await _check_search_path(session, f"{path}.search_path", names)
+            about += judge_connection(path, server, is_encrypted=not is_exposed(session.connection))
+            about += judge_connection_limits(path, *await _connection_limits(session), server, len(plans))
+            for plan in plans:
+                found[plan.pipeline.name] = {}
+                checked[plan.pipeline.name] = await _check(session, plan, server, names, found[plan.pipeline.name])
+    except CollectionError as error:
+        about.append(Finding("error", path, error.fault.message))
+    groups = [Group(f"database {name}", tuple(about))]
+    for plan in plans:
+        pipeline = plan.pipeline.name
+        findings = checked.get(pipeline)
+        if findings is None:
+            findings = [Finding("note", f"pipelines.{pipeline}", "not looked at: see its database above")]
+        else:
+            findings += await _try(plan, findings, found[pipeline])
+            findings = [for_role(finding, role) for finding in findings]
+        groups.append(Group(f"pipeline {pipeline}", tuple(findings)))
+    return groups
+
+
+async def _check_search_path(session: Session, path: str, names: Names) -> list[Finding]:
+    """Whether the schemas are there in which the SQL of the config finds names, and who may put something there."""
+    findings: list[Finding] = []
+    for schema in session.database.search_path:
+        if schema not in names.schemas:
+            message = f"the schema {quote(schema)} does not exist{did_you_mean(schema, names.schemas)}"
+            findings.append(Finding("error", path, message))
+            continue
+        everybody, roles = await read_creators(session, schema)
+        who = "everybody" if everybody else ", ".join(map(quote, roles))
+        if who:
+            revoked = "PUBLIC" if everybody else who
+            findings.append(
+                Finding(
+                    "note",
+                    path,
+                    f"{who} may CREATE in it, and so replace what the SQL of the config calls, with the rights of this "
+                    f"role: {schema}",
+                    f"REVOKE CREATE ON SCHEMA {quote(schema)} FROM {revoked};",
+                )
+            )
+    return findings
+
+
+async def _connection_limits(session: Session) -> tuple[int, int]:
+    """How many connections the role and the database may have; -1 for any number."""
+    sql = """select r.rolconnlimit, d.datconnlimit
+from pg_catalog.pg_roles r, pg_catalog.pg_database d
+where r.rolname = session_user and d.datname = current_database()"""
+    [(of_role, of_database)] = await session.run(Statement("limits", sql), "catalog")
+    return of_role, of_database
+
+
+# --- What only the server can tell
+
+
+async def _check(
+    session: Session, plan: Plan, server: Server, names: Names, found: dict[KeyPath, Relation]
+) -> list[Finding]:
+    """Everything about one pipeline that can be found out without counting; `found` gets the table of each section."""
+    plan = plan.about(resolved(plan.pipeline, session.found))
+    pipeline, role = plan.pipeline, server.role
+    findings: list[Finding] = []
+    for place in places(pipeline):
+        relation = await read_relation(session, place.table)
+        if relation is None:
+            findings.append(judge_absence(place.path, place.table, names, role))
+            continue
+        found[place.path] = relation
+        is_strict = plan.database.row_security == "strict"
+        of_table = list(judge_relation(place.path, relation, role, is_strict=is_strict))
+        if not any(finding.severity == "error" for finding in of_table):
+            rows = "" if relation.rows is None else f", about {relation.rows} rows"
+            readable = Finding("ok", dotted((*place.path, "table")), f"{relation.kind} {relation.table.sql}{rows}")
+            findings.append(readable)
+        findings += of_table
+        if relation.sources:
+            findings += judge_columns(place, relation)
+        if place.timezone is not None:
+            findings += await _check_zone(session, (*place.path, "timezone"), place.timezone)
+    sessions = found.get(("pipelines", pipeline.name, "sessions"))
+    if sessions is not None and sessions.sources:
+        if all(sessions.column(column) for column in pipeline.sessions.key):
+            findings += await _check_key(session, plan, sessions, findings)
+        findings += judge_window(pipeline, sessions)
+        findings += judge_locks(pipeline, *(await session.run(plan.lock_count, "catalog"))[0])
+        _, unlike = await links_of(session, plan)
+        findings += [
+            fault_at(f"pipelines.{pipeline.name}.records.{n}.session_key", fault) for n, fault in unlike.items()
+        ]
+    return [*findings, *await _check_expressions(session, plan, found, findings)]
+
+
+async def _check_expressions(
+    session: Session, plan: Plan, found: Mapping[KeyPath, Relation], so_far: Sequence[Finding]
+) -> list[Finding]:
+    """What the server says of the SQL of the config, each expression by itself: it is planned, and no row is read."""
+    findings: list[Finding] = []
+    taken: list[Expression] = []
+    top: KeyPath = ("pipelines", plan.pipeline.name)
+    if plan.search:
+        await session.run(plan.search, dotted(top))
+    for one in expressions(plan.pipeline, plan.dimensions):
+        section, path = (*top, *one.section), dotted((*top, *one.path))
+        if section not in found or not found[section].sources:
+            continue
+        whole, lines = await qualify(session, replace(one, table=found[section].table), path)
+        if isinstance(lines, list):
+            taken.append(one)
+            findings += _judge_plan(path, whole, lines)
+            if whole.sql != one.sql.strip():
+                findings.append(Finding("note", path, f"{_BARE}: {' '.join(whole.sql.split())}"))
+            continue
+        known = has_failed(so_far, dotted((*section, "table")))
+        if not (known and lines.reason in ("permission", "row_security")):
+            findings.append(fault_at(path, lines))
+    misread_ones = await misread(session, plan, taken)
+    findings += [fault_at(dotted((*top, *one.path)), fault) for one, fault in misread_ones]
+    if plan.search:
+        await session.run(search(()), dotted(top))
+    return findings
+
+
+_BARE: Final = "names tables or functions without their schema, which the search_path of the role decides: write"
+
+
+def _judge_plan(path: str, one: Expression, lines: Sequence[str]) -> Iterator[Finding]:
+    if is_detached(lines):
+        column = "session.id" if one.row == "session" else "record.id"
+        yield Finding(
+            "note",
+            path,
+            f"a sub-query uses no column of the {one.row}, so it says the same of every {one.row}: in a sub-query a "
+            f"bare name is a column of the sub-query's own tables first; write {column} for the {one.row}'s",
+        )
+
+
+async def _check_zone(session: Session, path: KeyPath, zone: str) -> list[Finding]:
+    """Whether the server knows a time zone of that name."""
+    known = Statement("time zones", "select name from pg_catalog.pg_timezone_names")
+    names = [row[0] for row in await session.run(known, dotted(path))]
+    if zone.lower() in {name.lower() for name in names}:
+        return []
+    near = nearest(zone, names)
+    return [
+        Finding(
+            "error",
+            dotted(path),
+            "the server knows no time zone of this name" + (f"; did you mean {near}?" if near else ""),
+        )
+    ]
+
+
+async def _check_key(session: Session, plan: Plan, sessions: Relation, so_far: Sequence[Finding]) -> list[Finding]:
+    """Duplicates of the sessions' key, by the very questions that a collection asks."""
+    pipeline = plan.pipeline
+    path = f"pipelines.{pipeline.name}.sessions"
+    findings = list(judge_session_key(pipeline, sessions))
+    if has_failed(so_far, f"{path}.table"):
+        return findings
+    if plan.search:
+        await session.run(plan.search, f"{path}.key")
+    rows = await session.attempt(plan.unique, f"{path}.key", is_refused_lock)
+    if plan.search:
+        await session.run(search(()), f"{path}.key")
+    if isinstance(rows, Fault):
+        findings.append(fault_at(f"{path}.key", rows))
+    elif not rows[0][0]:
+        names = ", ".join(map(quote, pipeline.sessions.key))
+        findings = [
+            Finding(
+                "error",
+                f"{path}.key",
+                f"several rows share a value of ({names}): name columns that tell sessions apart; to see them:",
+                f"SELECT {names}, count(*) FROM {sessions.table.sql} GROUP BY {names} HAVING count(*) > 1;",
+            )
+        ]
+    return findings
+
+
+# --- A collection
+
+
+async def _try(plan: Plan, so_far: Sequence[Finding], found: Mapping[KeyPath, Relation]) -> list[Finding]:
+    """Collect once, unless it is known that nothing would come of it."""
+    path = f"pipelines.{plan.pipeline.name}"
+    # What fails by itself, a check say, is no reason not to look at the rest.
+    parts = [f"{path}.{part.path}" for part in plan.parts]
+    if has_failed((finding for finding in so_far if finding.path not in parts), f"{path}.sessions"):
+        return [Finding("note", path, "nothing was collected: mend the errors of its sessions first")]
+    try:
+        snapshot = await collect(plan)
+    except CollectionError as error:
+        return [fault_at(path, error.fault)]
+    return list(judge_snapshot(plan.pipeline, snapshot, so_far, found))

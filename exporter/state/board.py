@@ -1,0 +1,189 @@
+"""What is known of every pipeline, for whoever asks: one immutable `Board`, in the one mutable cell."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from exporter.model.fault import REASONS, Fault, Reason
+from exporter.model.judging import Readings
+from exporter.model.reporting import Caveat, Track
+from exporter.model.sections import Pipeline, Severity
+from exporter.state.history import Point, remembered
+from exporter.state.judge import Finding, Verdict
+from exporter.state.snapshot import RESULTS, Collection, Result, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of one pipeline.
+
+    `snapshot` is the one to serve, None before the first; it was published at `published` (seconds of a
+    clock that never steps) and is withdrawn when older than `max_age` seconds.  `last` is the latest
+    round, which may have failed.  `last_success` (Unix seconds) is None until everything was measured once.
+    `limits` are the thresholds of the config: limit, severity and number in base units; `min_sessions` are the numbers
+    of sessions below which a ratio says nothing, by limit.  `history` remembers the rounds since the beginning, with
+    the number of each of the `tracks`.  `due` is when the next round starts (Unix seconds), None until that is known.
+    """
+
+    config: Pipeline
+    max_age: float
+    limits: tuple[tuple[str, Severity, float], ...] = ()
+    min_sessions: tuple[tuple[str, int], ...] = ()
+    snapshot: Snapshot | None = None
+    published: float = 0.0
+    last: Collection | None = None
+    last_success: float | None = None
+    failures_in_a_row: int = 0
+    results: Mapping[Result, int] = field(default_factory=lambda: dict.fromkeys(RESULTS, 0))
+    errors: Mapping[Reason, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    tracks: tuple[Track, ...] = ()
+    history: tuple[Point, ...] = ()
+    due: float | None = None
+
+    @property
+    def pipeline(self) -> str:
+        """Its name."""
+        return self.config.name
+
+    @property
+    def database(self) -> str:
+        """The name of its database."""
+        return self.config.database
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        """The names of its records."""
+        return tuple(self.config.records)
+
+    def after(self, collection: Collection, now: float) -> "Standing":
+        """The standing once a round has ended at `now`."""
+        errors = dict(self.errors)
+        for fault in collection.faults:
+            errors[fault.reason] += 1
+        succeeded = collection.result == "success"
+        standing = replace(
+            self,
+            last=collection,
+            last_success=collection.ended_at if succeeded else self.last_success,
+            failures_in_a_row=self.failures_in_a_row + 1 if collection.snapshot is None else 0,
+            results={**self.results, collection.result: self.results[collection.result] + 1},
+            errors=errors,
+            due=None,
+        )
+        if collection.snapshot is not None:
+            standing = replace(standing, snapshot=collection.snapshot, published=now)
+        values = {(s.metric, s.labels): s.value for s in collection.snapshot.samples} if collection.snapshot else {}
+        # A broken limit of what is served outlasts an outage; of what is withdrawn nobody knows anything.
+        verdict = replace(standing, snapshot=None).verdict if standing.is_withdrawn(now) else standing.verdict
+        point = Point(
+            collection.ended_at,
+            collection.ended_at,
+            rounds=1,
+            verdict=verdict,
+            values=tuple(values.get((track.metric, track.labels)) for track in self.tracks),
+        )
+        return replace(standing, history=remembered(self.history, point, self.tracks))
+
+    def is_withdrawn(self, now: float) -> bool:
+        """Whether the snapshot is too old to be served."""
+        return self.snapshot is not None and now - self.published > self.max_age
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst that is known: a broken critical limit of what is served, else unknown unless all was measured."""
+        if self.snapshot is None or self.last is None:
+            return "unknown"
+        return self.snapshot.judgement.verdict(is_complete=self.last.result == "success")
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Every value of what is served that was held against a limit."""
+        return self.snapshot.judgement.findings if self.snapshot else ()
+
+    @property
+    def caveats(self) -> tuple[Caveat, ...]:
+        """What else keeps what is served from being healthy."""
+        return self.snapshot.judgement.caveats if self.snapshot else ()
+
+    @property
+    def readings(self) -> Readings | None:
+        """The numbers of what is served, None where nothing is."""
+        if self.snapshot is None:
+            return None
+        families: dict[str, dict[tuple[str, ...], float]] = {}
+        for sample in self.snapshot.samples:
+            families.setdefault(sample.metric.name, {})[sample.labels] = sample.value
+        measured = frozenset(self.records) - self.snapshot.record_faults.keys()
+        return Readings(self.config, self.snapshot.taken_at, families, measured)
+
+    @property
+    def record_faults(self) -> Mapping[str, Fault]:
+        """The records that the last round could not measure; all of them when it could not look at all."""
+        if self.last is None or self.last.snapshot is None:
+            fault = self.last.fault if self.last and self.last.fault else _NOT_YET
+            return dict.fromkeys(self.records, fault)
+        return self.last.snapshot.record_faults
+
+
+_NOT_YET: Final = Fault("internal", "nothing has been measured yet")
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """The last attempt to read the config: whether it succeeded, and when one last did (Unix seconds)."""
+
+    succeeded: bool
+    last_success: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Board:
+    """The standing of every pipeline, in the order of the config.  Compared by identity."""
+
+    standings: Mapping[str, Standing]
+    reload: Reload
+
+    def withdrawn(self, now: float) -> frozenset[str]:
+        """The pipelines whose snapshot is too old to be served at `now`."""
+        return frozenset(name for name, standing in self.standings.items() if standing.is_withdrawn(now))
+
+    def without_snapshots(self, pipelines: frozenset[str]) -> "Board":
+        """The board as it is when the values of some pipelines are withdrawn."""
+        visible = {
+            name: replace(standing, snapshot=None) if name in pipelines else standing
+            for name, standing in self.standings.items()
+        }
+        return replace(self, standings=visible)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the first round of every pipeline has ended, well or not."""
+        return all(standing.last is not None for standing in self.standings.values())
+
+
+class Latest:
+    """The one mutable cell: the board that readers see; `ready` is set once the board is."""
+
+    def __init__(self, standings: Iterable[Standing], now: float) -> None:
+        """Begin with the standings of a config that was read at `now` (Unix seconds)."""
+        self.board = Board(_by_pipeline(standings), Reload(succeeded=True, last_success=now))
+        self.ready = asyncio.Event()
+
+    def reloaded(self, standings: Iterable[Standing], now: float) -> None:
+        """Begin anew with the standings of another config, read at `now`."""
+        self.board = Board(_by_pipeline(standings), Reload(succeeded=True, last_success=now))
+
+    def reload_failed(self) -> None:
+        """Note that another config could not be read, and go on as before."""
+        self.board = replace(self.board, reload=replace(self.board.reload, succeeded=False))
+
+    def publish(self, standing: Standing) -> None:
+        """Replace the standing of one pipeline."""
+        self.board = replace(self.board, standings={**self.board.standings, standing.pipeline: standing})
+        if self.board.is_ready:
+            self.ready.set()
+
+
+def _by_pipeline(standings: Iterable[Standing]) -> dict[str, Standing]:
+    return {standing.pipeline: standing for standing in standings}

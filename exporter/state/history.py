@@ -1,0 +1,56 @@
+"""Rounds -> a memory of them in bounded space: the longer it reaches back, the more rounds share a point.  Pure.
+
+Every point but the last stands for equally many rounds, and for the worst of them: no fault is thinned away.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from exporter.model.reporting import Track
+from exporter.state.judge import WORST_FIRST, Verdict
+
+MOST_POINTS: Final = 240
+"""Even, so that pairs of them are whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What is remembered of some rounds: they ended from `since` until `until`, in Unix seconds.
+
+    `verdict` is the worst of them.  `values` has the worst number of each track, None where no round measured it.
+    """
+
+    since: float
+    until: float
+    rounds: int
+    verdict: Verdict
+    values: tuple[float | None, ...]
+
+
+def remembered(history: Sequence[Point], latest: Point, tracks: Sequence[Track]) -> tuple[Point, ...]:
+    """The history with one round more."""
+    if history and history[-1].rounds < history[0].rounds:
+        points = [*history[:-1], _merged(history[-1], latest, tracks)]
+    else:
+        points = [*history, latest]
+    if len(points) <= MOST_POINTS:
+        return tuple(points)
+    pairs = zip(points[:MOST_POINTS:2], points[1:MOST_POINTS:2], strict=True)
+    return (*(_merged(*pair, tracks) for pair in pairs), *points[MOST_POINTS:])
+
+
+def _merged(earlier: Point, later: Point, tracks: Sequence[Track]) -> Point:
+    return Point(
+        earlier.since,
+        later.until,
+        earlier.rounds + later.rounds,
+        min(earlier.verdict, later.verdict, key=WORST_FIRST.index),
+        tuple(map(_worse, tracks, earlier.values, later.values)),
+    )
+
+
+def _worse(track: Track, one: float | None, other: float | None) -> float | None:
+    known = [value for value in (one, other) if value is not None]
+    worst = min if track.good == "many" else max
+    return worst(known, default=None)

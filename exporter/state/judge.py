@@ -1,0 +1,233 @@
+"""Readings + limits -> Judgement: the one place where a number is held against its limit.  Pure.
+
+What the verdict, `check` and every report say of a snapshot is what was judged here, once.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final, Literal, get_args
+
+from exporter.model.dimension import Dimension
+from exporter.model.judging import Limit, Readings, UnmeasuredError
+from exporter.model.reporting import Caveat
+from exporter.model.sections import SEVERITIES, Pipeline, RatioThresholds, Severity, Thresholds
+from exporter.text.figures import exact, shown
+
+Verdict = Literal["healthy", "degraded", "unhealthy", "no_data", "unknown"]
+VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
+WORST_FIRST: Final[tuple[Verdict, ...]] = ("unhealthy", "unknown", "degraded", "no_data", "healthy")
+
+
+def in_words(verdict: Verdict) -> str:
+    """A verdict as people say it."""
+    return verdict.replace("_", " ")
+
+
+Outcome = Literal["within", "warning", "critical", "too_few", "not_judged", "not_measured"]
+"""How a value stands to its limit.
+
+`too_few`: a ratio rests on fewer sessions than `min_sessions`; `not_judged`: there is nothing to judge, or what there
+is says nothing.
+"""
+
+IN_WORDS: Final[Mapping[Outcome, str]] = {
+    "within": "within",
+    "warning": "warning",
+    "critical": "critical",
+    "too_few": "not judged",
+    "not_judged": "not judged",
+    "not_measured": "not measured",
+}
+"""An outcome as people are told it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One value held against its limit: `subject` is the record or check that it is about, None for the pipeline.
+
+    `value` is in base units (seconds, a share from 0 to 1, a count); None where there was nothing to judge, or it
+    was not measured.  `sessions` is the number that a ratio rests on, None for others.  `thresholds` is what the config
+    sets.  `words` are told in place of the value: why it was not judged, or what it stands for; empty where it is told.
+    """
+
+    limit: Limit
+    subject: str | None
+    outcome: Outcome
+    value: float | None
+    thresholds: Mapping[Severity, float]
+    sessions: int | None = None
+    words: str = ""
+
+    @property
+    def text(self) -> str:
+        """The value beside the threshold that decided, in words and figures; or why there is no such thing."""
+        if self.outcome == "not_measured":
+            return IN_WORDS[self.outcome]
+        if self.outcome in ("too_few", "not_judged"):
+            return self.words
+        return self.comparison
+
+    @property
+    def comparison(self) -> str:
+        """`39 > 0`, `90% of 157 sessions ≥ 75%`: no digit is lost that it takes to see so."""
+        unit = self.limit.unit
+        rests = "" if self.sessions is None else f" of {_sessions(self.sessions)}"
+        broken: Severity | None = self.outcome if self.outcome in ("warning", "critical") else None
+        bound = self.thresholds[broken] if broken else next(iter(self.thresholds.values()))
+        sign = {(False, False): "≤", (False, True): ">", (True, False): "≥", (True, True): "<"}
+        said = self.words or ("none" if self.value is None else shown(self.value, unit, [*self.thresholds.values()]))
+        return f"{said}{rests} {sign[self.limit.below, broken is not None]} {exact(bound, unit)}"
+
+
+def _sessions(count: int) -> str:
+    return f"{count} session{'' if count == 1 else 's'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """All that was held against a limit, and what else keeps a pipeline from being healthy."""
+
+    findings: tuple[Finding, ...]
+    caveats: tuple[Caveat, ...]
+
+    def verdict(self, *, is_complete: bool) -> Verdict:
+        """The worst that holds; `is_complete` says whether the last collection measured everything."""
+        outcomes = {finding.outcome for finding in self.findings}
+        kept_from = {caveat.verdict for caveat in self.caveats}
+        if "critical" in outcomes:
+            return "unhealthy"
+        if not is_complete or "not_measured" in outcomes or "unknown" in kept_from:
+            return "unknown"
+        if "warning" in outcomes:
+            return "degraded"
+        return "no_data" if "no_data" in kept_from else "healthy"
+
+
+def judge(
+    dimensions: Sequence[Dimension],
+    readings: Readings,
+    faulty_records: frozenset[str],
+    faulty_parts: frozenset[str],
+    restricted: Sequence[str],
+) -> Judgement:
+    """Hold every value that has a limit against it.
+
+    `faulty_records` (by name) and `faulty_parts` (by path) were not measured, of the tables `restricted` policies show
+    some rows only.
+    """
+    findings: list[Finding] = []
+    caveats: list[Caveat] = []
+    for dimension in dimensions:
+        subjects: dict[str, dict[str, bool]] = {
+            "pipeline": {"": False},
+            "record": {name: name in faulty_records for name in readings.pipeline.records},
+            "part": {part.name: part.path in faulty_parts for part in dimension.parts(readings.pipeline)},
+        }
+        for limit in dimension.limits:
+            given = readings.pipeline.limits.of(limit.name)
+            if given is not None:
+                wanted = {
+                    name: faulty for name, faulty in subjects[limit.per].items() if _applies(limit, readings, name)
+                }
+                found = [_find(limit, readings, name, given, is_faulty=faulty) for name, faulty in wanted.items()]
+                findings += map(_of_what_is_shown, found) if restricted else found
+        with suppress(UnmeasuredError):
+            caveats += dimension.caveats(readings)
+    if restricted:
+        caveats.append(
+            Caveat(
+                "unknown",
+                f"policies decide which rows of {', '.join(restricted)} this role sees, and the others are not "
+                "measured: give it BYPASSRLS, or read views of the owner's with row_security: strict",
+            )
+        )
+    return Judgement(tuple(findings), tuple(caveats))
+
+
+def could_judge(limit: Limit, pipeline: Pipeline) -> bool:
+    """Whether the config has what the limit needs, so that there may be something to judge."""
+    return all(_reaches(pipeline, keys) for keys in limit.needs)
+
+
+def _applies(limit: Limit, readings: Readings, subject: str) -> bool:
+    """Whether the config gives a record what the limit needs."""
+    if limit.per != "record":
+        return True
+    record = readings.pipeline.records[subject]
+    return all(_reaches(record, keys[2:]) for keys in limit.needs if keys[0] == "records")
+
+
+def _reaches(section: Any, keys: Sequence[str]) -> bool:  # noqa: ANN401 - any part of a config
+    """Whether the config gives something at this place, for any of those whose name is `*`."""
+    if not keys:
+        return section is not None and section != {}
+    first, *rest = keys
+    if first == "*":
+        return any(_reaches(one, rest) for one in section.values())
+    return _reaches(getattr(section, first, None), rest)
+
+
+def _find(limit: Limit, readings: Readings, subject: str, given: Thresholds, *, is_faulty: bool) -> Finding:
+    bounds = thresholds(given)
+    named = subject or None
+    unmeasured = Finding(limit, named, "not_measured", None, bounds)
+    if is_faulty:
+        return unmeasured
+    try:
+        read = limit.value.read(readings, subject)
+    except UnmeasuredError:
+        return unmeasured
+    if read is None:
+        return Finding(limit, named, "not_judged", None, bounds, words=limit.value.nothing)
+    value, sessions = read if isinstance(read, tuple) else (read, None)
+    count = None if sessions is None else int(sessions)
+    if count is not None and isinstance(given, RatioThresholds) and count < given.min_sessions:
+        few = f"only {_sessions(count)}, and min_sessions is {given.min_sessions}"
+        return Finding(limit, named, "too_few", value, bounds, count, few)
+    if limit.value.whole is not None and limit.value.whole(readings, subject) == 0:
+        return Finding(limit, named, "not_judged", value, bounds, words="there is no session to judge")
+    words = limit.value.in_words(readings, subject) if limit.value.in_words else ""
+    return Finding(limit, named, _outcome(limit, value, bounds), value, bounds, count, words)
+
+
+def _of_what_is_shown(finding: Finding) -> Finding:
+    """What is within its limit is not where rows are hidden: with them it may be beyond."""
+    if finding.outcome != "within":
+        return finding
+    return replace(finding, outcome="not_judged", words=f"{finding.comparison}, of the rows that policies show")
+
+
+def _outcome(limit: Limit, value: float, bounds: Mapping[Severity, float]) -> Outcome:
+    for severity in reversed(SEVERITIES):
+        bound = bounds.get(severity)
+        if bound is not None and (value < bound if limit.below else value > bound):
+            return severity
+    return "within"
+
+
+def thresholds(given: Thresholds) -> dict[Severity, float]:
+    """What the config sets for one limit, in base units."""
+    found: dict[Severity, float] = {}
+    for severity in SEVERITIES:
+        value = getattr(given, severity)
+        if value is not None:
+            found[severity] = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    return found
+
+
+def limits_of(pipeline: Pipeline, dimensions: Sequence[Dimension]) -> Iterator[tuple[str, Severity, float]]:
+    """Every threshold of a pipeline: its limit, its severity, and the number in base units."""
+    for limit in (limit for dimension in dimensions for limit in dimension.limits):
+        given = pipeline.limits.of(limit.name)
+        for severity, bound in thresholds(given).items() if given else ():
+            yield limit.name, severity, bound
+
+
+def min_sessions_of(pipeline: Pipeline, dimensions: Sequence[Dimension]) -> Iterator[tuple[str, int]]:
+    """For every ratio that is judged, the number of sessions below which it says nothing."""
+    for limit in (limit for dimension in dimensions for limit in dimension.limits):
+        given = pipeline.limits.of(limit.name)
+        if isinstance(given, RatioThresholds):
+            yield limit.name, given.min_sessions

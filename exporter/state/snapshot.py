@@ -1,0 +1,128 @@
+"""The single truth: what one collection of a pipeline found, and what it could not find out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, get_args
+
+from exporter.model.advice import AsRead
+from exporter.model.fault import Fault
+from exporter.model.metric import Folded, LabelValue, Metric
+from exporter.state.judge import Judgement
+
+Result = Literal["success", "partial", "failure"]
+RESULTS: Final[tuple[Result, ...]] = get_args(Result)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One number: `labels` are the values of `metric.labels`."""
+
+    metric: Metric
+    labels: tuple[str, ...]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that was measured of a pipeline at one moment.
+
+    `taken_at` is that moment by the database's clock, in Unix seconds.  `record_faults` has the records that could not
+    be measured, `part_faults` other parts of the pipeline, by their keys below it: their samples, and those that would
+    need them, are not there.  `restricted` names the tables of which policies showed us some rows only, `folded` has
+    for each metric with an open label how many series were added up in `<other>`.  `replica_lag` is how far the
+    database was behind its primary, in seconds; None where it is no replica.  `identity` tells databases apart, None
+    where the server does not tell.  `found` has, for each table that the config names without a schema, the one
+    that was read.  `read` is for SQL to type about what was found; None where there is no database behind it.
+    """
+
+    pipeline: str
+    taken_at: float
+    samples: tuple[Sample, ...]
+    record_faults: Mapping[str, Fault]
+    part_faults: Mapping[str, Fault]
+    restricted: tuple[str, ...]
+    folded: Mapping[str, int]
+    judgement: Judgement
+    replica_lag: float | None = None
+    identity: str | None = None
+    found: Mapping[str, str] = field(default_factory=dict)
+    read: AsRead | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """One round: its snapshot, or the fault for which none could be taken.
+
+    `duration` is in seconds; `ended_at` is by the exporter's clock, in Unix seconds.
+    """
+
+    snapshot: Snapshot | None
+    fault: Fault | None
+    duration: float
+    ended_at: float
+
+    @property
+    def result(self) -> Result:
+        """`success` when everything was measured, `partial` when records or other parts were not."""
+        if self.snapshot is None:
+            return "failure"
+        return "partial" if self.snapshot.record_faults or self.snapshot.part_faults else "success"
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Everything that went wrong."""
+        if self.snapshot is None:
+            return (self.fault,) if self.fault else ()
+        return (*self.snapshot.record_faults.values(), *self.snapshot.part_faults.values())
+
+
+_RESERVED: Final = frozenset({"<null>", "<empty>", Folded.OTHER.value})
+
+
+def label_text(value: LabelValue) -> str:
+    r"""A value of the database as a label.
+
+    NULL is `<null>`, the empty string `<empty>`, what exceeds the cap `<other>`.  Text that looks like one
+    of these, with or without backslashes before it, gets one more backslash: two values never share a label.
+    """
+    if value is None:
+        return "<null>"
+    if isinstance(value, Folded):
+        return str(value.value)
+    if value == "":
+        return "<empty>"
+    return "\\" + value if value.lstrip("\\") in _RESERVED else value
+
+
+def fold(metric: Metric, values: Mapping[tuple[str, ...], float], limit: int) -> dict[tuple[str, ...], float]:
+    """Keep at most `limit` series of a metric with an open label; the others are added up in `<other>`.
+
+    Those of class current or accepted come first, then the largest.
+    """
+    if metric.open_label is None:
+        return dict(values)
+    place = metric.labels.index(metric.open_label)
+    class_place = metric.labels.index("class") if "class" in metric.labels else None
+    other = Folded.OTHER.value
+
+    def precedence(item: tuple[tuple[str, ...], float]) -> tuple[bool, float, tuple[str, ...]]:
+        labels, value = item
+        known = class_place is not None and labels[class_place] in ("current", "accepted")
+        return (not known, -value, labels)
+
+    ordered = sorted((item for item in values.items() if item[0][place] != other), key=precedence)
+    folded = [item for item in values.items() if item[0][place] == other]
+    result = dict(ordered[:limit])
+    for labels, value in [*ordered[limit:], *folded]:
+        merged = (*labels[:place], other, *labels[place + 1 :])
+        result[merged] = result.get(merged, 0) + value
+    return result
+
+
+def folded(metric: Metric, values: Mapping[tuple[str, ...], float], limit: int) -> int:
+    """How many series `fold` adds up in `<other>`; what the database has added up already counts as one."""
+    if metric.open_label is None:
+        return 0
+    place = metric.labels.index(metric.open_label)
+    already = sum(labels[place] == Folded.OTHER.value for labels in values)
+    return max(0, len(values) - already - limit) + already

@@ -1,0 +1,1 @@
+"""How words, numbers and times are read and written.  Imports nothing of ours."""

@@ -1,0 +1,20 @@
+"""An output format of a command."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from exporter.text.terminal import Block
+
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Format(Generic[T_contra]):
+    """How a command writes its result: `render` makes a text, or blocks that a terminal shows in colour.
+
+    With `for_people` the text is in the encoding of the locale; else it is UTF-8, for programs.
+    """
+
+    render: Callable[[T_contra], str | Sequence[Block]]
+    for_people: bool = False

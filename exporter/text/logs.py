@@ -1,0 +1,61 @@
+"""Log records -> logfmt or JSON on standard error, with the keys that Prometheus' own programs use.
+
+Messages are names of events, such as `collection.failing`; what there is to say is in the keys.
+"""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+from exporter.text.streams import is_utf8
+
+LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+_NAMES: Final = {value: name.upper() for name, value in LEVELS.items()}
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def configure(level: str, style: Literal["logfmt", "json"]) -> None:
+    """Send every record of `level` and above to standard error: in ASCII, with escapes, unless that is UTF-8."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter(style, in_ascii=not is_utf8(sys.stderr)))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(LEVELS[level])
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, style: Literal["logfmt", "json"], *, in_ascii: bool) -> None:
+        super().__init__()
+        self.as_json = style == "json"
+        self.in_ascii = in_ascii
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        fields: dict[str, object] = {
+            "time": moment.replace("+00:00", "Z"),
+            "level": _NAMES.get(record.levelno, record.levelname),
+            "msg": record.getMessage(),
+        }
+        fields |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        if record.exc_info and record.exc_info[1] is not None:
+            # Not the exception's text, which may quote a value of a row: its type and where it was raised.
+            fields["exception"] = type(record.exc_info[1]).__name__
+            fields["at"] = _origin(record.exc_info[1])
+        if self.as_json:
+            return json.dumps(fields, default=str, ensure_ascii=self.in_ascii)
+        return " ".join(f"{key}={self._logfmt(value)}" for key, value in fields.items())
+
+    def _logfmt(self, value: object) -> str:
+        text = str(value)
+        plain = text and all(sign.isprintable() and sign not in ' "=\\' for sign in text)
+        is_writable = text.isascii() or not self.in_ascii
+        return text if plain and is_writable else json.dumps(text, ensure_ascii=self.in_ascii)
+
+
+def _origin(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "unknown"
