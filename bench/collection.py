@@ -122,7 +122,7 @@ async def ask_one_by_one(connection: asyncpg.Connection) -> dict[str, float]:
 
 async def collect_once(plan: Plan) -> dict[str, float]:
     """The same numbers from one collection."""
-    samples = {(s.metric.name, *s.labels): s.value for s in (await collect(plan)).samples}
+    samples = (await collect(plan)).readings.numbers
     return {
         "undated": samples["undated_sessions",],
         "future": samples["future_sessions",],

@@ -23,7 +23,7 @@ from exporter.present.report.document import document_schema
 from exporter.rules import runbooks
 from exporter.rules.formats import as_operator, as_prometheus, as_sloth
 from exporter.rules.groups import groups
-from exporter.rules.settings import Surroundings
+from exporter.rules.settings import RuleSettings
 from exporter.state.self_metrics import PROGRAM_METRICS, SELF_METRICS
 
 ROOT: Final = Path(__file__).parent.parent
@@ -90,7 +90,7 @@ _RULES_NOTE: Final = (
 
 def artefacts() -> dict[Path, str]:
     """Every generated file, by its path below the root."""
-    rules = groups(DIMENSIONS, Surroundings())
+    rules = groups(DIMENSIONS, RuleSettings())
     return {
         Path("docs/metrics.md"): metrics_page(DIMENSIONS),
         Path("docs/config.schema.json"): json.dumps(config_schema(), indent=2, ensure_ascii=False) + "\n",
@@ -98,7 +98,7 @@ def artefacts() -> dict[Path, str]:
         Path("docs/worklist.schema.json"): json.dumps(worklist_schema(), indent=2, ensure_ascii=False) + "\n",
         Path("alerts/rules.yml"): _RULES_NOTE + as_prometheus(rules),
         Path("alerts/prometheusrule.yml"): _RULES_NOTE + as_operator(rules),
-        Path("alerts/slo/sloth.yml"): _NOTE + as_sloth(Surroundings()),
+        Path("alerts/slo/sloth.yml"): _NOTE + as_sloth(RuleSettings()),
         **{Path("docs/runbooks") / name: page for name, page in runbooks.pages(DIMENSIONS, _tour()).items()},
         **dashboard_files(),
     }

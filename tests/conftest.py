@@ -111,8 +111,7 @@ class Numbers:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self._samples = {(s.metric.name, *s.labels): s.value for s in snapshot.samples}
-        assert len(self._samples) == len(snapshot.samples), "one series twice"
+        self._samples = snapshot.readings.numbers
 
     def __call__(self, metric: str, *labels: str) -> float | None:
         return self._samples.get((metric, *labels))

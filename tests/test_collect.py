@@ -16,7 +16,7 @@ from conftest import Database, NewDatabase, Numbers, another_clock, plan_of
 
 from exporter.embedded import EmbeddedPostgres
 from exporter.measure.collect import collect
-from exporter.measure.supervise import beginning, measure
+from exporter.measure.supervise import initial_status, measure
 from exporter.model.fault import CollectionError, Fault
 
 TABLES = """
@@ -108,7 +108,10 @@ def assert_only_scores_is_lost(numbers: Numbers, reason: str) -> Fault:
     assert (record, fault.reason) == ("scores", reason)
     assert re.match(r"pipelines\.care\.records\.scores[.\w]*: ", fault.message)
     assert "hunter2" not in fault.message
-    assert {s.labels[0] for s in numbers.snapshot.samples if "record" in s.metric.labels} == {"notes"}
+    families = numbers.snapshot.readings.families
+    assert {labels[0] for metric, family in families.items() if "record" in metric.labels for labels in family} == {
+        "notes"
+    }
     assert numbers.family("eligible_sessions") == {}
     assert numbers.positive("sessions") == {("done",): 3}
     assert numbers.positive("record_sessions") == {("notes", "current"): 3}
@@ -339,7 +342,7 @@ async def test_every_record_may_be_lost_and_the_sessions_are_still_counted(visit
     numbers = await visits.measure(config())
 
     assert list(numbers.snapshot.record_faults) == ["scores", "notes"]
-    assert {s.metric.name for s in numbers.snapshot.samples} == {
+    assert {metric.name for metric in numbers.snapshot.readings.families} == {
         "sessions",
         "undated_sessions",
         "undated_eligible_sessions",
@@ -1082,7 +1085,7 @@ async def test_the_exporters_clock_dates_nothing_but_its_own_success(
     assert right.snapshot is not None
     assert wrong.snapshot == right.snapshot
     assert Numbers(right.snapshot).positive("eligible_sessions") == {("complete",): 2, ("pending",): 1}
-    assert beginning(plan, max_age=300).after(wrong, now=0.0).last_success == 978307200
+    assert initial_status(plan, max_age=300).after(wrong, now=0.0).last_success == 978307200
 
 
 # --- The transaction

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from exporter.config.read import MAX_DEPTH, ConfigError, Problem, load_config, parse_config
 from exporter.config.whole import MODELS
-from exporter.model.sections import Collection, Config, KeyPart
+from exporter.model.sections import CollectionSettings, Config, KeyPart
 from exporter.model.sql import TableName
 from exporter.text.times import parse_duration, parse_moment
 
@@ -139,7 +139,7 @@ def test_shorthand_and_defaults() -> None:
     pipeline = config.pipelines["orders"]
 
     assert list(config.databases) == ["main"]
-    assert config.collection == Collection()
+    assert config.collection == CollectionSettings()
     assert (pipeline.name, pipeline.database, pipeline.interval) == ("orders", "main", timedelta(seconds=30))
     assert pipeline.sessions.key == ("id",)
     assert pipeline.records["invoices"].name == "invoices"

@@ -1,20 +1,22 @@
 """The page: its formats, what is always there, and what is withdrawn."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from conftest import a_pipeline
+from conftest import TOUR, a_pipeline, plan_of
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.model.fault import REASONS, Fault
+from exporter.model.judging import Readings
 from exporter.model.metric import Folded, Metric
 from exporter.model.sections import Window
 from exporter.present.exposition import page
 from exporter.serve.negotiation import accepts, wants_openmetrics
-from exporter.state.board import Board, Reload, Standing
+from exporter.state.board import Board, PipelineStatus, ReloadStatus
 from exporter.state.judge import Judgement
-from exporter.state.snapshot import RESULTS, Collection, Sample, Snapshot, fold, label_text
+from exporter.state.snapshot import RESULTS, Collection, Snapshot, fold, label_text
 
 STATUS = Metric("sessions", "Sessions in the window, by status.", ("status",), open_label="status")
 VERSIONS = Metric("records", "Rows.", ("record", "version", "class"), open_label="version")
@@ -36,14 +38,16 @@ HOSTILE = [
 ]
 
 
-def a_board_of(standing: Standing) -> Board:
-    return Board({standing.pipeline: standing}, Reload(succeeded=True, last_success=1_690_000_000.0))
+def a_board_of(status: PipelineStatus) -> Board:
+    return Board({status.pipeline: status}, ReloadStatus(succeeded=True, last_success=1_690_000_000.0))
 
 
-def a_board(*samples: Sample, fault: Fault | None = None) -> Board:
-    snapshot = None if fault else Snapshot("assessments", 1_700_000_000.5, samples, {}, {}, (), {}, Judgement((), ()))
-    standing = Standing(a_pipeline(), max_age=300)
-    return a_board_of(standing.after(Collection(snapshot, fault, 0.25, 1_700_000_001.0), now=10.0))
+def a_board(family: Mapping[tuple[str, ...], float] | None = None, fault: Fault | None = None) -> Board:
+    """A board with one pipeline, and one family: sessions by status."""
+    readings = Readings(a_pipeline(), 1_700_000_000.5, {STATUS: family or {}})
+    snapshot = None if fault else Snapshot(readings, {}, {}, (), {}, Judgement((), ()))
+    status = PipelineStatus(a_pipeline(), max_age=300)
+    return a_board_of(status.after(Collection(snapshot, fault, 0.25, 1_700_000_001.0), now=10.0))
 
 
 def parsed(board: Board, withdrawn: frozenset[str] = frozenset()) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -66,7 +70,7 @@ def parsed(board: Board, withdrawn: frozenset[str] = frozenset()) -> dict[tuple[
 
 
 def test_from_start_up_on_every_closed_set_is_there_at_zero() -> None:
-    series = parsed(a_board_of(Standing(a_pipeline(), max_age=300)))
+    series = parsed(a_board_of(PipelineStatus(a_pipeline(), max_age=300)))
 
     assert series["session_health_up", ("main", "assessments")] == 0
     assert series["session_health_record_up", ("main", "assessments", "profiles")] == 0
@@ -78,7 +82,7 @@ def test_from_start_up_on_every_closed_set_is_there_at_zero() -> None:
 
 
 def test_a_measured_pipeline_is_up_and_says_when() -> None:
-    series = parsed(a_board(Sample(STATUS, ("completed",), 5)))
+    series = parsed(a_board({("completed",): 5}))
 
     assert series["session_health_up", ("main", "assessments")] == 1
     assert series["session_health_snapshot_timestamp_seconds", ("main", "assessments")] == 1_700_000_000.5
@@ -88,7 +92,7 @@ def test_a_measured_pipeline_is_up_and_says_when() -> None:
 
 
 def test_a_withdrawn_pipeline_keeps_only_what_is_known_of_the_measuring() -> None:
-    series = parsed(a_board(Sample(STATUS, ("completed",), 5)), frozenset({"assessments"}))
+    series = parsed(a_board({("completed",): 5}), frozenset({"assessments"}))
 
     names = {name for name, _ in series}
     assert series["session_health_up", ("main", "assessments")] == 0
@@ -108,8 +112,8 @@ def test_a_withdrawn_pipeline_keeps_only_what_is_known_of_the_measuring() -> Non
 def test_the_window_begins_where_the_config_says_as_seen_from_the_snapshot(
     window: dict[str, str], start: float
 ) -> None:
-    [standing] = a_board().standings.values()
-    board = a_board_of(replace(standing, config=a_pipeline(window=Window.model_validate(window))))
+    [status] = a_board().statuses.values()
+    board = a_board_of(replace(status, config=a_pipeline(window=Window.model_validate(window))))
 
     name = "session_health_window_start_timestamp_seconds"
     assert parsed(board)[name, ("main", "assessments")] == start
@@ -118,9 +122,10 @@ def test_the_window_begins_where_the_config_says_as_seen_from_the_snapshot(
 
 
 def test_what_a_rule_needs_of_the_config_is_there_from_start_up_on() -> None:
-    standing = Standing(a_pipeline(), max_age=300, min_sessions=(("gap_ratio", 20),))
+    limits = plan_of(TOUR.read_text(), "postgresql://nowhere").pipeline.limits
+    status = PipelineStatus(a_pipeline(limits=limits), max_age=300)
 
-    series = parsed(a_board_of(standing))
+    series = parsed(a_board_of(status))
 
     assert series["session_health_max_age_seconds", ("main", "assessments")] == 300
     assert series["session_health_collection_interval_seconds", ("main", "assessments")] == 30
@@ -136,14 +141,14 @@ def test_a_failed_round_counts_its_reason() -> None:
 
 
 def test_hostile_values_neither_break_the_page_nor_change() -> None:
-    series = parsed(a_board(*(Sample(STATUS, (label_text(value),), n) for n, value in enumerate(HOSTILE, start=1))))
+    series = parsed(a_board({(label_text(value),): n for n, value in enumerate(HOSTILE, start=1)}))
 
     found = {labels[-1]: value for (name, labels), value in series.items() if name == "session_health_sessions"}
     assert found == {value: n for n, value in enumerate(HOSTILE, start=1)}
 
 
 def test_a_config_that_could_not_be_read_again_is_said_and_the_old_one_dated() -> None:
-    board = a_board(Sample(STATUS, ("completed",), 5))
+    board = a_board({("completed",): 5})
     failed = replace(board, reload=replace(board.reload, succeeded=False))
 
     assert parsed(board)["session_health_config_last_reload_successful", ()] == 1
@@ -153,7 +158,7 @@ def test_a_config_that_could_not_be_read_again_is_said_and_the_old_one_dated() -
 
 
 def test_the_page_is_rendered_once_for_a_board() -> None:
-    board = a_board(Sample(STATUS, ("completed",), 5))
+    board = a_board({("completed",): 5})
 
     assert page(board, frozenset(), openmetrics=False) is page(board, frozenset(), openmetrics=False)
 

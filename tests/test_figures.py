@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from exporter.text.figures import LimitUnit, exact, shown
+from exporter.text.figures import LimitUnit, format_exactly, format_value
 
 UNITS: tuple[LimitUnit, ...] = ("count", "ratio", "seconds")
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
@@ -48,7 +48,7 @@ def read(text: str, unit: LimitUnit) -> Decimal:
     ],
 )
 def test_a_number_has_its_unit_and_no_more_digits_than_it_needs(value: float, unit: LimitUnit, text: str) -> None:
-    assert shown(value, unit) == text
+    assert format_value(value, unit) == text
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_number_has_its_unit_and_no_more_digits_than_it_needs(value: float, un
     ],
 )
 def test_no_number_is_rounded_onto_or_across_its_limit(value: float, limit: float, unit: LimitUnit, text: str) -> None:
-    assert shown(value, unit, [limit]) == text
+    assert format_value(value, unit, [limit]) == text
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_no_number_is_rounded_onto_or_across_its_limit(value: float, limit: floa
     ],
 )
 def test_a_threshold_loses_no_digit(value: float, unit: LimitUnit, text: str) -> None:
-    assert exact(value, unit) == text
+    assert format_exactly(value, unit) == text
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -101,9 +101,9 @@ def test_what_people_read_compares_with_its_limits_as_the_numbers_do(unit: Limit
         limit = chance.random() if unit == "ratio" else 10 ** chance.uniform(-3, 7)
         limits = [drawn(limit), drawn(limit)]
         value = drawn(limit) if unit != "ratio" else min(1.0, drawn(limit))
-        figures = read(shown(value, unit, limits), unit)
+        figures = read(format_value(value, unit, limits), unit)
         for mark in limits:
-            beside = read(exact(mark, unit), unit)
+            beside = read(format_exactly(mark, unit), unit)
             assert (figures > beside, figures == beside) == (value > mark, value == mark), (value, mark)
         assert (figures == 0) == (value == 0)
         assert unit != "ratio" or (figures == 1) == (value == 1)

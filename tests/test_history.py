@@ -7,8 +7,8 @@ import pytest
 
 from exporter.model.metric import Metric
 from exporter.model.reporting import Track
+from exporter.model.standing import VERDICTS, Verdict, rank
 from exporter.state.history import MOST_POINTS, Point, remembered
-from exporter.state.judge import VERDICTS, WORST_FIRST, Verdict
 
 TRACKS = (
     Track("gaps", Metric("gaps", "."), (), good="none"),
@@ -74,5 +74,5 @@ def test_whatever_happened_a_point_is_as_bad_as_its_worst_round() -> None:
 
     for point in after(rounds):
         those = [one for one in rounds if point.since <= one.since <= point.until]
-        assert point.verdict == min((one.verdict for one in those), key=WORST_FIRST.index)
+        assert point.verdict == min((one.verdict for one in those), key=rank)
         assert point.values == (max(one.values[0] or 0 for one in those), min(one.values[1] or 0 for one in those))

@@ -18,7 +18,7 @@ from tools import NO_ICU
 
 from exporter.dimensions import DIMENSIONS
 from exporter.measure.collect import collect
-from exporter.measure.supervise import beginning, measure
+from exporter.measure.supervise import initial_status, measure
 from exporter.mend.gaps import Gap, GapsNotMeasuredError, count_gaps, list_gaps
 from exporter.model.fault import CollectionError
 from exporter.plan.plan import Plan
@@ -27,7 +27,7 @@ from exporter.present.check_document import as_json
 from exporter.present.exposition import page
 from exporter.present.report.account import report_on
 from exporter.present.report.markdown import as_markdown
-from exporter.state.board import Board, Reload, Standing
+from exporter.state.board import Board, PipelineStatus, ReloadStatus
 from exporter.text.terminal import plain
 
 CONFIG = (
@@ -223,7 +223,7 @@ class Platform:
     database: Database
     role: str
     dsn: str
-    before: Standing
+    before: PipelineStatus
     ids: tuple[str, ...]
 
 
@@ -235,7 +235,7 @@ async def platform(healthy: Database) -> Platform:
     parts = urlsplit(healthy.dsn)
     dsn = parts._replace(netloc=f"{role}:watching@{parts.hostname}:{parts.port}").geturl()
     plan = plan_of(CONFIG, dsn)
-    before = beginning(plan, max_age=300).after(await measure(plan, collect), now=0.0)
+    before = initial_status(plan, max_age=300).after(await measure(plan, collect), now=0.0)
     assert before.verdict == "healthy", plain(as_blocks([before]))
     assert Check((before,), "warning").exit_code == 0
     ids = await healthy.connection.fetch("select id::text from assessment_sessions")
@@ -243,7 +243,7 @@ async def platform(healthy: Database) -> Platform:
 
 
 @asynccontextmanager
-async def injected(platform: Platform, state: str, fault: Fault | None) -> AsyncIterator[Standing]:
+async def injected(platform: Platform, state: str, fault: Fault | None) -> AsyncIterator[PipelineStatus]:
     """What is known once a state and a fault have come over the platform."""
     await platform.database.execute(STATES[state])
     text, dsn = CONFIG, platform.dsn
@@ -265,72 +265,72 @@ async def injected(platform: Platform, state: str, fault: Fault | None) -> Async
         if fault.lock is not None:
             lock = await asyncpg.connect(platform.database.dsn)
             await lock.execute(f"begin; {fault.lock}")
-    standing = platform.before.after(await measure(plan_of(text, dsn), collect), now=1.0)
-    assert_tells_no_secret(platform, standing)
-    assert_tells_nothing_as_measured_that_was_not(standing)
-    yield standing
+    status = platform.before.after(await measure(plan_of(text, dsn), collect), now=1.0)
+    assert_tells_no_secret(platform, status)
+    assert_tells_nothing_as_measured_that_was_not(status)
+    yield status
     if lock is not None:
         await lock.close()
 
 
-def assert_tells_no_secret(platform: Platform, standing: Standing) -> None:
+def assert_tells_no_secret(platform: Platform, status: PipelineStatus) -> None:
     """Neither the page nor `check` nor the log tells an id, or where the database is and how to get in."""
     parts = urlsplit(platform.dsn)
-    told = [plain(as_blocks([standing])), as_json(Check((standing,))), page_of(standing)]
-    told += [fault.message for fault in standing.last.faults] if standing.last else []
+    told = [plain(as_blocks([status])), as_json(Check((status,))), page_of(status)]
+    told += [fault.message for fault in status.last.faults] if status.last else []
     secrets = [platform.role, "watching", str(parts.hostname), f":{parts.port}", parts.path[1:], *platform.ids]
     for secret in secrets:
         assert not any(secret in text for text in told), secret
-    assert not any(fault.message in page_of(standing) for fault in (standing.last.faults if standing.last else ()))
+    assert not any(fault.message in page_of(status) for fault in (status.last.faults if status.last else ()))
 
 
-def page_of(standing: Standing) -> str:
-    board = Board({standing.pipeline: standing}, Reload(succeeded=True, last_success=1.0))
+def page_of(status: PipelineStatus) -> str:
+    board = Board({status.pipeline: status}, ReloadStatus(succeeded=True, last_success=1.0))
     return page(board, board.withdrawn(1.0), openmetrics=False).decode()
 
 
-def assert_tells_nothing_as_measured_that_was_not(standing: Standing) -> None:
+def assert_tells_nothing_as_measured_that_was_not(status: PipelineStatus) -> None:
     """Neither the report, on which the page rests, nor `check`: no tick, no number, and no limit that is kept."""
-    [account] = report_on([standing], DIMENSIONS, 1.0).accounts
-    lost = standing.snapshot.record_faults if standing.snapshot else standing.records
+    [account] = report_on([status], DIMENSIONS, 1.0).accounts
+    lost = status.snapshot.record_faults if status.snapshot else status.records
     for entry in itertools.chain.from_iterable(account.entries.values()):
-        if standing.snapshot is None or entry.line.record in lost:
+        if status.snapshot is None or entry.line.record in lost:
             assert (entry.number, entry.mark, entry.evidence) == ("not measured", "unknown", "not_measured"), entry
         assert entry.mark != "fine" or entry.line.value is not None, entry
         assert entry.mark == "unknown" or entry.number != "not measured", entry
-    is_partial = standing.snapshot is not None and bool(standing.snapshot.restricted)
+    is_partial = status.snapshot is not None and bool(status.snapshot.restricted)
     if is_partial:
         assert not [entry for found in account.entries.values() for entry in found if entry.mark == "fine"]
         assert not [entry for found in account.entries.values() for entry in found if entry.evidence == "measured"]
-    for finding in standing.findings:
+    for finding in status.findings:
         assert finding.outcome != "within" or (finding.value is not None and not is_partial), finding
         assert finding.subject not in lost or finding.outcome == "not_measured", finding
-    kept = [line for line in plain(as_blocks([standing])).splitlines() if line.split()[:1] == ["within"]]
+    kept = [line for line in plain(as_blocks([status])).splitlines() if line.split()[:1] == ["within"]]
     assert all(re.search(r" [≤≥] ", line) for line in kept), kept
-    for line in as_markdown(report_on([standing], DIMENSIONS, 1.0)).splitlines():
+    for line in as_markdown(report_on([status], DIMENSIONS, 1.0)).splitlines():
         assert "not measured" not in line or not line.startswith("- ✅"), line
 
 
-def numbers(standing: Standing) -> dict[tuple[str, ...], float]:
+def numbers(status: PipelineStatus) -> dict[tuple[str, ...], float]:
     """The page as Prometheus gets it: the name of each series with its label values, and its number."""
     found = {}
-    for family in text_string_to_metric_families(page_of(standing)):
+    for family in text_string_to_metric_families(page_of(status)):
         for sample in family.samples:
             labels = [value for name, value in sample.labels.items() if name not in ("database", "pipeline")]
             found[(sample.name.removeprefix("session_health_"), *labels)] = sample.value
     return found
 
 
-def assert_not_green(standing: Standing) -> dict[tuple[str, ...], float]:
-    found = numbers(standing)
-    assert standing.verdict != "healthy"
+def assert_not_green(status: PipelineStatus) -> dict[tuple[str, ...], float]:
+    found = numbers(status)
+    assert status.verdict != "healthy"
     assert found["verdict", "healthy"] == 0
     assert sum(value for series, value in found.items() if series[0] == "verdict") == 1
     for fail_on in ("warning", "critical"):
-        code = Check((standing,), fail_on).exit_code
-        assert code != 0 or (standing.verdict, fail_on) == ("degraded", "critical")
-        assert '"verdict": "healthy"' not in as_json(Check((standing,), fail_on))
-    assert ": healthy" not in plain(as_blocks([standing]))
+        code = Check((status,), fail_on).exit_code
+        assert code != 0 or (status.verdict, fail_on) == ("degraded", "critical")
+        assert '"verdict": "healthy"' not in as_json(Check((status,), fail_on))
+    assert ": healthy" not in plain(as_blocks([status]))
     return found
 
 
@@ -343,8 +343,8 @@ def assert_counted(found: dict[tuple[str, ...], float], reason: str | None) -> N
 
 @pytest.mark.parametrize("state", [name for name in STATES if name != "nothing is wrong"])
 async def test_an_unhealthy_platform_is_not_called_healthy(platform: Platform, state: str) -> None:
-    async with injected(platform, state, None) as standing:
-        found = assert_not_green(standing)
+    async with injected(platform, state, None) as status:
+        found = assert_not_green(status)
 
     assert found["up",] == 1
 
@@ -354,23 +354,23 @@ async def test_an_unhealthy_platform_is_not_called_healthy(platform: Platform, s
     [(name, state) for name, fault in FAULTS.items() for state in STATES if fault.comes_about(state)],
 )
 async def test_a_fault_is_never_green_whatever_else_is_wrong(platform: Platform, fault: str, state: str) -> None:
-    async with injected(platform, state, FAULTS[fault]) as standing:
-        found = assert_not_green(standing)
+    async with injected(platform, state, FAULTS[fault]) as status:
+        found = assert_not_green(status)
 
-    assert Check((standing,), "critical").exit_code in (1, 3)
-    assert standing.verdict in ("unknown", "unhealthy")
-    assert standing.last is not None
+    assert Check((status,), "critical").exit_code in (1, 3)
+    assert status.verdict in ("unknown", "unhealthy")
+    assert status.last is not None
     if FAULTS[fault].config is ALLOW:
         assert found["visibility_restricted",] == 1
         return
     assert found["up",] == 0
     assert_counted(found, FAULTS[fault].reason)
-    if standing.last.snapshot is None:
+    if status.last.snapshot is None:
         assert platform.before.snapshot is not None
         assert found["snapshot_timestamp_seconds",] == platform.before.snapshot.taken_at
-        assert {found["record_up", record] for record in standing.records} == {0}
-        assert standing.verdict == "unknown"
-    for record in standing.last.snapshot.record_faults if standing.last.snapshot else ():
+        assert {found["record_up", record] for record in status.records} == {0}
+        assert status.verdict == "unknown"
+    for record in status.last.snapshot.record_faults if status.last.snapshot else ():
         assert found["record_up", record] == 0
         kept = {series[0] for series in found if record in series[1:]}
         assert kept == {"record_up"}
@@ -383,10 +383,10 @@ async def test_what_no_row_answers_by_itself_is_refused_wherever_sql_may_be(plat
     await platform.database.execute(SURELY)
     green = []
     for what in NO_CONDITIONS:
-        standing = platform.before.after(await measure(with_condition(platform, what, key), collect), now=1.0)
-        errors = {fault.reason for fault in standing.last.faults} if standing.last else set()
-        if standing.verdict == "healthy" or errors != {"invalid_sql"}:
-            green.append((what, standing.verdict, errors))
+        status = platform.before.after(await measure(with_condition(platform, what, key), collect), now=1.0)
+        errors = {fault.reason for fault in status.last.faults} if status.last else set()
+        if status.verdict == "healthy" or errors != {"invalid_sql"}:
+            green.append((what, status.verdict, errors))
 
     assert green == []
 
@@ -436,14 +436,14 @@ async def test_what_a_row_answers_by_itself_is_measured(platform: Platform, key:
     found = {}
     for what, sql in FINE.items():
         plan = plan_of(CONFIG.replace(old, new.format(sql=sql)), platform.dsn)
-        standing = platform.before.after(await measure(plan, collect), now=1.0)
-        found[what] = (standing.verdict, standing.last.faults if standing.last else ())
+        status = platform.before.after(await measure(plan, collect), now=1.0)
+        found[what] = (status.verdict, status.last.faults if status.last else ())
 
     assert found == dict.fromkeys(FINE, ("healthy", ()))
 
 
 async def test_the_first_collection_has_not_ended_and_nobody_calls_it_healthy(platform: Platform) -> None:
-    found = assert_not_green(beginning(plan_of(CONFIG, platform.dsn), max_age=300))
+    found = assert_not_green(initial_status(plan_of(CONFIG, platform.dsn), max_age=300))
 
     assert found["verdict", "unknown"] == 1
     assert found["up",] == 0
@@ -455,13 +455,13 @@ async def test_a_broken_limit_stays_broken_in_an_outage_until_it_is_withdrawn(pl
     nowhere = plan_of(CONFIG, parts._replace(netloc=f"{platform.role}:watching@{parts.hostname}:1").geturl())
     async with injected(platform, "records are missing", None) as broken:
         outage = broken.after(await measure(nowhere, collect), now=2.0)
-    board = Board({outage.pipeline: outage}, Reload(succeeded=True, last_success=1.0))
-    at_last = board.without_snapshots(board.withdrawn(1.0 + 300)).standings[outage.pipeline]
-    too_old = board.without_snapshots(board.withdrawn(1.1 + 300)).standings[outage.pipeline]
+    board = Board({outage.pipeline: outage}, ReloadStatus(succeeded=True, last_success=1.0))
+    at_last = board.without_snapshots(board.withdrawn(1.0 + 300)).statuses[outage.pipeline]
+    too_old = board.without_snapshots(board.withdrawn(1.1 + 300)).statuses[outage.pipeline]
 
     assert broken.verdict == "unhealthy"
-    for standing in (outage, at_last):
-        found = assert_not_green(standing)
+    for status in (outage, at_last):
+        found = assert_not_green(status)
         assert found["verdict", "unhealthy"] == 1
         assert found["up",] == 0
     assert assert_not_green(too_old)["verdict", "unknown"] == 1
@@ -469,8 +469,8 @@ async def test_a_broken_limit_stays_broken_in_an_outage_until_it_is_withdrawn(pl
 
 
 async def test_what_is_withdrawn_is_unknown(platform: Platform) -> None:
-    board = Board({platform.before.pipeline: platform.before}, Reload(succeeded=True, last_success=1.0))
+    board = Board({platform.before.pipeline: platform.before}, ReloadStatus(succeeded=True, last_success=1.0))
     late = 301.0
     visible = board.without_snapshots(board.withdrawn(late))
 
-    assert_not_green(visible.standings[platform.before.pipeline])
+    assert_not_green(visible.statuses[platform.before.pipeline])

@@ -9,16 +9,16 @@ from markup import assert_well_formed
 from markupsafe import Markup
 
 from exporter.measure.collect import collect
-from exporter.measure.supervise import beginning, measure
+from exporter.measure.supervise import initial_status, measure
 from exporter.model.fault import Fault
 from exporter.model.metric import Metric
 from exporter.model.reporting import Track
+from exporter.model.standing import Verdict
 from exporter.present.html.render import inline, percent, render, width
 from exporter.present.page.trend import HEIGHT, WIDTH, trend_of
 from exporter.present.page.view import Links, page, report_as
-from exporter.state.board import Board, Latest, Standing
+from exporter.state.board import Board, Latest, PipelineStatus
 from exporter.state.history import Point
-from exporter.state.judge import Verdict
 from exporter.state.snapshot import Collection
 
 NOW, CLOCK = 1_700_000_000.0, 5000.0
@@ -27,8 +27,8 @@ COMPLETE = Track("Complete", Metric("complete", "."), (), good="many")
 ALL_LINKS = Links("https://wiki.example/runbooks", "https://grafana.example")
 
 
-def a_board(*standings: Standing) -> Board:
-    return Latest(standings, now=NOW).board
+def a_board(*statuses: PipelineStatus) -> Board:
+    return Latest(statuses, now=NOW).board
 
 
 def shown(board: Board, links: Links | None = None, *, is_paused: bool = False) -> str:
@@ -44,14 +44,14 @@ def text_of(html: str) -> str:
 # --- What it says
 
 
-async def a_standing(database: Database, text: str | None = None) -> Standing:
+async def a_status(database: Database, text: str | None = None) -> PipelineStatus:
     plan = database.plan(text)
     collection = await measure(plan, collect)
-    return replace(beginning(plan, 300).after(collection, CLOCK - 12), due=NOW + 18)
+    return replace(initial_status(plan, 300).after(collection, CLOCK - 12), due=NOW + 18)
 
 
 async def test_it_begins_with_the_verdict_then_what_is_wrong_then_what_to_type(backfill: Database) -> None:
-    html = shown(a_board(await a_standing(backfill)))
+    html = shown(a_board(await a_status(backfill)))
     text = text_of(html)
 
     assert_well_formed(html)
@@ -71,8 +71,8 @@ async def test_it_begins_with_the_verdict_then_what_is_wrong_then_what_to_type(b
 
 
 async def test_of_several_pipelines_the_worst_comes_first(new_database: NewDatabase) -> None:
-    good = await a_standing(await new_database("healthy"))
-    bad = await a_standing(await new_database("backfill"), TOUR.read_text().replace("  assessments:", "  orders:"))
+    good = await a_status(await new_database("healthy"))
+    bad = await a_status(await new_database("backfill"), TOUR.read_text().replace("  assessments:", "  orders:"))
 
     html = shown(a_board(good, bad))
 
@@ -83,9 +83,9 @@ async def test_of_several_pipelines_the_worst_comes_first(new_database: NewDatab
 
 
 async def test_what_is_withdrawn_is_not_shown_and_no_number_of_it(healthy: Database) -> None:
-    standing = await a_standing(healthy)
+    status = await a_status(healthy)
 
-    text = text_of(shown(a_board(replace(standing, published=CLOCK - 301))))
+    text = text_of(shown(a_board(replace(status, published=CLOCK - 301))))
 
     assert text.startswith("? Unknown: what was measured is too old to be shown")
     assert "Nothing is served" in text
@@ -94,10 +94,10 @@ async def test_what_is_withdrawn_is_not_shown_and_no_number_of_it(healthy: Datab
 
 
 async def test_an_outage_says_what_failed_and_what_to_do_about_it(backfill: Database) -> None:
-    standing = await a_standing(backfill)
+    status = await a_status(backfill)
     failed = Collection(None, Fault("connect", "refused: is the server <running>?"), 0.1, NOW)
 
-    html = shown(a_board(standing.after(failed, CLOCK)))
+    html = shown(a_board(status.after(failed, CLOCK)))
     text = text_of(html)
 
     # A broken limit of what is served outlasts the outage.
@@ -110,7 +110,7 @@ async def test_an_outage_says_what_failed_and_what_to_do_about_it(backfill: Data
 def test_before_the_first_look_it_claims_nothing() -> None:
     plan = plan_of(TOUR.read_text(), "postgresql://nowhere")
 
-    html = shown(a_board(beginning(plan, 300)))
+    html = shown(a_board(initial_status(plan, 300)))
     text = text_of(html)
 
     assert_well_formed(html)
@@ -120,7 +120,7 @@ def test_before_the_first_look_it_claims_nothing() -> None:
 
 
 def test_it_refreshes_or_stands_still_as_one_likes() -> None:
-    board = a_board(Standing(a_pipeline(), max_age=300))
+    board = a_board(PipelineStatus(a_pipeline(), max_age=300))
 
     assert 'It refreshes every 30 s: <a href="?pause">' in shown(board)
     assert 'This page stands still: <a href="./">refresh it every 30 s</a>' in shown(board, is_paused=True)
@@ -130,7 +130,7 @@ def test_it_refreshes_or_stands_still_as_one_likes() -> None:
 
 
 async def test_runbooks_and_dashboards_are_linked_where_their_address_is_known(backfill: Database) -> None:
-    html = shown(a_board(await a_standing(backfill)), ALL_LINKS)
+    html = shown(a_board(await a_status(backfill)), ALL_LINKS)
 
     links = re.findall(r'href="(https://[^"]*)"', html)
     assert links[:2] == ["https://wiki.example/runbooks/README.md", "https://grafana.example/d/session-health-overview"]
@@ -141,7 +141,7 @@ async def test_runbooks_and_dashboards_are_linked_where_their_address_is_known(b
 
 
 async def test_without_an_address_there_is_no_link_to_a_placeholder(backfill: Database) -> None:
-    html = shown(a_board(await a_standing(backfill)))
+    html = shown(a_board(await a_status(backfill)))
 
     assert "Runbook" not in html
     assert "Grafana" not in html
@@ -156,9 +156,9 @@ async def test_without_an_address_there_is_no_link_to_a_placeholder(backfill: Da
 
 def test_what_was_not_measured_links_to_the_runbook_of_the_exporter() -> None:
     failed = Collection(None, Fault("connect", "refused"), 0.1, NOW)
-    standing = Standing(a_pipeline(), max_age=300).after(failed, CLOCK)
+    status = PipelineStatus(a_pipeline(), max_age=300).after(failed, CLOCK)
 
-    html = shown(a_board(standing), ALL_LINKS)
+    html = shown(a_board(status), ALL_LINKS)
 
     assert "https://wiki.example/runbooks/exporter.md#sessionhealthunknown" in html
     assert "/d/session-health-exporter?" in html
@@ -175,7 +175,7 @@ def test_it_is_rendered_once_for_each_board(monkeypatch: pytest.MonkeyPatch) -> 
         return render(template, **values)
 
     monkeypatch.setattr("exporter.present.page.view.render", counted)
-    board = a_board(Standing(a_pipeline(), max_age=300))
+    board = a_board(PipelineStatus(a_pipeline(), max_age=300))
     for _ in range(3):
         shown(board)
 
@@ -185,7 +185,7 @@ def test_it_is_rendered_once_for_each_board(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_the_reports_are_those_of_what_is_served_written_once_for_each_board(backfill: Database) -> None:
-    board = a_board(await a_standing(backfill))
+    board = a_board(await a_status(backfill))
 
     markdown = report_as("markdown", board, frozenset())
 
@@ -283,10 +283,10 @@ async def test_every_round_is_remembered_well_or_not(healthy: Database) -> None:
     collection = await measure(plan, collect)
     failed = Collection(None, Fault("connect", "refused"), 0.1, NOW)
 
-    standing = beginning(plan, 300).after(collection, CLOCK).after(failed, CLOCK + 30).after(failed, CLOCK + 301)
+    status = initial_status(plan, 300).after(collection, CLOCK).after(failed, CLOCK + 30).after(failed, CLOCK + 301)
 
-    assert [track.text for track in standing.tracks] == ["Sessions with a gap", "Complete sessions"]
-    assert [(point.verdict, point.values) for point in standing.history] == [
+    assert [track.text for track in status.tracks] == ["Sessions with a gap", "Complete sessions"]
+    assert [(point.verdict, point.values) for point in status.history] == [
         ("healthy", (0.0, 157.0)),
         ("unknown", (None, None)),
         ("unknown", (None, None)),
@@ -297,10 +297,10 @@ async def test_what_is_withdrawn_is_remembered_as_unknown(backfill: Database) ->
     plan = backfill.plan()
     failed = Collection(None, Fault("connect", "refused"), 0.1, NOW)
 
-    standing = beginning(plan, 300).after(await measure(plan, collect), CLOCK)
+    status = initial_status(plan, 300).after(await measure(plan, collect), CLOCK)
 
-    assert standing.after(failed, CLOCK + 30).history[-1].verdict == "unhealthy"
-    assert standing.after(failed, CLOCK + 301).history[-1].verdict == "unknown"
+    assert status.after(failed, CLOCK + 30).history[-1].verdict == "unhealthy"
+    assert status.after(failed, CLOCK + 301).history[-1].verdict == "unknown"
 
 
 # --- How it is written

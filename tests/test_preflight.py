@@ -21,7 +21,7 @@ from exporter.measure.database import is_exposed
 from exporter.model.fault import CollectionError
 from exporter.model.sql import quote
 from exporter.setup.catalog import Server
-from exporter.setup.findings import Finding, Group, has_errors, render
+from exporter.setup.findings import ConfigFinding, FindingGroup, findings_text, has_errors
 from exporter.setup.preflight import preflight
 from exporter.setup.tables import judge_connection
 
@@ -75,37 +75,37 @@ def config(*changes: tuple[str, str]) -> str:
     return text
 
 
-async def look(database: Database, text: str = CONFIG) -> tuple[Group, ...]:
+async def look(database: Database, text: str = CONFIG) -> tuple[FindingGroup, ...]:
     """All that is found; none of it tells where the database is, or how to get in."""
     groups = await preflight(parse_config(text, {"DATABASE_URL": database.dsn}))
     parts = urlsplit(database.dsn)
     for secret in (parts.hostname, parts.password, parts.path[1:], str(parts.port)):
-        assert not secret or secret not in render(groups)
+        assert not secret or secret not in findings_text(groups)
     for finding in findings(groups):
         assert parts.username == "postgres" or str(parts.username) not in finding.message
     return groups
 
 
-def findings(groups: tuple[Group, ...]) -> list[Finding]:
+def findings(groups: tuple[FindingGroup, ...]) -> list[ConfigFinding]:
     return [finding for group in groups for finding in group.findings]
 
 
-async def errors(database: Database, text: str = CONFIG) -> list[Finding]:
+async def errors(database: Database, text: str = CONFIG) -> list[ConfigFinding]:
     return [finding for finding in findings(await look(database, text)) if finding.severity == "error"]
 
 
-async def notes(database: Database, text: str = CONFIG) -> list[Finding]:
+async def notes(database: Database, text: str = CONFIG) -> list[ConfigFinding]:
     """Without what is said of a superuser."""
     found = [finding for finding in findings(await look(database, text)) if finding.severity == "note"]
     return [finding for finding in found if "superuser" not in finding.message]
 
 
-async def the_error(database: Database, text: str = CONFIG) -> Finding:
+async def the_error(database: Database, text: str = CONFIG) -> ConfigFinding:
     [error] = await errors(database, text)
     return error
 
 
-async def mend(database: Database, finding: Finding) -> None:
+async def mend(database: Database, finding: ConfigFinding) -> None:
     """Type what is advised, as a superuser."""
     assert finding.remedy
     await database.execute(finding.remedy)
@@ -113,8 +113,8 @@ async def mend(database: Database, finding: Finding) -> None:
 
 async def assert_whole(database: Database, text: str = CONFIG) -> None:
     groups = await look(database, text)
-    assert not has_errors(groups), render(groups)
-    assert "2 sessions analysed: 2 complete, 0 pending, 0 gap" in render(groups)
+    assert not has_errors(groups), findings_text(groups)
+    assert "2 sessions analysed: 2 complete, 0 pending, 0 gap" in findings_text(groups)
 
 
 async def is_refused(database: Database, text: str = CONFIG) -> bool:
@@ -134,14 +134,16 @@ async def test_a_healthy_database_is_told_by_its_numbers(reader: Database) -> No
 
     assert [finding.severity for finding in findings(groups)] == ["ok"] * 6
     assert [group.title for group in groups] == ["database main", "pipeline care"]
-    assert Finding("ok", "pipelines.care", "2 sessions analysed: 2 complete, 0 pending, 0 gap") in findings(groups)
-    assert Finding("ok", SCORES, "sessions by state: 2 current") in findings(groups)
-    assert Finding("ok", "pipelines.care", "the verdict is healthy") in findings(groups)
-    assert render(groups).endswith("\n0 errors, 0 notes\n")
+    assert ConfigFinding("ok", "pipelines.care", "2 sessions analysed: 2 complete, 0 pending, 0 gap") in findings(
+        groups
+    )
+    assert ConfigFinding("ok", SCORES, "sessions by state: 2 current") in findings(groups)
+    assert ConfigFinding("ok", "pipelines.care", "the verdict is healthy") in findings(groups)
+    assert findings_text(groups).endswith("\n0 errors, 0 notes\n")
 
 
 async def test_the_sample_platform_is_told_by_its_numbers(backfill: Database) -> None:
-    text = render(await look(backfill, TOUR.read_text()))
+    text = findings_text(await look(backfill, TOUR.read_text()))
 
     assert "157 sessions analysed: 118 complete, 0 pending, 39 gap" in text
     assert "records.fc_scores: sessions by state: 118 current, 28 missing, 11 outdated" in text
@@ -176,8 +178,8 @@ async def test_every_database_is_looked_at_though_others_are_dead(visits: Databa
     assert "the database does not exist" in said["databases.elsewhere"]
     not_looked_at = {finding.path for finding in findings(groups) if "not looked at" in finding.message}
     assert not_looked_at == {"pipelines.dead", "pipelines.silent", "pipelines.stranger", "pipelines.elsewhere"}
-    assert "pipelines.good: 2 sessions analysed" in render(groups)
-    assert "geheim" not in render(groups)
+    assert "pipelines.good: 2 sessions analysed" in findings_text(groups)
+    assert "geheim" not in findings_text(groups)
 
 
 @pytest.mark.parametrize(
@@ -466,7 +468,7 @@ async def test_a_key_that_does_not_tell_sessions_apart_is_told_with_the_way_to_s
     assert error.path == f"{SESSIONS}.key"
     assert error.remedy
     assert [tuple(row) for row in await reader.connection.fetch(error.remedy)] == [(1, 2)]
-    assert "nothing was collected" in render(await look(reader))
+    assert "nothing was collected" in findings_text(await look(reader))
 
 
 async def test_a_materialized_view_that_was_never_filled_is_told(visits: Database) -> None:
@@ -669,7 +671,7 @@ async def test_where_policies_are_allowed_they_are_noted_and_what_they_show_is_c
     [note] = [finding for finding in findings(groups) if "row-level security" in finding.message]
     assert (note.severity, note.path) == ("note", f"{SCORES}.table")
     assert not has_errors(groups)
-    assert "2 sessions analysed: 1 complete, 0 pending, 1 gap" in render(groups)
+    assert "2 sessions analysed: 1 complete, 0 pending, 1 gap" in findings_text(groups)
 
 
 @pytest.mark.parametrize(
@@ -724,7 +726,7 @@ async def test_a_broken_check_is_told_and_the_rest_is_counted(reader: Database) 
 
     [error] = [finding for finding in findings(groups) if finding.severity == "error"]
     assert error.path == f"{SESSIONS}.checks.broken"
-    assert "2 sessions analysed: 2 complete" in render(groups)
+    assert "2 sessions analysed: 2 complete" in findings_text(groups)
 
 
 async def test_a_broken_expression_is_told_though_its_table_may_not_be_read(visits: Database) -> None:
@@ -867,8 +869,8 @@ async def test_a_broken_limit_is_noted_with_the_verdict(reader: Database) -> Non
 
     groups = await look(reader, text)
 
-    assert Finding("ok", "pipelines.care", "the verdict is unhealthy") in findings(groups)
-    assert Finding("note", "pipelines.care.limits.gap_sessions", "critical: 1 > 0") in findings(groups)
+    assert ConfigFinding("ok", "pipelines.care", "the verdict is unhealthy") in findings(groups)
+    assert ConfigFinding("note", "pipelines.care.limits.gap_sessions", "critical: 1 > 0") in findings(groups)
     assert not has_errors(groups)
 
 
@@ -911,8 +913,8 @@ async def test_what_is_lost_with_a_record_is_said_beside_what_is_not(reader: Dat
     assert [finding.path for finding in findings(groups) if finding.severity == "error"] == [
         "pipelines.care.records.notes.table"
     ]
-    assert "needs every record, and notes is not measured" in render(groups)
-    assert Finding("ok", SCORES, "sessions by state: 2 current") in findings(groups)
+    assert "needs every record, and notes is not measured" in findings_text(groups)
+    assert ConfigFinding("ok", SCORES, "sessions by state: 2 current") in findings(groups)
 
 
 # --- All at once
@@ -973,13 +975,13 @@ async def test_a_config_with_many_mistakes_is_told_them_all_in_one_run(visits: D
         ]
     )
     assert has_errors(groups)
-    assert render(groups).endswith("16 errors, 2 notes\n")
+    assert findings_text(groups).endswith("16 errors, 2 notes\n")
 
 
 def test_a_name_cannot_command_the_terminal() -> None:
-    group = Group("database main", (Finding("note", "a", "b\x1b[2Jc\nd", "DROP \x1b;\nSELECT 1;"),))
+    group = FindingGroup("database main", (ConfigFinding("note", "a", "b\x1b[2Jc\nd", "DROP \x1b;\nSELECT 1;"),))
 
-    text = render([group])
+    text = findings_text([group])
 
     assert "\x1b" not in text
     assert "b\\x1b[2Jc\\nd" in text

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from exporter.config.read import parse_config
 from exporter.model.sections import Config
 from exporter.model.sql import TableName, quote
-from exporter.setup.catalog import Column, Index, Named, Relation
+from exporter.setup.catalog import Index, Relation, TableColumn, VisibleTable
 from exporter.setup.proposal import (
     Link,
     Outline,
@@ -27,18 +27,18 @@ from exporter.setup.proposal import (
 from exporter.setup.proposed_yaml import propose
 
 
-def column(name: str, base: str = "text") -> Column:
-    return Column(name, quote(name), base, base, ())
+def column(name: str, base: str = "text") -> TableColumn:
+    return TableColumn(name, quote(name), base, base, ())
 
 
-def relation(table: TableName, columns: tuple[Column, ...]) -> Relation:
+def relation(table: TableName, columns: tuple[TableColumn, ...]) -> Relation:
     index = Index((columns[0].name,), "btree", is_primary=True, is_partial=False, proves_unique=True)
     return Relation(
         table=table,
         kind="table",
         rows=None,
         is_populated=True,
-        has_heirs=False,
+        has_child_tables=False,
         may_use_schema=True,
         columns=columns,
         indexes=(index,),
@@ -58,7 +58,7 @@ def proposed(name: str, value: str) -> Config:
         facts=SessionFacts(date(2025, 8, 1), is_recent=False, statuses=(Value(value, 3), Value(None, 2))),
         others=(table,),
     )
-    outline = Outline(Named(table, "table", may_use_schema=True, may_select=True), (own,))
+    outline = Outline(VisibleTable(table, "table", may_use_schema=True, may_select=True), (own,))
     record = RecordDraft(
         relation=relation(table, (own,)),
         link=Link(outline, (own,), by_foreign_key=False),

@@ -13,7 +13,7 @@ from exporter.present.page.view import Links, page
 from exporter.present.report.account import Report, report_on
 from exporter.present.report.html import as_html
 from exporter.present.report.markdown import as_markdown
-from exporter.state.board import Board, Reload, Standing
+from exporter.state.board import Board, PipelineStatus, ReloadStatus
 from exporter.text.terminal import plain
 
 MADE_AT = 1_700_000_000.0
@@ -286,7 +286,7 @@ async def test_hostile_values_are_neither_markup_nor_lines(healthy: Database) ->
 def test_before_anything_was_measured_it_says_so() -> None:
     plan = plan_of(TOUR.read_text(), "postgresql://nowhere")
 
-    text = as_markdown(report_on([Standing(plan.pipeline, max_age=300)], DIMENSIONS, MADE_AT))
+    text = as_markdown(report_on([PipelineStatus(plan.pipeline, max_age=300)], DIMENSIONS, MADE_AT))
 
     assert text.splitlines()[0] == "# ❓ UNKNOWN: nothing was measured yet"
     assert "**Measured**: nothing" in text
@@ -330,13 +330,13 @@ pipelines:
 
 async def test_an_empty_window_has_no_age_and_nothing_in_it_is_judged(healthy: Database) -> None:
     await healthy.execute("update assessment_sessions set created_at = created_at - interval '400 days'")
-    standings = await collect_once([healthy.plan(EMPTY)])
+    statuses = await collect_once([healthy.plan(EMPTY)])
 
-    text = as_markdown(report_on(standings, DIMENSIONS, MADE_AT))
+    text = as_markdown(report_on(statuses, DIMENSIONS, MADE_AT))
 
     newest = "Age of the newest session: **none in the window (90d)** · warning above 1d12h · measured"
     assert f"- ⚠️ {newest}" in text.splitlines()
-    rows = [line.split() for line in plain(as_blocks(standings)).splitlines() if line.startswith("  ")]
+    rows = [line.split() for line in plain(as_blocks(statuses)).splitlines() if line.startswith("  ")]
     assert ["warning", "newest_session_age", "none", "in", "the", "window", "(90d)", ">", "1d12h"] in rows
     assert [row[0] for row in rows if row[0] == "within"] == []
     assert [line for line in text.splitlines() if line.startswith("- ✅") and "**0s**" in line] == []
@@ -352,12 +352,12 @@ async def test_a_share_just_below_its_limit_is_not_shown_at_it(tables: Database)
         "insert into profiles (session_id, created_at, results_version) "
         "select md5(n::text)::uuid, now(), 'v1.2.1' from generate_series(1, 22499) n"
     )
-    [standing] = await collect_once([tables.plan(EMPTY)])
-    report = report_on([standing], DIMENSIONS, MADE_AT)
+    [status] = await collect_once([tables.plan(EMPTY)])
+    report = report_on([status], DIMENSIONS, MADE_AT)
 
-    board = Board({standing.pipeline: standing}, Reload(succeeded=True, last_success=1.0))
+    board = Board({status.pipeline: status}, ReloadStatus(succeeded=True, last_success=1.0))
     shown = page(board, Links(), clock=0.0, now=MADE_AT, is_paused=True)
-    told = [as_markdown(report), as_html(report), shown, plain(as_blocks([standing])), as_junit([standing], "warning")]
+    told = [as_markdown(report), as_html(report), shown, plain(as_blocks([status])), as_junit([status], "warning")]
 
     for text in told:
         assert "89.996%" in text

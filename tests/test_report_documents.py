@@ -37,9 +37,9 @@ async def written(database: Database, text: str | None = None) -> str:
 
 
 async def compared(database: Database, before: str, text: str | None = None) -> str:
-    standings = await collect_once([database.plan(text)])
-    pasts = baselines_of_document(read_document(before), "before.json", standings, DIMENSIONS)
-    return as_markdown(report_on(standings, DIMENSIONS, time.time(), pasts))
+    statuses = await collect_once([database.plan(text)])
+    pasts = baselines_of_document(read_document(before), "before.json", statuses, DIMENSIONS)
+    return as_markdown(report_on(statuses, DIMENSIONS, time.time(), pasts))
 
 
 @pytest.mark.parametrize("spoil", ["select 1", "drop table fc_scores", "drop table assessment_sessions cascade"])
@@ -202,13 +202,13 @@ async def test_where_the_server_does_not_tell_what_it_is_the_names_decide(new_da
     try:
         parts = database.dsn.rpartition("@")
         dsn = f"postgresql://curious:reading@{parts[2]}"
-        standings = await collect_once([Database(dsn, database.connection).plan()])
-        [standing] = standings
+        statuses = await collect_once([Database(dsn, database.connection).plan()])
+        [status] = statuses
 
-        assert standing.verdict == "unhealthy"
-        assert standing.snapshot is not None
-        assert standing.snapshot.identity is None
-        before = as_json(report_on(standings, DIMENSIONS, time.time()))
+        assert status.verdict == "unhealthy"
+        assert status.snapshot is not None
+        assert status.snapshot.identity is None
+        before = as_json(report_on(statuses, DIMENSIONS, time.time()))
         assert "**39 → 39**" in await compared(database, before)
     finally:
         await database.execute("drop owned by curious; drop role curious")

@@ -11,13 +11,14 @@ from test_report import MADE_AT, report_of, said
 from exporter.dimensions import DIMENSIONS
 from exporter.measure.supervise import collect_once
 from exporter.model.fault import Fault
+from exporter.model.standing import Standing
 from exporter.present.report.account import Baseline, Report, report_on
 from exporter.present.report.html import as_html
 from exporter.present.report.markdown import as_markdown
-from exporter.state.board import Standing
+from exporter.state.board import PipelineStatus
 from exporter.state.snapshot import Collection
 
-SIGNS = {"fine": "✅", "warning": "⚠️", "critical": "❌", "unknown": "❓", "few": "⬜", "noted": "▫️"}
+SIGNS = {standing.value: standing.sign for standing in Standing}
 
 
 def text_of(html: str) -> str:
@@ -46,7 +47,7 @@ async def reports(new_database: NewDatabase) -> dict[str, Report]:
     healthy, backfill, broken = [await new_database(name) for name in ("healthy", "backfill", "healthy")]
     await broken.execute("drop table fc_scores")
     plan = healthy.plan(TOUR.read_text())
-    never = report_on([Standing(plan.pipeline, max_age=300)], DIMENSIONS, MADE_AT)
+    never = report_on([PipelineStatus(plan.pipeline, max_age=300)], DIMENSIONS, MADE_AT)
     return {
         "healthy": await report_of(healthy),
         "backfill": await report_of(backfill),
@@ -79,9 +80,11 @@ async def test_what_is_to_be_done_is_said_as_in_the_markdown(backfill: Database)
 def test_what_a_server_says_is_no_markdown() -> None:
     said = r"cannot read C:\temp\x: `a` **b** <c>"
     plan = plan_of(TOUR.read_text(), "postgresql://nowhere")
-    standing = Standing(plan.pipeline, max_age=300).after(Collection(None, Fault("connect", said), 0.1, MADE_AT), 0.0)
+    status = PipelineStatus(plan.pipeline, max_age=300).after(
+        Collection(None, Fault("connect", said), 0.1, MADE_AT), 0.0
+    )
 
-    html = as_html(report_on([standing], DIMENSIONS, MADE_AT))
+    html = as_html(report_on([status], DIMENSIONS, MADE_AT))
 
     assert f"<li>{escape(said)}</li>" in html
 
@@ -96,13 +99,13 @@ async def test_without_limits_no_tick_says_that_it_is_ready(healthy: Database) -
 
 
 async def test_before_and_after_stand_beside_each_other(backfill: Database) -> None:
-    standings = await collect_once([backfill.plan()])
-    now = report_on(standings, DIMENSIONS, MADE_AT)
+    statuses = await collect_once([backfill.plan()])
+    now = report_on(statuses, DIMENSIONS, MADE_AT)
     then = Baseline(
         "before.json", MADE_AT - 3600, MADE_AT - 7200, tuple(entry.line for entry in now.accounts[0].entries["impact"])
     )
 
-    html = as_html(report_on(standings, DIMENSIONS, MADE_AT, {"assessments": then}))
+    html = as_html(report_on(statuses, DIMENSIONS, MADE_AT, {"assessments": then}))
 
     assert_well_formed(html)
     rows = [text_of(row) for row in re.findall(r"(?s)<tr><th scope=\"row\">(.*?)</tr>", html)]

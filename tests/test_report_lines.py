@@ -8,9 +8,9 @@ from conftest import TOUR, NewDatabase, plan_of
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.measure.collect import collect
-from exporter.measure.supervise import beginning, measure
+from exporter.measure.supervise import initial_status, measure
 from exporter.present.exposition import page
-from exporter.state.board import Board, Reload
+from exporter.state.board import Board, ReloadStatus
 
 TEXT = (Path(__file__).parent.parent / "docs" / "report.md").read_text(encoding="utf-8")
 LAST_LINE = 128
@@ -83,8 +83,8 @@ def test_every_answer_has_its_evidence_and_what_is_not_measured_its_reason() -> 
 async def test_the_series_of_each_line_give_its_number(new_database: NewDatabase, scenario: str, column: int) -> None:
     database = await new_database(scenario)
     plan = plan_of(TOUR.read_text(), database.dsn)
-    standing = beginning(plan, max_age=300).after(await measure(plan, collect), now=0.0)
-    board = Board({standing.pipeline: standing}, Reload(succeeded=True, last_success=1.0))
+    status = initial_status(plan, max_age=300).after(await measure(plan, collect), now=0.0)
+    board = Board({status.pipeline: status}, ReloadStatus(succeeded=True, last_success=1.0))
     families = {
         family.name.removeprefix("session_health_"): family.samples
         for family in text_string_to_metric_families(page(board, frozenset(), openmetrics=False).decode())

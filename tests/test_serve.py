@@ -9,6 +9,7 @@ import pytest
 from conftest import Database
 
 from exporter.config.read import ConfigError, load_config
+from exporter.dimensions.coverage import ELIGIBLE
 from exporter.plan.plan import Plan
 from exporter.serve.run import Watch
 from exporter.state.snapshot import Snapshot
@@ -67,22 +68,22 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def eligible(watch: Watch, name: str) -> float | None:
-    snapshot = watch.latest.board.standings[name].snapshot
+    snapshot = watch.latest.board.statuses[name].snapshot
     if snapshot is None:
         return None
-    return sum(sample.value for sample in snapshot.samples if sample.metric.name == "eligible_sessions")
+    return snapshot.readings.total(ELIGIBLE)
 
 
 async def test_a_changed_pipeline_begins_anew_and_the_others_go_on_undisturbed(file: File) -> None:
     file.write(config(pipeline("one"), pipeline("two")))
     async with file.watched() as watch:
         await until(lambda: watch.latest.board.is_ready)
-        rounds = watch.latest.board.standings["one"].results["success"]
+        rounds = watch.latest.board.statuses["one"].results["success"]
         file.write(config(pipeline("one"), pipeline("two", "completed_questions > 0 and status = 'completed'")))
 
         assert watch.reload() is None
 
-        assert watch.latest.board.standings["one"].results["success"] >= rounds
+        assert watch.latest.board.statuses["one"].results["success"] >= rounds
         assert eligible(watch, "one") == 163
         assert eligible(watch, "two") is None
         await until(lambda: eligible(watch, "two") == 157)
@@ -96,11 +97,11 @@ async def test_pipelines_come_and_go(file: File) -> None:
 
         assert watch.reload() is None
 
-        assert list(watch.latest.board.standings) == ["two"]
+        assert list(watch.latest.board.statuses) == ["two"]
         await until(lambda: eligible(watch, "two") == 163)
         # The watch of the pipeline that is gone has ended: nothing publishes it again.
         await asyncio.sleep(0.2)
-        assert list(watch.latest.board.standings) == ["two"]
+        assert list(watch.latest.board.statuses) == ["two"]
 
 
 async def test_a_bad_file_changes_nothing_and_says_so(file: File, caplog: pytest.LogCaptureFixture) -> None:
@@ -118,8 +119,8 @@ async def test_a_bad_file_changes_nothing_and_says_so(file: File, caplog: pytest
         assert watch.latest.board.reload.last_success == before
         assert "config.reload_failed" in caplog.messages
         assert eligible(watch, "one") == 163
-        rounds = watch.latest.board.standings["one"].results["success"]
-        await until(lambda: watch.latest.board.standings["one"].results["success"] > rounds)
+        rounds = watch.latest.board.statuses["one"].results["success"]
+        await until(lambda: watch.latest.board.statuses["one"].results["success"] > rounds)
 
         file.write(config(pipeline("one")))
         assert watch.reload() is None
@@ -144,8 +145,8 @@ async def test_another_interval_or_age_is_in_force_at_once(file: File) -> None:
 
         assert watch.reload() is None
 
-        await until(lambda: watch.latest.board.standings["one"].results["success"] >= 3)
-        assert watch.latest.board.standings["one"].max_age == 420
+        await until(lambda: watch.latest.board.statuses["one"].results["success"] >= 3)
+        assert watch.latest.board.statuses["one"].max_age == 420
 
 
 class SlowToLeave:

@@ -8,19 +8,20 @@ from conftest import TOUR, a_pipeline, plan_of
 
 from exporter.measure.supervise import JITTER, pause, supervise
 from exporter.model.fault import CollectionError, Fault
+from exporter.model.judging import Readings
 from exporter.plan.plan import Plan
-from exporter.state.board import Latest, Standing
+from exporter.state.board import Latest, PipelineStatus
 from exporter.state.judge import Judgement
 from exporter.state.snapshot import Collection, Snapshot
 
 REFUSED = Fault("connect", "connection refused: is the server running?")
 GONE = Fault("missing_object", "relation does not exist")
-WHOLE = Snapshot("assessments", 1000.0, (), {}, {}, (), {}, Judgement((), ()))
-BROKEN = Snapshot("assessments", 1000.0, (), {"profiles": GONE}, {}, (), {}, Judgement((), ()))
+WHOLE = Snapshot(Readings(a_pipeline(), 1000.0, {}), {}, {}, (), {}, Judgement((), ()))
+BROKEN = Snapshot(Readings(a_pipeline(), 1000.0, {}), {"profiles": GONE}, {}, (), {}, Judgement((), ()))
 
 
-def a_standing(**changes: object) -> Standing:
-    return Standing(a_pipeline("assessments", "profiles", "fc_scores"), max_age=300.0, **changes)  # type: ignore[arg-type]
+def a_status(**changes: object) -> PipelineStatus:
+    return PipelineStatus(a_pipeline("assessments", "profiles", "fc_scores"), max_age=300.0, **changes)  # type: ignore[arg-type]
 
 
 def ended(snapshot: Snapshot | None, fault: Fault | None = None) -> Collection:
@@ -50,8 +51,8 @@ class Script:
     async def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
 
-    async def run(self, standing: Standing | None = None) -> Latest:
-        latest = Latest([standing or a_standing()], now=1.0)
+    async def run(self, status: PipelineStatus | None = None) -> Latest:
+        latest = Latest([status or a_status()], now=1.0)
         plan = plan_of(TOUR.read_text(), "postgresql://nowhere")
         with pytest.raises(asyncio.CancelledError):
             await supervise(plan, latest, 10, self.collect, self.sleep)
@@ -61,7 +62,7 @@ class Script:
 async def test_a_pipeline_may_have_an_interval_of_its_own() -> None:
     script = Script(WHOLE)
     text = TOUR.read_text().replace("    interval: 30s             ", "    interval: 70s             ")
-    latest = Latest([a_standing()], now=1.0)
+    latest = Latest([a_status()], now=1.0)
 
     with pytest.raises(asyncio.CancelledError):
         await supervise(plan_of(text, "postgresql://nowhere"), latest, 10, script.collect, script.sleep)
@@ -69,64 +70,64 @@ async def test_a_pipeline_may_have_an_interval_of_its_own() -> None:
     assert 70 * (1 - JITTER) - 1 <= script.pauses[0] <= 70
 
 
-async def run(*outcomes: Snapshot | Exception) -> tuple[Standing, Script]:
+async def run(*outcomes: Snapshot | Exception) -> tuple[PipelineStatus, Script]:
     script = Script(*outcomes)
     latest = await script.run()
-    return latest.board.standings["assessments"], script
+    return latest.board.statuses["assessments"], script
 
 
 async def test_a_whole_round_is_published_and_counted() -> None:
-    standing, _ = await run(WHOLE)
+    status, _ = await run(WHOLE)
 
-    assert standing.snapshot is WHOLE
-    assert standing.results == {"success": 1, "partial": 0, "failure": 0}
-    assert standing.last_success is not None
-    assert standing.record_faults == {}
+    assert status.snapshot is WHOLE
+    assert status.results == {"success": 1, "partial": 0, "failure": 0}
+    assert status.last_success is not None
+    assert status.record_faults == {}
 
 
 async def test_a_partial_round_replaces_the_snapshot_whole_and_is_no_success() -> None:
-    standing, _ = await run(WHOLE, BROKEN)
+    status, _ = await run(WHOLE, BROKEN)
 
-    assert standing.snapshot is BROKEN
-    assert standing.results["partial"] == 1
-    assert standing.errors["missing_object"] == 1
-    assert set(standing.record_faults) == {"profiles"}
+    assert status.snapshot is BROKEN
+    assert status.results["partial"] == 1
+    assert status.errors["missing_object"] == 1
+    assert set(status.record_faults) == {"profiles"}
 
 
 async def test_a_failed_round_keeps_the_snapshot_and_fails_every_record() -> None:
-    standing, _ = await run(WHOLE, CollectionError(REFUSED))
+    status, _ = await run(WHOLE, CollectionError(REFUSED))
 
-    assert standing.snapshot is WHOLE
-    assert standing.last is not None
-    assert standing.last.result == "failure"
-    assert standing.errors["connect"] == 1
-    assert set(standing.record_faults) == {"profiles", "fc_scores"}
+    assert status.snapshot is WHOLE
+    assert status.last is not None
+    assert status.last.result == "failure"
+    assert status.errors["connect"] == 1
+    assert set(status.record_faults) == {"profiles", "fc_scores"}
 
 
 async def test_a_fault_of_our_own_is_a_failed_round_and_does_not_end_the_watch(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    standing, _ = await run(RuntimeError("secret of a row"), WHOLE)
+    status, _ = await run(RuntimeError("secret of a row"), WHOLE)
 
-    assert standing.results == {"success": 1, "partial": 0, "failure": 1}
-    assert standing.errors["internal"] == 1
+    assert status.results == {"success": 1, "partial": 0, "failure": 1}
+    assert status.errors["internal"] == 1
     assert "collection.crashed" in caplog.messages
     assert "secret" not in str([vars(record) for record in caplog.records if record.msg != "collection.crashed"])
 
 
 async def test_before_the_first_round_nothing_is_up() -> None:
-    latest = Latest([a_standing()], now=1.0)
+    latest = Latest([a_status()], now=1.0)
 
     assert not latest.board.is_ready
     assert not latest.ready.is_set()
-    assert set(latest.board.standings["assessments"].record_faults) == {"profiles", "fc_scores"}
+    assert set(latest.board.statuses["assessments"].record_faults) == {"profiles", "fc_scores"}
 
 
 async def test_ready_once_every_pipeline_has_had_a_round_well_or_not() -> None:
-    other = Standing(a_pipeline("orders", "invoices"), max_age=300.0)
-    latest = Latest([a_standing(), other], now=1.0)
+    other = PipelineStatus(a_pipeline("orders", "invoices"), max_age=300.0)
+    latest = Latest([a_status(), other], now=1.0)
 
-    latest.publish(a_standing().after(ended(WHOLE), now=1.0))
+    latest.publish(a_status().after(ended(WHOLE), now=1.0))
     assert not latest.ready.is_set()
 
     latest.publish(other.after(ended(None, REFUSED), now=1.0))
@@ -134,33 +135,33 @@ async def test_ready_once_every_pipeline_has_had_a_round_well_or_not() -> None:
 
 
 def test_values_are_withdrawn_when_older_than_max_age_and_not_before() -> None:
-    standing = a_standing().after(ended(WHOLE), now=1000.0).after(ended(None, REFUSED), now=1290.0)
+    status = a_status().after(ended(WHOLE), now=1000.0).after(ended(None, REFUSED), now=1290.0)
 
-    assert not standing.is_withdrawn(1300.0)
-    assert standing.is_withdrawn(1300.1)
+    assert not status.is_withdrawn(1300.0)
+    assert status.is_withdrawn(1300.1)
 
 
 def test_rounds_start_an_interval_apart() -> None:
-    assert pause(a_standing(), interval=30, rest_ratio=10, duration=2) == pytest.approx(28)
+    assert pause(a_status(), interval=30, rest_ratio=10, duration=2) == pytest.approx(28)
 
 
 def test_after_a_total_failure_the_rest_is_at_most_four_intervals_too() -> None:
-    assert pause(a_standing(failures_in_a_row=1), interval=30, rest_ratio=10, duration=30) == 120
+    assert pause(a_status(failures_in_a_row=1), interval=30, rest_ratio=10, duration=30) == 120
 
 
 def test_jitter_brings_a_round_forward_but_never_into_the_rest() -> None:
-    assert pause(a_standing(), interval=30, rest_ratio=10, duration=0, jitter=0.1) == pytest.approx(27)
-    assert pause(a_standing(), interval=30, rest_ratio=10, duration=12, jitter=0.1) == pytest.approx(120)
+    assert pause(a_status(), interval=30, rest_ratio=10, duration=0, jitter=0.1) == pytest.approx(27)
+    assert pause(a_status(), interval=30, rest_ratio=10, duration=12, jitter=0.1) == pytest.approx(120)
 
 
 def test_a_slow_database_is_left_in_peace_ten_times_as_long_as_it_took() -> None:
-    assert pause(a_standing(), interval=30, rest_ratio=10, duration=12) == pytest.approx(120)
-    assert pause(a_standing(), interval=30, rest_ratio=0, duration=45) == 0
+    assert pause(a_status(), interval=30, rest_ratio=10, duration=12) == pytest.approx(120)
+    assert pause(a_status(), interval=30, rest_ratio=0, duration=45) == 0
 
 
 @pytest.mark.parametrize(("failures", "intervals"), [(0, 1), (1, 1), (2, 2), (3, 4), (4, 4), (5000, 4)])
 def test_total_failures_back_off_to_four_intervals(failures: int, intervals: int) -> None:
-    assert pause(a_standing(failures_in_a_row=failures), interval=30, rest_ratio=10, duration=0) == 30 * intervals
+    assert pause(a_status(failures_in_a_row=failures), interval=30, rest_ratio=10, duration=0) == 30 * intervals
 
 
 async def test_a_partial_failure_does_not_back_off_and_a_success_ends_the_back_off() -> None:
@@ -206,11 +207,11 @@ async def test_a_record_still_broken_after_an_outage_is_said_again(caplog: pytes
 
 
 async def test_it_is_told_when_the_next_round_begins() -> None:
-    standing, script = await run(WHOLE)
+    status, script = await run(WHOLE)
 
-    assert standing.last is not None
-    assert standing.due == standing.last.ended_at + script.pauses[-1]
+    assert status.last is not None
+    assert status.due == status.last.ended_at + script.pauses[-1]
 
 
 def test_while_a_round_is_under_way_nobody_knows_when_the_next_begins() -> None:
-    assert a_standing(due=2000.0).after(ended(WHOLE), now=1.0).due is None
+    assert a_status(due=2000.0).after(ended(WHOLE), now=1.0).due is None

@@ -11,7 +11,7 @@ from test_collect import as_reader
 from exporter.config.read import parse_config, parse_database
 from exporter.model.sections import Pipeline
 from exporter.model.sql import parse_table_name
-from exporter.setup.findings import Group, has_errors, render
+from exporter.setup.findings import FindingGroup, findings_text, has_errors
 from exporter.setup.preflight import preflight
 from exporter.setup.proposal import NoProposalError
 from exporter.setup.survey import survey
@@ -27,7 +27,7 @@ class Proposed:
     pipeline: Pipeline
     text: str
     said: str
-    checked: tuple[Group, ...]
+    checked: tuple[FindingGroup, ...]
 
 
 async def propose(database: Database, sessions: str | None = None, *records: str) -> Proposed:
@@ -44,7 +44,7 @@ async def propose(database: Database, sessions: str | None = None, *records: str
     assert parts.username == "postgres" or str(parts.username) not in proposal.text
     config = parse_config(proposal.text, {"DATABASE_URL": database.dsn})
     checked = await preflight(config)
-    assert not has_errors(checked), proposal.text + render(checked)
+    assert not has_errors(checked), proposal.text + findings_text(checked)
     [pipeline] = config.pipelines.values()
     return Proposed(pipeline, proposal.text, "\n".join(proposal.said), checked)
 
@@ -106,7 +106,7 @@ async def test_orders_and_invoices_are_found_by_their_names_alone(empty: Databas
     assert found.pipeline.sessions.completed_at == "paid_at"
     assert list(found.pipeline.records) == ["invoices"]
     assert found.pipeline.records["invoices"].created_at == "issued_at"
-    assert "30 sessions analysed: 30 complete, 0 pending, 0 gap" in render(found.checked)
+    assert "30 sessions analysed: 30 complete, 0 pending, 0 gap" in findings_text(found.checked)
 
 
 async def test_starts_before_year_1_are_no_newest_one(empty: Database) -> None:
@@ -311,7 +311,7 @@ async def test_old_sessions_get_a_window_that_has_them(empty: Database) -> None:
 
     assert found.pipeline.window.since
     assert found.pipeline.window.since.date().isoformat() == "2024-10-01"
-    assert "40 sessions analysed" in render(found.checked)
+    assert "40 sessions analysed" in findings_text(found.checked)
 
 
 async def test_times_in_the_future_and_at_no_end_do_not_move_the_window(empty: Database) -> None:
@@ -382,7 +382,7 @@ async def test_hostile_values_are_read_back_as_they_are(empty: Database, value: 
     version = found.pipeline.records["invoices"].version
     assert version
     assert version.current == value
-    assert "40 sessions analysed: 40 complete" in render(found.checked)
+    assert "40 sessions analysed: 40 complete" in findings_text(found.checked)
 
 
 async def test_other_tables_that_look_like_sessions_are_said(empty: Database) -> None:

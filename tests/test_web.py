@@ -12,23 +12,26 @@ from aiohttp.test_utils import TestClient, TestServer
 from conftest import a_pipeline
 
 from exporter.model.fault import Fault
+from exporter.model.judging import Readings
 from exporter.present.exposition import OPENMETRICS_TYPE, TEXT_TYPE
 from exporter.present.report.document import read_document
 from exporter.serve.listen import Address, parse_address
 from exporter.serve.web import application
-from exporter.state.board import Latest, Standing
+from exporter.state.board import Latest, PipelineStatus
 from exporter.state.judge import Judgement
 from exporter.state.snapshot import Collection, Snapshot
 
 
 def a_latest(*collections: Collection) -> Latest:
-    latest = Latest([Standing(a_pipeline("assess<ments"), max_age=300)], now=1.0)
+    latest = Latest([PipelineStatus(a_pipeline("assess<ments"), max_age=300)], now=1.0)
     for collection in collections:
-        latest.publish(latest.board.standings["assess<ments"].after(collection, now=0.0))
+        latest.publish(latest.board.statuses["assess<ments"].after(collection, now=0.0))
     return latest
 
 
-SUCCESS = Collection(Snapshot("assess<ments", 1.0, (), {}, {}, (), {}, Judgement((), ())), None, 0.1, 2.0)
+SUCCESS = Collection(
+    Snapshot(Readings(a_pipeline("assess<ments"), 1.0, {}), {}, {}, (), {}, Judgement((), ())), None, 0.1, 2.0
+)
 FAILURE = Collection(None, Fault("connect", "connection refused"), 0.1, 2.0)
 
 
@@ -66,12 +69,12 @@ async def test_alive_at_once_and_ready_after_the_first_round_well_or_not() -> No
         assert (await client.get("/-/healthy")).status == 200
         assert (await client.get("/-/ready")).status == 503
 
-        latest.publish(latest.board.standings["assess<ments"].after(FAILURE, now=0.0))
+        latest.publish(latest.board.statuses["assess<ments"].after(FAILURE, now=0.0))
 
         assert (await client.get("/-/ready")).status == 200
 
         # Another config begins, and must not take us out of service: there is something to scrape.
-        latest.reloaded([Standing(a_pipeline("assess<ments"), max_age=300)], now=3.0)
+        latest.reloaded([PipelineStatus(a_pipeline("assess<ments"), max_age=300)], now=3.0)
 
         assert (await client.get("/-/ready")).status == 200
 
@@ -151,7 +154,7 @@ async def test_nothing_is_run_or_loaded_and_only_our_style_is_applied() -> None:
 
 async def test_the_page_refreshes_at_the_shortest_interval_unless_it_is_paused() -> None:
     pipelines = [a_pipeline(name, interval=timedelta(seconds=seconds)) for name, seconds in (("a", 70), ("b", 20))]
-    latest = Latest([Standing(pipeline, max_age=300) for pipeline in pipelines], now=1.0)
+    latest = Latest([PipelineStatus(pipeline, max_age=300) for pipeline in pipelines], now=1.0)
     async with a_client(latest) as client:
         assert (await client.get("/")).headers["Refresh"] == "20"
         assert "Refresh" not in (await client.get("/?pause")).headers
@@ -160,7 +163,7 @@ async def test_the_page_refreshes_at_the_shortest_interval_unless_it_is_paused()
 
 async def test_the_report_is_served_in_each_of_its_forms_and_packed_for_who_takes_it() -> None:
     latest = a_latest()
-    latest.publish(latest.board.standings["assess<ments"].after(SUCCESS, now=time.monotonic()))
+    latest.publish(latest.board.statuses["assess<ments"].after(SUCCESS, now=time.monotonic()))
     async with a_client(latest) as client:
         markdown = await client.get("/report.md")
         document = await client.get("/report.json")
@@ -209,10 +212,10 @@ def test_what_is_no_address_says_how_to_write_one(text: str) -> None:
 
 async def test_the_index_tells_the_verdict_and_forgets_what_is_withdrawn() -> None:
     latest = a_latest(SUCCESS)
-    latest.publish(latest.board.standings["assess<ments"].after(SUCCESS, now=time.monotonic() - 301))
+    latest.publish(latest.board.statuses["assess<ments"].after(SUCCESS, now=time.monotonic() - 301))
     async with a_client(latest) as client:
         withdrawn = await (await client.get("/")).text()
-        latest.publish(latest.board.standings["assess<ments"].after(SUCCESS, now=time.monotonic()))
+        latest.publish(latest.board.statuses["assess<ments"].after(SUCCESS, now=time.monotonic()))
         fresh = await (await client.get("/")).text()
 
     assert "<title>? Unknown: what was measured is too old to be shown</title>" in withdrawn

@@ -9,17 +9,21 @@ import aiohttp
 
 from exporter.baseline.document import BaselineError, Number, baseline_from
 from exporter.model.dimension import Dimension
-from exporter.model.metric import PREFIX, WINDOW_START
+from exporter.model.metric import METRIC_PREFIX, WINDOW_START
 from exporter.present.report.account import Baseline
-from exporter.state.board import Standing
+from exporter.state.board import PipelineStatus
 from exporter.text.times import moment_text
 
 PATIENCE_SECONDS: Final = 30
-_CLOCK: Final = PREFIX + "snapshot_timestamp_seconds"
+_CLOCK: Final = METRIC_PREFIX + "snapshot_timestamp_seconds"
 
 
 async def baselines_of_prometheus(
-    url: str, at: datetime, match: Mapping[str, str], standings: Iterable[Standing], dimensions: Sequence[Dimension]
+    url: str,
+    at: datetime,
+    match: Mapping[str, str],
+    statuses: Iterable[PipelineStatus],
+    dimensions: Sequence[Dimension],
 ) -> dict[str, Baseline]:
     """What Prometheus knows of each pipeline at a moment, by series with the labels of `match`; raises BaselineError.
 
@@ -29,8 +33,8 @@ async def baselines_of_prometheus(
     timeout = aiohttp.ClientTimeout(total=PATIENCE_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         return {
-            standing.pipeline: await _baseline_of_prometheus(session, url, at, match, source, standing, dimensions)
-            for standing in standings
+            status.pipeline: await _baseline_of_prometheus(session, url, at, match, source, status, dimensions)
+            for status in statuses
         }
 
 
@@ -40,26 +44,24 @@ async def _baseline_of_prometheus(
     at: datetime,
     match: Mapping[str, str],
     source: str,
-    standing: Standing,
+    status: PipelineStatus,
     dimensions: Sequence[Dimension],
 ) -> Baseline:
-    labels = {**match, "database": standing.database, "pipeline": standing.pipeline}
+    labels = {**match, "database": status.database, "pipeline": status.pipeline}
     own = ",".join(f"{label}={json.dumps(value)}" for label, value in labels.items())
-    query = f'{{__name__=~"{PREFIX}.+",{own}}}'
+    query = f'{{__name__=~"{METRIC_PREFIX}.+",{own}}}'
     found = await _ask(session, url, query, at)
     numbers = _of_one_exporter(found)
     clock = next((value for name, _, value in numbers if name == _CLOCK), None)
     if clock is None:
-        raise BaselineError(
-            f"{source} knows no numbers of the pipeline {standing.pipeline}: name another time with --at"
-        )
+        raise BaselineError(f"{source} knows no numbers of the pipeline {status.pipeline}: name another time with --at")
     start = next((value for name, _, value in numbers if name == WINDOW_START.full_name), None)
-    if start is not None and abs(start - standing.config.window.start(clock)) > 1:
+    if start is not None and abs(start - status.config.window.start(clock)) > 1:
         raise BaselineError(
             f"{source} looked at sessions since {moment_text(start)}, which is not the window of the pipeline "
-            f"{standing.pipeline} now: name a later time with --at"
+            f"{status.pipeline} now: name a later time with --at"
         )
-    return baseline_from(standing, dimensions, source, clock, numbers)
+    return baseline_from(status, dimensions, source, clock, numbers)
 
 
 async def _ask(session: aiohttp.ClientSession, url: str, query: str, at: datetime) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from exporter.connection.target import target
 from exporter.measure.database import url_of
 from exporter.model.fault import CollectionError
 from exporter.model.sections import Database
-from exporter.setup.findings import has_errors, render
+from exporter.setup.findings import findings_text, has_errors
 from exporter.setup.preflight import preflight
 from exporter.text.exits import ExitCode
 
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> ExitCode:
     if not options.connect:
         return ExitCode.DONE
     groups = finish(preflight(config))
-    sys.stdout.write(render(groups))
+    sys.stdout.write(findings_text(groups))
     return ExitCode.NOT_MEASURED if has_errors(groups) else ExitCode.DONE
 
 

@@ -67,20 +67,20 @@ def run(options: argparse.Namespace) -> ExitCode:
     if options.baseline and options.prometheus:
         raise UsageError("--baseline and --prometheus exclude each other: name one past to compare with")
     baseline = _baseline(options.baseline) if options.baseline else None
-    standings = finish(collect_once(plans_of(load(options)).values()))
+    statuses = finish(collect_once(plans_of(load(options)).values()))
     pasts: dict[str, Baseline] = {}
     if baseline is not None:
-        pasts = baselines_of_document(baseline, options.baseline.name, standings, DIMENSIONS)
+        pasts = baselines_of_document(baseline, options.baseline.name, statuses, DIMENSIONS)
     elif options.prometheus:
         from exporter.baseline.prometheus import baselines_of_prometheus  # noqa: PLC0415 - loads the HTTP client
 
         pasts = finish(
-            baselines_of_prometheus(options.prometheus, options.at, dict(options.match), standings, DIMENSIONS)
+            baselines_of_prometheus(options.prometheus, options.at, dict(options.match), statuses, DIMENSIONS)
         )
-    report = report_on(standings, DIMENSIONS, time.time(), pasts, shell_for(options.config_file))
+    report = report_on(statuses, DIMENSIONS, time.time(), pasts, shell_for(options.config_file))
     write(FORMATS[options.format], report, options.output)
     # A report is written in every case; the exit code tells a job that a number is missing.
-    return ExitCode.DONE if all(standing.snapshot for standing in standings) else ExitCode.NOT_MEASURED
+    return ExitCode.DONE if all(status.snapshot for status in statuses) else ExitCode.NOT_MEASURED
 
 
 def _baseline(path: Path) -> Document:

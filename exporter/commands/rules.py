@@ -9,7 +9,7 @@ from exporter.commands.output import write
 from exporter.dimensions import DIMENSIONS
 from exporter.rules.formats import FORMATS
 from exporter.rules.groups import groups
-from exporter.rules.settings import Surroundings
+from exporter.rules.settings import RuleSettings
 from exporter.text.exits import ExitCode
 from exporter.text.times import parse_duration
 
@@ -17,7 +17,7 @@ from exporter.text.times import parse_duration
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     describe(parser, "rules --runbook-url https://wiki.example/runbooks > session-health.yml")
-    usual = Surroundings()
+    usual = RuleSettings()
     parser.add_argument("--job", default=usual.job, help="the job that scrapes the exporter (default: %(default)s)")
     parser.add_argument(
         "--interval",
@@ -92,7 +92,7 @@ def _label_name(text: str) -> str:
 
 def run(options: argparse.Namespace) -> ExitCode:
     """Print the rules for every limit that a config may set."""
-    settings = Surroundings(
+    settings = RuleSettings(
         options.job,
         options.interval,
         options.dashboard_url,

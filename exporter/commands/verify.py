@@ -15,7 +15,7 @@ from exporter.commands.worklists import say_hidden, say_listed, say_not_measured
 from exporter.mend.gaps import GapsNotMeasuredError, narrowed
 from exporter.mend.spool import temporary_file
 from exporter.mend.verify import Allowed, ignore_remaining, verify
-from exporter.mend.verify_formats import FORMATS, Outcome
+from exporter.mend.verify_formats import FORMATS, VerifyResult
 from exporter.mend.worklist import Author, Header, Worklist, WorklistError, new_file, pipeline_of
 from exporter.model.sections import Config
 from exporter.model.terms import names_of
@@ -100,7 +100,7 @@ def _verify(worklist: Worklist, config: Config, options: argparse.Namespace) -> 
     say_hidden(found.listing.restricted, "only what they show is verified")
     if rest is not None:
         say_listed(still, rest, options.config_file)
-    outcome = Outcome(found, options.worklist.name, allowed)
+    outcome = VerifyResult(found, options.worklist.name, allowed)
     write(FORMATS[options.format], outcome)
     return found.exit_code(allowed)
 

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from exporter.model.sections import SEVERITIES, Collection
+from exporter.model.sections import SEVERITIES, CollectionSettings
 from exporter.model.values import NAME, KeyPath
 from exporter.text.names import known_names
 from exporter.text.times import parse_duration
 
-_INTERVAL: Final[timedelta] = Collection.model_fields["interval"].default
-_MAX_AGE: Final[timedelta] = Collection.model_fields["max_age"].default
+_INTERVAL: Final[timedelta] = CollectionSettings.model_fields["interval"].default
+_MAX_AGE: Final[timedelta] = CollectionSettings.model_fields["max_age"].default
 
 Needs = Mapping[str, tuple[tuple[str, ...], ...]]
 

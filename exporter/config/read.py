@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from exporter.config.contradictions import contradictions
 from exporter.config.whole import CONFIG, NEEDS, sections_in
-from exporter.model.sections import Collection, Config, Database, Pipeline, Record, Section
+from exporter.model.sections import CollectionSettings, Config, Database, Pipeline, Record, Section
 from exporter.model.values import KeyPath
 from exporter.text.exits import UsageError
 from exporter.text.names import known_names, nearest
@@ -347,7 +347,7 @@ def _settle(written: dict[str, Any]) -> dict[str, Any]:
         settled["databases"] = {"main": settled.pop("database")}
     collection, databases = settled.get("collection"), settled.get("databases")
     own = collection.get("interval") if isinstance(collection, dict) else None
-    inherited: dict[str, Any] = {"interval": Collection().interval if own is None else own}
+    inherited: dict[str, Any] = {"interval": CollectionSettings().interval if own is None else own}
     names = list(databases) if isinstance(databases, dict) else []
     if len(names) <= 1:
         inherited["database"] = names[0] if names else "main"

@@ -5,7 +5,7 @@ from typing import Final
 from exporter.dashboards import links, palette
 from exporter.dashboards.overview import AGE
 from exporter.dashboards.page import Page, Section, Tile
-from exporter.dashboards.panels import COUNT, TIME, About, Column, Query, grid, number, timeline, trend
+from exporter.dashboards.panels import COUNT, TIME, About, PanelColumn, Query, grid, number, timeline, trend
 from exporter.dashboards.promql import by, first_of, labels_of, latest, rounded_up_time, selector, target_selector
 from exporter.model.metric import SNAPSHOT_TIME, Metric
 from exporter.state.self_metrics import (
@@ -136,19 +136,22 @@ def _each() -> list[Tile]:
             grid(
                 about,
                 {
-                    "instance": Column("Instance"),
-                    "database": Column("Database"),
-                    "pipeline": Column("Pipeline", link=link),
+                    "instance": PanelColumn("Instance"),
+                    "database": PanelColumn("Database"),
+                    "pipeline": PanelColumn("Pipeline", link=link),
                 },
                 [
-                    (Column("State", unit="none", width=126, texts=MEASURED_TEXTS), each(UP)),
-                    (Column("Last whole", width=112, none="never"), rounded_up_time(f"time() - {each(LAST_SUCCESS)}")),
-                    (Column("Age", width=112), rounded_up_time(f"time() - {each(SNAPSHOT_TIME)}")),
-                    (Column("Withdrawn at", width=110), each(MAX_AGE)),
-                    (Column("Took", unit="s", decimals=1, width=84), each(COLLECTION_DURATION)),
-                    (Column("Every", width=80), each(INTERVAL)),
+                    (PanelColumn("State", unit="none", width=126, texts=MEASURED_TEXTS), each(UP)),
                     (
-                        Column("Replica lag", unit="s", width=96, texts={-1: ("-", palette.NOTHING)}),
+                        PanelColumn("Last whole", width=112, none="never"),
+                        rounded_up_time(f"time() - {each(LAST_SUCCESS)}"),
+                    ),
+                    (PanelColumn("Age", width=112), rounded_up_time(f"time() - {each(SNAPSHOT_TIME)}")),
+                    (PanelColumn("Withdrawn at", width=110), each(MAX_AGE)),
+                    (PanelColumn("Took", unit="s", decimals=1, width=84), each(COLLECTION_DURATION)),
+                    (PanelColumn("Every", width=80), each(INTERVAL)),
+                    (
+                        PanelColumn("Replica lag", unit="s", width=96, texts={-1: ("-", palette.NOTHING)}),
                         first_of(each(REPLICA_LAG), f"0 * {each(SNAPSHOT_TIME)} - 1"),
                     ),
                 ],
@@ -288,8 +291,8 @@ def _surroundings() -> list[Tile]:
         Tile(
             grid(
                 folded,
-                {"pipeline": Column("Pipeline"), "metric": Column("Metric")},
-                [(Column("Folded", width=80, alarm=palette.WARNING), f"{latest(FOLDED_SERIES)} > 0")],
+                {"pipeline": PanelColumn("Pipeline"), "metric": PanelColumn("Metric")},
+                [(PanelColumn("Folded", width=80, alarm=palette.WARNING), f"{latest(FOLDED_SERIES)} > 0")],
                 sort="Folded",
                 descending=True,
             ),
@@ -300,15 +303,15 @@ def _surroundings() -> list[Tile]:
             grid(
                 builds,
                 {
-                    "job": Column("Job"),
-                    "instance": Column("Instance"),
-                    "version": Column("Version"),
-                    "revision": Column("Revision"),
-                    "python_version": Column("Python"),
+                    "job": PanelColumn("Job"),
+                    "instance": PanelColumn("Instance"),
+                    "version": PanelColumn("Version"),
+                    "revision": PanelColumn("Revision"),
+                    "python_version": PanelColumn("Python"),
                 },
                 [
                     (
-                        Column("Config in force since", unit="dateTimeAsIso"),
+                        PanelColumn("Config in force since", unit="dateTimeAsIso"),
                         f"1000 * ({each(BUILD_INFO)} * on (job, instance) group_left () {each(RELOAD_SUCCESS_TIME)})",
                     )
                 ],

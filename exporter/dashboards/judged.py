@@ -23,7 +23,7 @@ from exporter.dimensions.coverage import GAP_SESSIONS
 from exporter.dimensions.freshness import NEWEST_DUE, NEWEST_RECORD
 from exporter.dimensions.timeliness import DELAYED
 from exporter.model.judging import Limit
-from exporter.model.metric import PREFIX, Metric
+from exporter.model.metric import METRIC_PREFIX, Metric
 from exporter.state.self_metrics import LIMIT, LIMIT_MIN_SESSIONS, UP
 
 LIMITS: Final = tuple(limit for dimension in DIMENSIONS for limit in dimension.limits)
@@ -102,7 +102,7 @@ def _of_counts(names: Sequence[str]) -> str:
     """The counts whose metric has the name of the limit, all at once."""
     series = selector_of_any([COUNTED[name] for name in names])
     by_name = f"max {by((*PIPELINE, '__name__'))} ({series})"
-    return f"max {by(_ROW)} ({named(by_name, 'limit', '$1', '__name__', f'{PREFIX}(.+)')})"
+    return f"max {by(_ROW)} ({named(by_name, 'limit', '$1', '__name__', f'{METRIC_PREFIX}(.+)')})"
 
 
 def worst(limits: Sequence[Limit]) -> str:

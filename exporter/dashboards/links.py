@@ -3,11 +3,11 @@
 from typing import Final
 
 from exporter.dimensions import DIMENSIONS
-from exporter.model.alert_names import PREFIX, alert_name
+from exporter.model.alert_names import ALERT_PREFIX, alert_name
 from exporter.rules.own_alerts import OWN_ALERTS
-from exporter.rules.settings import Surroundings
+from exporter.rules.settings import RuleSettings
 
-RUNBOOKS: Final = Surroundings().runbooks
+RUNBOOKS: Final = RuleSettings().runbooks
 """A stand-in for where an operator keeps them; the rules have the same."""
 ALL_RUNBOOKS: Final = f"{RUNBOOKS}/README.md"
 TAG: Final = "session-health"
@@ -21,13 +21,13 @@ _KEPT: Final = "${__url_time_range}&${datasource:queryparam}&${job:queryparam}&$
 
 
 _PAGES: Final = {alert_name(limit): dimension.name for dimension in DIMENSIONS for limit in dimension.limits} | {
-    PREFIX + own.name: "exporter" for own in OWN_ALERTS
+    ALERT_PREFIX + own.name: "exporter" for own in OWN_ALERTS
 }
 
 
 def runbook(alert: str) -> str:
     """The section on an alert, by its name without our prefix."""
-    return f"{RUNBOOKS}/{_PAGES[PREFIX + alert]}.md#{(PREFIX + alert).lower()}"
+    return f"{RUNBOOKS}/{_PAGES[ALERT_PREFIX + alert]}.md#{(ALERT_PREFIX + alert).lower()}"
 
 
 def drill_down(uid: str, **fields: str) -> str:

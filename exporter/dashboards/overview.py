@@ -4,7 +4,19 @@ from typing import Final
 
 from exporter.dashboards import judged, links, palette, progress
 from exporter.dashboards.page import ALERTS, WATCHDOG, Page, Section, Tile
-from exporter.dashboards.panels import COUNT, SHARE, TIME, About, Column, Query, bars, grid, number, timeline, trend
+from exporter.dashboards.panels import (
+    COUNT,
+    SHARE,
+    TIME,
+    About,
+    PanelColumn,
+    Query,
+    bars,
+    grid,
+    number,
+    timeline,
+    trend,
+)
 from exporter.dashboards.promql import (
     PIPELINE,
     SEEN,
@@ -24,7 +36,7 @@ from exporter.dimensions.coverage import ELIGIBLE, GAP_OLDEST, GAP_SESSIONS, REC
 from exporter.dimensions.integrity import FOREIGN_KEY
 from exporter.dimensions.validity import CHECK_SESSIONS, VALUE_SESSIONS
 from exporter.dimensions.volume import FUTURE, SESSIONS, UNDATED, UNDATED_ELIGIBLE
-from exporter.model.alert_names import PREFIX
+from exporter.model.alert_names import ALERT_PREFIX
 from exporter.model.metric import SNAPSHOT_TIME, WINDOW_START, Metric
 from exporter.state.self_metrics import MAX_AGE, RECORD_UP, UP
 
@@ -36,10 +48,10 @@ RECORD_GAPS: Final = summed(GAP_SESSIONS, "reason")
 COVERED: Final = f"({REQUIRED} - {RECORD_GAPS} - {latest(RECORD_SESSIONS, state='pending')})"
 AGE: Final = rounded_up_time(f"time() - {latest(SNAPSHOT_TIME)}")
 
-THIS_PIPELINE: Final = Column(
+THIS_PIPELINE: Final = PanelColumn(
     "Pipeline", link=("Only this pipeline", links.drill_down(links.OVERVIEW, pipeline="Pipeline"))
 )
-THIS_RECORD: Final = Column(
+THIS_RECORD: Final = PanelColumn(
     "Record",
     link=("Versions of this record", links.drill_down(links.VERSIONS, pipeline="Pipeline", record="Record")),
 )
@@ -156,10 +168,10 @@ def _records() -> Tile:
         runbook="GapSessions",
     )
 
-    def state(name: str, title: str, alarm: str | None = None) -> tuple[Column, str]:
-        return Column(title, width=NARROW, alarm=alarm), latest(RECORD_SESSIONS, state=name)
+    def state(name: str, title: str, alarm: str | None = None) -> tuple[PanelColumn, str]:
+        return PanelColumn(title, width=NARROW, alarm=alarm), latest(RECORD_SESSIONS, state=name)
 
-    measured = Column("Measured", width=NARROW, texts={1: ("yes", palette.PLAIN), 0: ("NO", palette.UNKNOWN)})
+    measured = PanelColumn("Measured", width=NARROW, texts={1: ("yes", palette.PLAIN), 0: ("NO", palette.UNKNOWN)})
     none_required = {-1: ("none required", palette.NOTHING)}
     return Tile(
         grid(
@@ -167,10 +179,10 @@ def _records() -> Tile:
             {"pipeline": THIS_PIPELINE, "record": THIS_RECORD},
             [
                 (measured, MEASURED),
-                (Column("Required", width=NARROW), REQUIRED),
-                (Column("Covered", width=NARROW), COVERED),
+                (PanelColumn("Required", width=NARROW), REQUIRED),
+                (PanelColumn("Covered", width=NARROW), COVERED),
                 (
-                    Column("Share", unit=SHARE, bar=True, texts=none_required),
+                    PanelColumn("Share", unit=SHARE, bar=True, texts=none_required),
                     first_of(share(COVERED, REQUIRED), f"0 * ({REQUIRED} == 0) - 1"),
                 ),
                 state("current", "Current"),
@@ -180,7 +192,7 @@ def _records() -> Tile:
                 state("missing", "Missing", palette.CRITICAL),
                 state("pending", "Pending"),
                 (
-                    Column("Oldest gap", unit=TIME, width=110, texts=NO_GAP),
+                    PanelColumn("Oldest gap", unit=TIME, width=110, texts=NO_GAP),
                     first_of(rounded_up_time(f"time() - {latest(GAP_OLDEST)}"), f"0 * ({RECORD_GAPS} == 0)"),
                 ),
             ],
@@ -217,7 +229,7 @@ def _trend_and_alerts() -> list[Tile]:
 
     def firing(severity: str) -> str:
         fire = f'label_join(ALERTS{{{ALERTS}, alertstate="firing", {severity}}}, "subject", "", "record", "check")'
-        return f"max {by(('severity', *alert))} ({named(fire, 'alert', '$1', 'alertname', f'{PREFIX}(.+)')})"
+        return f"max {by(('severity', *alert))} ({named(fire, 'alert', '$1', 'alertname', f'{ALERT_PREFIX}(.+)')})"
 
     critical, lesser = firing('severity="critical"'), firing('severity!="critical"')
     others = f"{lesser} unless on ({', '.join(alert)}) {critical}"
@@ -242,12 +254,12 @@ def _trend_and_alerts() -> list[Tile]:
             grid(
                 alerts,
                 {
-                    "alert": Column("Alert", none=""),
-                    "severity": Column("Severity", width=84, none="", words=severities),
-                    "subject": Column("Of", width=96, none=""),
-                    "pipeline": Column("Pipeline", width=110, none=""),
+                    "alert": PanelColumn("Alert", none=""),
+                    "severity": PanelColumn("Severity", width=84, none="", words=severities),
+                    "subject": PanelColumn("Of", width=96, none=""),
+                    "pipeline": PanelColumn("Pipeline", width=110, none=""),
                 },
-                [(Column("Value", hidden=True), first_of(critical, others, no_rules))],
+                [(PanelColumn("Value", hidden=True), first_of(critical, others, no_rules))],
                 sort="Severity",
             ),
             10,
@@ -279,19 +291,19 @@ def _verdicts() -> list[Tile]:
         Tile(
             grid(
                 each,
-                {"database": Column("Database"), "pipeline": THIS_PIPELINE},
+                {"database": PanelColumn("Database"), "pipeline": THIS_PIPELINE},
                 [
-                    (Column("Verdict", unit="none", texts=TEXTS, fill=True, width=150), RANK_OR_LOST),
-                    (Column("Analysed"), ANALYSED),
-                    (Column("Complete"), latest(ELIGIBLE, state="complete")),
-                    (Column("Pending"), latest(ELIGIBLE, state="pending")),
-                    (Column("Gap", alarm=palette.CRITICAL), GAPS),
+                    (PanelColumn("Verdict", unit="none", texts=TEXTS, fill=True, width=150), RANK_OR_LOST),
+                    (PanelColumn("Analysed"), ANALYSED),
+                    (PanelColumn("Complete"), latest(ELIGIBLE, state="complete")),
+                    (PanelColumn("Pending"), latest(ELIGIBLE, state="pending")),
+                    (PanelColumn("Gap", alarm=palette.CRITICAL), GAPS),
                     (
-                        Column("Share", unit=SHARE, texts=NOT_SET_UP),
+                        PanelColumn("Share", unit=SHARE, texts=NOT_SET_UP),
                         first_of(judged.shown("gap_ratio"), NO_SESSION),
                     ),
-                    (Column("Oldest gap", unit=TIME, texts=NO_GAP), judged.shown("gap_age")),
-                    (Column("Data age", unit=TIME), AGE),
+                    (PanelColumn("Oldest gap", unit=TIME, texts=NO_GAP), judged.shown("gap_age")),
+                    (PanelColumn("Data age", unit=TIME), AGE),
                 ],
                 rows=f"({SEEN})",
                 sort="Verdict",
@@ -317,12 +329,15 @@ def _limits() -> list[Tile]:
         return Tile(
             grid(
                 about,
-                {"pipeline": THIS_PIPELINE, "limit": Column("Limit", width=columns[0])},
+                {"pipeline": THIS_PIPELINE, "limit": PanelColumn("Limit", width=columns[0])},
                 [
-                    (Column("Worst", width=columns[1], texts=NOT_SET_UP), judged.worst(limits)),
-                    (Column("Warning", width=columns[2], none="-", known=True), judged.bounds("warning", limits)),
-                    (Column("Critical", width=columns[2], none="-", known=True), judged.bounds("critical", limits)),
-                    (Column("Standing", unit="none", texts=standings, width=88), judged.standing(limits)),
+                    (PanelColumn("Worst", width=columns[1], texts=NOT_SET_UP), judged.worst(limits)),
+                    (PanelColumn("Warning", width=columns[2], none="-", known=True), judged.bounds("warning", limits)),
+                    (
+                        PanelColumn("Critical", width=columns[2], none="-", known=True),
+                        judged.bounds("critical", limits),
+                    ),
+                    (PanelColumn("Standing", unit="none", texts=standings, width=88), judged.standing(limits)),
                 ],
                 rows=judged.configured(limits),
                 sort="Standing",
@@ -479,14 +494,14 @@ def _quality() -> list[Tile]:
                 versions,
                 {
                     "record": THIS_RECORD,
-                    "version": Column("Version"),
-                    "class": Column("Class", words=classes),
+                    "version": PanelColumn("Version"),
+                    "class": PanelColumn("Class", words=classes),
                     "pipeline": THIS_PIPELINE,
                 },
                 [
-                    (Column("Sessions", width=NARROW), of_versions),
+                    (PanelColumn("Sessions", width=NARROW), of_versions),
                     (
-                        Column("Share", unit=SHARE, bar=True),
+                        PanelColumn("Share", unit=SHARE, bar=True),
                         rounded_down(
                             f"{of_versions} / on ({', '.join((*PIPELINE, 'record'))}) group_left () ({REQUIRED} > 0)"
                         ),
@@ -500,11 +515,11 @@ def _quality() -> list[Tile]:
         Tile(
             grid(
                 quality,
-                {"kind": Column("Kind", width=68), "what": Column("What"), "pipeline": THIS_PIPELINE},
+                {"kind": PanelColumn("Kind", width=68), "what": PanelColumn("What"), "pipeline": THIS_PIPELINE},
                 [
-                    (Column("Good", width=60), each(0)),
-                    (Column("Of", width=60), each(1)),
-                    (Column("Share", unit=SHARE, bar=True), share(each(0), each(1))),
+                    (PanelColumn("Good", width=60), each(0)),
+                    (PanelColumn("Of", width=60), each(1)),
+                    (PanelColumn("Share", unit=SHARE, bar=True), share(each(0), each(1))),
                 ],
                 sort="Share",
             ),
@@ -542,12 +557,12 @@ def _integrity() -> list[Tile]:
                 [
                     *(
                         (
-                            Column(_word(metric), width=76, alarm=palette.WARNING, texts=NOT_SET_UP),
+                            PanelColumn(_word(metric), width=76, alarm=palette.WARNING, texts=NOT_SET_UP),
                             first_of(latest(metric), NOT_ASKED_FOR),
                         )
                         for metric in judged.COUNTED.values()
                     ),
-                    (Column("Foreign key", unit="none", width=92, texts=keys), latest(FOREIGN_KEY)),
+                    (PanelColumn("Foreign key", unit="none", width=92, texts=keys), latest(FOREIGN_KEY)),
                 ],
                 rows=MEASURED,
                 sort="Record",

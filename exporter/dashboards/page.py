@@ -18,7 +18,7 @@ from exporter.dashboards import palette
 from exporter.dashboards.links import ALL_RUNBOOKS, TAG
 from exporter.dashboards.panels import SOURCE, Panel
 from exporter.dashboards.promql import latest
-from exporter.model.alert_names import PREFIX
+from exporter.model.alert_names import ALERT_PREFIX
 from exporter.state.self_metrics import BUILD_INFO, RECORD_UP, RELOAD_SUCCESS_TIME, UP
 
 COLUMNS: Final = 24
@@ -139,11 +139,11 @@ def _variables() -> list[Builder[model.VariableModel]]:
 
 ALERTS: Final = (
     'job=~"$job|", instance=~"$instance|", database=~"$database|", pipeline=~"$pipeline|", '
-    f'alertname=~"{PREFIX}.+", alertname!="{PREFIX}Watchdog"'
+    f'alertname=~"{ALERT_PREFIX}.+", alertname!="{ALERT_PREFIX}Watchdog"'
 )
 """Our alerts about what is chosen; some are of no pipeline."""
 
-WATCHDOG: Final = f'ALERTS{{alertname="{PREFIX}Watchdog", alertstate="firing"}}'
+WATCHDOG: Final = f'ALERTS{{alertname="{ALERT_PREFIX}Watchdog", alertstate="firing"}}'
 """Fires for ever where our rules are loaded."""
 
 

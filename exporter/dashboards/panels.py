@@ -62,7 +62,7 @@ class About:
     high: float | None = None
     runbook: str | None = None
     texts: Mapping[int, tuple[str, str]] = field(default_factory=dict)
-    """Numbers that stand for words: text and colour."""
+    """Values that stand for words: text and colour."""
 
 
 def framed(panel: Kind, about: About) -> Kind:
@@ -221,7 +221,7 @@ def bars(about: About, *queries: Query, colors: Mapping[str, str] | None = None)
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class PanelColumn:
     """A column of a table: its name, and what is different in it.
 
     `alarm` is the colour of a number above 0, `link` where a click leads, `width` in pixels where it must be narrow.
@@ -283,8 +283,8 @@ class Column:
 
 def grid(
     about: About,
-    keys: Mapping[str, Column],
-    values: Sequence[tuple[Column, str]],
+    keys: Mapping[str, PanelColumn],
+    values: Sequence[tuple[PanelColumn, str]],
     *,
     rows: str | None = None,
     sort: str | None = None,

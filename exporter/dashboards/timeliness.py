@@ -5,7 +5,7 @@ from typing import Final
 from exporter.dashboards import judged, links, palette
 from exporter.dashboards.overview import MEASURED, NOT_ASKED_FOR, NOT_SET_UP, THIS_PIPELINE
 from exporter.dashboards.page import Page, Section, Tile
-from exporter.dashboards.panels import COUNT, SHARE, TIME, About, Column, Query, bars, grid, number, trend
+from exporter.dashboards.panels import COUNT, SHARE, TIME, About, PanelColumn, Query, bars, grid, number, trend
 from exporter.dashboards.promql import PIPELINE, first_of, latest, of_all, rounded_up_time
 from exporter.dashboards.verdict import judged_by
 from exporter.dimensions.conversion import COHORT
@@ -15,7 +15,9 @@ from exporter.model.counting import PERCENTILES
 
 NO_COHORT: Final = "no cohort, or not measured"
 NO_SESSION: Final = {-1: ("no session", palette.NOTHING)}
-THIS_RECORD: Final = Column("Record", link=("Only this record", links.drill_down(links.TIMELINESS, record="Record")))
+THIS_RECORD: Final = PanelColumn(
+    "Record", link=("Only this record", links.drill_down(links.TIMELINESS, record="Record"))
+)
 
 
 def _bounds(limit: str) -> tuple[Query, Query]:
@@ -167,17 +169,17 @@ def _delays() -> list[Tile]:
                 [
                     *(
                         (
-                            Column(f"p{percentile}", width=112, texts=NOT_SET_UP),
+                            PanelColumn(f"p{percentile}", width=112, texts=NOT_SET_UP),
                             first_of(rounded_up_time(latest(DELAY, percentile=str(percentile))), NOT_ASKED_FOR),
                         )
                         for percentile in PERCENTILES
                     ),
                     (
-                        Column("Sessions", unit=COUNT, width=90, texts=NOT_SET_UP),
+                        PanelColumn("Sessions", unit=COUNT, width=90, texts=NOT_SET_UP),
                         first_of(latest(DELAYED), NOT_ASKED_FOR),
                     ),
                     (
-                        Column("Limit", width=112, none="-", known=True),
+                        PanelColumn("Limit", width=112, none="-", known=True),
                         f"{MEASURED} * 0 + on ({', '.join(PIPELINE)}) group_left () {bound}",
                     ),
                 ],
@@ -262,19 +264,19 @@ def _freshness() -> list[Tile]:
                 {"record": THIS_RECORD},
                 [
                     (
-                        Column("Newest", width=112, texts=NOT_SET_UP),
+                        PanelColumn("Newest", width=112, texts=NOT_SET_UP),
                         first_of(rounded_up_time(f"time() - {newest}"), NOT_ASKED_FOR),
                     ),
                     (
-                        Column("Waits since", width=112, texts=NOT_SET_UP),
+                        PanelColumn("Waits since", width=112, texts=NOT_SET_UP),
                         first_of(rounded_up_time(f"time() - {due}"), NOT_ASKED_FOR),
                     ),
                     (
-                        Column("Late by", width=112, texts={0: ("not late", palette.GOOD), **NOT_SET_UP}),
+                        PanelColumn("Late by", width=112, texts={0: ("not late", palette.GOOD), **NOT_SET_UP}),
                         first_of(judged.shown("newest_record_age"), NOT_ASKED_FOR),
                     ),
                     (
-                        Column("Limit", width=96, none="-", known=True),
+                        PanelColumn("Limit", width=96, none="-", known=True),
                         f"{MEASURED} * 0 + on ({', '.join(PIPELINE)}) group_left () {bound}",
                     ),
                 ],

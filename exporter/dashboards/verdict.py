@@ -5,21 +5,30 @@ from typing import Final
 from exporter.dashboards import judged, palette
 from exporter.dashboards.panels import Query
 from exporter.dashboards.promql import PIPELINE, SEEN, by, first_of, of_all, selector
-from exporter.state.judge import Verdict
+from exporter.model.standing import STANDINGS, Verdict, in_words
 from exporter.state.self_metrics import VERDICT
 
 RANKS: Final[dict[Verdict, int]] = {"healthy": 1, "no_data": 2, "degraded": 3, "unknown": 4, "unhealthy": 6}
 """The worse the larger; between the last two is a pipeline of which nothing is scraped any more."""
 NOT_SCRAPED: Final = 5
 
-TEXTS: Final = {
-    RANKS["healthy"]: ("✓ HEALTHY", palette.GOOD_GROUND),
-    RANKS["no_data"]: ("∅ NO DATA", palette.NOTHING),
-    RANKS["degraded"]: ("! DEGRADED", palette.WARNING_GROUND),
-    RANKS["unknown"]: ("? UNKNOWN", palette.UNKNOWN_GROUND),
-    NOT_SCRAPED: ("? NOT SCRAPED", palette.UNKNOWN_GROUND),
-    RANKS["unhealthy"]: ("✕ UNHEALTHY", palette.CRITICAL_GROUND),
+_GROUNDS: Final[dict[Verdict, str]] = {
+    "healthy": palette.GOOD_GROUND,
+    "no_data": palette.NOTHING,
+    "degraded": palette.WARNING_GROUND,
+    "unknown": palette.UNKNOWN_GROUND,
+    "unhealthy": palette.CRITICAL_GROUND,
 }
+
+
+def _text(verdict: Verdict, words: str = "") -> tuple[str, str]:
+    return f"{STANDINGS[verdict].glyph} {(words or in_words(verdict)).upper()}", _GROUNDS[verdict]
+
+
+TEXTS: Final = dict(
+    sorted({**{RANKS[v]: _text(v) for v in RANKS}, NOT_SCRAPED: _text("unknown", "not scraped")}.items())
+)
+"""What stands for each rank, and the colour behind it."""
 
 RANK: Final = (
     f"max {by(PIPELINE)} ({' or '.join(f'{rank} * {selector(VERDICT, verdict=name)}' for name, rank in RANKS.items())})"

@@ -5,7 +5,7 @@ from typing import Final
 from exporter.dashboards import links, palette, progress
 from exporter.dashboards.overview import MEASURED, NOT_ASKED_FOR, NOT_SET_UP, THIS_PIPELINE
 from exporter.dashboards.page import Page, Section, Tile
-from exporter.dashboards.panels import COUNT, SHARE, About, Column, Query, grid, number, trend
+from exporter.dashboards.panels import COUNT, SHARE, About, PanelColumn, Query, grid, number, trend
 from exporter.dashboards.promql import first_of, latest, of_all, share, summed
 from exporter.dashboards.verdict import judged_by
 from exporter.dimensions.conformance import DRIFTED, RECORDS, VERSION_SESSIONS
@@ -78,10 +78,10 @@ def _records() -> Tile:
         runbook="OutdatedSessions",
     )
     paced = progress.pace(RECORD_SESSIONS, state="outdated")
-    record = Column("Record", link=("Only this record", links.drill_down(links.VERSIONS, record="Record")))
+    record = PanelColumn("Record", link=("Only this record", links.drill_down(links.VERSIONS, record="Record")))
 
-    def state(name: str, title: str, alarm: str | None = None) -> tuple[Column, str]:
-        return Column(title, width=88, alarm=alarm), latest(RECORD_SESSIONS, state=name)
+    def state(name: str, title: str, alarm: str | None = None) -> tuple[PanelColumn, str]:
+        return PanelColumn(title, width=88, alarm=alarm), latest(RECORD_SESSIONS, state=name)
 
     return Tile(
         grid(
@@ -94,7 +94,7 @@ def _records() -> Tile:
                 state("invalid", "Invalid", palette.BAD),
                 state("missing", "Missing", palette.CRITICAL),
                 (
-                    Column(
+                    PanelColumn(
                         "Share that counts",
                         unit=SHARE,
                         bar=True,
@@ -103,12 +103,12 @@ def _records() -> Tile:
                     first_of(share(RIGHT, THERE), f"0 * ({THERE} == 0) - 1"),
                 ),
                 (
-                    Column("Still written", width=100, alarm=palette.WARNING, texts=NOT_SET_UP),
+                    PanelColumn("Still written", width=100, alarm=palette.WARNING, texts=NOT_SET_UP),
                     first_of(latest(DRIFTED), NOT_ASKED_FOR),
                 ),
-                (Column("Fewer per hour", width=112, decimals=1), f"3600 * {paced}"),
+                (PanelColumn("Fewer per hour", width=112, decimals=1), f"3600 * {paced}"),
                 (
-                    Column("Done in", unit="s", decimals=1, width=100, texts=progress.ETA_TEXTS),
+                    PanelColumn("Done in", unit="s", decimals=1, width=100, texts=progress.ETA_TEXTS),
                     progress.remaining(OUTDATED, paced),
                 ),
             ],
@@ -197,16 +197,16 @@ def _tables() -> list[Tile]:
     )
     classes = {name: (name, color) for name, color in palette.VERSION_CLASSES.items()}
     lists = {"accepted": ("accepted", palette.GOOD), "invalid": ("✕ invalid", palette.BAD)}
-    sessions, rows = Column("Sessions", width=74), Column("Rows", width=56)
+    sessions, rows = PanelColumn("Sessions", width=74), PanelColumn("Rows", width=56)
     return [
         Tile(
             grid(
                 versions,
                 {
                     "pipeline": THIS_PIPELINE,
-                    "record": Column("Record"),
-                    "version": Column("Version"),
-                    "class": Column("Class", width=76, words=classes),
+                    "record": PanelColumn("Record"),
+                    "version": PanelColumn("Version"),
+                    "class": PanelColumn("Class", width=76, words=classes),
                 },
                 [
                     (sessions, latest(VERSION_SESSIONS)),
@@ -221,10 +221,10 @@ def _tables() -> list[Tile]:
             grid(
                 values,
                 {
-                    "record": Column("Record"),
-                    "column": Column("Column"),
-                    "value": Column("Value"),
-                    "class": Column("Class", width=76, words=lists),
+                    "record": PanelColumn("Record"),
+                    "column": PanelColumn("Column"),
+                    "value": PanelColumn("Value"),
+                    "class": PanelColumn("Class", width=76, words=lists),
                 },
                 [
                     (sessions, latest(VALUE_SESSIONS)),

@@ -6,8 +6,8 @@ from exporter.model.advice import Advice, AsRead, Step
 from exporter.model.counting import Cells, Facet, RecordMeasure, Rows, Total
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, number_of
-from exporter.model.metric import LABEL_LENGTH, Folded, LabelValue, Metric, Values
-from exporter.model.reporting import Line
+from exporter.model.metric import LABEL_LENGTH, Folded, LabelValue, Metric, Numbers
+from exporter.model.reporting import ReportLine
 from exporter.model.sections import Record
 from exporter.model.sql import Bindings, moment, quote
 from exporter.model.states import version_class, version_text
@@ -54,7 +54,7 @@ def _row_totals(record: Record, bind: Bindings) -> tuple[Total, ...]:
     return (Total("drifted", f"count(*) filter (where {late} and {version_class(record, bind)} = 'other')"),)
 
 
-def _with_known_versions(record: Record, counts: dict[tuple[LabelValue, ...], int]) -> Values:
+def _with_known_versions(record: Record, counts: dict[tuple[LabelValue, ...], int]) -> Numbers:
     """The versions that the config names are always there, so that a count of 0 is seen."""
     known: dict[tuple[LabelValue, ...], int] = {}
     if record.version is None:
@@ -65,16 +65,16 @@ def _with_known_versions(record: Record, counts: dict[tuple[LabelValue, ...], in
     return known | counts
 
 
-def _sessions_by_version(record: Record, _sessions: Cells, rows: Rows) -> Values:
+def _sessions_by_version(record: Record, _sessions: Cells, rows: Rows) -> Numbers:
     of_sessions = rows.facet(FACET).where(analysed=True)
     return _with_known_versions(record, of_sessions.totals("sessions", "value", "category"))
 
 
-def _rows_by_version(record: Record, _sessions: Cells, rows: Rows) -> Values:
+def _rows_by_version(record: Record, _sessions: Cells, rows: Rows) -> Numbers:
     return _with_known_versions(record, rows.facet(FACET).totals("rows", "value", "category"))
 
 
-def _drifted(record: Record, _sessions: Cells, rows: Rows) -> Values:
+def _drifted(record: Record, _sessions: Cells, rows: Rows) -> Numbers:
     if record.version is None or record.version.current_since is None:
         return {}
     return {(): rows.all.total("drifted")}
@@ -87,7 +87,7 @@ def _list(read: AsRead, record: str) -> str:
     return f"select {version}, {latest} from {read.rows(record)} group by 1 order by 2 desc nulls last;"
 
 
-def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
+def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     name, version = record.name, record.version
     if version is None:
         return
@@ -98,13 +98,13 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
     for (text, kind), count in sorted(having.items(), key=lambda item: (_CLASSES.index(item[0][1]), -item[1])):
         # What is added up counts a session once for each of its versions.
         whole_numbers = text != str(Folded.OTHER.value)
-        yield Line("versions", f"{text} ({kind})", count, record=name, of_analysed=whole_numbers)
+        yield ReportLine("versions", f"{text} ({kind})", count, record=name, of_analysed=whole_numbers)
     if not having:
-        yield Line("versions", f"{version.current} (current)", None, record=name)
-    yield Line("consistency", f"Rows of {name} at a version that does not count", old, whole, name, good="none")
+        yield ReportLine("versions", f"{version.current} (current)", None, record=name)
+    yield ReportLine("consistency", f"Rows of {name} at a version that does not count", old, whole, name, good="none")
     drifted = readings.get(DRIFTED, name)
     remedy = "" if version.current_since else f"records.{name}.version.current_since and created_at"
-    yield Line(
+    yield ReportLine(
         "consistency",
         f"Rows of {name} written at an old version since the current one is in force",
         drifted,
@@ -118,7 +118,7 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
 _CLASSES = ("current", "accepted", "other")
 
 
-def _lines(readings: Readings) -> tuple[Line, ...]:
+def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     return tuple(line for record in readings.pipeline.records.values() for line in _lines_of(record, readings))
 
 

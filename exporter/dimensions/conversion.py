@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Final
 
 from exporter.model.advice import Advice
-from exporter.model.counting import Cells, Column, Part, Scope, SessionMeasure, Total
+from exporter.model.counting import Cells, GroupColumn, Part, Scope, SessionMeasure, Total
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Judged, Limit, PromQL, Readings, Select, series_of
-from exporter.model.metric import Metric, Values
-from exporter.model.reporting import Line
+from exporter.model.metric import Metric, Numbers
+from exporter.model.reporting import ReportLine
 from exporter.model.sections import Key, Pipeline
 from exporter.model.sql import Bindings, condition, conjunction, moment, quote
 from exporter.model.states import satisfies
@@ -37,13 +37,13 @@ def _parts(pipeline: Pipeline) -> tuple[Part, ...]:
     return (Part("completed", "sessions.completed"),) if is_written and pipeline.cohort else ()
 
 
-def _session_facts(scope: Scope, bind: Bindings) -> tuple[Column, ...]:
+def _session_facts(scope: Scope, bind: Bindings) -> tuple[GroupColumn, ...]:
     sessions = scope.pipeline.sessions
     written = COMPLETED.of(sessions)
     if scope.pipeline.cohort is None or not set(_parts(scope.pipeline)) <= set(scope.parts):
         return ()
     timed = f"{moment(quote(sessions.completed_at), sessions.timezone, bind)} is not null"
-    return (Column("reached_completion", condition(written) if written else timed),)
+    return (GroupColumn("reached_completion", condition(written) if written else timed),)
 
 
 def _session_totals(scope: Scope, bind: Bindings) -> tuple[Total, ...]:
@@ -63,8 +63,8 @@ def _session_totals(scope: Scope, bind: Bindings) -> tuple[Total, ...]:
     )
 
 
-def _step(step: str, total: str) -> Callable[[Pipeline, Cells], Values]:
-    def read(_pipeline: Pipeline, sessions: Cells) -> Values:
+def _step(step: str, total: str) -> Callable[[Pipeline, Cells], Numbers]:
+    def read(_pipeline: Pipeline, sessions: Cells) -> Numbers:
         return {(step,): sessions.total(total)} if total in sessions.columns else {}
 
     return read
@@ -92,11 +92,11 @@ def _share_in_promql(step: str, of: str) -> PromQL:
     return written
 
 
-def _lines(readings: Readings) -> tuple[Line, ...]:
+def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     started, completed, covered = (readings.get(COHORT, step) for step in ("started", "completed", "covered"))
     remedy = "" if readings.pipeline.cohort else "cohort"
     return (
-        Line(
+        ReportLine(
             "operation",
             "Sessions of the cohort that were completed",
             completed,
@@ -104,7 +104,7 @@ def _lines(readings: Readings) -> tuple[Line, ...]:
             limit="completion_ratio",
             remedy=remedy,
         ),
-        Line(
+        ReportLine(
             "operation",
             "Completed ones of these with every record",
             covered,

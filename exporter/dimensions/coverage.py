@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Literal
 
 from exporter.model.advice import Advice
-from exporter.model.counting import Cells, Column, RecordMeasure, Rows, Scope, SessionMeasure, Total
+from exporter.model.counting import Cells, GroupColumn, RecordMeasure, Rows, Scope, SessionMeasure, Total
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Judged, Limit, Readings, Select, number_of, series_of
-from exporter.model.metric import SNAPSHOT_TIME, Metric, Values
-from exporter.model.reporting import Breakdown, Caveat, Chapter, Line, Slice, Tone, Track
+from exporter.model.metric import SNAPSHOT_TIME, Metric, Numbers
+from exporter.model.reporting import Breakdown, Caveat, Chapter, ReportLine, Slice, Track
 from exporter.model.sections import Pipeline, RatioThresholds, Record
 from exporter.model.sql import Bindings
 from exporter.model.states import (
@@ -22,6 +22,7 @@ from exporter.model.states import (
     state,
     state_column,
 )
+from exporter.text.terminal import Tone
 
 ELIGIBLE = Metric(
     "eligible_sessions",
@@ -45,18 +46,18 @@ GAP_OLDEST = Metric(
 )
 
 
-def _session_columns(scope: Scope, bind: Bindings) -> tuple[Column, ...]:
+def _session_columns(scope: Scope, bind: Bindings) -> tuple[GroupColumn, ...]:
     states = (
-        Column(
+        GroupColumn(
             state_column(record.name),
             f"case when analysed then {state(record, f'best_{n}', f'required_{n}', bind)} end",
         )
         for n, record in enumerate(scope.records, start=1)
     )
-    return (Column("analysed", "analysed"), *states)
+    return (GroupColumn("analysed", "analysed"), *states)
 
 
-def _eligible(pipeline: Pipeline, sessions: Cells) -> Values:
+def _eligible(pipeline: Pipeline, sessions: Cells) -> Numbers:
     """A session is a gap if any record is, else pending if any is, else complete."""
     gaps = {record.name: gap_reasons(record) for record in pipeline.records.values()}
     counts: dict[SessionState, int] = dict.fromkeys(SESSION_STATES, 0)
@@ -71,18 +72,18 @@ def _eligible(pipeline: Pipeline, sessions: Cells) -> Values:
     return {(name,): count for name, count in counts.items()}
 
 
-def _states(record: Record, sessions: Cells, _rows: Rows) -> Values:
+def _states(record: Record, sessions: Cells, _rows: Rows) -> Numbers:
     counts = sessions.where(analysed=True).totals("sessions", state_column(record.name))
     return {(name,): counts.get((name,), 0) for name in STATES}
 
 
-def _gaps(record: Record, sessions: Cells, rows: Rows) -> Values:
+def _gaps(record: Record, sessions: Cells, rows: Rows) -> Numbers:
     states = _states(record, sessions, rows)
     reasons = gap_reasons(record)
     return {(reason,): states[(reason,)] if reason in reasons else 0 for reason in GAP_REASONS}
 
 
-def _oldest_gap(record: Record, sessions: Cells, _rows: Rows) -> Values:
+def _oldest_gap(record: Record, sessions: Cells, _rows: Rows) -> Numbers:
     oldest = sessions.only(state_column(record.name), gap_reasons(record)).oldest("oldest")
     return {} if oldest is None else {(): oldest}
 
@@ -231,7 +232,7 @@ def _wanted(record: Record) -> str:
     return f"{record.name} of {' or '.join((record.version.current, *record.version.accepted))}"
 
 
-def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
+def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     name, reasons, wanted = record.name, gap_reasons(record), _wanted(record)
     gaps = {reason: readings.get(GAP_SESSIONS, name, reason) for reason in reasons}
     states = {state: readings.get(RECORD_SESSIONS, name, state) for state in STATES}
@@ -243,8 +244,8 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
 
     def of_settled(
         chapter: Chapter, text: str, count: float | None, good: Literal["all", "none"] | None, limit: str | None
-    ) -> Line:
-        return Line(chapter, text, count, settled, name, good=good, limit=limit)
+    ) -> ReportLine:
+        return ReportLine(chapter, text, count, settled, name, good=good, limit=limit)
 
     yield of_settled("finding", f"Sessions without {wanted}", lacking, "none", "gap_sessions")
     for reason, count in gaps.items() if len(reasons) > 1 else ():
@@ -252,9 +253,11 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
     yield of_settled("state", f"Sessions with {wanted}", satisfied, "all", "gap_sessions")
     if states["pending"]:
         text = f"Sessions that wait for {name}, within its grace"
-        yield Line("state", text, states["pending"], record=name, of_analysed=True)
+        yield ReportLine("state", text, states["pending"], record=name, of_analysed=True)
     if record.required_when is not None:
-        yield Line("state", f"Sessions that do not need {name}", states["not_required"], record=name, of_analysed=True)
+        yield ReportLine(
+            "state", f"Sessions that do not need {name}", states["not_required"], record=name, of_analysed=True
+        )
     yield of_settled("quality", f"Sessions without any {name}", states["missing"], "none", "gap_sessions")
     if record.version is not None:
         text = f"Sessions with {name} of the current version {record.version.current}"
@@ -262,20 +265,20 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
     yield of_settled("quality", "Sessions with outdated ones only", states["outdated"], "none", "outdated_sessions")
 
 
-def _lines(readings: Readings) -> tuple[Line, ...]:
+def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     gaps, complete = readings.get(ELIGIBLE, "gap"), readings.get(ELIGIBLE, "complete")
     age = None if gaps is None else _gap_age(readings, "")
     settled = None if gaps is None or complete is None else gaps + complete
     share = gaps / settled if gaps is not None and settled else None
 
-    def of_all(chapter: Chapter, text: str, count: float | None, good: Literal["all", "none"] | None) -> Line:
-        return Line(chapter, text, count, good=good, limit="gap_sessions" if good else None, of_analysed=True)
+    def of_all(chapter: Chapter, text: str, count: float | None, good: Literal["all", "none"] | None) -> ReportLine:
+        return ReportLine(chapter, text, count, good=good, limit="gap_sessions" if good else None, of_analysed=True)
 
     analysed = readings.total(ELIGIBLE)
     return (
-        Line("base", "Sessions analysed", analysed),
+        ReportLine("base", "Sessions analysed", analysed),
         of_all("impact", "Unique sessions needing a backfill", gaps, "none"),
-        Line(
+        ReportLine(
             "impact",
             "Share of the sessions whose fate is settled",
             share,
@@ -283,7 +286,7 @@ def _lines(readings: Readings) -> tuple[Line, ...]:
             limit="gap_ratio",
             words="none" if settled == 0 else "",
         ),
-        Line(
+        ReportLine(
             "impact",
             "Age of the oldest gap",
             age,
@@ -295,7 +298,7 @@ def _lines(readings: Readings) -> tuple[Line, ...]:
         of_all("state", "Complete sessions", complete, "all"),
         of_all("state", "Sessions within the grace of a record", readings.get(ELIGIBLE, "pending"), None),
         of_all("completeness", "Sessions with every record that they need", complete, "all"),
-        Line(
+        ReportLine(
             "completeness",
             f"Sessions that are eligible: {' '.join(readings.pipeline.sessions.eligible.split())}",
             analysed,
@@ -305,7 +308,7 @@ def _lines(readings: Readings) -> tuple[Line, ...]:
     )
 
 
-_SESSION_TONES: Mapping[SessionState, Tone] = {"complete": "good", "pending": "neutral", "gap": "bad"}
+_SESSION_TONES: Mapping[SessionState, Tone] = {"complete": "good", "pending": "quiet", "gap": "bad"}
 
 
 def _tone(record: Record, state: State) -> Tone:
@@ -314,7 +317,7 @@ def _tone(record: Record, state: State) -> Tone:
         return "bad"
     if state in GAP_REASONS:
         return "warning"
-    return "good" if state in ("current", "accepted") else "neutral"
+    return "good" if state in ("current", "accepted") else "quiet"
 
 
 def _breakdowns(readings: Readings) -> tuple[Breakdown, ...]:

@@ -3,11 +3,11 @@
 from typing import Final
 
 from exporter.model.advice import Advice, AsRead, Step
-from exporter.model.counting import Cells, Column, Part, RecordMeasure, Rows, Scope, Total
+from exporter.model.counting import Cells, GroupColumn, Part, RecordMeasure, Rows, Scope, Total
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, number_of
-from exporter.model.metric import Metric, Values
-from exporter.model.reporting import Line
+from exporter.model.metric import Metric, Numbers
+from exporter.model.reporting import ReportLine
 from exporter.model.sections import Key, Pipeline, Record
 from exporter.model.sql import Bindings, condition
 from exporter.model.values import Expression
@@ -33,10 +33,10 @@ def _parts(pipeline: Pipeline) -> tuple[Part, ...]:
     return (Part("deleted", "sessions.deleted"),) if DELETED.of(pipeline.sessions) else ()
 
 
-def _flags(scope: Scope, _bind: Bindings) -> tuple[Column, ...]:
+def _flags(scope: Scope, _bind: Bindings) -> tuple[GroupColumn, ...]:
     deleted = DELETED.of(scope.pipeline.sessions)
     is_asked = set(_parts(scope.pipeline)) <= set(scope.parts)
-    return (Column("deleted", condition(deleted)),) if deleted and is_asked else ()
+    return (GroupColumn("deleted", condition(deleted)),) if deleted and is_asked else ()
 
 
 def _session_totals(scope: Scope, _bind: Bindings) -> tuple[Total, ...]:
@@ -44,7 +44,7 @@ def _session_totals(scope: Scope, _bind: Bindings) -> tuple[Total, ...]:
     return tuple(Total("deleted_sessions", 'count(*) filter (where "deleted")') for _ in _flags(scope, _bind))
 
 
-def _detached(_record: Record, _sessions: Cells, rows: Rows) -> Values:
+def _detached(_record: Record, _sessions: Cells, rows: Rows) -> Numbers:
     is_known = "deleted" in rows.all.columns
     return {(): rows.all.where(deleted=True).total("rows")} if is_known else {}
 
@@ -57,10 +57,10 @@ def _list(read: AsRead, record: str) -> str:
     )
 
 
-def _lines(readings: Readings) -> tuple[Line, ...]:
+def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     remedy = "" if DELETED.of(readings.pipeline.sessions) else "sessions.deleted, where sessions are deleted softly"
     return tuple(
-        Line(
+        ReportLine(
             "operation",
             f"Rows of {record} whose session was deleted softly",
             readings.get(DETACHED, record),

@@ -6,11 +6,11 @@ from exporter.model.advice import Advice
 from exporter.model.counting import Cells, RecordMeasure, Rows, Scope, SessionMeasure, Total
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Judged, Limit, Readings, Select, series_of
-from exporter.model.metric import SNAPSHOT_TIME, WINDOW_START, Metric, Values
-from exporter.model.reporting import Line
+from exporter.model.metric import SNAPSHOT_TIME, WINDOW_START, Metric, Numbers
+from exporter.model.reporting import ReportLine
 from exporter.model.sections import Pipeline, Record
 from exporter.model.sql import Bindings, Moment, moment, quote
-from exporter.text.figures import shown
+from exporter.text.figures import format_value
 
 NEWEST_SESSION = Metric(
     "newest_session_timestamp_seconds",
@@ -69,17 +69,17 @@ def _row_totals(record: Record, bind: Bindings) -> tuple[Total, ...]:
     return (Total("newest_row", _epoch(f"max({written}) filter (where {written} <= {clock})"), "max"),)
 
 
-def _newest_session(_pipeline: Pipeline, sessions: Cells) -> Values:
+def _newest_session(_pipeline: Pipeline, sessions: Cells) -> Numbers:
     found = {step: sessions.newest(f"newest_{step}") for step in ("started", "completed")}
     return {(step,): value for step, value in found.items() if value is not None}
 
 
-def _newest_record(record: Record, _sessions: Cells, rows: Rows) -> Values:
+def _newest_record(record: Record, _sessions: Cells, rows: Rows) -> Numbers:
     newest = rows.all.newest("newest_row") if record.created_at else None
     return {} if newest is None else {(): newest}
 
 
-def _newest_due(record: Record, sessions: Cells, _rows: Rows) -> Values:
+def _newest_due(record: Record, sessions: Cells, _rows: Rows) -> Numbers:
     newest = sessions.newest(_due(record)) if record.created_at else None
     return {} if newest is None else {(): newest}
 
@@ -98,7 +98,7 @@ def _no_session(readings: Readings, _subject: str) -> str:
     """What is said in place of an age, empty where there is a session that has one."""
     if readings.get(NEWEST_SESSION, "started") is not None:
         return ""
-    return f"none in the window ({shown(_window_length(readings), 'seconds')})"
+    return f"none in the window ({format_value(_window_length(readings), 'seconds')})"
 
 
 def _record_age(readings: Readings, record: str) -> float | None:
@@ -122,16 +122,18 @@ def _record_age_in_promql(select: Select) -> str:
     return f"{select(SNAPSHOT_TIME)}\n- ignoring (record) group_right ()\n{late}"
 
 
-def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
+def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     name, newest = record.name, readings.get(NEWEST_RECORD, record.name)
     if record.created_at is None:
         remedy = f"records.{name}.created_at"
-        yield Line("operation", f"Age of the newest row of {name}", None, record=name, unit="seconds", remedy=remedy)
+        yield ReportLine(
+            "operation", f"Age of the newest row of {name}", None, record=name, unit="seconds", remedy=remedy
+        )
         return
     age = None if newest is None else readings.clock - newest
     none = "none" if name in readings.measured else ""
     reason = "there is no row, or none with a time" if none and age is None else ""
-    yield Line(
+    yield ReportLine(
         "operation",
         f"Age of the newest row of {name}",
         age,
@@ -141,7 +143,7 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
         reason=reason,
     )
     late = _record_age(readings, name)
-    yield Line(
+    yield ReportLine(
         "operation",
         f"Age of it while sessions wait for a newer row of {name}",
         late,
@@ -154,11 +156,11 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
     )
 
 
-def _lines(readings: Readings) -> tuple[Line, ...]:
+def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     newest = readings.get(NEWEST_SESSION, "started")
     of_records = (line for record in readings.pipeline.records.values() for line in _lines_of(record, readings))
     return (
-        Line(
+        ReportLine(
             "operation",
             "Age of the newest session",
             None if newest is None else max(0.0, readings.clock - newest),

@@ -6,8 +6,8 @@ from exporter.model.advice import Advice, AsRead, Step
 from exporter.model.counting import CatalogMeasure, Cells, RecordMeasure, Rows
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, number_of
-from exporter.model.metric import Metric, Values
-from exporter.model.reporting import Line
+from exporter.model.metric import Metric, Numbers
+from exporter.model.reporting import ReportLine
 from exporter.model.sections import Pipeline, Record
 from exporter.model.sql import Bindings, quote, relation
 
@@ -20,11 +20,11 @@ FOREIGN_KEY = Metric(
 )
 
 
-def _orphaned(_record: Record, _sessions: Cells, rows: Rows) -> Values:
+def _orphaned(_record: Record, _sessions: Cells, rows: Rows) -> Numbers:
     return {(): rows.all.where(keyed=True, linked=False).total("rows")}
 
 
-def _unlinked(_record: Record, _sessions: Cells, rows: Rows) -> Values:
+def _unlinked(_record: Record, _sessions: Cells, rows: Rows) -> Numbers:
     return {(): rows.all.where(keyed=False).total("rows")}
 
 
@@ -99,9 +99,9 @@ def _forbid_unlinked(read: AsRead, record: str) -> str:
     return f"alter table {section.table.sql} {changes};"
 
 
-def _lines_of(record: str, readings: Readings) -> Iterator[Line]:
+def _lines_of(record: str, readings: Readings) -> Iterator[ReportLine]:
     enforced = readings.get(FOREIGN_KEY, record) == 1
-    yield Line(
+    yield ReportLine(
         "operation",
         f"Rows of {record} whose session does not exist",
         readings.get(ORPHANED, record),
@@ -110,7 +110,7 @@ def _lines_of(record: str, readings: Readings) -> Iterator[Line]:
         limit="orphaned_records",
         evidence="enforced" if enforced else "measured",
     )
-    yield Line(
+    yield ReportLine(
         "operation",
         f"Rows of {record} that name no session",
         readings.get(UNLINKED, record),
@@ -120,7 +120,7 @@ def _lines_of(record: str, readings: Readings) -> Iterator[Line]:
     )
 
 
-def _lines(readings: Readings) -> tuple[Line, ...]:
+def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     return tuple(line for record in readings.pipeline.records for line in _lines_of(record, readings))
 
 

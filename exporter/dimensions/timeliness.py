@@ -6,8 +6,8 @@ from exporter.model.advice import Advice
 from exporter.model.counting import Cells, RecordMeasure, Rows, Scope, Spread
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Judged, Limit, Readings, series_of
-from exporter.model.metric import Metric, Values
-from exporter.model.reporting import Line
+from exporter.model.metric import Metric, Numbers
+from exporter.model.reporting import ReportLine
 from exporter.model.sections import Record
 from exporter.model.sql import Bindings
 
@@ -44,14 +44,14 @@ def _session_spreads(scope: Scope, _bind: Bindings) -> tuple[Spread, ...]:
     )
 
 
-def _percentiles(record: Record, sessions: Cells, _rows: Rows) -> Values:
+def _percentiles(record: Record, sessions: Cells, _rows: Rows) -> Numbers:
     if _delay(record) not in sessions.columns:
         return {}
     _count, percentiles = sessions.spread(_delay(record))
     return {(str(percentile),): value for percentile, value in percentiles.items()}
 
 
-def _sessions(record: Record, sessions: Cells, _rows: Rows) -> Values:
+def _sessions(record: Record, sessions: Cells, _rows: Rows) -> Numbers:
     if _delay(record) not in sessions.columns:
         return {}
     count, _percentiles = sessions.spread(_delay(record))
@@ -63,7 +63,7 @@ def _judged(readings: Readings, record: str) -> float | None:
     return readings.get(DELAY, record, JUDGED_PERCENTILE)
 
 
-def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
+def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     name = record.name
     wanted = (("cohort", readings.pipeline.cohort), (f"records.{name}.created_at", record.created_at))
     remedy = " and ".join(key for key, given in wanted if not given)
@@ -71,9 +71,9 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
     if not delays:
         words = "" if readings.get(DELAYED, name) is None else "none"
         reason = "no session of the cohort that needs it has one yet" if words else ""
-        yield Line("operation", f"Delay of {name}", None, record=name, words=words, reason=reason, remedy=remedy)
+        yield ReportLine("operation", f"Delay of {name}", None, record=name, words=words, reason=reason, remedy=remedy)
     for (percentile,), delay in delays.items():
-        yield Line(
+        yield ReportLine(
             "operation",
             f"{percentile} of 100 sessions had {name} within",
             delay,
@@ -83,7 +83,7 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
         )
 
 
-def _lines(readings: Readings) -> tuple[Line, ...]:
+def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     return tuple(line for record in readings.pipeline.records.values() for line in _lines_of(record, readings))
 
 

@@ -6,8 +6,8 @@ from exporter.model.advice import Advice, AsRead, Step
 from exporter.model.counting import Cells, Facet, RecordMeasure, Rows, Total
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, number_of
-from exporter.model.metric import Metric, Values
-from exporter.model.reporting import Line
+from exporter.model.metric import Metric, Numbers
+from exporter.model.reporting import ReportLine
 from exporter.model.sections import Key, Record
 from exporter.model.sql import Bindings, quote
 from exporter.model.values import Columns
@@ -45,7 +45,7 @@ def _row_totals(record: Record, _bind: Bindings) -> tuple[Total, ...]:
     return () if UNIQUE.of(record) is None else (Total("in_excess", "count(*) - 1"),)
 
 
-def _duplicates(record: Record, _sessions: Cells, rows: Rows) -> Values:
+def _duplicates(record: Record, _sessions: Cells, rows: Rows) -> Numbers:
     return {} if UNIQUE.of(record) is None else {(): rows.facet(FACET).total("in_excess")}
 
 
@@ -67,9 +67,9 @@ def _forbid(read: AsRead, record: str) -> str:
     return f"create unique index concurrently on {section.table.sql} ({columns});"
 
 
-def _line(record: Record, readings: Readings) -> Line:
+def _line(record: Record, readings: Readings) -> ReportLine:
     columns = UNIQUE.of(record)
-    return Line(
+    return ReportLine(
         "quality",
         f"Rows in excess of one for each {', '.join(columns)}" if columns else "Rows that are there twice",
         readings.get(DUPLICATES, record.name),
@@ -80,7 +80,7 @@ def _line(record: Record, readings: Readings) -> Line:
     )
 
 
-def _lines(readings: Readings) -> tuple[Line, ...]:
+def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     return tuple(_line(record, readings) for record in readings.pipeline.records.values())
 
 

@@ -6,11 +6,11 @@ from typing import Annotated, Final
 from pydantic import BeforeValidator
 
 from exporter.model.advice import Advice, AsRead, Step
-from exporter.model.counting import Cells, Column, Facet, Part, PartMeasure, RecordMeasure, Rows, Scope, Total
+from exporter.model.counting import Cells, Facet, GroupColumn, Part, PartMeasure, RecordMeasure, Rows, Scope, Total
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, number_of
-from exporter.model.metric import LABEL_LENGTH, LabelValue, Metric, Values
-from exporter.model.reporting import Line
+from exporter.model.metric import LABEL_LENGTH, LabelValue, Metric, Numbers
+from exporter.model.reporting import ReportLine
 from exporter.model.sections import Key, Pipeline, Record, Section
 from exporter.model.sql import Bindings, condition, quote, same_text
 from exporter.model.states import is_valid, within_grace
@@ -73,10 +73,10 @@ def _passes(part: Part) -> str:
     return f"passes:{part.name}"
 
 
-def _session_facts(scope: Scope, _bind: Bindings) -> tuple[Column, ...]:
+def _session_facts(scope: Scope, _bind: Bindings) -> tuple[GroupColumn, ...]:
     checks = CHECKS.of(scope.pipeline.sessions)
     return tuple(
-        Column(_passes(part), condition(checks[part.name].sql))
+        GroupColumn(_passes(part), condition(checks[part.name].sql))
         for part in _parts(scope.pipeline)
         if part in scope.parts
     )
@@ -94,7 +94,7 @@ def _session_totals(scope: Scope, bind: Bindings) -> tuple[Total, ...]:
     return tuple(total for part in _parts(scope.pipeline) if part in scope.parts for total in totals(part))
 
 
-def _check(_pipeline: Pipeline, part: Part, sessions: Cells) -> Values:
+def _check(_pipeline: Pipeline, part: Part, sessions: Cells) -> Numbers:
     return {(result,): sessions.total(f"{result}:{part.name}") for result in ("pass", "fail", "pending")}
 
 
@@ -117,7 +117,7 @@ def _row_totals(record: Record, bind: Bindings) -> tuple[Total, ...]:
     return (Total("invalid", f"count(*) filter (where not {is_valid(record, bind)})"),)
 
 
-def _by_value(record: Record, rows: Rows, total: str, **flags: bool) -> Values:
+def _by_value(record: Record, rows: Rows, total: str, **flags: bool) -> Numbers:
     """The values that the config names are always there, so that a count of 0 is seen."""
     counts: dict[tuple[LabelValue, ...], int] = {}
     for column, values in record.accepted_values.items():
@@ -127,26 +127,28 @@ def _by_value(record: Record, rows: Rows, total: str, **flags: bool) -> Values:
     return counts
 
 
-def _sessions_by_value(record: Record, _sessions: Cells, rows: Rows) -> Values:
+def _sessions_by_value(record: Record, _sessions: Cells, rows: Rows) -> Numbers:
     return _by_value(record, rows, "sessions", analysed=True)
 
 
-def _rows_by_value(record: Record, _sessions: Cells, rows: Rows) -> Values:
+def _rows_by_value(record: Record, _sessions: Cells, rows: Rows) -> Numbers:
     return _by_value(record, rows, "rows")
 
 
-def _invalid(_record: Record, _sessions: Cells, rows: Rows) -> Values:
+def _invalid(_record: Record, _sessions: Cells, rows: Rows) -> Numbers:
     return {(): rows.all.total("invalid")}
 
 
-def _lines_of(record: Record, readings: Readings) -> Iterator[Line]:
+def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     for column, values in record.accepted_values.items():
         found = {labels: n for labels, n in readings.series(VALUE_ROWS, record.name).items() if labels[0] == column}
         accepted = sum(count for (_, _, kind), count in found.items() if kind == "accepted") if found else None
         whole = sum(found.values()) if found else None
-        yield Line("quality", f"Rows whose {column} is {' or '.join(values)}", accepted, whole, record.name, good="all")
+        yield ReportLine(
+            "quality", f"Rows whose {column} is {' or '.join(values)}", accepted, whole, record.name, good="all"
+        )
     judged = bool(record.accepted_values or record.valid)
-    yield Line(
+    yield ReportLine(
         "quality",
         "Rows that are invalid",
         readings.get(INVALID, record.name) if judged else None,
@@ -164,13 +166,13 @@ def _list_failed(read: AsRead, check: str) -> str:
     return f"select {keys} from {failed};"
 
 
-def _lines(readings: Readings) -> tuple[Line, ...]:
+def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     checks = []
     for part in _parts(readings.pipeline):
         passed, failed = (readings.get(CHECK_SESSIONS, part.name, result) for result in ("pass", "fail"))
         whole = None if passed is None or failed is None else passed + failed
         checks.append(
-            Line(
+            ReportLine(
                 "quality",
                 f"Sessions that pass the check {part.name}",
                 passed,
@@ -182,7 +184,7 @@ def _lines(readings: Readings) -> tuple[Line, ...]:
         )
     if not checks:
         remedy = "sessions.checks, what must be true of every eligible session"
-        checks = [Line("quality", "Sessions that pass every check", None, remedy=remedy)]
+        checks = [ReportLine("quality", "Sessions that pass every check", None, remedy=remedy)]
     of_records = (line for record in readings.pipeline.records.values() for line in _lines_of(record, readings))
     return (*of_records, *checks)
 

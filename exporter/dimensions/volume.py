@@ -1,10 +1,10 @@
 """Volume: how many sessions are there, and can their times be believed?"""
 
-from exporter.model.counting import Cells, Column, Scope, SessionMeasure, Total
+from exporter.model.counting import Cells, GroupColumn, Scope, SessionMeasure, Total
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Readings
-from exporter.model.metric import Metric, Values
-from exporter.model.reporting import Caveat, Line
+from exporter.model.metric import Metric, Numbers
+from exporter.model.reporting import Caveat, ReportLine
 from exporter.model.sections import Pipeline
 from exporter.model.sql import Bindings, Moment
 
@@ -17,29 +17,29 @@ UNDATED_ELIGIBLE = Metric(
 FUTURE = Metric("future_sessions", "Sessions in the window whose start or completion lies in the future.")
 
 
-def _session_columns(_scope: Scope, bind: Bindings) -> tuple[Column, ...]:
+def _session_columns(_scope: Scope, bind: Bindings) -> tuple[GroupColumn, ...]:
     clock = bind(Moment.CLOCK, "timestamptz")
     return (
-        Column("status", "status", open=True),
-        Column("in_window", "in_window"),
-        Column("undated", "started is null"),
-        Column("future", f"(started > {clock}) is true or (completed > {clock}) is true"),
+        GroupColumn("status", "status", open=True),
+        GroupColumn("in_window", "in_window"),
+        GroupColumn("undated", "started is null"),
+        GroupColumn("future", f"(started > {clock}) is true or (completed > {clock}) is true"),
     )
 
 
-def _by_status(_pipeline: Pipeline, sessions: Cells) -> Values:
+def _by_status(_pipeline: Pipeline, sessions: Cells) -> Numbers:
     return sessions.where(in_window=True).totals("sessions", "status")
 
 
-def _undated(_pipeline: Pipeline, sessions: Cells) -> Values:
+def _undated(_pipeline: Pipeline, sessions: Cells) -> Numbers:
     return {(): sessions.where(undated=True).total("sessions")}
 
 
-def _undated_eligible(_pipeline: Pipeline, sessions: Cells) -> Values:
+def _undated_eligible(_pipeline: Pipeline, sessions: Cells) -> Numbers:
     return {(): sessions.total("undated_eligible")}
 
 
-def _future(_pipeline: Pipeline, sessions: Cells) -> Values:
+def _future(_pipeline: Pipeline, sessions: Cells) -> Numbers:
     return {(): sessions.where(in_window=True, future=True).total("sessions")}
 
 
@@ -60,17 +60,17 @@ def _caveats(readings: Readings) -> tuple[Caveat, ...]:
     )
 
 
-def _lines(readings: Readings) -> tuple[Line, ...]:
-    statuses = sorted(readings.families.get(SESSIONS.name, {}).items(), key=lambda item: -item[1])
+def _lines(readings: Readings) -> tuple[ReportLine, ...]:
+    statuses = sorted(readings.families.get(SESSIONS, {}).items(), key=lambda item: -item[1])
     undated = readings.get(UNDATED)
     # Where there is no session there is no status either.
     whole = None if undated is None else readings.total(SESSIONS) or 0.0
     return (
-        Line("state", "Sessions in the window, eligible or not", whole),
-        *(Line("state", f"Sessions with the status {status}", count, whole) for (status,), count in statuses),
-        Line("quality", "Eligible sessions without a start time", readings.get(UNDATED_ELIGIBLE), good="none"),
-        Line("quality", "Sessions without a start time, so in no window", undated),
-        Line("quality", "Sessions whose start or completion lies in the future", readings.get(FUTURE)),
+        ReportLine("state", "Sessions in the window, eligible or not", whole),
+        *(ReportLine("state", f"Sessions with the status {status}", count, whole) for (status,), count in statuses),
+        ReportLine("quality", "Eligible sessions without a start time", readings.get(UNDATED_ELIGIBLE), good="none"),
+        ReportLine("quality", "Sessions without a start time, so in no window", undated),
+        ReportLine("quality", "Sessions whose start or completion lies in the future", readings.get(FUTURE)),
     )
 
 

@@ -24,7 +24,7 @@ from exporter.plan.plan import Plan
 from exporter.plan.rows import JOINED
 from exporter.plan.sessions import NUMBERED
 from exporter.state.judge import judge
-from exporter.state.snapshot import Sample, Snapshot, fold, folded
+from exporter.state.snapshot import Snapshot, fold, folded
 
 
 async def collect(plan: Plan, *, unattended: bool = False) -> Snapshot:
@@ -32,30 +32,28 @@ async def collect(plan: Plan, *, unattended: bool = False) -> Snapshot:
 
     `unattended` is for a process that stays: it refuses a role that may do more than read.
     """
+    config = plan.pipeline
     async with open_snapshot(plan, unattended=unattended) as session:
         plan = session.plan
-        measurable = tuple(name for name in plan.pipeline.records if name not in session.faults)
+        measurable = tuple(name for name in config.records if name not in session.faults)
         counted = await _count(session, plan, measurable)
         restricted = await end(session)
     measured = interpret(plan, counted, session.facts)
     limit = plan.max_label_values
-    kept = {metric: fold(metric, values, limit) for metric, values in measured.items()}
-    faults = {name: counted.record_faults[name] for name in plan.pipeline.records if name in counted.record_faults}
+    faults = {name: counted.record_faults[name] for name in config.records if name in counted.record_faults}
+    readings = Readings(
+        config,
+        session.clock.timestamp(),
+        {metric: fold(metric, values, limit) for metric, values in measured.items() if values},
+        frozenset(config.records) - faults.keys(),
+    )
     return Snapshot(
-        pipeline=plan.pipeline.name,
-        taken_at=session.clock.timestamp(),
-        samples=tuple(Sample(metric, *series) for metric, values in kept.items() for series in values.items()),
+        readings=readings,
         record_faults=faults,
         part_faults=counted.part_faults,
         restricted=restricted,
         folded={m.full_name: folded(m, values, limit) for m, values in measured.items() if m.open_label},
-        judgement=judge(
-            plan.dimensions,
-            Readings(plan.pipeline, session.clock.timestamp(), {m.name: values for m, values in kept.items()}),
-            frozenset(faults),
-            frozenset(counted.part_faults),
-            restricted,
-        ),
+        judgement=judge(plan.dimensions, readings, frozenset(faults), frozenset(counted.part_faults), restricted),
         replica_lag=None if session.lag is None else session.lag.total_seconds(),
         identity=session.identity,
         found={name: TableName(schema, name).written for name, schema in session.schemas.items()},

@@ -22,7 +22,7 @@ from exporter.model.fault import CollectionError, Fault
 from exporter.model.sections import Database
 from exporter.model.sql import TableName
 from exporter.plan.plan import Plan
-from exporter.plan.replica import AURORA_LOOK, LOOK, Look, lag
+from exporter.plan.replica import AURORA_STATUS_SQL, STATUS_SQL, ReplicationStatus, lag
 from exporter.plan.transaction import (
     IDENTITY,
     NO_TRANSACTION_TIMEOUT,
@@ -83,7 +83,7 @@ async def _looked(database: Database) -> AsyncIterator["Session"]:
         session = Session(connection, database)
         [row] = await _before(session)
         *look, deadlock_timeout, powers, searched = row
-        session.before = Look(*look)
+        session.before = ReplicationStatus(*look)
         session.deadlock_timeout = timedelta(milliseconds=deadlock_timeout)
         session.powers = tuple(powers)
         session.searched = database.search_path or tuple(searched)
@@ -94,11 +94,11 @@ async def _before(session: "Session") -> list[Any]:
     try:
         return await session.connection.fetch(before().sql, timeout=session.patience)
     except asyncpg.FeatureNotSupportedError:
-        session.look = AURORA_LOOK
+        session.look = AURORA_STATUS_SQL
     except (asyncpg.PostgresError, *LOST) as error:
         raise CollectionError(session.fault(error, "begin", before())) from None
     try:
-        return await session.connection.fetch(before(AURORA_LOOK).sql, timeout=session.patience)
+        return await session.connection.fetch(before(AURORA_STATUS_SQL).sql, timeout=session.patience)
     except asyncpg.PostgresError:
         raise CollectionError(
             Fault(
@@ -162,7 +162,7 @@ def _nowhere(subject: str, table: TableName) -> Fault:
     )
 
 
-def _lag(before: Look, now: Look, plan: Plan) -> timedelta | None:
+def _lag(before: ReplicationStatus, now: ReplicationStatus, plan: Plan) -> timedelta | None:
     found = lag(before, now, plan.database.max_replica_lag)
     if isinstance(found, Fault):
         raise CollectionError(found)
@@ -173,10 +173,10 @@ async def _read_catalog(session: Session, plan: Plan) -> None:
     """Note the snapshot's clock and lag, the values of the plan's catalog readings, and what cannot be measured."""
     subject = f"pipelines.{plan.pipeline.name}.sessions"
     [row] = await session.run(plan.catalog, subject)
-    now = Look(*row[: len(LOOK)])
+    now = ReplicationStatus(*row[: len(STATUS_SQL)])
     session.lag = _lag(session.before, now, plan)
     session.clock = now.clock - (session.lag or timedelta(0))
-    foreign, zones, locks, room, *session.facts = row[len(LOOK) :]
+    foreign, zones, locks, room, *session.facts = row[len(STATUS_SQL) :]
     if None in foreign:
         raise CollectionError(foreign_table(subject))
     if None in zones:

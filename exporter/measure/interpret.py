@@ -15,7 +15,7 @@ from exporter.model.counting import (
 )
 from exporter.model.dimension import Dimension
 from exporter.model.fault import Fault
-from exporter.model.metric import Metric, Values
+from exporter.model.metric import Metric, Numbers
 from exporter.plan.plan import Plan
 from exporter.state.snapshot import label_text
 
@@ -69,5 +69,5 @@ def _measured(
     return values
 
 
-def _labelled(values: Values, *prefix: str) -> dict[tuple[str, ...], float]:
+def _labelled(values: Numbers, *prefix: str) -> dict[tuple[str, ...], float]:
     return {(*prefix, *map(label_text, labels)): float(value) for labels, value in values.items()}

@@ -14,7 +14,7 @@ from exporter.model.fault import CollectionError, Fault
 from exporter.model.sections import Database
 from exporter.model.sql import TableName
 from exporter.plan.plan import Plan
-from exporter.plan.replica import LOOK, Look
+from exporter.plan.replica import STATUS_SQL, ReplicationStatus
 from exporter.plan.statement import Statement
 from exporter.plan.transaction import (
     Found,
@@ -38,8 +38,8 @@ class Session:
     connection: asyncpg.Connection
     database: Database
     clock: datetime = NO_CLOCK
-    look: tuple[str, ...] = LOOK
-    before: Look = field(default_factory=lambda: Look(NO_CLOCK, None, None, None))
+    look: tuple[str, ...] = STATUS_SQL
+    before: ReplicationStatus = field(default_factory=lambda: ReplicationStatus(NO_CLOCK, None, None, None))
     lag: timedelta | None = None
     tables: Mapping[str, TableName] = field(default_factory=dict)
     faults: Mapping[str, Fault] = field(default_factory=dict)

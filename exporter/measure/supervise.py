@@ -11,8 +11,7 @@ from typing import Final
 from exporter.measure.collect import collect
 from exporter.model.fault import CollectionError, Fault
 from exporter.plan.plan import Plan
-from exporter.state.board import Latest, Standing
-from exporter.state.judge import limits_of, min_sessions_of
+from exporter.state.board import Latest, PipelineStatus
 from exporter.state.snapshot import Collection, Snapshot
 
 log = logging.getLogger(__name__)
@@ -26,13 +25,11 @@ JITTER: Final = 0.1
 """A round may start earlier by up to this share of the interval, so that pipelines drift apart."""
 
 
-def beginning(plan: Plan, max_age: float) -> Standing:
-    """The standing of a pipeline of which nothing is known yet; `max_age` in seconds."""
-    return Standing(
+def initial_status(plan: Plan, max_age: float) -> PipelineStatus:
+    """The status of a pipeline of which nothing is known yet; `max_age` in seconds."""
+    return PipelineStatus(
         config=plan.pipeline,
         max_age=max_age,
-        limits=tuple(limits_of(plan.pipeline, plan.dimensions)),
-        min_sessions=tuple(min_sessions_of(plan.pipeline, plan.dimensions)),
         tracks=tuple(track for dimension in plan.dimensions for track in dimension.tracks),
     )
 
@@ -52,17 +49,17 @@ async def measure(plan: Plan, collect: Collect) -> Collection:
     return Collection(snapshot, fault, duration=time.monotonic() - started, ended_at=time.time())
 
 
-def pause(standing: Standing, interval: float, rest_ratio: float, duration: float, jitter: float = 0) -> float:
+def pause(status: PipelineStatus, interval: float, rest_ratio: float, duration: float, jitter: float = 0) -> float:
     """Seconds to wait after a round that took `duration`; `jitter` is a share of the interval, 0 to 1.
 
     Rounds start an interval apart, later while a database cannot be looked at (a partial failure does not
     count), and no sooner than `rest_ratio` times the last round's duration after it: a slow database is left in
     peace.  After a total failure the wait is at most four intervals, so that a recovery is seen.
     """
-    doublings = max(0, standing.failures_in_a_row - 1)
+    doublings = max(0, status.failures_in_a_row - 1)
     stretched = interval * min(1 << min(doublings, BACK_OFF_LIMIT), BACK_OFF_LIMIT)
     wait = max(stretched * (1 - jitter) - duration, rest_ratio * duration, 0.0)
-    return min(wait, BACK_OFF_LIMIT * interval) if standing.failures_in_a_row else wait
+    return min(wait, BACK_OFF_LIMIT * interval) if status.failures_in_a_row else wait
 
 
 async def supervise(
@@ -77,13 +74,13 @@ async def supervise(
     slow = False
     while True:
         collection = await measure(plan, collect)
-        before = latest.board.standings[name]
-        standing = before.after(collection, time.monotonic())
+        before = latest.board.statuses[name]
+        status = before.after(collection, time.monotonic())
         jitter = random.uniform(0, JITTER)  # noqa: S311 - spreads load, guards nothing
-        wait = pause(standing, interval, rest_ratio, collection.duration, jitter)
-        latest.publish(replace(standing, due=collection.ended_at + wait))
-        report_changes(before, standing)
-        if standing.snapshot is not None and wait > standing.max_age and not slow:
+        wait = pause(status, interval, rest_ratio, collection.duration, jitter)
+        latest.publish(replace(status, due=collection.ended_at + wait))
+        report_changes(before, status)
+        if status.snapshot is not None and wait > status.max_age and not slow:
             log.warning(
                 "collection.slow",
                 extra={
@@ -92,11 +89,11 @@ async def supervise(
                     "error": "values leave /metrics before the next collection: raise max_age, or lower rest_ratio",
                 },
             )
-        slow = wait > standing.max_age
+        slow = wait > status.max_age
         await sleep(wait)
 
 
-def report_changes(before: Standing, after: Standing) -> None:
+def report_changes(before: PipelineStatus, after: PipelineStatus) -> None:
     """Log what began or ceased to fail, once each; a round that goes as the last says nothing."""
     known = {"pipeline": after.pipeline, "database": after.database}
     old, new = _faults(before), _faults(after)
@@ -114,14 +111,14 @@ def report_changes(before: Standing, after: Standing) -> None:
         log.info("collection.first", extra={**known, "seconds": round(after.last.duration, 3) if after.last else 0})
 
 
-def _faults(standing: Standing) -> dict[str | None, Fault]:
+def _faults(status: PipelineStatus) -> dict[str | None, Fault]:
     """By the keys below the pipeline; None stands for the pipeline as a whole."""
-    if standing.last is None:
+    if status.last is None:
         return {}
-    if standing.last.fault is not None:
-        return {None: standing.last.fault}
-    parts = standing.last.snapshot.part_faults if standing.last.snapshot else {}
-    found: dict[str | None, Fault] = {f"records.{name}": fault for name, fault in standing.record_faults.items()}
+    if status.last.fault is not None:
+        return {None: status.last.fault}
+    parts = status.last.snapshot.part_faults if status.last.snapshot else {}
+    found: dict[str | None, Fault] = {f"records.{name}": fault for name, fault in status.record_faults.items()}
     found.update(parts.items())
     return found
 
@@ -132,10 +129,10 @@ def _about(path: str | None) -> dict[str, str]:
     return {"record": path.removeprefix("records.")} if path.startswith("records.") else {"part": path}
 
 
-async def collect_once(plans: Iterable[Plan]) -> tuple[Standing, ...]:
-    """Collect each pipeline once, all at the same time; what could not be measured is part of its standing."""
+async def collect_once(plans: Iterable[Plan]) -> tuple[PipelineStatus, ...]:
+    """Collect each pipeline once, all at the same time; what could not be measured is part of its status."""
 
-    async def one(plan: Plan) -> Standing:
-        return beginning(plan, max_age=float("inf")).after(await measure(plan, collect), now=0.0)
+    async def one(plan: Plan) -> PipelineStatus:
+        return initial_status(plan, max_age=float("inf")).after(await measure(plan, collect), now=0.0)
 
     return tuple(await asyncio.gather(*map(one, plans)))

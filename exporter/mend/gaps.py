@@ -198,10 +198,10 @@ def _iso(text: str) -> str:
 COLUMNS: Final = ("session", "record", "reason", "completed_at")
 """The keys of a row; a session that is a gap for two records is two rows."""
 
-Key = str | None | dict[str, str | None]
+SessionValue = str | None | dict[str, str | None]
 """How a session is written: its key as text, an object by column where it has several; None is NULL."""
 
-Row = tuple[Key, str, GapReason, str | None]
+Row = tuple[SessionValue, str, GapReason, str | None]
 """The values of `COLUMNS`."""
 
 
@@ -257,7 +257,7 @@ class Writer:
 
     def take(self, gap: Gap) -> None:
         """Its rows, one for each record; raises SpoolError."""
-        key: Key = gap.session[0] if len(self._key) == 1 else dict(zip(self._key, gap.session, strict=True))
+        key: SessionValue = gap.session[0] if len(self._key) == 1 else dict(zip(self._key, gap.session, strict=True))
         rows = [self._row((key, record, reason, gap.completed_at)) for record, reason in gap.reasons.items()]
         self._write(self._before + self._form.between.join(rows))
         self._before = self._form.between

@@ -29,13 +29,13 @@ from exporter.plan.fragments import SessionKey
 from exporter.plan.plan import Plan
 from exporter.text.exits import ExitCode
 
-Fate = Literal["fixed", "missing", "outdated", "invalid", "pending", "gone", "left_window", "not_eligible"]
+RecordOutcome = Literal["fixed", "missing", "outdated", "invalid", "pending", "gone", "left_window", "not_eligible"]
 """What became of a record that a session lacked: it is no gap any more; it is one, why; it may still come in time.
 
 Or there is nothing left to mend: the session is gone, or is not in the window or not eligible any more.
 """
 
-SessionFate = Literal["fixed", "gap", "pending", "gone", "left_window", "not_eligible"]
+SessionOutcome = Literal["fixed", "gap", "pending", "gone", "left_window", "not_eligible"]
 """The same of a session: a gap if it is one because of any record of the list."""
 
 Vanished = Literal["gone", "left_window", "not_eligible"]
@@ -58,8 +58,8 @@ class Verification:
     header: Header
     listing: Listing
     changed: tuple[str, ...]
-    sessions: Mapping[SessionFate, int]
-    records: Mapping[str, Mapping[Fate, int]]
+    sessions: Mapping[SessionOutcome, int]
+    records: Mapping[str, Mapping[RecordOutcome, int]]
     new_sessions: int
     new: Mapping[str, Mapping[GapReason, int]]
     unnamed: int
@@ -190,8 +190,8 @@ class _Tally:
 
     of_records: Mapping[str, Record]
     wanted: Sequence[GapReason]
-    sessions: Counter[SessionFate] = field(default_factory=Counter)
-    records: dict[str, Counter[Fate]] = field(init=False)
+    sessions: Counter[SessionOutcome] = field(default_factory=Counter)
+    records: dict[str, Counter[RecordOutcome]] = field(init=False)
     known: Counter[tuple[str, GapReason]] = field(default_factory=Counter)
     known_sessions: int = 0
 

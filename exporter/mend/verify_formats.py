@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
-from exporter.mend.verify import STRICT, VANISHED, Allowed, Fate, SessionFate, Vanished, Verification
+from exporter.mend.verify import STRICT, VANISHED, Allowed, RecordOutcome, SessionOutcome, Vanished, Verification
 from exporter.model.states import GAP_REASONS
 from exporter.text.exits import ExitCode
 from exporter.text.format import Format
@@ -16,7 +16,7 @@ from exporter.text.times import moment_text
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class VerifyResult:
     """A verification, the name of the worklist's file, and what the options allow."""
 
     verification: Verification
@@ -129,8 +129,8 @@ def _counts(numbers: Mapping[Any, int]) -> str:
 def as_json(verification: Verification, allowed: Allowed = STRICT) -> str:
     """The same as one JSON object."""
     header = verification.header
-    fates: tuple[Fate, ...] = get_args(Fate)
-    of_sessions: tuple[SessionFate, ...] = get_args(SessionFate)
+    fates: tuple[RecordOutcome, ...] = get_args(RecordOutcome)
+    of_sessions: tuple[SessionOutcome, ...] = get_args(SessionOutcome)
     return json.dumps(
         {
             "format": 1,
@@ -162,7 +162,7 @@ def as_json(verification: Verification, allowed: Allowed = STRICT) -> str:
     )
 
 
-FORMATS: Final[Mapping[str, Format[Outcome]]] = {
+FORMATS: Final[Mapping[str, Format[VerifyResult]]] = {
     "text": Format(lambda o: tuple(as_blocks(o.verification, o.file, o.allowed)), for_people=True),
     "json": Format(lambda o: as_json(o.verification, o.allowed) + "\n"),
 }

@@ -5,12 +5,12 @@ from typing import Final
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit
 
-PREFIX: Final = "SessionHealth"
+ALERT_PREFIX: Final = "SessionHealth"
 
 
 def alert_name(limit: Limit) -> str:
     """The alert of a limit is called as the limit is: gap_sessions, SessionHealthGapSessions."""
-    return PREFIX + "".join(map(str.capitalize, limit.name.split("_")))
+    return ALERT_PREFIX + "".join(map(str.capitalize, limit.name.split("_")))
 
 
 def runbook_of(limit: Limit, dimension: Dimension) -> str:

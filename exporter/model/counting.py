@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from exporter.model.metric import CellValue, Folded, LabelValue, Metric, Values
+from exporter.model.metric import CellValue, Folded, LabelValue, Metric, Numbers
 from exporter.model.sections import Pipeline, Record
 from exporter.model.sql import Bindings
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class GroupColumn:
     """Something that rows are grouped by: an SQL expression with a name; `open` if its values come from the data."""
 
     name: str
@@ -168,7 +168,7 @@ class SessionMeasure:
     """
 
     metric: Metric
-    read: Callable[[Pipeline, Cells], Values]
+    read: Callable[[Pipeline, Cells], Numbers]
     needs_every_record: bool = False
 
 
@@ -177,7 +177,7 @@ class PartMeasure:
     """A number about one part: read from the cells of the sessions; its name is the first label."""
 
     metric: Metric
-    read: Callable[[Pipeline, Part, Cells], Values]
+    read: Callable[[Pipeline, Part, Cells], Numbers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ class RecordMeasure:
     """A number about one record: read from the cells of the sessions and from its own rows."""
 
     metric: Metric
-    read: Callable[[Record, Cells, Rows], Values]
+    read: Callable[[Record, Cells, Rows], Numbers]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.model.counting import Column, Facet, Measure, Part, Scope, Spread, Total
+from exporter.model.counting import Facet, GroupColumn, Measure, Part, Scope, Spread, Total
 from exporter.model.judging import Limit, Readings
 from exporter.model.metric import Metric
-from exporter.model.reporting import Breakdown, Caveat, Line, Track
+from exporter.model.reporting import Breakdown, Caveat, ReportLine, Track
 from exporter.model.sections import Key, Pipeline, Record
 from exporter.model.sql import Bindings
 
@@ -46,17 +46,17 @@ class Dimension:
     keys: tuple[Key[Any], ...] = ()
     limits: tuple[Limit, ...] = ()
     caveats: Callable[[Readings], tuple[Caveat, ...]] = _none
-    lines: Callable[[Readings], tuple[Line, ...]] = _none
+    lines: Callable[[Readings], tuple[ReportLine, ...]] = _none
     breakdowns: Callable[[Readings], tuple[Breakdown, ...]] = _none
     tracks: tuple[Track, ...] = ()
     parts: Callable[[Pipeline], tuple[Part, ...]] = _none
-    session_facts: Callable[[Scope, Bindings], tuple[Column, ...]] = _none
-    session_columns: Callable[[Scope, Bindings], tuple[Column, ...]] = _none
+    session_facts: Callable[[Scope, Bindings], tuple[GroupColumn, ...]] = _none
+    session_columns: Callable[[Scope, Bindings], tuple[GroupColumn, ...]] = _none
     session_totals: Callable[[Scope, Bindings], tuple[Total, ...]] = _none
     session_spreads: Callable[[Scope, Bindings], tuple[Spread, ...]] = _none
     facets: Callable[[Record, Bindings], tuple[Facet, ...]] = _none
     row_totals: Callable[[Record, Bindings], tuple[Total, ...]] = _none
-    owner_flags: Callable[[Scope, Bindings], tuple[Column, ...]] = _none
+    owner_flags: Callable[[Scope, Bindings], tuple[GroupColumn, ...]] = _none
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -23,19 +23,28 @@ class Readings:
 
     pipeline: Pipeline
     clock: float
-    families: Mapping[str, Mapping[tuple[str, ...], float]]
+    families: Mapping[Metric, Mapping[tuple[str, ...], float]]
     measured: frozenset[str] = frozenset()
+
+    @property
+    def numbers(self) -> dict[tuple[str, ...], float]:
+        """Every number, by the name of its metric and its labels."""
+        return {
+            (metric.name, *labels): number
+            for metric, family in self.families.items()
+            for labels, number in family.items()
+        }
 
     def get(self, metric: Metric, *labels: str) -> float | None:
         """A number, None where there is none to tell."""
-        return self.families.get(metric.name, {}).get(labels)
+        return self.families.get(metric, {}).get(labels)
 
     def total(self, metric: Metric, **labels: str) -> float | None:
         """The sum over all series with these labels, None where there is none of the metric for them."""
         places = {metric.labels.index(name): value for name, value in labels.items()}
         found = [
             number
-            for values, number in self.families.get(metric.name, {}).items()
+            for values, number in self.families.get(metric, {}).items()
             if all(values[place] == value for place, value in places.items())
         ]
         return sum(found) if found else None
@@ -43,9 +52,7 @@ class Readings:
     def series(self, metric: Metric, first: str) -> dict[tuple[str, ...], float]:
         """The numbers of a metric for one record or check, by its further labels."""
         return {
-            values[1:]: number
-            for values, number in self.families.get(metric.name, {}).items()
-            if values[:1] == (first,)
+            values[1:]: number for values, number in self.families.get(metric, {}).items() if values[:1] == (first,)
         }
 
     def need(self, metric: Metric, *labels: str) -> float:

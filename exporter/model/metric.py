@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-PREFIX: Final = "session_health_"
+METRIC_PREFIX: Final = "session_health_"
 
 LABEL_LENGTH: Final = 256
 """Characters of a value that become a label: what exceeds them never crosses the wire."""
@@ -29,7 +29,7 @@ class Metric:
     @property
     def full_name(self) -> str:
         """The name on the page."""
-        return PREFIX + self.name
+        return METRIC_PREFIX + self.name
 
 
 WINDOW_START: Final = Metric(
@@ -53,5 +53,5 @@ CellValue = str | bool | float | int | tuple[float, ...] | None | Folded
 LabelValue = str | None | Folded
 
 
-Values = Mapping[tuple[LabelValue, ...], float]
+Numbers = Mapping[tuple[LabelValue, ...], float]
 """Label values, without those that the stages fill, and the number; what is not there is not exported."""

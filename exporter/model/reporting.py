@@ -5,6 +5,7 @@ from typing import Literal
 
 from exporter.model.metric import Metric
 from exporter.text.figures import LimitUnit
+from exporter.text.terminal import Tone
 
 Chapter = Literal[
     "base", "finding", "impact", "state", "versions", "quality", "completeness", "consistency", "operation"
@@ -18,7 +19,7 @@ counted of those rows that policies show, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ReportLine:
     """One line of the report: what `value` is, and of how many.
 
     That is `of`, None where it is part of nothing, or with `of_analysed` the sessions analysed.  `record` is the one
@@ -42,9 +43,6 @@ class Line:
     reason: str = ""
     remedy: str = ""
     of_analysed: bool = False
-
-
-Tone = Literal["good", "warning", "bad", "neutral"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from pydantic.json_schema import SkipJsonSchema
 from exporter.model.values import (
     COUNT,
     RATIO,
-    Column,
+    AcceptedValues,
+    ColumnName,
     Columns,
     Duration,
     Expression,
@@ -25,14 +26,13 @@ from exporter.model.values import (
     KeyPath,
     Name,
     Schemas,
-    Table,
+    TableReference,
     Text,
     TextList,
     Timeout,
     TimeZone,
     TypeName,
     Url,
-    Values,
     check_not_empty,
     parse_key_parts,
 )
@@ -122,7 +122,7 @@ class Database(Section):
     """A policy that would hide rows from us is an error (strict), or only what it shows is measured (allow)."""
 
 
-class Collection(Section):
+class CollectionSettings(Section):
     """When to collect, and how much of it to keep."""
 
     interval: Interval = timedelta(seconds=30)
@@ -151,15 +151,15 @@ class Window(Section):
 class Sessions(Section):
     """The table of sessions: one row is one unit of a user's work."""
 
-    table: Table
+    table: TableReference
     """The table or view, as in SQL: schema.table, with double quotes around a part that needs them."""
     key: Columns
     """The column, or the list of columns, that tells sessions apart."""
-    status: Column
+    status: ColumnName
     """The column with the status, by which sessions are counted."""
-    started_at: Column
+    started_at: ColumnName
     """The column with the start, by which the window chooses."""
-    completed_at: Column
+    completed_at: ColumnName
     """The column with the completion, from which the grace of a record runs."""
     timezone: TimeZone | None = None
     """The time zone of the columns of times that have none, such as Europe/Berlin; UTC unless given."""
@@ -170,7 +170,7 @@ class Sessions(Section):
 class KeyPart(Section):
     """A column that points at one column of the sessions' key."""
 
-    column: Column
+    column: ColumnName
     """The column of the record table."""
     cast: TypeName | None = None
     """The SQL type to convert it to, such as uuid, where the types differ."""
@@ -179,7 +179,7 @@ class KeyPart(Section):
 class Version(Section):
     """Which versions of a record count."""
 
-    column: Column
+    column: ColumnName
     """The column with the version."""
     current: Text
     """The version that is written today, as text: "1.10", not 1.10."""
@@ -193,24 +193,24 @@ class Record(Section):
     """A table whose rows must be derived from sessions."""
 
     name: SkipJsonSchema[str]
-    table: Table
+    table: TableReference
     """The table or view, as in SQL: schema.table, with double quotes around a part that needs them."""
     session_key: Annotated[
         tuple[KeyPart, ...],
         BeforeValidator(
             parse_key_parts,
-            json_schema_input_type=Column | KeyPart | Annotated[list[Column | KeyPart], Field(min_length=1)],
+            json_schema_input_type=ColumnName | KeyPart | Annotated[list[ColumnName | KeyPart], Field(min_length=1)],
         ),
         AfterValidator(check_not_empty),
     ]
     """The column, or the list of columns, that points at sessions.key; {column, cast} where the types differ."""
-    created_at: Column | None = None
+    created_at: ColumnName | None = None
     """The column that says when a row was written."""
     timezone: TimeZone | None = None
     """The time zone of created_at where it has none, such as Europe/Berlin; UTC unless given."""
     version: Version | None = None
     """Which versions count; without it any valid row is current."""
-    accepted_values: dict[Column, Values] = Field(default_factory=dict)
+    accepted_values: dict[ColumnName, AcceptedValues] = Field(default_factory=dict)
     """Column: list of texts; any other value, NULL too, makes a row invalid."""
     valid: Expression | None = None
     """SQL over this table: which rows are valid; every one unless given."""
@@ -279,8 +279,13 @@ class Limits(Section):
 
     def of(self, name: str) -> Thresholds | None:
         """The thresholds of one limit, None where the config sets none."""
-        thresholds: Thresholds | None = getattr(self, name, None)
-        return thresholds
+        return self.given.get(name)
+
+    @property
+    def given(self) -> dict[str, Thresholds]:
+        """The thresholds of every limit that the config sets, by the name of the limit."""
+        found = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: thresholds for name, thresholds in found.items() if thresholds is not None}
 
 
 class Pipeline(Section):
@@ -312,7 +317,7 @@ class Config(Section):
 
     databases: Annotated[dict[Name, Database], Field(min_length=1)]
     """Where to read; a name of your choice, then how to connect."""
-    collection: Collection = Field(default_factory=Collection)
+    collection: CollectionSettings = Field(default_factory=CollectionSettings)
     """When to collect, and how much of it to keep."""
     pipelines: Annotated[dict[Name, Pipeline], Field(min_length=1)]
     """What is measured; a name of your choice, then its sessions and records."""

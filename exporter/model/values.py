@@ -164,7 +164,7 @@ Value = Annotated[str, AfterValidator(_check_value)]
 Text = Annotated[Value, AfterValidator(_check_not_blank), WithJsonSchema({"type": "string", "pattern": r"\S"})]
 Expression = Annotated[Text, AfterValidator(_check_expression), _as(r"[^;\s]\s*$")]
 Url = Annotated[Text, AfterValidator(_check_url), _as(r"^postgres(ql)?://\S*$")]
-Column = Annotated[Text, AfterValidator(_check_column), _as(r'^(?!"[\s\S]*"$)[\s\S]*\S')]
+ColumnName = Annotated[Text, AfterValidator(_check_column), _as(r'^(?!"[\s\S]*"$)[\s\S]*\S')]
 Name = Annotated[str, AfterValidator(_check_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"})]
 TimeZone = Annotated[
     Text,
@@ -187,15 +187,17 @@ Duration = Annotated[
 Interval = Annotated[Duration, AfterValidator(_check_positive), _as(f"^(?=.*[1-9]){_AMOUNT}")]
 Timeout = Annotated[Interval, AfterValidator(_check_timeout)]
 InstantUTC = Annotated[datetime, BeforeValidator(parse_moment), _as(_MOMENT)]
-Table = Annotated[TableName, BeforeValidator(_parse_table), _as(rf"^({_PART}\.)?{_PART}$")]
+TableReference = Annotated[TableName, BeforeValidator(_parse_table), _as(rf"^({_PART}\.)?{_PART}$")]
 Columns = Annotated[
-    tuple[Column, ...],
-    BeforeValidator(_parse_columns, json_schema_input_type=Column | Annotated[list[Column], Field(min_length=1)]),
+    tuple[ColumnName, ...],
+    BeforeValidator(
+        _parse_columns, json_schema_input_type=ColumnName | Annotated[list[ColumnName], Field(min_length=1)]
+    ),
     AfterValidator(check_not_empty),
 ]
 TextList = Annotated[tuple[Text, ...], BeforeValidator(_parse_list)]
 Schemas = Annotated[tuple[SchemaName, ...], BeforeValidator(_parse_list)]
-Values = Annotated[
+AcceptedValues = Annotated[
     tuple[Value, ...],
     BeforeValidator(_parse_list, json_schema_input_type=Annotated[list[Value], Field(min_length=1)]),
     AfterValidator(check_not_empty),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from exporter.model.counting import PERCENTILES, Column, Spread, Total
+from exporter.model.counting import PERCENTILES, GroupColumn, Spread, Total
 from exporter.model.sections import Pipeline
 from exporter.model.sql import (
     Bindings,
@@ -27,7 +27,7 @@ def counting_statement(
     pipeline: Pipeline,
     bind: Bindings,
     source: tuple[str, str],
-    groups: Sequence[Column],
+    groups: Sequence[GroupColumn],
     totals: Sequence[Total],
     spreads: Sequence[Spread] = (),
 ) -> Statement:

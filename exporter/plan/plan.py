@@ -20,7 +20,7 @@ from exporter.plan.catalog import CatalogReading, catalog_statement, lock_number
 from exporter.plan.expressions import Expression, expressions, planned
 from exporter.plan.fragments import SessionKey
 from exporter.plan.gaps import gap_count, gap_cursor, gap_tally, places_statement, states_cursor
-from exporter.plan.replica import LOOK
+from exporter.plan.replica import STATUS_SQL
 from exporter.plan.rows import facets_of, owners_statement, rows_statement
 from exporter.plan.sessions import sessions_statement
 from exporter.plan.statement import Cursor, Statement
@@ -60,7 +60,7 @@ class Plan:
     dimensions: tuple[Dimension, ...]
     max_label_values: int
     links: Mapping[str, Link]
-    look: tuple[str, ...] = LOOK
+    look: tuple[str, ...] = STATUS_SQL
 
     def about(self, pipeline: Pipeline) -> "Plan":
         """The same plan for tables of other names."""

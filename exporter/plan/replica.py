@@ -15,7 +15,7 @@ from exporter.model.fault import Fault
 # far the primary was when it last wrote, which a slow network keeps from us.
 # https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-WAL-RECEIVER-VIEW
 # What is asked before the transaction runs under the settings of the role, so every name says where it is.
-LOOK: Final = (
+STATUS_SQL: Final = (
     "pg_catalog.clock_timestamp()",
     "case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_is_wal_replay_paused() end",
     """case when pg_catalog.pg_is_in_recovery() then exists (
@@ -26,11 +26,11 @@ LOOK: Final = (
   ) end""",
     "case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_xact_replay_timestamp() end",
 )
-"""SQL for the fields of `Look`, in their order."""
+"""SQL for the fields of `ReplicationStatus`, in their order."""
 
 # Aurora's readers replay no log of their own, and refuse the functions that tell of it.  Theirs are in no catalog, so
 # no schema is named.  https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/aurora_replica_status.html
-AURORA_LOOK: Final = (
+AURORA_STATUS_SQL: Final = (
     "pg_catalog.clock_timestamp()",
     "false",
     "false",
@@ -47,7 +47,7 @@ LEAP: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ReplicationStatus:
     """One look at the recovery of a server; all but `clock` are None where it is no replica.
 
     `caught_up`: the replica receives, and has replayed all that it received.  `replayed_at` is when the last
@@ -65,7 +65,7 @@ class Look:
         return None if self.replayed_at is None else max(self.clock - self.replayed_at, timedelta(0))
 
 
-def lag(before: Look, now: Look, limit: timedelta) -> timedelta | Fault | None:
+def lag(before: ReplicationStatus, now: ReplicationStatus, limit: timedelta) -> timedelta | Fault | None:
     """How far behind the primary a snapshot is, None where the server is no replica; a Fault where nobody can tell.
 
     The snapshot was taken after `before` and before `now`.  What was replayed in between may be missing in it, so
@@ -96,7 +96,7 @@ def lag(before: Look, now: Look, limit: timedelta) -> timedelta | Fault | None:
     return _leapt(before, now, behind)
 
 
-def _behind(look: Look, since: Look) -> timedelta | None:
+def _behind(look: ReplicationStatus, since: ReplicationStatus) -> timedelta | None:
     # Where commits arrive just now, the age of the last one is the lag, even if no more has been received: after an
     # outage the network may be what the replica waits for.
     if look.caught_up and look.replayed_at == since.replayed_at:
@@ -104,7 +104,7 @@ def _behind(look: Look, since: Look) -> timedelta | None:
     return look.age
 
 
-def _leapt(before: Look, now: Look, behind: timedelta) -> timedelta | Fault:
+def _leapt(before: ReplicationStatus, now: ReplicationStatus, behind: timedelta) -> timedelta | Fault:
     """The lag, unless the snapshot may be one of much earlier."""
     was = timedelta(0) if before.caught_up else before.age
     if (was is None or was - behind > LEAP) and before.replayed_at != now.replayed_at:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from exporter.model.counting import Column, Facet, Scope, Total
+from exporter.model.counting import Facet, GroupColumn, Scope, Total
 from exporter.model.dimension import Dimension
 from exporter.model.keys import Link
 from exporter.model.sections import Pipeline, Record
@@ -68,11 +68,11 @@ def rows_statement(scope: Scope, links: Mapping[str, Link], dimensions: tuple[Di
         for together in alike.values()
     )
     groups = [
-        Column("record", "record"),
-        Column("facet", "facet"),
-        Column("value", "value", open=True),
-        *(Column(name, name) for name in ("category", "keyed", "linked", "analysed")),
-        *(Column(flag.name, quote(flag.name)) for flag in flags),
+        GroupColumn("record", "record"),
+        GroupColumn("facet", "facet"),
+        GroupColumn("value", "value", open=True),
+        *(GroupColumn(name, name) for name in ("category", "keyed", "linked", "analysed")),
+        *(GroupColumn(flag.name, quote(flag.name)) for flag in flags),
     ]
     of_cells = [
         Total("rows", "sum(rows)::bigint"),
@@ -86,7 +86,7 @@ def rows_statement(scope: Scope, links: Mapping[str, Link], dimensions: tuple[Di
     )
 
 
-def _owners(pipeline: Pipeline, flags: Sequence[Column], bind: Bindings) -> str:
+def _owners(pipeline: Pipeline, flags: Sequence[GroupColumn], bind: Bindings) -> str:
     """The keys of all sessions, and what is to be known of whoever owns a row."""
     sessions = pipeline.sessions
     started = moment(column_of(sessions, sessions.started_at), sessions.timezone, bind)
@@ -113,7 +113,9 @@ def owners_statement(scope: Scope, dimensions: tuple[Dimension, ...]) -> Stateme
     return Statement("owners", sql, tuple(bind.values), is_ours=False)
 
 
-def _linked(link: Link, branches: Sequence[str], totals: Sequence[str], flags: Sequence[Column], owners: str) -> str:
+def _linked(
+    link: Link, branches: Sequence[str], totals: Sequence[str], flags: Sequence[GroupColumn], owners: str
+) -> str:
     """The rows of some records, told apart by their facets, each with what is known of its session."""
     keyed = " and ".join(f"r.key_{n} is not null" for n in range(1, len(link) + 1))
     known = [

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from exporter.model.counting import Column, Scope, Total
+from exporter.model.counting import GroupColumn, Scope, Total
 from exporter.model.dimension import Dimension
 from exporter.model.keys import Link
 from exporter.model.metric import LABEL_LENGTH
@@ -56,7 +56,7 @@ NUMBERED: Final = "numbered"
 """The number of a row before a join; the largest says how many there were."""
 
 
-def session_states(scope: Scope, links: Mapping[str, Link], bind: Bindings, facts: Sequence[Column] = ()) -> str:
+def session_states(scope: Scope, links: Mapping[str, Link], bind: Bindings, facts: Sequence[GroupColumn] = ()) -> str:
     """Defines `judged`: the sessions in the window and the cohort, each with the best rank of its rows of every record.
 
     It alone names tables of the platform, and comes first, so that no name of ours can hide one of theirs.  Sessions

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from exporter import APPLICATION_NAME
 from exporter.model.sections import Database, Pipeline
 from exporter.model.sql import Bindings, TableName, base_type, quote, relation
-from exporter.plan.replica import LOOK
+from exporter.plan.replica import STATUS_SQL
 from exporter.plan.statement import Statement, marker
 
 # It runs under the settings of the role, so whatever has a name in it says where that is: a schema that comes before
@@ -29,7 +29,7 @@ _POWERS: Final = """array(
   )"""
 
 
-def before(look: Sequence[str] = LOOK) -> Statement:
+def before(look: Sequence[str] = STATUS_SQL) -> Statement:
     """A `Look`, the deadlock time-out in milliseconds, the rights of the role beyond reading, and where it finds names.
 
     All of it before the transaction: once in it, there is no look without a snapshot.

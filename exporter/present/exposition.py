@@ -4,7 +4,7 @@ Families are made anew from immutable values, so a value that is gone leaves not
 https://prometheus.io/docs/instrumenting/writing_exporters/
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -15,9 +15,8 @@ from prometheus_client.registry import Collector
 
 from exporter.dimensions import DIMENSIONS
 from exporter.model.metric import Metric
-from exporter.state.board import Board, Standing
-from exporter.state.self_metrics import PROGRAM_METRICS, SELF_METRICS, Values
-from exporter.state.snapshot import Sample
+from exporter.state.board import Board, PipelineStatus
+from exporter.state.self_metrics import PROGRAM_METRICS, SELF_METRICS, OwnNumbers
 
 Family = GaugeMetricFamily | CounterMetricFamily
 
@@ -29,21 +28,16 @@ def families(board: Board) -> Iterator[Family]:
     """Every family of the page."""
     for own in SELF_METRICS:
         family = _family(own.metric, is_counter=own.is_counter)
-        for standing in board.standings.values():
-            _add(family, standing, own.values(standing))
+        for status in board.statuses.values():
+            _add(family, status, own.values(status))
         if family.samples:
             yield family
-    samples = {
-        name: _by_metric(standing.snapshot.samples)
-        for name, standing in board.standings.items()
-        if standing.snapshot is not None
-    }
+    served = [(status, status.snapshot.readings) for status in board.statuses.values() if status.snapshot]
     for dimension in DIMENSIONS:
         for metric in dimension.metrics:
             family = _family(metric)
-            for name, measured in samples.items():
-                found = measured.get(metric.name, [])
-                _add(family, board.standings[name], ((sample.labels, sample.value) for sample in found))
+            for status, readings in served:
+                _add(family, status, readings.families.get(metric, {}).items())
             if family.samples:
                 yield family
     for program in PROGRAM_METRICS:
@@ -61,17 +55,10 @@ def _family(metric: Metric, *, is_counter: bool = False) -> Family:
     return GaugeMetricFamily(metric.full_name, metric.help, labels=labels)
 
 
-def _add(family: Family, standing: Standing, values: Values) -> None:
+def _add(family: Family, status: PipelineStatus, values: OwnNumbers) -> None:
     for labels, value in values:
         if value is not None:
-            family.add_metric([standing.database, standing.pipeline, *labels], value)
-
-
-def _by_metric(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
-    grouped: dict[str, list[Sample]] = {}
-    for sample in samples:
-        grouped.setdefault(sample.metric.name, []).append(sample)
-    return grouped
+            family.add_metric([status.database, status.pipeline, *labels], value)
 
 
 class _Ready(Collector):

@@ -7,18 +7,18 @@ from typing import Any, Final
 import yaml
 
 from exporter.dimensions.coverage import ELIGIBLE
-from exporter.model.alert_names import PREFIX
-from exporter.rules.rule import Group
-from exporter.rules.settings import Surroundings
+from exporter.model.alert_names import ALERT_PREFIX
+from exporter.rules.rule import RuleGroup
+from exporter.rules.settings import RuleSettings
 from exporter.text.format import Format
 
 
-def as_prometheus(rules: tuple[Group, ...]) -> str:
+def as_prometheus(rules: tuple[RuleGroup, ...]) -> str:
     """A rule file of Prometheus."""
     return _dump(_groups_as_dict(rules))
 
 
-def as_operator(rules: tuple[Group, ...]) -> str:
+def as_operator(rules: tuple[RuleGroup, ...]) -> str:
     """The same as an object of the Prometheus Operator.
 
     https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.PrometheusRule
@@ -36,7 +36,7 @@ def as_operator(rules: tuple[Group, ...]) -> str:
     )
 
 
-def as_sloth(at: Surroundings) -> str:
+def as_sloth(at: RuleSettings) -> str:
     """The coverage as an objective for Sloth: good sessions are complete ones, all are those whose fate is settled.
 
     A pair of exporters counts every session twice, above and below the line.
@@ -47,7 +47,7 @@ def as_sloth(at: Surroundings) -> str:
         f"{ELIGIBLE.full_name}{{job={job},{states}}}" for states in ('state="gap"', 'state=~"complete|gap"')
     )
     told = {
-        "runbook_url": f"{at.runbooks}/coverage.md#{PREFIX.lower()}gapratio",
+        "runbook_url": f"{at.runbooks}/coverage.md#{ALERT_PREFIX.lower()}gapratio",
         "dashboard_url": f"{at.dashboards}/d/session-health-overview",
     }
     return _dump(
@@ -66,7 +66,7 @@ def as_sloth(at: Surroundings) -> str:
                         }
                     },
                     "alerting": {
-                        "name": f"{PREFIX}CoverageBudget",
+                        "name": f"{ALERT_PREFIX}CoverageBudget",
                         "annotations": {
                             "summary": "Sessions lack records so often that the objective will be missed.",
                             **told,
@@ -95,7 +95,7 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def _groups_as_dict(rules: tuple[Group, ...]) -> dict[str, Any]:
+def _groups_as_dict(rules: tuple[RuleGroup, ...]) -> dict[str, Any]:
     return {"groups": [{"name": group.name, "rules": [rule.as_dict() for rule in group.rules]} for group in rules]}
 
 
@@ -103,7 +103,7 @@ def _dump(content: Mapping[str, Any]) -> str:
     return yaml.dump(dict(content), Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)
 
 
-FORMATS: Final[Mapping[str, Format[tuple[Group, ...]]]] = {
+FORMATS: Final[Mapping[str, Format[tuple[RuleGroup, ...]]]] = {
     "prometheus": Format(as_prometheus),
     "operator": Format(as_operator),
 }

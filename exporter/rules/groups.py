@@ -3,11 +3,11 @@
 from exporter.model.dimension import Dimension
 from exporter.rules.limit_alerts import alerts_of, recorded_name
 from exporter.rules.own_alerts import OWN_ALERTS, own_alerts_of
-from exporter.rules.rule import LOST_PIPELINES, Group, Recording, lost_pipelines
-from exporter.rules.settings import Surroundings
+from exporter.rules.rule import LOST_PIPELINES, Recording, RuleGroup, lost_pipelines
+from exporter.rules.settings import RuleSettings
 
 
-def groups(dimensions: tuple[Dimension, ...], at: Surroundings) -> tuple[Group, ...]:
+def groups(dimensions: tuple[Dimension, ...], at: RuleSettings) -> tuple[RuleGroup, ...]:
     """All rules: those of each dimension that has limits, then those of the exporter itself."""
     recorded = [
         Recording(recorded_name(limit), limit.value.promql(at.select))
@@ -16,14 +16,14 @@ def groups(dimensions: tuple[Dimension, ...], at: Surroundings) -> tuple[Group, 
         if limit.unit == "ratio"
     ]
     return (
-        Group("session-health.rules", (Recording(LOST_PIPELINES, lost_pipelines(at)), *recorded)),
+        RuleGroup("session-health.rules", (Recording(LOST_PIPELINES, lost_pipelines(at)), *recorded)),
         *(
-            Group(
+            RuleGroup(
                 f"session-health-{dimension.name}",
                 tuple(alert for limit in dimension.limits for alert in alerts_of(limit, dimension, at)),
             )
             for dimension in dimensions
             if dimension.limits
         ),
-        Group("session-health-exporter", tuple(alert for own in OWN_ALERTS for alert in own_alerts_of(own, at))),
+        RuleGroup("session-health-exporter", tuple(alert for own in OWN_ALERTS for alert in own_alerts_of(own, at))),
     )

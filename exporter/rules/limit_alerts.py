@@ -10,7 +10,7 @@ from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit
 from exporter.model.sections import SEVERITIES
 from exporter.rules.rule import LOST_PIPELINES, Alert, annotations, config_option, lasting
-from exporter.rules.settings import KEEP, LOOK_BACK, REMEMBERED, Surroundings
+from exporter.rules.settings import KEEP_FIRING_ROUNDS, LOOKBACK_ROUNDS, OUTAGE_ROUNDS, RuleSettings
 from exporter.state.self_metrics import (
     LIMIT,
     LIMIT_MIN_SESSIONS,
@@ -23,7 +23,7 @@ def recorded_name(limit: Limit) -> str:
     return f"pipeline:session_health_{limit.name.removesuffix('_ratio')}:ratio"
 
 
-def alerts_of(limit: Limit, dimension: Dimension, at: Surroundings) -> Iterator[Alert]:
+def alerts_of(limit: Limit, dimension: Dimension, at: RuleSettings) -> Iterator[Alert]:
     """The alerts of one limit, the most severe first."""
     for severity in reversed(SEVERITIES):
         yield Alert(
@@ -31,7 +31,7 @@ def alerts_of(limit: Limit, dimension: Dimension, at: Surroundings) -> Iterator[
             severity=severity,
             expr=_broken(limit, severity, at),
             hold=at.rounds(limit.rounds),
-            keep=at.rounds(KEEP),
+            keep=at.rounds(KEEP_FIRING_ROUNDS),
             annotations=annotations(
                 limit.advice,
                 description=_description(limit, severity, at),
@@ -43,19 +43,19 @@ def alerts_of(limit: Limit, dimension: Dimension, at: Surroundings) -> Iterator[
         )
 
 
-def _broken(limit: Limit, severity: str, at: Surroundings) -> str:
+def _broken(limit: Limit, severity: str, at: RuleSettings) -> str:
     """PromQL: the value where it is beyond the limit of that severity.
 
     An alert that fires goes on while nobody measures everything, by the value as it was last known: what was not mended
     does not end, and none begins on what nobody measured.
     """
-    known, remembered = (_compared(limit, severity, at, within) for within in (LOOK_BACK, REMEMBERED))
+    known, remembered = (_compared(limit, severity, at, within) for within in (LOOKBACK_ROUNDS, OUTAGE_ROUNDS))
     subject = subject_label(limit)
     lost = f"and{f' ignoring ({subject})' if subject else ''} {at.selector(LOST_PIPELINES)}"
     return lasting(known, remembered, (alert_name(limit), severity), at, lost)
 
 
-def _compared(limit: Limit, severity: str, at: Surroundings, within: int) -> str:
+def _compared(limit: Limit, severity: str, at: RuleSettings, within: int) -> str:
     """PromQL: the value as it was last seen within so many rounds, where it is beyond the limit as it was then."""
     select = at.within(within)
     subject, sign = subject_label(limit), "<" if limit.below else ">"
@@ -79,7 +79,7 @@ _SHOWN: Final[Mapping[LimitUnit, str]] = {
 }
 
 
-def _description(limit: Limit, severity: str, at: Surroundings) -> str:
+def _description(limit: Limit, severity: str, at: RuleSettings) -> str:
     """Whose number it is, the number, and the limit that it broke: asked for, as a rule knows its own value only."""
     bound = _asked(
         LIMIT.full_name, {"limit": limit.name, "severity": severity}, f"first | value | {_SHOWN[limit.unit]}", at
@@ -91,16 +91,16 @@ def _description(limit: Limit, severity: str, at: Surroundings) -> str:
     return f"{who[0].upper()}{who[1:]}: {what}: {{{{ $value | {_SHOWN[limit.unit]} }}}}; {severity} {side} {bound}."
 
 
-def _asked(metric: str, labels: Mapping[str, str], shown: str, at: Surroundings) -> str:
+def _asked(metric: str, labels: Mapping[str, str], shown: str, at: RuleSettings) -> str:
     """Template: what a query for a series of the alert's own pipeline answers."""
     own = ("job", "instance", "database", "pipeline")
     matchers = [f"{label}=%q" for label in own] + [f"{label}={json.dumps(value)}" for label, value in labels.items()]
-    query = f"last_over_time({metric}{{{','.join(matchers)}}}[{at.rounds(LOOK_BACK)}])"
+    query = f"last_over_time({metric}{{{','.join(matchers)}}}[{at.rounds(LOOKBACK_ROUNDS)}])"
     arguments = " ".join(f"$labels.{label}" for label in own)
     return f"{{{{ with printf `{query}` {arguments} | query }}}}{{{{ . | {shown} }}}}{{{{ end }}}}"
 
 
-def command_of(limit: Limit, at: Surroundings) -> str:
+def command_of(limit: Limit, at: RuleSettings) -> str:
     """What to type when a limit is broken, in Prometheus' template language."""
     if limit.advice.gaps is None:
         return f"session-health-exporter check {config_option(at)}"

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from exporter.model.advice import Advice
-from exporter.model.alert_names import PREFIX
+from exporter.model.alert_names import ALERT_PREFIX
 from exporter.model.judging import series_of
 from exporter.rules.rule import LOST_PIPELINES, Alert, Urgency, annotations, config_option, lasting
-from exporter.rules.settings import LATER, LOOK_BACK, REMEMBERED, SOON, Surroundings
+from exporter.rules.settings import LOOKBACK_ROUNDS, OUTAGE_ROUNDS, PAGE_ROUNDS, WARN_ROUNDS, RuleSettings
 from exporter.state.self_metrics import (
     COLLECTION_ERRORS,
     LAST_SUCCESS,
@@ -30,24 +30,24 @@ class OwnAlert:
 
     name: str
     after: Mapping[Urgency, int]
-    expr: Callable[[Surroundings, int], str]
-    says: Callable[[Surroundings], str]
+    expr: Callable[[RuleSettings, int], str]
+    says: Callable[[RuleSettings], str]
     command: str
     advice: Advice
     labels: tuple[str, ...] = ("database", "pipeline")
     outlasts: bool = False
 
 
-def own_command(own: OwnAlert, at: Surroundings) -> str:
+def own_command(own: OwnAlert, at: RuleSettings) -> str:
     """What to type first when the measuring itself is in doubt, in Prometheus' template language."""
     return own.command.replace("{config}", config_option(at))
 
 
-def own_alerts_of(own: OwnAlert, at: Surroundings) -> Iterator[Alert]:
+def own_alerts_of(own: OwnAlert, at: RuleSettings) -> Iterator[Alert]:
     """The alerts of one own alert, one for each severity."""
     for severity, rounds in own.after.items():
         yield Alert(
-            name=PREFIX + own.name,
+            name=ALERT_PREFIX + own.name,
             severity=severity,
             expr=_own_expr(own, severity, at),
             hold=at.rounds(rounds) if rounds else None,
@@ -56,49 +56,49 @@ def own_alerts_of(own: OwnAlert, at: Surroundings) -> Iterator[Alert]:
                 own.advice,
                 description=own.says(at),
                 command=own_command(own, at),
-                runbook=f"exporter.md#{PREFIX.lower()}{own.name.lower()}",
+                runbook=f"exporter.md#{ALERT_PREFIX.lower()}{own.name.lower()}",
                 labels=own.labels,
                 at=at,
             ),
         )
 
 
-def _own_expr(own: OwnAlert, severity: str, at: Surroundings) -> str:
-    known = own.expr(at, LOOK_BACK)
+def _own_expr(own: OwnAlert, severity: str, at: RuleSettings) -> str:
+    known = own.expr(at, LOOKBACK_ROUNDS)
     if not own.outlasts:
         return known + "\n"
     gone = (f"and {at.selector(LOST_PIPELINES)}", f"unless {at.select(UP)}")
-    return lasting(known, own.expr(at, REMEMBERED), (PREFIX + own.name, severity), at, *gone)
+    return lasting(known, own.expr(at, OUTAGE_ROUNDS), (ALERT_PREFIX + own.name, severity), at, *gone)
 
 
 _PIPELINE: Final = "Pipeline {{ $labels.pipeline }} (database {{ $labels.database }})"
 
 
-def _verdict(verdict: str) -> Callable[[Surroundings, int], str]:
+def _verdict(verdict: str) -> Callable[[RuleSettings, int], str]:
     return lambda at, within: f"{series_of(VERDICT, verdict=verdict)(at.within(within))} == 1"
 
 
-def _failing(at: Surroundings, within: int) -> str:
+def _failing(at: RuleSettings, within: int) -> str:
     """PromQL: nothing whole was measured; or now and then only, so that it never fails for long."""
-    often = f"avg_over_time({at.selector(UP.full_name)}[{at.rounds(max(within, 2 * SOON))}]) < 0.9"
+    often = f"avg_over_time({at.selector(UP.full_name)}[{at.rounds(max(within, 2 * WARN_ROUNDS))}]) < 0.9"
     return f"{at.last(within, UP.full_name)} == 0\nor\n{often}"
 
 
-def _stale(at: Surroundings, within: int) -> str:
+def _stale(at: RuleSettings, within: int) -> str:
     select = at.within(within)
     return f"time() - {select(LAST_SUCCESS)}\n  >\n{select(MAX_AGE)}"
 
 
-def _absent(at: Surroundings, within: int) -> str:
+def _absent(at: RuleSettings, within: int) -> str:
     """PromQL: the pipelines that were delivered, with all labels that say whose they are, and are not any more."""
     passing = at.but_passing()
     return (
-        f"max without {passing} (\n  {at.last(REMEMBERED * 6, UP.full_name)}\n)\n"
+        f"max without {passing} (\n  {at.last(OUTAGE_ROUNDS * 6, UP.full_name)}\n)\n"
         f"unless\nmax without {passing} (\n  {at.last(within, UP.full_name)}\n)"
     )
 
 
-def _why(at: Surroundings) -> str:
+def _why(at: RuleSettings) -> str:
     """Template: which reasons were counted of late, and how often."""
     own = ("job", "instance", "database", "pipeline")
     query = (
@@ -114,7 +114,7 @@ _LOG: Final = "The exporter's log has one line for each thing that it cannot mea
 OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="Unknown",
-        after={"warning": SOON, "critical": LATER},
+        after={"warning": WARN_ROUNDS, "critical": PAGE_ROUNDS},
         expr=_verdict("unknown"),
         outlasts=True,
         says=lambda at: f"{_PIPELINE}: whether its data are whole is unknown{_why(at)}.",
@@ -136,7 +136,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     ),
     OwnAlert(
         name="CollectionFailing",
-        after={"warning": SOON, "critical": LATER},
+        after={"warning": WARN_ROUNDS, "critical": PAGE_ROUNDS},
         expr=_failing,
         outlasts=True,
         says=lambda at: f"{_PIPELINE} is not measured, or not whole{_why(at)}.",
@@ -186,8 +186,8 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     ),
     OwnAlert(
         name="TargetDown",
-        after={"warning": SOON},
-        expr=lambda at, _within: f"max_over_time({at.selector('up')}[{at.rounds(LOOK_BACK)}]) == 0",
+        after={"warning": WARN_ROUNDS},
+        expr=lambda at, _within: f"max_over_time({at.selector('up')}[{at.rounds(LOOKBACK_ROUNDS)}]) == 0",
         says=lambda _at: "{{ $labels.instance }} does not answer.",
         command="curl -sS http://{{ $labels.instance }}/-/healthy",
         advice=Advice(
@@ -205,10 +205,10 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     ),
     OwnAlert(
         name="ScrapesFailing",
-        after={"warning": SOON},
+        after={"warning": WARN_ROUNDS},
         expr=lambda at, _within: (
-            f"avg_over_time({at.selector('up')}[{at.rounds(2 * SOON)}]) < 0.9\n"
-            f"unless\nmax_over_time({at.selector('up')}[{at.rounds(LOOK_BACK)}]) == 0"
+            f"avg_over_time({at.selector('up')}[{at.rounds(2 * WARN_ROUNDS)}]) < 0.9\n"
+            f"unless\nmax_over_time({at.selector('up')}[{at.rounds(LOOKBACK_ROUNDS)}]) == 0"
         ),
         says=lambda _at: "{{ $labels.instance }} answers {{ $value | humanizePercentage }} of the scrapes.",
         command="curl -sS http://{{ $labels.instance }}/-/healthy",
@@ -227,7 +227,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     ),
     OwnAlert(
         name="PipelineAbsent",
-        after={"warning": SOON, "critical": LATER},
+        after={"warning": WARN_ROUNDS, "critical": PAGE_ROUNDS},
         expr=_absent,
         says=lambda _at: (
             f"{_PIPELINE} was measured until lately, and no exporter with the same labels delivers it any more."
@@ -284,7 +284,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     ),
     OwnAlert(
         name="ConfigReloadFailed",
-        after={"warning": SOON},
+        after={"warning": WARN_ROUNDS},
         expr=lambda at, within: f"{at.within(within)(RELOAD_SUCCESSFUL)} == 0",
         says=lambda _at: (
             "{{ $labels.instance }} goes on with the config that it read before: the new one has mistakes."

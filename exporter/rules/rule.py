@@ -11,7 +11,7 @@ from textwrap import indent
 from typing import Any, Final, Literal
 
 from exporter.model.advice import Advice
-from exporter.rules.settings import LOOK_BACK, REMEMBERED, TAKEN_OVER, Surroundings
+from exporter.rules.settings import LOOKBACK_ROUNDS, OUTAGE_ROUNDS, TAKEOVER_ROUNDS, RuleSettings
 from exporter.state.self_metrics import (
     UP,
 )
@@ -56,7 +56,7 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class RuleGroup:
     """Rules of one subject, evaluated one after the other."""
 
     name: str
@@ -66,27 +66,27 @@ class Group:
 LOST_PIPELINES: Final = "pipeline:session_health_up:lost"
 
 
-def lost_pipelines(at: Surroundings) -> str:
+def lost_pipelines(at: RuleSettings) -> str:
     """PromQL: the pipelines of each exporter, now or lately, for which no exporter measures everything by now.
 
     For an exporter that takes over has to measure for as long as alerts take to begin.  This is known sooner than
     values end, as rules of other groups read it a round later.
     """
-    lately = f"{at.selector(UP.full_name)}[{at.rounds(LOOK_BACK - 2)}]"
+    lately = f"{at.selector(UP.full_name)}[{at.rounds(LOOKBACK_ROUNDS - 2)}]"
     return (
-        f"{at.last(REMEMBERED, UP.full_name)}\nunless ignoring {at.but_passing()}\n(\n"
+        f"{at.last(OUTAGE_ROUNDS, UP.full_name)}\nunless ignoring {at.but_passing()}\n(\n"
         f"  last_over_time({lately}) == 1\n  and\n"
-        f"  last_over_time({lately} offset {at.rounds(TAKEN_OVER)}) == 1\n)\n"
+        f"  last_over_time({lately} offset {at.rounds(TAKEOVER_ROUNDS)}) == 1\n)\n"
     )
 
 
-def lasting(known: str, remembered: str, alert: tuple[str, str], at: Surroundings, *lost: str) -> str:
+def lasting(known: str, remembered: str, alert: tuple[str, str], at: RuleSettings, *lost: str) -> str:
     """PromQL: what is known, and beside it what was last known of an alert that fires, where its pipeline is lost.
 
     All labels of a series say which alert is meant: there may be another of the same instance and pipeline, elsewhere.
     """
     name, severity = alert
-    firing = at.last(LOOK_BACK, "ALERTS", alertname=name, alertstate="firing", severity=severity)
+    firing = at.last(LOOKBACK_ROUNDS, "ALERTS", alertname=name, alertstate="firing", severity=severity)
     return (
         f"(\n{indent(known, '  ')}\n)\nor\n(\n  (\n{indent(remembered, '    ')}\n  )\n"
         f"  and ignoring (alertname, alertstate, severity)\n  {firing}\n"
@@ -95,13 +95,13 @@ def lasting(known: str, remembered: str, alert: tuple[str, str], at: Surrounding
     )
 
 
-def config_option(at: Surroundings) -> str:
+def config_option(at: RuleSettings) -> str:
     """The option that names the config in a command."""
     return f"--config.file {shlex.quote(at.config_file)}"
 
 
 def annotations(
-    advice: Advice, *, description: str, command: str, runbook: str, labels: tuple[str, ...], at: Surroundings
+    advice: Advice, *, description: str, command: str, runbook: str, labels: tuple[str, ...], at: RuleSettings
 ) -> dict[str, str]:
     """The annotations of an alert: what it says, and where to look."""
     chosen = "&".join(f"var-{label}={{{{ $labels.{label} | urlquery }}}}" for label in labels if label != "check")

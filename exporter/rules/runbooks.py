@@ -9,15 +9,15 @@ from datetime import timedelta
 from typing import Final
 
 from exporter.model.advice import DASHBOARDS, Advice, AsRead
-from exporter.model.alert_names import PREFIX, alert_name, subject_label
+from exporter.model.alert_names import ALERT_PREFIX, alert_name, subject_label
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit
 from exporter.model.metric import Metric
 from exporter.rules.limit_alerts import command_of
 from exporter.rules.own_alerts import OWN_ALERTS, OwnAlert, own_command
 from exporter.rules.rule import Urgency
-from exporter.rules.settings import LOOK_BACK, Surroundings
-from exporter.text.figures import shown
+from exporter.rules.settings import LOOKBACK_ROUNDS, RuleSettings
+from exporter.text.figures import format_value
 
 _EXAMPLE: Final = {"pipeline": "assessments", "record": "profiles", "database": "main", "check": "finalized"}
 _NOTE: Final = "<!-- Generated from exporter/dimensions and exporter/rules by `make generate`: change it there. -->"
@@ -43,7 +43,7 @@ def pages(dimensions: tuple[Dimension, ...], tour: AsRead) -> dict[str, str]:
 
 
 _HEADING: Final = re.compile(r"^## (\w+)$", re.MULTILINE)
-_MENTION: Final = re.compile(rf"(?<!## )(?<!=)\b{PREFIX}\w+")
+_MENTION: Final = re.compile(rf"(?<!## )(?<!=)\b{ALERT_PREFIX}\w+")
 
 
 def _linked(text: str, places: Mapping[str, str]) -> str:
@@ -58,7 +58,7 @@ def _index(dimensions: tuple[Dimension, ...]) -> str:
         for limit in dimension.limits
     ]
     rows += [
-        f"| [{PREFIX}{own.name}](exporter.md#{(PREFIX + own.name).lower()}) | {own.advice.summary} |"
+        f"| [{ALERT_PREFIX}{own.name}](exporter.md#{(ALERT_PREFIX + own.name).lower()}) | {own.advice.summary} |"
         for own in OWN_ALERTS
     ]
     return "\n".join(
@@ -96,7 +96,7 @@ def _of_limit(limit: Limit, tour: AsRead) -> Iterator[str]:
         condition,
         limit.advice,
         limit.advice.steps(tour, _EXAMPLE.get(label or "", "")),
-        command_of(limit, Surroundings()),
+        command_of(limit, RuleSettings()),
         limit.value.promql(_as_on_the_page),
         ("pipeline", *([label] if label else [])),
     )
@@ -105,12 +105,12 @@ def _of_limit(limit: Limit, tour: AsRead) -> Iterator[str]:
 def _of_own(own: OwnAlert) -> Iterator[str]:
     when = ", ".join(_after(severity, rounds) for severity, rounds in own.after.items())
     yield from _section(
-        PREFIX + own.name,
+        ALERT_PREFIX + own.name,
         when,
         own.advice,
         tuple(step for step in own.advice.mend if isinstance(step, str)),
-        own_command(own, Surroundings()),
-        own.expr(Surroundings(), LOOK_BACK),
+        own_command(own, RuleSettings()),
+        own.expr(RuleSettings(), LOOKBACK_ROUNDS),
         tuple(label for label in own.labels if label != "database"),
     )
 
@@ -151,7 +151,8 @@ def _filled(command: str) -> str:
 
 def _time(rounds: int) -> str:
     """Rounds, and what that is with the default interval."""
-    return f"{rounds} rounds ({shown(rounds * Surroundings().interval / timedelta(seconds=1), 'seconds')} by default)"
+    usual = rounds * RuleSettings().interval / timedelta(seconds=1)
+    return f"{rounds} rounds ({format_value(usual, 'seconds')} by default)"
 
 
 def _as_on_the_page(metric: Metric, /, **labels: str) -> str:

@@ -12,22 +12,22 @@ from typing import Final
 from exporter.model.judging import Select
 from exporter.model.metric import Metric
 
-REMEMBERED: Final = 140
+OUTAGE_ROUNDS: Final = 140
 """Rounds for which a value stands as it was last known while nothing is measured: until not knowing pages by itself."""
 
-LOOK_BACK: Final = 6
+LOOKBACK_ROUNDS: Final = 6
 """Rounds for which a value is taken as it was last seen: one scrape that fails neither hides nor resets anything."""
 
-KEEP: Final = 20
+KEEP_FIRING_ROUNDS: Final = 20
 """Rounds for which an alert goes on firing: a number that comes and goes about its limit tells nobody twice."""
 
-SOON: Final = 10
-LATER: Final = 120
+WARN_ROUNDS: Final = 10
+PAGE_ROUNDS: Final = 120
 
-TAKEN_OVER: Final = 30
+TAKEOVER_ROUNDS: Final = 30
 """Rounds in which every alert on data begins: whoever measures for so long in another's place has told all of it."""
 
-PASSING: Final = (
+PASSING_LABELS: Final = (
     *("instance", "replica", "prometheus_replica", "service_instance_id"),
     *("pod", "pod_name", "pod_ip", "pod_uid", "kubernetes_pod_name", "k8s_pod_name", "k8s_pod_uid", "uid"),
     *("statefulset_kubernetes_io_pod_name", "apps_kubernetes_io_pod_index"),
@@ -45,10 +45,10 @@ All others (env, cluster, region, namespace, …) say whose data a pipeline's ar
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class RuleSettings:
     """Where rules are used: the job that scrapes, how often is measured, and where dashboards and runbooks are.
 
-    `config_file` is the path that whoever is told types, `passing` are labels of targets beside those of `PASSING`.
+    `config_file` is the path in printed commands, `passing` are more labels of targets like `PASSING_LABELS`.
     """
 
     job: str = "session-health"
@@ -60,7 +60,7 @@ class Surroundings:
 
     def select(self, metric: Metric, /, **labels: str) -> str:
         """The series of our job, each as it was last seen."""
-        return self.last(LOOK_BACK, metric.full_name, **labels)
+        return self.last(LOOKBACK_ROUNDS, metric.full_name, **labels)
 
     def within(self, count: int) -> Select:
         """How the series of our job are selected, each as it was last seen within so many rounds."""
@@ -81,7 +81,7 @@ class Surroundings:
 
     def but_passing(self, *others: str) -> str:
         """The labels that make no other pipeline of a series, for `without` and `ignoring`."""
-        return f"({', '.join(dict.fromkeys((*PASSING, *self.passing, *others)))})"
+        return f"({', '.join(dict.fromkeys((*PASSING_LABELS, *self.passing, *others)))})"
 
     def rounds(self, count: int) -> str:
         """So many rounds of collecting, as a duration of Prometheus."""

@@ -15,13 +15,13 @@ from aiohttp.http_exceptions import BadHttpMessage
 from exporter.config.read import ConfigError
 from exporter.dimensions import DIMENSIONS
 from exporter.measure.collect import collect
-from exporter.measure.supervise import beginning, supervise
+from exporter.measure.supervise import initial_status, supervise
 from exporter.model.sections import Config
 from exporter.plan.plan import Plan, compile_plans
 from exporter.present.page.view import Links
 from exporter.serve.listen import Address, listen, port_of
 from exporter.serve.web import KEEP_ALIVE_SECONDS, application
-from exporter.state.board import Latest, Standing
+from exporter.state.board import Latest, PipelineStatus
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Watch:
         self._config = load()
         self._plans = compile_plans(self._config, DIMENSIONS)
         self._supervisors: dict[str, asyncio.Task[None]] = {}
-        self.latest = Latest(self._standings({}), time.time())
+        self.latest = Latest(self._statuses({}), time.time())
 
     def begin(self, tasks: asyncio.TaskGroup) -> None:
         """Start looking."""
@@ -115,9 +115,9 @@ class Watch:
             supervisor = self._supervisors.pop(name)
             supervisor.cancel()
             self._leaving.setdefault(name, []).append(supervisor)
-        before = {name: self.latest.board.standings[name] for name in kept}
+        before = {name: self.latest.board.statuses[name] for name in kept}
         self._config, self._plans = config, plans
-        self.latest.reloaded(self._standings(before), time.time())
+        self.latest.reloaded(self._statuses(before), time.time())
         if self._tasks is not None:
             self.begin(self._tasks)
         log.info(
@@ -131,9 +131,9 @@ class Watch:
         for supervisor in self._supervisors.values():
             supervisor.cancel()
 
-    def _standings(self, kept: Mapping[str, Standing]) -> list[Standing]:
+    def _statuses(self, kept: Mapping[str, PipelineStatus]) -> list[PipelineStatus]:
         return [
-            kept.get(name) or beginning(plan, self._config.collection.max_age.total_seconds())
+            kept.get(name) or initial_status(plan, self._config.collection.max_age.total_seconds())
             for name, plan in self._plans.items()
         ]
 

@@ -54,7 +54,7 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class VisibleTable:
     """A table, view or foreign table that exists, and whether our role may use its schema and read it."""
 
     table: TableName
@@ -82,11 +82,11 @@ class Names:
     """What a database has: every schema that is not the server's own, and the tables in them."""
 
     schemas: tuple[str, ...]
-    tables: tuple[Named, ...]
+    tables: tuple[VisibleTable, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TableColumn:
     """A column: `sql` is its name as SQL writes it, `type` as SQL writes that, `base` without length and domain.
 
     `labels` are the values of an enum, in its order; empty for every other type.
@@ -168,26 +168,26 @@ class Source:
 class Relation:
     """Something with a table's name.  `rows` is the planner's estimate, None where nothing was counted yet.
 
-    `has_heirs`: other tables inherit from it (partitions do not), and are read with it but are outside its indexes.
+    `has_child_tables`: other tables inherit from it (partitions do not); they are read with it, outside its indexes.
     """
 
     table: TableName
     kind: str
     rows: int | None
     is_populated: bool
-    has_heirs: bool
+    has_child_tables: bool
     may_use_schema: bool
-    columns: tuple[Column, ...]
+    columns: tuple[TableColumn, ...]
     indexes: tuple[Index, ...]
     sources: tuple[Source, ...]
 
-    def column(self, name: str) -> Column | None:
+    def column(self, name: str) -> TableColumn | None:
         """The column of that name; None where there is none."""
         return next((column for column in self.columns if column.name == name), None)
 
     def is_unique(self, columns: Collection[str]) -> bool:
         """Whether an index proves that no two rows share the values of these columns."""
-        return not self.has_heirs and any(
+        return not self.has_child_tables and any(
             index.proves_unique and {*index.columns} <= {*columns} for index in self.indexes
         )
 
@@ -214,7 +214,7 @@ limit {NAME_LIMIT}"""
     return Names(
         tuple(name for (name,) in await session.run(Statement("schemas", schemas), "catalog")),
         tuple(
-            Named(TableName(schema, name), _KINDS[kind], usable, readable)
+            VisibleTable(TableName(schema, name), _KINDS[kind], usable, readable)
             for schema, name, kind, usable, readable in await session.run(Statement("tables", tables), "catalog")
         ),
     )
@@ -238,7 +238,7 @@ where n.nspname = $1"""
     return everybody, tuple(roles)
 
 
-async def read_columns(session: Session) -> dict[TableName, list[Column]]:
+async def read_columns(session: Session) -> dict[TableName, list[TableColumn]]:
     """The columns of every table that is not the server's own; raises CollectionError."""
     sql = f"""select n.nspname::text, c.relname::text, {_COLUMN}
 from pg_catalog.pg_class c
@@ -247,7 +247,7 @@ join pg_catalog.pg_attribute a on a.attrelid = c.oid
 where {_OURS} and c.relkind in {_TABLES} and not c.relispartition and a.attnum > 0 and not a.attisdropped
 order by 1, 2, a.attnum
 limit {NAME_LIMIT * 20}"""
-    found: dict[TableName, list[Column]] = {}
+    found: dict[TableName, list[TableColumn]] = {}
     for schema, name, *column in await session.run(Statement("columns", sql), "catalog"):
         found.setdefault(TableName(schema, name), []).append(_column(column))
     return found
@@ -303,13 +303,13 @@ where c.oid = {relation(table, bind)}"""
     found = await session.run(Statement("relation", sql, tuple(bind.values)), "catalog")
     if not found:
         return None
-    oid, schema, name, kind, is_populated, may_use_schema, has_heirs, rows = found[0]
+    oid, schema, name, kind, is_populated, may_use_schema, has_child_tables, rows = found[0]
     return Relation(
         table=TableName(schema, name),
         kind=_KINDS.get(kind, "relation of another kind"),
         rows=None if kind == "v" else rows,
         is_populated=is_populated,
-        has_heirs=has_heirs,
+        has_child_tables=has_child_tables,
         may_use_schema=may_use_schema,
         columns=tuple(_column(row) for row in await _rows(session, "columns", _COLUMNS, oid)),
         indexes=tuple(
@@ -323,9 +323,9 @@ async def _rows(session: Session, title: str, sql: str, oid: int) -> list[Any]:
     return await session.run(Statement(title, sql, (oid,)), "catalog")
 
 
-def _column(row: Any) -> Column:  # noqa: ANN401 - the driver's row
+def _column(row: Any) -> TableColumn:  # noqa: ANN401 - the driver's row
     name, sql, kind, base, labels = row
-    return Column(name, sql, kind, base, tuple(labels or ()))
+    return TableColumn(name, sql, kind, base, tuple(labels or ()))
 
 
 def _source(row: Any) -> Source:  # noqa: ANN401 - the driver's row

@@ -7,40 +7,40 @@ from typing import Final, Literal
 from exporter.model.fault import Fault
 from exporter.text.terminal import printable
 
-Severity = Literal["ok", "note", "error"]
+FindingLevel = Literal["ok", "note", "error"]
 
 SHOWN_NAMES: Final = 30
 """A message lists so many names at most; beyond it says the nearest alone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ConfigFinding:
     """One thing about one place of the config.
 
     An error keeps something from being measured.  `remedy` is the SQL that mends it, None where it is not SQL
     that does: the message then says what.
     """
 
-    severity: Severity
+    severity: FindingLevel
     path: str
     message: str
     remedy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class FindingGroup:
     """What was found about one database or one pipeline."""
 
     title: str
-    findings: tuple[Finding, ...]
+    findings: tuple[ConfigFinding, ...]
 
 
-def has_errors(groups: Iterable[Group]) -> bool:
+def has_errors(groups: Iterable[FindingGroup]) -> bool:
     """Whether something could not be measured."""
     return any(finding.severity == "error" for group in groups for finding in group.findings)
 
 
-def render(groups: Sequence[Group]) -> str:
+def findings_text(groups: Sequence[FindingGroup]) -> str:
     """The findings as text, a line each with its SQL below, and how many there are."""
     parts = []
     for group in groups:
@@ -54,11 +54,11 @@ def render(groups: Sequence[Group]) -> str:
     return "".join([*parts, f"\n{', '.join(counts)}\n"])
 
 
-def fault_at(path: str, fault: Fault) -> Finding:
+def fault_at(path: str, fault: Fault) -> ConfigFinding:
     """A fault as a finding at its place in the config."""
-    return Finding("error", path, fault.message.removeprefix(f"{path}: "))
+    return ConfigFinding("error", path, fault.message.removeprefix(f"{path}: "))
 
 
-def has_failed(findings: Iterable[Finding], path: str) -> bool:
+def has_failed(findings: Iterable[ConfigFinding], path: str) -> bool:
     """Whether the findings have an error at this place or below."""
     return any(finding.severity == "error" and f"{finding.path}.".startswith(f"{path}.") for finding in findings)

@@ -12,29 +12,31 @@ from exporter.model.values import KeyPath
 from exporter.setup.catalog import (
     Relation,
 )
-from exporter.setup.findings import SHOWN_NAMES, Finding, fault_at, has_failed
+from exporter.setup.findings import SHOWN_NAMES, ConfigFinding, fault_at, has_failed
 from exporter.state.snapshot import Snapshot
 
 
 def judge_snapshot(
-    pipeline: Pipeline, snapshot: Snapshot, so_far: Sequence[Finding], found: Mapping[KeyPath, Relation]
-) -> Iterator[Finding]:
+    pipeline: Pipeline, snapshot: Snapshot, so_far: Sequence[ConfigFinding], found: Mapping[KeyPath, Relation]
+) -> Iterator[ConfigFinding]:
     """The numbers of a first collection, and what it could not measure; `so_far` is not said again.
 
     `found` has the table of each section.
     """
     path = f"pipelines.{pipeline.name}"
-    values = {(sample.metric.name, *sample.labels): sample.value for sample in snapshot.samples}
-    states = _family(values, ELIGIBLE.name)
+    readings = snapshot.readings
+    states = readings.families.get(ELIGIBLE, {})
     total = sum(states.values())
     if not states:
         lost = ", ".join(snapshot.record_faults)
-        yield Finding("note", path, f"how many sessions are complete needs every record, and {lost} is not measured")
+        yield ConfigFinding(
+            "note", path, f"how many sessions are complete needs every record, and {lost} is not measured"
+        )
     elif total:
-        yield Finding("ok", path, f"{total:.0f} sessions analysed: {_counts(states, zeros=True)}")
+        yield ConfigFinding("ok", path, f"{total:.0f} sessions analysed: {_counts(states, zeros=True)}")
     else:
-        statuses = _counts(_family(values, SESSIONS.name)) or "none"
-        yield Finding(
+        statuses = _counts(readings.families.get(SESSIONS, {})) or "none"
+        yield ConfigFinding(
             "note",
             path,
             f"no session in the window is eligible: check window and eligible (sessions there, by status: {statuses})",
@@ -46,21 +48,21 @@ def judge_snapshot(
         place = f"{path}.records.{name}"
         fault = snapshot.record_faults.get(name)
         if fault is None:
-            states = _family(values, RECORD_SESSIONS.name, name)
-            yield Finding("ok", place, f"sessions by state: {_counts(states) or 'none'}")
-            rows = _family(values, RECORDS.name, name)
+            states = readings.series(RECORD_SESSIONS, name)
+            yield ConfigFinding("ok", place, f"sessions by state: {_counts(states) or 'none'}")
+            rows = readings.series(RECORDS, name)
             yield from _judge_version(place, record, rows)
-            keyed = sum(rows.values()) - values[UNLINKED.name, name]
-            if sum(_family(values, SESSIONS.name).values()) and 0 < keyed == values[ORPHANED.name, name]:
+            keyed = sum(rows.values()) - readings.need(UNLINKED, name)
+            if sum(readings.families.get(SESSIONS, {}).values()) and 0 < keyed == readings.get(ORPHANED, name):
                 yield _strangers(pipeline, name, keyed, found)
         elif not has_failed(so_far, place):
             yield fault_at(place, fault)
         else:
-            yield Finding("note", place, "not measured: mend its errors above")
+            yield ConfigFinding("note", place, "not measured: mend its errors above")
     yield from _judge_limits(path, snapshot)
 
 
-def _strangers(pipeline: Pipeline, name: str, rows: float, found: Mapping[KeyPath, Relation]) -> Finding:
+def _strangers(pipeline: Pipeline, name: str, rows: float, found: Mapping[KeyPath, Relation]) -> ConfigFinding:
     """No row of a record finds a session: its key is most likely in another column, or written differently."""
     top: KeyPath = ("pipelines", pipeline.name)
     of_record, of_sessions = found[*top, "records", name], found[*top, "sessions"]
@@ -74,7 +76,7 @@ def _strangers(pipeline: Pipeline, name: str, rows: float, found: Mapping[KeyPat
         if part.cast in STRINGS and own.base not in STRINGS:
             casts.append(f", or write {{column: {part.column}, cast: {own.base}}}")
     listed = f" (of its type: {', '.join(sorted(others))})" if 0 < len(others) <= SHOWN_NAMES else ""
-    return Finding(
+    return ConfigFinding(
         "note",
         f"pipelines.{pipeline.name}.records.{name}.session_key",
         f"not one of {rows:.0f} rows finds a session, for {' and '.join(types)}: name the column that holds the "
@@ -82,27 +84,25 @@ def _strangers(pipeline: Pipeline, name: str, rows: float, found: Mapping[KeyPat
     )
 
 
-def _judge_limits(path: str, snapshot: Snapshot) -> Iterator[Finding]:
+def _judge_limits(path: str, snapshot: Snapshot) -> Iterator[ConfigFinding]:
     """What the verdict would be, and what decides it; no error: to find what is wrong is what it is for."""
     judgement = snapshot.judgement
     is_complete = not snapshot.record_faults and not snapshot.part_faults
-    yield Finding("ok", path, f"the verdict is {judgement.verdict(is_complete=is_complete)}")
+    yield ConfigFinding("ok", path, f"the verdict is {judgement.verdict(is_complete=is_complete)}")
     for finding in judgement.findings:
         if finding.outcome in ("warning", "critical"):
             subject = f" of {finding.subject}" if finding.subject else ""
             place = f"{path}.limits.{finding.limit.name}"
-            yield Finding("note", place, f"{finding.outcome}{subject}: {finding.text}")
-    yield from (Finding("note", path, caveat.message) for caveat in judgement.caveats if caveat.verdict == "unknown")
+            yield ConfigFinding("note", place, f"{finding.outcome}{subject}: {finding.text}")
+    yield from (
+        ConfigFinding("note", path, caveat.message) for caveat in judgement.caveats if caveat.verdict == "unknown"
+    )
 
 
-def _judge_version(path: str, record: Record, rows: Mapping[tuple[str, ...], float]) -> Iterator[Finding]:
+def _judge_version(path: str, record: Record, rows: Mapping[tuple[str, ...], float]) -> Iterator[ConfigFinding]:
     if record.version and sum(rows.values()) and not any(rows[labels] for labels in rows if labels[1] == "current"):
         found = _counts({labels[:1]: count for labels, count in rows.items()})
-        yield Finding("note", f"{path}.version.current", f"no row has this version (rows by version: {found})")
-
-
-def _family(values: Mapping[tuple[str, ...], float], *start: str) -> dict[tuple[str, ...], float]:
-    return {key[len(start) :]: value for key, value in values.items() if key[: len(start)] == start}
+        yield ConfigFinding("note", f"{path}.version.current", f"no row has this version (rows by version: {found})")
 
 
 def _counts(values: Mapping[tuple[str, ...], float], *, zeros: bool = False) -> str:

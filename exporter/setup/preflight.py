@@ -35,7 +35,7 @@ from exporter.setup.catalog import (
     read_relation,
     read_server,
 )
-from exporter.setup.findings import Finding, Group, fault_at, has_failed
+from exporter.setup.findings import ConfigFinding, FindingGroup, fault_at, has_failed
 from exporter.setup.first_collection import judge_snapshot
 from exporter.setup.tables import (
     did_you_mean,
@@ -53,17 +53,17 @@ from exporter.setup.tables import (
 from exporter.text.names import nearest
 
 
-async def preflight(config: Config) -> tuple[Group, ...]:
+async def preflight(config: Config) -> tuple[FindingGroup, ...]:
     """Look at every database of the config, all at the same time, and collect once from what can be collected."""
     looked = await asyncio.gather(*(_look_at(config, name) for name in config.databases))
     return tuple(group for groups in looked for group in groups)
 
 
-async def _look_at(config: Config, name: str) -> list[Group]:
+async def _look_at(config: Config, name: str) -> list[FindingGroup]:
     path = f"databases.{name}"
     plans = [compile_plan(config, p, DIMENSIONS) for p in config.pipelines.values() if p.database == name]
-    about: list[Finding] = []
-    checked: dict[str, list[Finding]] = {}
+    about: list[ConfigFinding] = []
+    checked: dict[str, list[ConfigFinding]] = {}
     found: dict[str, dict[KeyPath, Relation]] = {}
     role = ""
     try:
@@ -78,34 +78,34 @@ async def _look_at(config: Config, name: str) -> list[Group]:
                 found[plan.pipeline.name] = {}
                 checked[plan.pipeline.name] = await _check(session, plan, server, names, found[plan.pipeline.name])
     except CollectionError as error:
-        about.append(Finding("error", path, error.fault.message))
-    groups = [Group(f"database {name}", tuple(about))]
+        about.append(ConfigFinding("error", path, error.fault.message))
+    groups = [FindingGroup(f"database {name}", tuple(about))]
     for plan in plans:
         pipeline = plan.pipeline.name
         findings = checked.get(pipeline)
         if findings is None:
-            findings = [Finding("note", f"pipelines.{pipeline}", "not looked at: see its database above")]
+            findings = [ConfigFinding("note", f"pipelines.{pipeline}", "not looked at: see its database above")]
         else:
             findings += await _try(plan, findings, found[pipeline])
             findings = [for_role(finding, role) for finding in findings]
-        groups.append(Group(f"pipeline {pipeline}", tuple(findings)))
+        groups.append(FindingGroup(f"pipeline {pipeline}", tuple(findings)))
     return groups
 
 
-async def _check_search_path(session: Session, path: str, names: Names) -> list[Finding]:
+async def _check_search_path(session: Session, path: str, names: Names) -> list[ConfigFinding]:
     """Whether the schemas are there in which the SQL of the config finds names, and who may put something there."""
-    findings: list[Finding] = []
+    findings: list[ConfigFinding] = []
     for schema in session.database.search_path:
         if schema not in names.schemas:
             message = f"the schema {quote(schema)} does not exist{did_you_mean(schema, names.schemas)}"
-            findings.append(Finding("error", path, message))
+            findings.append(ConfigFinding("error", path, message))
             continue
         everybody, roles = await read_creators(session, schema)
         who = "everybody" if everybody else ", ".join(map(quote, roles))
         if who:
             revoked = "PUBLIC" if everybody else who
             findings.append(
-                Finding(
+                ConfigFinding(
                     "note",
                     path,
                     f"{who} may CREATE in it, and so replace what the SQL of the config calls, with the rights of this "
@@ -130,11 +130,11 @@ where r.rolname = session_user and d.datname = current_database()"""
 
 async def _check(
     session: Session, plan: Plan, server: Server, names: Names, found: dict[KeyPath, Relation]
-) -> list[Finding]:
+) -> list[ConfigFinding]:
     """Everything about one pipeline that can be found out without counting; `found` gets the table of each section."""
     plan = plan.about(resolved(plan.pipeline, session.found))
     pipeline, role = plan.pipeline, server.role
-    findings: list[Finding] = []
+    findings: list[ConfigFinding] = []
     for place in places(pipeline):
         relation = await read_relation(session, place.table)
         if relation is None:
@@ -145,7 +145,9 @@ async def _check(
         of_table = list(judge_relation(place.path, relation, role, is_strict=is_strict))
         if not any(finding.severity == "error" for finding in of_table):
             rows = "" if relation.rows is None else f", about {relation.rows} rows"
-            readable = Finding("ok", dotted((*place.path, "table")), f"{relation.kind} {relation.table.sql}{rows}")
+            readable = ConfigFinding(
+                "ok", dotted((*place.path, "table")), f"{relation.kind} {relation.table.sql}{rows}"
+            )
             findings.append(readable)
         findings += of_table
         if relation.sources:
@@ -166,10 +168,10 @@ async def _check(
 
 
 async def _check_expressions(
-    session: Session, plan: Plan, found: Mapping[KeyPath, Relation], so_far: Sequence[Finding]
-) -> list[Finding]:
+    session: Session, plan: Plan, found: Mapping[KeyPath, Relation], so_far: Sequence[ConfigFinding]
+) -> list[ConfigFinding]:
     """What the server says of the SQL of the config, each expression by itself: it is planned, and no row is read."""
-    findings: list[Finding] = []
+    findings: list[ConfigFinding] = []
     taken: list[Expression] = []
     top: KeyPath = ("pipelines", plan.pipeline.name)
     if plan.search:
@@ -183,7 +185,7 @@ async def _check_expressions(
             taken.append(one)
             findings += _judge_plan(path, whole, lines)
             if whole.sql != one.sql.strip():
-                findings.append(Finding("note", path, f"{_BARE}: {' '.join(whole.sql.split())}"))
+                findings.append(ConfigFinding("note", path, f"{_BARE}: {' '.join(whole.sql.split())}"))
             continue
         known = has_failed(so_far, dotted((*section, "table")))
         if not (known and lines.reason in ("permission", "row_security")):
@@ -198,10 +200,10 @@ async def _check_expressions(
 _BARE: Final = "names tables or functions without their schema, which the search_path of the role decides: write"
 
 
-def _judge_plan(path: str, one: Expression, lines: Sequence[str]) -> Iterator[Finding]:
+def _judge_plan(path: str, one: Expression, lines: Sequence[str]) -> Iterator[ConfigFinding]:
     if is_detached(lines):
         column = "session.id" if one.row == "session" else "record.id"
-        yield Finding(
+        yield ConfigFinding(
             "note",
             path,
             f"a sub-query uses no column of the {one.row}, so it says the same of every {one.row}: in a sub-query a "
@@ -209,7 +211,7 @@ def _judge_plan(path: str, one: Expression, lines: Sequence[str]) -> Iterator[Fi
         )
 
 
-async def _check_zone(session: Session, path: KeyPath, zone: str) -> list[Finding]:
+async def _check_zone(session: Session, path: KeyPath, zone: str) -> list[ConfigFinding]:
     """Whether the server knows a time zone of that name."""
     known = Statement("time zones", "select name from pg_catalog.pg_timezone_names")
     names = [row[0] for row in await session.run(known, dotted(path))]
@@ -217,7 +219,7 @@ async def _check_zone(session: Session, path: KeyPath, zone: str) -> list[Findin
         return []
     near = nearest(zone, names)
     return [
-        Finding(
+        ConfigFinding(
             "error",
             dotted(path),
             "the server knows no time zone of this name" + (f"; did you mean {near}?" if near else ""),
@@ -225,7 +227,9 @@ async def _check_zone(session: Session, path: KeyPath, zone: str) -> list[Findin
     ]
 
 
-async def _check_key(session: Session, plan: Plan, sessions: Relation, so_far: Sequence[Finding]) -> list[Finding]:
+async def _check_key(
+    session: Session, plan: Plan, sessions: Relation, so_far: Sequence[ConfigFinding]
+) -> list[ConfigFinding]:
     """Duplicates of the sessions' key, by the very questions that a collection asks."""
     pipeline = plan.pipeline
     path = f"pipelines.{pipeline.name}.sessions"
@@ -242,7 +246,7 @@ async def _check_key(session: Session, plan: Plan, sessions: Relation, so_far: S
     elif not rows[0][0]:
         names = ", ".join(map(quote, pipeline.sessions.key))
         findings = [
-            Finding(
+            ConfigFinding(
                 "error",
                 f"{path}.key",
                 f"several rows share a value of ({names}): name columns that tell sessions apart; to see them:",
@@ -255,13 +259,13 @@ async def _check_key(session: Session, plan: Plan, sessions: Relation, so_far: S
 # --- A collection
 
 
-async def _try(plan: Plan, so_far: Sequence[Finding], found: Mapping[KeyPath, Relation]) -> list[Finding]:
+async def _try(plan: Plan, so_far: Sequence[ConfigFinding], found: Mapping[KeyPath, Relation]) -> list[ConfigFinding]:
     """Collect once, unless it is known that nothing would come of it."""
     path = f"pipelines.{plan.pipeline.name}"
     # What fails by itself, a check say, is no reason not to look at the rest.
     parts = [f"{path}.{part.path}" for part in plan.parts]
     if has_failed((finding for finding in so_far if finding.path not in parts), f"{path}.sessions"):
-        return [Finding("note", path, "nothing was collected: mend the errors of its sessions first")]
+        return [ConfigFinding("note", path, "nothing was collected: mend the errors of its sessions first")]
     try:
         snapshot = await collect(plan)
     except CollectionError as error:

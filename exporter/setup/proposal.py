@@ -10,7 +10,7 @@ from datetime import date
 from typing import Final
 
 from exporter.model.sql import TableName
-from exporter.setup.catalog import Column, ForeignKey, Named, Relation
+from exporter.setup.catalog import ForeignKey, Relation, TableColumn, VisibleTable
 from exporter.text.exits import NotMeasuredError
 
 STATUS_WORDS: Final = ("status", "state", "phase", "stage", "step")
@@ -48,8 +48,8 @@ class NoProposalError(NotMeasuredError):
 class Outline:
     """A table from afar: its name, what we may do with it, and its columns as far as a config can name them."""
 
-    named: Named
-    columns: tuple[Column, ...]
+    named: VisibleTable
+    columns: tuple[TableColumn, ...]
 
     @property
     def table(self) -> TableName:
@@ -62,7 +62,7 @@ class Link:
     """A table whose columns point at the sessions' key, in its order; by a foreign key, else by their names alone."""
 
     outline: Outline
-    columns: tuple[Column, ...]
+    columns: tuple[TableColumn, ...]
     by_foreign_key: bool
 
 
@@ -71,9 +71,9 @@ class Candidate:
     """A table that looks like one of sessions: what speaks for it, and how many tables point at it."""
 
     outline: Outline
-    status: Column | None
-    started: Column | None
-    completed: Column | None
+    status: TableColumn | None
+    started: TableColumn | None
+    completed: TableColumn | None
     pointing: int
 
     @property
@@ -118,10 +118,10 @@ class SessionsDraft:
     """The sessions as proposed; None for a time that no column seems to hold."""
 
     relation: Relation
-    key: tuple[Column, ...]
-    status: Column
-    started: Column
-    completed: Column | None
+    key: tuple[TableColumn, ...]
+    status: TableColumn
+    started: TableColumn
+    completed: TableColumn | None
     facts: SessionFacts
     others: tuple[TableName, ...] = ()
 
@@ -133,8 +133,8 @@ class RecordDraft:
     relation: Relation
     link: Link
     casts: tuple[str | None, ...]
-    created: Column | None
-    version: Column | None
+    created: TableColumn | None
+    version: TableColumn | None
     facts: RecordFacts
 
 
@@ -176,7 +176,7 @@ def names_key(column: str, table: str, key: str) -> bool:
     return any(own[-len(e) :] == e and _spelt(own[: -len(e)], tail) for e in endings if e for tail in tails)
 
 
-def pick(columns: Iterable[Column], wanted: Sequence[str]) -> Column | None:
+def pick(columns: Iterable[TableColumn], wanted: Sequence[str]) -> TableColumn | None:
     """The column whose name has the most telling of the wanted words, the shortest such; None where none has any."""
     found = [
         (min(wanted.index(word) for word in own if word in wanted), len(own), column)
@@ -186,24 +186,24 @@ def pick(columns: Iterable[Column], wanted: Sequence[str]) -> Column | None:
     return min(found, key=lambda entry: entry[:2])[2] if found else None
 
 
-def is_text(column: Column) -> bool:
+def is_text(column: TableColumn) -> bool:
     """Whether its values are texts, or labels of an enum."""
     return column.base in TEXTS or bool(column.labels)
 
 
-def usable(columns: Iterable[Column]) -> tuple[Column, ...]:
+def usable(columns: Iterable[TableColumn]) -> tuple[TableColumn, ...]:
     """Those that a config can name, alone and within an expression."""
     return tuple(column for column in columns if not _UNNAMEABLE.search(column.name))
 
 
-def status_of(outline: Outline) -> Column | None:
+def status_of(outline: Outline) -> TableColumn | None:
     """The column that most likely holds the status."""
     return pick((c for c in outline.columns if is_text(c)), STATUS_WORDS) or pick(
         (c for c in outline.columns if not c.is_time), STATUS_WORDS
     )
 
 
-def times_of(outline: Outline) -> tuple[Column | None, Column | None]:
+def times_of(outline: Outline) -> tuple[TableColumn | None, TableColumn | None]:
     """The columns that most likely hold the start and the completion."""
     times = [column for column in outline.columns if column.is_time]
     completed = pick(times, COMPLETED_WORDS)
@@ -232,7 +232,7 @@ def candidates(outlines: Sequence[Outline], foreign_keys: Sequence[ForeignKey]) 
     return sorted(found, key=lambda candidate: candidate.weight, reverse=True)
 
 
-def keys_of(sessions: Relation, foreign_keys: Sequence[ForeignKey]) -> list[tuple[Column, ...]]:
+def keys_of(sessions: Relation, foreign_keys: Sequence[ForeignKey]) -> list[tuple[TableColumn, ...]]:
     """The columns that may tell sessions apart, the most likely first.
 
     The primary key, what foreign keys point at, other unique indexes; then by name, for a view or a partitioned table
@@ -260,7 +260,7 @@ def keys_of(sessions: Relation, foreign_keys: Sequence[ForeignKey]) -> list[tupl
 
 
 def link_of(
-    outline: Outline, sessions: TableName, key: Sequence[Column], foreign_keys: Sequence[ForeignKey]
+    outline: Outline, sessions: TableName, key: Sequence[TableColumn], foreign_keys: Sequence[ForeignKey]
 ) -> Link | None:
     """How a table points at the sessions; None where it does not seem to."""
     own = {column.name: column for column in outline.columns}
@@ -283,18 +283,18 @@ def link_of(
     return Link(outline, tuple(found), by_foreign_key=False) if len({*found}) == len(found) else None
 
 
-def version_of(outline: Outline) -> Column | None:
+def version_of(outline: Outline) -> TableColumn | None:
     """The column that most likely holds the version of what wrote a row."""
     fitting = [c for c in outline.columns if words(c.name)[-1:] == ["version"] and not c.is_time]
     return pick((c for c in fitting if is_text(c)), ["version"]) or pick(fitting, ["version"])
 
 
-def created_of(outline: Outline) -> Column | None:
+def created_of(outline: Outline) -> TableColumn | None:
     """The column that most likely says when a row was written."""
     return pick((column for column in outline.columns if column.is_time), WRITTEN_WORDS)
 
 
-def fallback_status(outline: Outline, key: Sequence[Column]) -> Column:
+def fallback_status(outline: Outline, key: Sequence[TableColumn]) -> TableColumn:
     """Something to count sessions by where no column looks like a status."""
     rest = [column for column in outline.columns if column not in key and not column.is_time]
     few = [column for column in rest if column.labels or column.base == "boolean"]
@@ -312,7 +312,7 @@ def done_values(statuses: Sequence[Value]) -> list[str]:
     ]
 
 
-def status_like(column: Column) -> bool:
+def status_like(column: TableColumn) -> bool:
     """Whether it is a status by its name."""
     return not {*words(column.name)}.isdisjoint(STATUS_WORDS)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Final
 
-from exporter.setup.catalog import Column
+from exporter.setup.catalog import TableColumn
 from exporter.setup.proposal import (
     NOT_TEXT,
     PLAIN,
@@ -100,13 +100,13 @@ def _sessions(draft: SessionsDraft) -> Iterator[str]:
     yield from _eligible(draft, completed)
 
 
-def _time_note(column: Column) -> str:
+def _time_note(column: TableColumn) -> str:
     if column.base == "timestamp without time zone":
         return "by its name; without a zone it is read as UTC (or timezone: Europe/Berlin)"
     return "by its name; a date, read as its midnight in UTC" if column.base == "date" else "by its name and type"
 
 
-def _eligible(draft: SessionsDraft, completed: Column) -> Iterator[str]:
+def _eligible(draft: SessionsDraft, completed: TableColumn) -> Iterator[str]:
     values = draft.facts.statuses
     if not values and draft.status.labels:
         values = tuple(Value(label, 0) for label in draft.status.labels)

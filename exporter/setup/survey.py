@@ -13,11 +13,11 @@ from exporter.model.sections import Database
 from exporter.model.sql import TableName, parse_type_name, quote
 from exporter.plan.statement import Statement
 from exporter.setup.catalog import (
-    Column,
     ForeignKey,
     Names,
     Relation,
     Server,
+    TableColumn,
     are_comparable,
     read_columns,
     read_foreign_keys,
@@ -87,15 +87,15 @@ async def survey(
     return Proposal(text, tuple(look.said))
 
 
-async def _begin(session: Session) -> "_Look":
+async def _begin(session: Session) -> "_DatabaseSurvey":
     server, names = await read_server(session), await read_names(session)
     columns = await read_columns(session)
     outlines = [Outline(named, usable(columns.get(named.table, ()))) for named in names.tables]
-    return _Look(session, server, names, outlines, await read_foreign_keys(session))
+    return _DatabaseSurvey(session, server, names, outlines, await read_foreign_keys(session))
 
 
 @dataclass(slots=True)
-class _Look:
+class _DatabaseSurvey:
     """One look at a database: what it has, and what is worth saying of it so far."""
 
     session: Session
@@ -169,7 +169,7 @@ class _Look:
             raise NoProposalError(f"{outline.table.written} has gone meanwhile: try again")
         return relation
 
-    def links(self, sessions: Outline, key: tuple[Column, ...], named: Sequence[Outline]) -> "_Links | None":
+    def links(self, sessions: Outline, key: tuple[TableColumn, ...], named: Sequence[Outline]) -> "_Links | None":
         """The tables that point at the sessions by this key: all that were named, else those that seem to.
 
         None where there is none, or where not all that were named do.
@@ -195,7 +195,7 @@ class _Look:
         return _Links(key, tuple(kept), tuple(left_out), tuple(said))
 
     async def sessions(
-        self, outline: Outline, relation: Relation, key: tuple[Column, ...], others: tuple[TableName, ...]
+        self, outline: Outline, relation: Relation, key: tuple[TableColumn, ...], others: tuple[TableName, ...]
     ) -> SessionsDraft:
         """The sessions table with what its rows say."""
         started, completed = times_of(outline)
@@ -209,7 +209,7 @@ class _Look:
         facts = await self.session_facts(relation, status, started)
         return SessionsDraft(relation, key, status, started, completed, facts, others)
 
-    async def session_facts(self, relation: Relation, status: Column, started: Column) -> SessionFacts:
+    async def session_facts(self, relation: Relation, status: TableColumn, started: TableColumn) -> SessionFacts:
         """When the newest session started, and the statuses of the 90 days before."""
         table, start = relation.table.sql, quote(started.name)
         # No date of Python's is before year 1.
@@ -239,7 +239,7 @@ class _Look:
             relation, link, tuple(casts), created, version, await self.record_facts(relation, link, created, version)
         )
 
-    async def cast(self, own: Column, key: Column) -> str | None:
+    async def cast(self, own: TableColumn, key: TableColumn) -> str | None:
         """The type to convert a column to, empty where it compares as it is, None where nothing helps."""
         if await are_comparable(self.session, own.base, key.base):
             return ""
@@ -250,7 +250,7 @@ class _Look:
         return key.base if await are_comparable(self.session, f"{own.base}::{key.base}", key.base) else None
 
     async def record_facts(
-        self, relation: Relation, link: Link, created: Column | None, version: Column | None
+        self, relation: Relation, link: Link, created: TableColumn | None, version: TableColumn | None
     ) -> RecordFacts:
         """The versions of the last 30 days before the newest row, and whether sessions have several rows."""
         table, recent = relation.table.sql, "true"
@@ -268,7 +268,7 @@ class _Look:
         versions = await self.values(relation, version, recent) if version else None
         return RecordFacts(versions, several[0][0] if several else None)
 
-    async def values(self, relation: Relation, column: Column, recent: str) -> tuple[Value, ...] | None:
+    async def values(self, relation: Relation, column: TableColumn, recent: str) -> tuple[Value, ...] | None:
         """The values of a column in recent rows, the most frequent first; None where they cannot be looked up."""
         name = quote(column.name)
         rows = await self.ask(
@@ -320,7 +320,7 @@ class _Look:
 class _Links:
     """The tables that point at the sessions by `key`, those left out, and what is to be said of them."""
 
-    key: tuple[Column, ...]
+    key: tuple[TableColumn, ...]
     links: tuple[Link, ...]
     left_out: tuple[str, ...]
     said: tuple[str, ...]

@@ -13,15 +13,15 @@ from exporter.model.sections import Pipeline, Record, Sessions
 from exporter.model.sql import TableName, quote
 from exporter.model.values import KeyPath
 from exporter.setup.catalog import (
-    Column,
-    Named,
     Names,
     Relation,
     RowSecurity,
     Server,
     Source,
+    TableColumn,
+    VisibleTable,
 )
-from exporter.setup.findings import SHOWN_NAMES, Finding
+from exporter.setup.findings import SHOWN_NAMES, ConfigFinding
 from exporter.text.names import nearest
 
 LARGE_TABLE: Final = 10_000
@@ -34,23 +34,23 @@ MANY_LOCKS: Final = 100
 # --- The connection
 
 
-def judge_connection(path: str, server: Server, *, is_encrypted: bool) -> Iterator[Finding]:
+def judge_connection(path: str, server: Server, *, is_encrypted: bool) -> Iterator[ConfigFinding]:
     """What can be said of a connection that stands."""
-    yield Finding("ok", path, f"connected (PostgreSQL {server.version})")
+    yield ConfigFinding("ok", path, f"connected (PostgreSQL {server.version})")
     if not is_encrypted:
-        yield Finding(
+        yield ConfigFinding(
             "note",
             path,
             "the connection is not encrypted: turn on the server's ssl setting, and write sslmode=verify-full and "
             "sslrootcert into the url",
         )
     if server.is_superuser:
-        yield Finding("note", path, "the role is a superuser: one that may only read the tables is enough")
+        yield ConfigFinding("note", path, "the role is a superuser: one that may only read the tables is enough")
 
 
 def judge_connection_limits(
     path: str, of_role: int, of_database: int, server: Server, pipelines: int
-) -> Iterator[Finding]:
+) -> Iterator[ConfigFinding]:
     """Whether all pipelines of a database can be measured at the same time, each on a connection of its own."""
     for whose, limit, remedy in (
         ("the role", of_role, f"ALTER ROLE {quote(server.role)} CONNECTION LIMIT {pipelines};"),
@@ -58,7 +58,7 @@ def judge_connection_limits(
     ):
         # A superuser is bound by neither.
         if 0 <= limit < pipelines and not server.is_superuser:
-            yield Finding(
+            yield ConfigFinding(
                 "note",
                 path,
                 f"{pipelines} pipelines are measured at once, on a connection each, and {whose} may have {limit}: "
@@ -112,21 +112,21 @@ def _own(section: Sessions | Record, holds: Literal["sql", "columns"]) -> Iterat
             yield from key.texts(section)
 
 
-def judge_absence(path: KeyPath, table: TableName, names: Names, role: str) -> Finding:
+def judge_absence(path: KeyPath, table: TableName, names: Names, role: str) -> ConfigFinding:
     """A table that is not there: which one was meant?"""
     place = dotted((*path, "table"))
     same = [named for named in names.tables if named.table.name == table.name]
     if same:
         found = " or ".join(named.table.written for named in same)
         hidden = [named for named in same if table.schema is None and not named.may_use_schema]
-        return Finding(
+        return ConfigFinding(
             "error",
             place,
             f"{table.sql} does not exist{' in the search path' if table.schema is None else ''}: write {found}",
             "\n".join(line for named in hidden for line in named.grants(role)) or None,
         )
     if table.schema is not None and table.schema not in names.schemas:
-        return Finding(
+        return ConfigFinding(
             "error",
             place,
             f"the schema {quote(table.schema)} does not exist{did_you_mean(table.schema, names.schemas)}",
@@ -137,7 +137,7 @@ def judge_absence(path: KeyPath, table: TableName, names: Names, role: str) -> F
         if table.schema in (None, t.schema)
     ]
     wrong = TableName(None, table.name).written
-    return Finding("error", place, f"{table.sql} does not exist{did_you_mean(wrong, near)}")
+    return ConfigFinding("error", place, f"{table.sql} does not exist{did_you_mean(wrong, near)}")
 
 
 def did_you_mean(wrong: str, known: Sequence[str]) -> str:
@@ -148,23 +148,23 @@ def did_you_mean(wrong: str, known: Sequence[str]) -> str:
     return (f"; did you mean {near}?" if near else ": create it, or correct the config") + listed
 
 
-def judge_relation(path: KeyPath, found: Relation, role: str, *, is_strict: bool) -> Iterator[Finding]:
+def judge_relation(path: KeyPath, found: Relation, role: str, *, is_strict: bool) -> Iterator[ConfigFinding]:
     """Whether a table, and all that is read with it, can be read, and if `is_strict` whole."""
     place = dotted((*path, "table"))
     itself, *beneath = found.sources or (None,)
     if itself is None:
-        yield Finding("error", place, f"{found.table.sql} is no table: it is of the kind {found.kind}")
+        yield ConfigFinding("error", place, f"{found.table.sql} is no table: it is of the kind {found.kind}")
         return
     if not found.is_populated:
-        yield Finding(
+        yield ConfigFinding(
             "error",
             place,
             f"{found.table.sql} is a materialized view that was never filled",
             f"REFRESH MATERIALIZED VIEW {found.table.sql};",
         )
-    wanted = Named(found.table, found.kind, found.may_use_schema, itself.may_select).grants(role)
+    wanted = VisibleTable(found.table, found.kind, found.may_use_schema, itself.may_select).grants(role)
     if wanted:
-        yield Finding("error", place, f"the role may not read {found.table.sql}", "\n".join(wanted))
+        yield ConfigFinding("error", place, f"the role may not read {found.table.sql}", "\n".join(wanted))
     for source in (itself, *beneath):
         if source is not itself and not source.may_select and not source.is_partition:
             yield _unreadable_beneath(place, source)
@@ -175,9 +175,9 @@ def judge_relation(path: KeyPath, found: Relation, role: str, *, is_strict: bool
             yield _elsewhere(place, source, itself)
 
 
-def _unreadable_beneath(place: str, source: Source) -> Finding:
+def _unreadable_beneath(place: str, source: Source) -> ConfigFinding:
     through = source.through.sql if source.through else ""
-    return Finding(
+    return ConfigFinding(
         "error",
         place,
         f"the view {through} reads {source.table.sql} with the rights of a role that may not read it",
@@ -185,7 +185,7 @@ def _unreadable_beneath(place: str, source: Source) -> Finding:
     )
 
 
-def _hidden_rows(place: str, source: Source, policies: RowSecurity, role: str) -> Finding:
+def _hidden_rows(place: str, source: Source, policies: RowSecurity, role: str) -> ConfigFinding:
     """Policies apply: which, why to this reader, and what ends it."""
     is_ours = source.reader == role
     table = source.table.sql
@@ -215,32 +215,32 @@ def _hidden_rows(place: str, source: Source, policies: RowSecurity, role: str) -
             f"CREATE VIEW {whole} AS SELECT * FROM {table};",
             f"GRANT SELECT ON {whole} TO {quote(role)};",
         ]
-    return Finding("error", place, f"row-level security of {table} applies to {whom}: {effect}", "\n".join(lines))
+    return ConfigFinding("error", place, f"row-level security of {table} applies to {whom}: {effect}", "\n".join(lines))
 
 
-def _elsewhere(place: str, source: Source, itself: Source) -> Finding:
+def _elsewhere(place: str, source: Source, itself: Source) -> ConfigFinding:
     """A foreign table, which a collection refuses behind a view, too."""
     what = "it is a foreign table" if source is itself else f"it reads the foreign table {source.table.sql}"
     unseen = "what its server hides from us cannot be seen from here, nor is it part of the snapshot"
-    return Finding("error", place, f"{what}: {unseen}: measure it on its own server")
+    return ConfigFinding("error", place, f"{what}: {unseen}: measure it on its own server")
 
 
-def judge_columns(place: Place, found: Relation) -> Iterator[Finding]:
+def judge_columns(place: Place, found: Relation) -> Iterator[ConfigFinding]:
     """Whether the columns of a section are there, and those that say when have a time in them."""
     for path, name in place.columns:
         column = found.column(name)
         if column is None:
             known = [column.name for column in found.columns]
-            yield Finding(
+            yield ConfigFinding(
                 "error", dotted(path), f"{found.table.sql} has no column {quote(name)}{did_you_mean(name, known)}"
             )
         elif (path, name) in place.times:
             yield from _judge_time(dotted(path), column, place.timezone)
 
 
-def _judge_time(path: str, column: Column, timezone: str | None) -> Iterator[Finding]:
+def _judge_time(path: str, column: TableColumn, timezone: str | None) -> Iterator[ConfigFinding]:
     if not column.is_time:
-        yield Finding(
+        yield ConfigFinding(
             "error",
             path,
             f"{quote(column.name)} is {column.type}, which does not say when: name a column of type timestamptz, "
@@ -248,35 +248,35 @@ def _judge_time(path: str, column: Column, timezone: str | None) -> Iterator[Fin
         )
     elif timezone is not None:
         if column.base == "timestamp with time zone":
-            yield Finding("note", path, f"{quote(column.name)} has a time zone: timezone says nothing about it")
+            yield ConfigFinding("note", path, f"{quote(column.name)} has a time zone: timezone says nothing about it")
     elif column.base == "timestamp without time zone":
-        yield Finding(
+        yield ConfigFinding(
             "note",
             path,
             f"{quote(column.name)} has no time zone and is read as UTC: if it holds another zone's time, write "
             "timezone: <IANA name> in this section, such as Europe/Berlin",
         )
     elif column.base == "date":
-        yield Finding("note", path, f"{quote(column.name)} is a date and is read as its midnight in UTC")
+        yield ConfigFinding("note", path, f"{quote(column.name)} is a date and is read as its midnight in UTC")
 
 
-def judge_session_key(pipeline: Pipeline, found: Relation) -> Iterator[Finding]:
+def judge_session_key(pipeline: Pipeline, found: Relation) -> Iterator[ConfigFinding]:
     """Whether an index proves that sessions.key tells sessions apart; else each collection looks it up."""
     key = pipeline.sessions.key
     if found.is_unique(key):
         return
     names = ", ".join(map(quote, key))
-    yield Finding(
+    yield ConfigFinding(
         "note",
         f"pipelines.{pipeline.name}.sessions.key",
         f"no unique index proves that ({names}) tells sessions apart: every collection looks it up in one more pass",
         f"CREATE UNIQUE INDEX CONCURRENTLY ON {found.table.sql} ({names});"
-        if found.kind in ("table", "materialized view") and not found.has_heirs
+        if found.kind in ("table", "materialized view") and not found.has_child_tables
         else None,
     )
 
 
-def judge_window(pipeline: Pipeline, found: Relation) -> Iterator[Finding]:
+def judge_window(pipeline: Pipeline, found: Relation) -> Iterator[ConfigFinding]:
     """Whether an index finds the sessions of the window, where the table is so large that it matters."""
     started = pipeline.sessions.started_at
     is_served = any(
@@ -286,7 +286,7 @@ def judge_window(pipeline: Pipeline, found: Relation) -> Iterator[Finding]:
     if is_served or found.rows is None or found.rows <= LARGE_TABLE:
         return
     partitioned = found.kind == "partitioned table"
-    yield Finding(
+    yield ConfigFinding(
         "note",
         f"pipelines.{pipeline.name}.sessions.started_at",
         f"no index begins with {quote(started)}: every collection reads all of about {found.rows} rows to find those "
@@ -295,10 +295,10 @@ def judge_window(pipeline: Pipeline, found: Relation) -> Iterator[Finding]:
     )
 
 
-def judge_locks(pipeline: Pipeline, needed: int, room: int) -> Iterator[Finding]:
+def judge_locks(pipeline: Pipeline, needed: int, room: int) -> Iterator[ConfigFinding]:
     """How much of the server's room for locks a collection takes, where that is worth a word."""
     if needed > MANY_LOCKS:
-        yield Finding(
+        yield ConfigFinding(
             "note",
             f"pipelines.{pipeline.name}",
             f"a collection takes about {needed} locks, one for each partition and each index, of {room} that the "
@@ -310,7 +310,7 @@ _SQL: Final = re.compile(rf"ALTER ROLE {ROLE} \w+|CREATE VIEW .+?(?=; GRANT)|GRA
 """What a fault says to type; it names no role, for logs have it, too."""
 
 
-def for_role(finding: Finding, role: str) -> Finding:
+def for_role(finding: ConfigFinding, role: str) -> ConfigFinding:
     """The same with what a fault says to type as SQL for our role."""
     statements = [found.replace(ROLE, quote(role)) + ";" for found in _SQL.findall(finding.message)]
     if not statements:

@@ -8,28 +8,26 @@ from typing import Final
 from exporter.model.fault import REASONS, Fault, Reason
 from exporter.model.judging import Readings
 from exporter.model.reporting import Caveat, Track
-from exporter.model.sections import Pipeline, Severity
+from exporter.model.sections import Pipeline
+from exporter.model.standing import Verdict
 from exporter.state.history import Point, remembered
-from exporter.state.judge import Finding, Verdict
+from exporter.state.judge import Finding
 from exporter.state.snapshot import RESULTS, Collection, Result, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PipelineStatus:
     """What is known of one pipeline.
 
     `snapshot` is the one to serve, None before the first; it was published at `published` (seconds of a
     clock that never steps) and is withdrawn when older than `max_age` seconds.  `last` is the latest
     round, which may have failed.  `last_success` (Unix seconds) is None until everything was measured once.
-    `limits` are the thresholds of the config: limit, severity and number in base units; `min_sessions` are the numbers
-    of sessions below which a ratio says nothing, by limit.  `history` remembers the rounds since the beginning, with
-    the number of each of the `tracks`.  `due` is when the next round starts (Unix seconds), None until that is known.
+    `history` remembers the rounds since the beginning, with the number of each of the `tracks`.  `due` is when the next
+    round starts (Unix seconds), None until that is known.
     """
 
     config: Pipeline
     max_age: float
-    limits: tuple[tuple[str, Severity, float], ...] = ()
-    min_sessions: tuple[tuple[str, int], ...] = ()
     snapshot: Snapshot | None = None
     published: float = 0.0
     last: Collection | None = None
@@ -56,13 +54,13 @@ class Standing:
         """The names of its records."""
         return tuple(self.config.records)
 
-    def after(self, collection: Collection, now: float) -> "Standing":
-        """The standing once a round has ended at `now`."""
+    def after(self, collection: Collection, now: float) -> "PipelineStatus":
+        """The status once a round has ended at `now`."""
         errors = dict(self.errors)
         for fault in collection.faults:
             errors[fault.reason] += 1
         succeeded = collection.result == "success"
-        standing = replace(
+        status = replace(
             self,
             last=collection,
             last_success=collection.ended_at if succeeded else self.last_success,
@@ -72,18 +70,18 @@ class Standing:
             due=None,
         )
         if collection.snapshot is not None:
-            standing = replace(standing, snapshot=collection.snapshot, published=now)
-        values = {(s.metric, s.labels): s.value for s in collection.snapshot.samples} if collection.snapshot else {}
+            status = replace(status, snapshot=collection.snapshot, published=now)
+        readings = collection.snapshot.readings if collection.snapshot else None
         # A broken limit of what is served outlasts an outage; of what is withdrawn nobody knows anything.
-        verdict = replace(standing, snapshot=None).verdict if standing.is_withdrawn(now) else standing.verdict
+        verdict = replace(status, snapshot=None).verdict if status.is_withdrawn(now) else status.verdict
         point = Point(
             collection.ended_at,
             collection.ended_at,
             rounds=1,
             verdict=verdict,
-            values=tuple(values.get((track.metric, track.labels)) for track in self.tracks),
+            values=tuple(readings.get(t.metric, *t.labels) if readings else None for t in self.tracks),
         )
-        return replace(standing, history=remembered(self.history, point, self.tracks))
+        return replace(status, history=remembered(self.history, point, self.tracks))
 
     def is_withdrawn(self, now: float) -> bool:
         """Whether the snapshot is too old to be served."""
@@ -108,14 +106,8 @@ class Standing:
 
     @property
     def readings(self) -> Readings | None:
-        """The numbers of what is served, None where nothing is."""
-        if self.snapshot is None:
-            return None
-        families: dict[str, dict[tuple[str, ...], float]] = {}
-        for sample in self.snapshot.samples:
-            families.setdefault(sample.metric.name, {})[sample.labels] = sample.value
-        measured = frozenset(self.records) - self.snapshot.record_faults.keys()
-        return Readings(self.config, self.snapshot.taken_at, families, measured)
+        """The numbers of the served snapshot, None where none is served."""
+        return self.snapshot.readings if self.snapshot else None
 
     @property
     def record_faults(self) -> Mapping[str, Fault]:
@@ -130,7 +122,7 @@ _NOT_YET: Final = Fault("internal", "nothing has been measured yet")
 
 
 @dataclass(frozen=True, slots=True)
-class Reload:
+class ReloadStatus:
     """The last attempt to read the config: whether it succeeded, and when one last did (Unix seconds)."""
 
     succeeded: bool
@@ -139,51 +131,51 @@ class Reload:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Board:
-    """The standing of every pipeline, in the order of the config.  Compared by identity."""
+    """The status of every pipeline, in the order of the config.  Compared by identity."""
 
-    standings: Mapping[str, Standing]
-    reload: Reload
+    statuses: Mapping[str, PipelineStatus]
+    reload: ReloadStatus
 
     def withdrawn(self, now: float) -> frozenset[str]:
         """The pipelines whose snapshot is too old to be served at `now`."""
-        return frozenset(name for name, standing in self.standings.items() if standing.is_withdrawn(now))
+        return frozenset(name for name, status in self.statuses.items() if status.is_withdrawn(now))
 
     def without_snapshots(self, pipelines: frozenset[str]) -> "Board":
         """The board as it is when the values of some pipelines are withdrawn."""
         visible = {
-            name: replace(standing, snapshot=None) if name in pipelines else standing
-            for name, standing in self.standings.items()
+            name: replace(status, snapshot=None) if name in pipelines else status
+            for name, status in self.statuses.items()
         }
-        return replace(self, standings=visible)
+        return replace(self, statuses=visible)
 
     @property
     def is_ready(self) -> bool:
         """Whether the first round of every pipeline has ended, well or not."""
-        return all(standing.last is not None for standing in self.standings.values())
+        return all(status.last is not None for status in self.statuses.values())
 
 
 class Latest:
     """The one mutable cell: the board that readers see; `ready` is set once the board is."""
 
-    def __init__(self, standings: Iterable[Standing], now: float) -> None:
-        """Begin with the standings of a config that was read at `now` (Unix seconds)."""
-        self.board = Board(_by_pipeline(standings), Reload(succeeded=True, last_success=now))
+    def __init__(self, statuses: Iterable[PipelineStatus], now: float) -> None:
+        """Begin with the statuses of a config that was read at `now` (Unix seconds)."""
+        self.board = Board(_by_pipeline(statuses), ReloadStatus(succeeded=True, last_success=now))
         self.ready = asyncio.Event()
 
-    def reloaded(self, standings: Iterable[Standing], now: float) -> None:
-        """Begin anew with the standings of another config, read at `now`."""
-        self.board = Board(_by_pipeline(standings), Reload(succeeded=True, last_success=now))
+    def reloaded(self, statuses: Iterable[PipelineStatus], now: float) -> None:
+        """Begin anew with the statuses of another config, read at `now`."""
+        self.board = Board(_by_pipeline(statuses), ReloadStatus(succeeded=True, last_success=now))
 
     def reload_failed(self) -> None:
         """Note that another config could not be read, and go on as before."""
         self.board = replace(self.board, reload=replace(self.board.reload, succeeded=False))
 
-    def publish(self, standing: Standing) -> None:
-        """Replace the standing of one pipeline."""
-        self.board = replace(self.board, standings={**self.board.standings, standing.pipeline: standing})
+    def publish(self, status: PipelineStatus) -> None:
+        """Replace the status of one pipeline."""
+        self.board = replace(self.board, statuses={**self.board.statuses, status.pipeline: status})
         if self.board.is_ready:
             self.ready.set()
 
 
-def _by_pipeline(standings: Iterable[Standing]) -> dict[str, Standing]:
-    return {standing.pipeline: standing for standing in standings}
+def _by_pipeline(statuses: Iterable[PipelineStatus]) -> dict[str, PipelineStatus]:
+    return {status.pipeline: status for status in statuses}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from exporter.model.reporting import Track
-from exporter.state.judge import WORST_FIRST, Verdict
+from exporter.model.standing import Verdict, rank
 
 MOST_POINTS: Final = 240
 """Even, so that pairs of them are whole."""
@@ -45,7 +45,7 @@ def _merged(earlier: Point, later: Point, tracks: Sequence[Track]) -> Point:
         earlier.since,
         later.until,
         earlier.rounds + later.rounds,
-        min(earlier.verdict, later.verdict, key=WORST_FIRST.index),
+        min(earlier.verdict, later.verdict, key=rank),
         tuple(map(_worse, tracks, earlier.values, later.values)),
     )
 

@@ -3,44 +3,18 @@
 What the verdict, `check` and every report say of a snapshot is what was judged here, once.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Final, Literal, get_args
+from typing import Any
 
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, UnmeasuredError
 from exporter.model.reporting import Caveat
 from exporter.model.sections import SEVERITIES, Pipeline, RatioThresholds, Severity, Thresholds
-from exporter.text.figures import exact, shown
-
-Verdict = Literal["healthy", "degraded", "unhealthy", "no_data", "unknown"]
-VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
-WORST_FIRST: Final[tuple[Verdict, ...]] = ("unhealthy", "unknown", "degraded", "no_data", "healthy")
-
-
-def in_words(verdict: Verdict) -> str:
-    """A verdict as people say it."""
-    return verdict.replace("_", " ")
-
-
-Outcome = Literal["within", "warning", "critical", "too_few", "not_judged", "not_measured"]
-"""How a value stands to its limit.
-
-`too_few`: a ratio rests on fewer sessions than `min_sessions`; `not_judged`: there is nothing to judge, or what there
-is says nothing.
-"""
-
-IN_WORDS: Final[Mapping[Outcome, str]] = {
-    "within": "within",
-    "warning": "warning",
-    "critical": "critical",
-    "too_few": "not judged",
-    "not_judged": "not judged",
-    "not_measured": "not measured",
-}
-"""An outcome as people are told it."""
+from exporter.model.standing import Outcome, Verdict, in_words
+from exporter.text.figures import format_exactly, format_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +38,7 @@ class Finding:
     def text(self) -> str:
         """The value beside the threshold that decided, in words and figures; or why there is no such thing."""
         if self.outcome == "not_measured":
-            return IN_WORDS[self.outcome]
+            return in_words(self.outcome)
         if self.outcome in ("too_few", "not_judged"):
             return self.words
         return self.comparison
@@ -77,8 +51,10 @@ class Finding:
         broken: Severity | None = self.outcome if self.outcome in ("warning", "critical") else None
         bound = self.thresholds[broken] if broken else next(iter(self.thresholds.values()))
         sign = {(False, False): "≤", (False, True): ">", (True, False): "≥", (True, True): "<"}
-        said = self.words or ("none" if self.value is None else shown(self.value, unit, [*self.thresholds.values()]))
-        return f"{said}{rests} {sign[self.limit.below, broken is not None]} {exact(bound, unit)}"
+        said = self.words or (
+            "none" if self.value is None else format_value(self.value, unit, [*self.thresholds.values()])
+        )
+        return f"{said}{rests} {sign[self.limit.below, broken is not None]} {format_exactly(bound, unit)}"
 
 
 def _sessions(count: int) -> str:
@@ -215,19 +191,3 @@ def thresholds(given: Thresholds) -> dict[Severity, float]:
         if value is not None:
             found[severity] = value.total_seconds() if isinstance(value, timedelta) else float(value)
     return found
-
-
-def limits_of(pipeline: Pipeline, dimensions: Sequence[Dimension]) -> Iterator[tuple[str, Severity, float]]:
-    """Every threshold of a pipeline: its limit, its severity, and the number in base units."""
-    for limit in (limit for dimension in dimensions for limit in dimension.limits):
-        given = pipeline.limits.of(limit.name)
-        for severity, bound in thresholds(given).items() if given else ():
-            yield limit.name, severity, bound
-
-
-def min_sessions_of(pipeline: Pipeline, dimensions: Sequence[Dimension]) -> Iterator[tuple[str, int]]:
-    """For every ratio that is judged, the number of sessions below which it says nothing."""
-    for limit in (limit for dimension in dimensions for limit in dimension.limits):
-        given = pipeline.limits.of(limit.name)
-        if isinstance(given, RatioThresholds):
-            yield limit.name, given.min_sessions

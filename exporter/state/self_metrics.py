@@ -9,11 +9,13 @@ from typing import Final
 from exporter import __version__
 from exporter.model.fault import REASONS
 from exporter.model.metric import SNAPSHOT_TIME, WINDOW_START, Metric
-from exporter.state.board import Board, Standing
-from exporter.state.judge import VERDICTS
+from exporter.model.sections import RatioThresholds
+from exporter.model.standing import VERDICTS
+from exporter.state.board import Board, PipelineStatus
+from exporter.state.judge import thresholds
 from exporter.state.snapshot import RESULTS
 
-Values = Iterable[tuple[tuple[str, ...], float | None]]
+OwnNumbers = Iterable[tuple[tuple[str, ...], float | None]]
 """Label values and a number; None for no series."""
 
 VERDICT: Final = Metric(
@@ -86,83 +88,85 @@ class SelfMetric:
     """A family about the measuring itself: `values` gives label values and a number, None for no series."""
 
     metric: Metric
-    values: Callable[[Standing], Values]
+    values: Callable[[PipelineStatus], OwnNumbers]
     is_counter: bool = False
 
 
-def _up(standing: Standing) -> Values:
+def _up(status: PipelineStatus) -> OwnNumbers:
     # What is withdrawn is not measured any more, however well the last collection went.
-    served = standing.snapshot is not None
-    yield (), float(served and standing.last is not None and standing.last.result == "success")
+    served = status.snapshot is not None
+    yield (), float(served and status.last is not None and status.last.result == "success")
 
 
-def _record_up(standing: Standing) -> Values:
-    faults = standing.record_faults
-    for record in standing.records:
-        yield (record,), float(standing.snapshot is not None and record not in faults)
+def _record_up(status: PipelineStatus) -> OwnNumbers:
+    faults = status.record_faults
+    for record in status.records:
+        yield (record,), float(status.snapshot is not None and record not in faults)
 
 
-def _snapshot_time(standing: Standing) -> Values:
-    yield (), standing.snapshot.taken_at if standing.snapshot else None
+def _snapshot_time(status: PipelineStatus) -> OwnNumbers:
+    yield (), status.snapshot.taken_at if status.snapshot else None
 
 
-def _folded(standing: Standing) -> Values:
-    for metric, count in standing.snapshot.folded.items() if standing.snapshot else ():
+def _folded(status: PipelineStatus) -> OwnNumbers:
+    for metric, count in status.snapshot.folded.items() if status.snapshot else ():
         yield (metric,), count
 
 
-def _replica_lag(standing: Standing) -> Values:
-    yield (), standing.snapshot.replica_lag if standing.snapshot else None
+def _replica_lag(status: PipelineStatus) -> OwnNumbers:
+    yield (), status.snapshot.replica_lag if status.snapshot else None
 
 
-def _last_success(standing: Standing) -> Values:
-    yield (), standing.last_success
+def _last_success(status: PipelineStatus) -> OwnNumbers:
+    yield (), status.last_success
 
 
-def _duration(standing: Standing) -> Values:
-    yield (), standing.last.duration if standing.last else None
+def _duration(status: PipelineStatus) -> OwnNumbers:
+    yield (), status.last.duration if status.last else None
 
 
-def _collections(standing: Standing) -> Values:
+def _collections(status: PipelineStatus) -> OwnNumbers:
     for result in RESULTS:
-        yield (result,), standing.results[result]
+        yield (result,), status.results[result]
 
 
-def _errors(standing: Standing) -> Values:
+def _errors(status: PipelineStatus) -> OwnNumbers:
     for reason in REASONS:
-        yield (reason,), standing.errors[reason]
+        yield (reason,), status.errors[reason]
 
 
-def _verdict(standing: Standing) -> Values:
+def _verdict(status: PipelineStatus) -> OwnNumbers:
     for verdict in VERDICTS:
-        yield (verdict,), float(verdict == standing.verdict)
+        yield (verdict,), float(verdict == status.verdict)
 
 
-def _limits(standing: Standing) -> Values:
-    for limit, severity, bound in standing.limits:
-        yield (limit, severity), bound
+def _limits(status: PipelineStatus) -> OwnNumbers:
+    for limit, given in status.config.limits.given.items():
+        for severity, bound in thresholds(given).items():
+            yield (limit, severity), bound
 
 
-def _min_sessions(standing: Standing) -> Values:
-    for limit, count in standing.min_sessions:
-        yield (limit,), count
+def _min_sessions(status: PipelineStatus) -> OwnNumbers:
+    for limit, given in status.config.limits.given.items():
+        if isinstance(given, RatioThresholds):
+            yield (limit,), given.min_sessions
 
 
-def _interval(standing: Standing) -> Values:
-    yield (), standing.config.interval.total_seconds()
+def _interval(status: PipelineStatus) -> OwnNumbers:
+    yield (), status.config.interval.total_seconds()
 
 
-def _max_age(standing: Standing) -> Values:
-    yield (), standing.max_age
+def _max_age(status: PipelineStatus) -> OwnNumbers:
+    yield (), status.max_age
 
 
-def _window_start(standing: Standing) -> Values:
-    snapshot = standing.snapshot
-    yield (), standing.config.window.start(snapshot.taken_at) if snapshot else None
+def _window_start(status: PipelineStatus) -> OwnNumbers:
+    snapshot = status.snapshot
+    yield (), status.config.window.start(snapshot.taken_at) if snapshot else None
 
 
-def _restricted(standing: Standing) -> Values:
-    yield (), float(bool(standing.snapshot.restricted)) if standing.snapshot else None
+def _restricted(status: PipelineStatus) -> OwnNumbers:
+    yield (), float(bool(status.snapshot.restricted)) if status.snapshot else None
 
 
 SELF_METRICS: Final = (
@@ -231,7 +235,7 @@ class ProgramMetric:
     """A family about the program as a whole: it carries no labels but its own."""
 
     metric: Metric
-    values: Callable[[Board], Values]
+    values: Callable[[Board], OwnNumbers]
 
 
 def revision() -> str:
@@ -239,15 +243,15 @@ def revision() -> str:
     return os.environ.get("SESSION_HEALTH_REVISION") or "unknown"
 
 
-def _build_info(_board: Board) -> Values:
+def _build_info(_board: Board) -> OwnNumbers:
     yield (__version__, platform.python_version(), revision()), 1
 
 
-def _reload_succeeded(board: Board) -> Values:
+def _reload_succeeded(board: Board) -> OwnNumbers:
     yield (), float(board.reload.succeeded)
 
 
-def _reload_success_time(board: Board) -> Values:
+def _reload_success_time(board: Board) -> OwnNumbers:
     yield (), board.reload.last_success
 
 

@@ -6,6 +6,7 @@ from typing import Final, Literal, get_args
 
 from exporter.model.advice import AsRead
 from exporter.model.fault import Fault
+from exporter.model.judging import Readings
 from exporter.model.metric import Folded, LabelValue, Metric
 from exporter.state.judge import Judgement
 
@@ -14,30 +15,19 @@ RESULTS: Final[tuple[Result, ...]] = get_args(Result)
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One number: `labels` are the values of `metric.labels`."""
-
-    metric: Metric
-    labels: tuple[str, ...]
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that was measured of a pipeline at one moment.
+    """All numbers of a pipeline at one moment, judged.
 
-    `taken_at` is that moment by the database's clock, in Unix seconds.  `record_faults` has the records that could not
-    be measured, `part_faults` other parts of the pipeline, by their keys below it: their samples, and those that would
-    need them, are not there.  `restricted` names the tables of which policies showed us some rows only, `folded` has
-    for each metric with an open label how many series were added up in `<other>`.  `replica_lag` is how far the
-    database was behind its primary, in seconds; None where it is no replica.  `identity` tells databases apart, None
-    where the server does not tell.  `found` has, for each table that the config names without a schema, the one
-    that was read.  `read` is for SQL to type about what was found; None where there is no database behind it.
+    `readings` has the numbers, and the moment by the database's clock.  `record_faults` has the records that could not
+    be measured, `part_faults` other parts of the pipeline, by their keys below the pipeline: their numbers, and the
+    totals that need them, are absent.  `restricted` names the tables with a policy that hides rows from the role.
+    `folded` has for each metric with an open label how many series are added up in `<other>`.  `replica_lag` is the
+    lag of the database behind its primary, in seconds; None for a primary.  `identity` tells databases apart; None
+    where the server hides its identity.  `found` has, for each table without a schema in the config, the table that
+    was read.  `read` is for SQL to type about the numbers; None where there is no database behind them.
     """
 
-    pipeline: str
-    taken_at: float
-    samples: tuple[Sample, ...]
+    readings: Readings
     record_faults: Mapping[str, Fault]
     part_faults: Mapping[str, Fault]
     restricted: tuple[str, ...]
@@ -47,6 +37,16 @@ class Snapshot:
     identity: str | None = None
     found: Mapping[str, str] = field(default_factory=dict)
     read: AsRead | None = None
+
+    @property
+    def pipeline(self) -> str:
+        """The name of the pipeline."""
+        return self.readings.pipeline.name
+
+    @property
+    def taken_at(self) -> float:
+        """The moment of the snapshot by the database's clock, in Unix seconds."""
+        return self.readings.clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _STEPS: Final = (("d", _DAY), ("h", _HOUR), ("m", _MINUTE))
 
 _ENDS: Final[Mapping[LimitUnit, tuple[int, ...]]] = {"count": (0,), "ratio": (0, 1), "seconds": (0,)}
-"""What means more than its neighbours: a share is shown as none or all only where it is, an age as 0 likewise."""
+"""Values with a meaning of their own: a share reads as 0% or 100%, and an age as 0s, only if exact."""
 
 
-def shown(value: float, unit: LimitUnit, beside: Sequence[float] = (), places: int = 2) -> str:
+def format_value(value: float, unit: LimitUnit, beside: Sequence[float] = (), places: int = 2) -> str:
     """A number with its unit: `39`, `98.73%`, `1h5m`; rounded, but never onto or across one of the numbers `beside`.
 
     `value` and `beside` are in base units.  A share is rounded to so many `places` of a percent where that will do; no
@@ -30,7 +30,7 @@ def shown(value: float, unit: LimitUnit, beside: Sequence[float] = (), places: i
     return _WRITERS[unit](next(one for one in roundings if [one.compare(mark) for mark in marks] == sides))
 
 
-def exact(value: float, unit: LimitUnit) -> str:
+def format_exactly(value: float, unit: LimitUnit) -> str:
     """The same of a number that somebody wrote, a threshold say: with every digit that it has."""
     return _WRITERS[unit](_decimal(value))
 

@@ -36,8 +36,8 @@ class Table:
     headed: bool = False
 
 
-Line = tuple[Span, ...]
-Block = Line | Table
+TextLine = tuple[Span, ...]
+Block = TextLine | Table
 """What is shown, one below the other."""
 
 

@@ -243,7 +243,7 @@ def test_the_verdict_is_the_exporters_and_the_worst_of_several(scene: Scene, sta
     assert shown[0] == verdict.RANKS[word]  # type: ignore[index]
 
 
-def _standings(scene: Scene, state: str) -> dict[str, float]:
+def _statuses(scene: Scene, state: str) -> dict[str, float]:
     """By limit, as the Overview shows them."""
     tables = [panel for panel in panels() if str(panel).startswith("overview: Limits on ")]
     return {labels["limit"]: value for panel in tables for labels, value in scene.ask(panel.expressions[-1], state)}
@@ -263,7 +263,7 @@ def test_every_limit_stands_as_the_exporter_judges_it(scene: Scene, state: str) 
         expected[finding["limit"]] = max(rank, expected.get(finding["limit"], 0))
 
     assert len(expected) == len(judged.LIMITS)
-    assert _standings(scene, state) == expected
+    assert _statuses(scene, state) == expected
 
 
 def test_two_exporters_of_one_database_count_nothing_twice(scene: Scene) -> None:
@@ -282,7 +282,7 @@ def test_what_is_not_measured_is_neither_0_nor_healthy(scene: Scene) -> None:
         for expression in records.expressions
     )
     assert measured == [0]
-    assert judged.WITHIN not in _standings(scene, "broken").values()
+    assert judged.WITHIN not in _statuses(scene, "broken").values()
     assert all(len(found) == 1 and math.isnan(found[0]) for found in numbers)
 
 

@@ -26,15 +26,15 @@ from exporter.demo.scenarios import SCENARIOS, SCHEMA
 from exporter.dimensions import DIMENSIONS
 from exporter.embedded import EmbeddedPostgres
 from exporter.measure.collect import collect
-from exporter.measure.supervise import beginning, measure
+from exporter.measure.supervise import initial_status, measure
 from exporter.model.fault import Fault
 from exporter.model.metric import LABEL_LENGTH
+from exporter.model.standing import VERDICTS
 from exporter.present.page.view import Links
 from exporter.present.report.account import report_on
 from exporter.present.report.html import as_html
 from exporter.serve.web import application
-from exporter.state.board import Latest, Standing
-from exporter.state.judge import VERDICTS
+from exporter.state.board import Latest, PipelineStatus
 from exporter.state.snapshot import Collection
 from exporter.text.terminal import printable
 
@@ -71,19 +71,19 @@ HOSTILE = (
 
 @dataclass(frozen=True)
 class Rounds:
-    """What was once measured of the sample platform in each of its states, and its empty standing."""
+    """What was once measured of the sample platform in each of its states, and its empty status."""
 
-    beginning: Standing
+    initial_status: PipelineStatus
     collections: dict[str, Collection]
 
-    def standing(self, *names: str, ago: float = INTERVAL / 2) -> Standing:
+    def status(self, *names: str, ago: float = INTERVAL / 2) -> PipelineStatus:
         """After these rounds, an interval apart, of which the last ended so many seconds ago."""
-        standing = self.beginning
+        status = self.initial_status
         for number, name in enumerate(names, start=1):
             before = ago + (len(names) - number) * INTERVAL
             collection = replace(self.collections[name], ended_at=time.time() - before)
-            standing = standing.after(collection, time.monotonic() - before)
-        return replace(standing, due=time.time() + INTERVAL - ago)
+            status = status.after(collection, time.monotonic() - before)
+        return replace(status, due=time.time() + INTERVAL - ago)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ async def _rounds(server: EmbeddedPostgres) -> Rounds:
         await connection.close()
     await admin.execute("drop database page with (force)")
     await admin.close()
-    return Rounds(beginning(plan, 300), collections)
+    return Rounds(initial_status(plan, 300), collections)
 
 
 class Site:
@@ -135,12 +135,12 @@ class Site:
         self._thread.start()
         self._opened: list[web.AppRunner] = []
 
-    def serve(self, *standings: Standing, links: Links | None = None) -> tuple[str, Latest]:
+    def serve(self, *statuses: PipelineStatus, links: Links | None = None) -> tuple[str, Latest]:
         """Serve these; the address, and the cell to publish more in."""
-        return self._do(self._serve(standings, links))
+        return self._do(self._serve(statuses, links))
 
-    async def _serve(self, standings: Sequence[Standing], links: Links | None) -> tuple[str, Latest]:
-        latest = Latest(standings, now=time.time())
+    async def _serve(self, statuses: Sequence[PipelineStatus], links: Links | None) -> tuple[str, Latest]:
+        latest = Latest(statuses, now=time.time())
         runner = web.AppRunner(application(latest, links=links))
         await runner.setup()
         self._opened.append(runner)
@@ -229,9 +229,9 @@ def open_page(browser: Browser) -> Iterator[Open]:
         context.close()
 
 
-def in_every_verdict(rounds: Rounds) -> dict[str, Standing]:
+def in_every_verdict(rounds: Rounds) -> dict[str, PipelineStatus]:
     before = ["healthy"] * 50 + ["failed"] * 4 + ["unhealthy"] * 12 + ["healthy"] * 40
-    return {verdict: rounds.standing(*before, *[verdict] * 24) for verdict in VERDICTS}
+    return {verdict: rounds.status(*before, *[verdict] * 24) for verdict in VERDICTS}
 
 
 # --- Seen
@@ -263,11 +263,11 @@ def test_in_each_verdict_anybody_can_read_it_on_any_screen(
 
 
 def test_several_pipelines_fit_a_phone_and_have_one_list(rounds: Rounds, site: Site, open_page: Open) -> None:
-    standings = []
-    for verdict, standing in in_every_verdict(rounds).items():
-        config = standing.config.model_copy(update={"name": f"{verdict}-and-of-a-long-name-indeed"})
-        standings.append(replace(standing, config=config))
-    url, _ = site.serve(*standings)
+    statuses = []
+    for verdict, status in in_every_verdict(rounds).items():
+        config = status.config.model_copy(update={"name": f"{verdict}-and-of-a-long-name-indeed"})
+        statuses.append(replace(status, config=config))
+    url, _ = site.serve(*statuses)
 
     view = open_page(url, 360, scripts=True)
 
@@ -280,8 +280,8 @@ def test_several_pipelines_fit_a_phone_and_have_one_list(rounds: Rounds, site: S
 def test_unknown_looks_like_nothing_else(rounds: Rounds, site: Site, open_page: Open) -> None:
     """The frame is hatched, and so is every bar: by a pattern, for whoever sees no colours."""
     seen = {}
-    for verdict, standing in in_every_verdict(rounds).items():
-        view = open_page(site.serve(standing)[0])
+    for verdict, status in in_every_verdict(rounds).items():
+        view = open_page(site.serve(status)[0])
         frame = view.page.locator(".hero").evaluate("e => getComputedStyle(e).borderImageSource")
         seen[verdict] = ("repeating" in frame, view.page.locator(".stack .hatched").count() > 0)
 
@@ -289,7 +289,7 @@ def test_unknown_looks_like_nothing_else(rounds: Rounds, site: Site, open_page: 
 
 
 def test_the_keyboard_reaches_every_link_and_shows_where_it_is(rounds: Rounds, site: Site, open_page: Open) -> None:
-    view = open_page(site.serve(rounds.standing("unhealthy"))[0])
+    view = open_page(site.serve(rounds.status("unhealthy"))[0])
     wanted = view.page.locator("a[href], [tabindex]").count()
 
     reached = set()
@@ -308,7 +308,7 @@ def test_the_keyboard_reaches_every_link_and_shows_where_it_is(rounds: Rounds, s
 
 
 def test_every_number_is_that_of_metrics(rounds: Rounds, site: Site, open_page: Open) -> None:
-    url, _ = site.serve(rounds.standing("healthy", "unhealthy"))
+    url, _ = site.serve(rounds.status("healthy", "unhealthy"))
     view = open_page(url)
     metrics = Metrics(view.page.request.get(url + "metrics").text())
 
@@ -341,7 +341,7 @@ def test_every_number_is_that_of_metrics(rounds: Rounds, site: Site, open_page: 
 
 
 def test_whatever_the_database_holds_is_text(rounds: Rounds, site: Site, open_page: Open) -> None:
-    url, _ = site.serve(rounds.standing("hostile"))
+    url, _ = site.serve(rounds.status("hostile"))
 
     for path in ("", "report.html"):
         view = open_page(url + path, 360)
@@ -357,14 +357,14 @@ def test_whatever_the_database_holds_is_text(rounds: Rounds, site: Site, open_pa
 
 
 def test_it_shows_by_itself_what_is_new(rounds: Rounds, site: Site, open_page: Open) -> None:
-    config = rounds.beginning.config.model_copy(update={"interval": timedelta(seconds=1)})
-    begun = replace(rounds, beginning=replace(rounds.beginning, config=config))
-    url, latest = site.serve(begun.standing("healthy"))
+    config = rounds.initial_status.config.model_copy(update={"interval": timedelta(seconds=1)})
+    begun = replace(rounds, initial_status=replace(rounds.initial_status, config=config))
+    url, latest = site.serve(begun.status("healthy"))
     view = open_page(url)
     paused = open_page(url + "?pause")
     assert "A line needs two looks" in view.text
 
-    latest.publish(begun.standing("healthy", "unhealthy"))
+    latest.publish(begun.status("healthy", "unhealthy"))
     view.page.wait_for_selector(".hero-unhealthy", timeout=10_000)
 
     assert view.page.locator(".trend .curve").count() == 2
@@ -374,7 +374,7 @@ def test_it_shows_by_itself_what_is_new(rounds: Rounds, site: Site, open_page: O
 
 def test_the_trend_is_drawn_and_told(rounds: Rounds, site: Site, open_page: Open) -> None:
     names = ["healthy"] * 10 + ["failed"] * 3 + ["unhealthy"] * 10
-    view = open_page(site.serve(rounds.standing(*names))[0])
+    view = open_page(site.serve(rounds.status(*names))[0])
 
     plot = view.page.locator(".plot").first
     assert plot.locator(".curve").count() == 2, "an outage breaks the line"
@@ -391,7 +391,7 @@ def test_the_trend_is_drawn_and_told(rounds: Rounds, site: Site, open_page: Open
 
 
 def test_the_report_is_one_file_that_needs_nothing_else(rounds: Rounds, open_page: Open) -> None:
-    report = report_on([rounds.standing("unhealthy")], DIMENSIONS, time.time())
+    report = report_on([rounds.status("unhealthy")], DIMENSIONS, time.time())
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "report.html"
         file.write_text(as_html(report), encoding="utf-8")

@@ -15,7 +15,7 @@ from tools import NEWER_SUITE
 from exporter.dimensions import DIMENSIONS
 from exporter.rules.formats import as_prometheus
 from exporter.rules.groups import groups
-from exporter.rules.settings import PASSING, Surroundings
+from exporter.rules.settings import PASSING_LABELS, RuleSettings
 
 pytestmark = pytest.mark.prometheus
 
@@ -202,7 +202,7 @@ CLAIMS: Final = (
         "rescheduled, one pipeline for each label that changes then",
         [
             exporter
-            for label in PASSING
+            for label in PASSING_LABELS
             for exporter in (
                 Exporter({**PROD, label: "old", "pipeline": label}, LEAVES),
                 Exporter({**PROD, label: "new", "pipeline": label}, COMES),
@@ -314,12 +314,14 @@ def test_a_label_that_the_rules_are_told_of_makes_no_other_pipeline(tmp_path: Pa
         Exporter({**PROD, "slot": "blue"}, LEAVES),
         Exporter({**PROD, "slot": "green"}, COMES),
     ]
-    told_of = as_prometheus(groups(DIMENSIONS, Surroundings(passing=("slot",))))
+    told_of = as_prometheus(groups(DIMENSIONS, RuleSettings(passing=("slot",))))
 
     assert run_tests(tmp_path, told_of, [Claim("passing", slots, "env", never=NO_ABSENCE).test()]) == ""
     assert run_tests(tmp_path, RULES.read_text(), [Claim("counts", slots, "slot", told("blue")).test()]) == ""
 
 
 def test_what_counts_are_the_labels_that_say_whose_data_they_are() -> None:
-    assert not {*PIPELINE, "env", "environment", "cluster", "region", "namespace", "tenant"} & {*PASSING} - {"instance"}
-    assert len({*PASSING}) == len(PASSING)
+    assert not {*PIPELINE, "env", "environment", "cluster", "region", "namespace", "tenant"} & {*PASSING_LABELS} - {
+        "instance"
+    }
+    assert len({*PASSING_LABELS}) == len(PASSING_LABELS)

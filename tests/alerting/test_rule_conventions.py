@@ -18,12 +18,12 @@ from tools import NEWER_SUITE, find_tool
 
 from exporter import cli
 from exporter.dimensions import DIMENSIONS
-from exporter.measure.supervise import beginning
+from exporter.measure.supervise import initial_status
 from exporter.present.exposition import page
 from exporter.rules.formats import as_prometheus
 from exporter.rules.groups import groups
-from exporter.rules.settings import Surroundings
-from exporter.state.board import Board, Reload
+from exporter.rules.settings import RuleSettings
+from exporter.state.board import Board, ReloadStatus
 from exporter.state.snapshot import Collection
 
 ROOT = Path(__file__).parents[2]
@@ -108,8 +108,8 @@ async def test_every_metric_of_a_rule_is_on_the_page(backfill: Database) -> None
     text = text.replace("# newest_", "newest_").replace("cohort: {window: 24h", "cohort: {window: 300d")
     plan = backfill.plan(text)
     numbers = await backfill.measure(text)
-    standing = beginning(plan, max_age=300).after(Collection(numbers.snapshot, None, 0.1, time.time()), now=0.0)
-    board = Board({standing.pipeline: standing}, Reload(succeeded=True, last_success=time.time()))
+    status = initial_status(plan, max_age=300).after(Collection(numbers.snapshot, None, 0.1, time.time()), now=0.0)
+    board = Board({status.pipeline: status}, ReloadStatus(succeeded=True, last_success=time.time()))
     text = page(board, frozenset(), openmetrics=False).decode()
     there = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
 
@@ -267,7 +267,7 @@ def test_times_are_counted_in_rounds(interval: str, ten: str) -> None:
     units = {"ms": 0.001, "s": 1, "h": 3600, "d": 86400}
     number, unit = re.fullmatch(r"(\d+)(\w+)", interval).groups()  # type: ignore[union-attr]
 
-    at = Surroundings(interval=timedelta(seconds=int(number) * units[unit]))
+    at = RuleSettings(interval=timedelta(seconds=int(number) * units[unit]))
 
     assert at.rounds(10) == ten
     assert f"for: {ten}\n" in as_prometheus(groups(DIMENSIONS, at))

@@ -110,7 +110,7 @@ class Laboratory:
     def measure(self, case: Case) -> dict[Series, float]:
         """Every number of it, and the verdict."""
         snapshot = self.snapshot(case)
-        found: dict[Series, float] = {(s.metric.name, *s.labels): s.value for s in snapshot.samples}
+        found: dict[Series, float] = snapshot.readings.numbers
         return {**found, ("verdict", snapshot.judgement.verdict(is_complete=not snapshot.record_faults)): 1}
 
     def gaps(self, case: Case) -> list[Gap]:

@@ -13,13 +13,13 @@ from promtool import run_tests, series
 from test_oracle import Laboratory, laboratory, on_random_databases
 
 from exporter.dimensions import DIMENSIONS
-from exporter.measure.supervise import beginning
+from exporter.measure.supervise import initial_status
 from exporter.model.alert_names import alert_name, subject_label
 from exporter.present.exposition import page
 from exporter.rules.formats import as_prometheus
 from exporter.rules.groups import groups
-from exporter.rules.settings import Surroundings
-from exporter.state.board import Board, Reload, Standing
+from exporter.rules.settings import RuleSettings
+from exporter.state.board import Board, PipelineStatus, ReloadStatus
 from exporter.state.snapshot import Collection
 
 __all__ = ["laboratory"]
@@ -45,14 +45,14 @@ def judged(draw: st.DrawFn, lacks: Lacking) -> Case:
     return replace(case, world=replace(case.world, pipeline=pipeline))
 
 
-def standing_of(laboratory: Laboratory, case: Case) -> Standing:
+def status_of(laboratory: Laboratory, case: Case) -> PipelineStatus:
     ended = Collection(laboratory.snapshot(case), None, 0.1, case.world.clock.timestamp())
-    return beginning(laboratory.database.plan(case.config()), max_age=3600).after(ended, now=0.0)
+    return initial_status(laboratory.database.plan(case.config()), max_age=3600).after(ended, now=0.0)
 
 
-def input_series(standing: Standing, clock: float) -> list[dict[str, str]]:
+def input_series(status: PipelineStatus, clock: float) -> list[dict[str, str]]:
     """The page, the same in all rounds, and always as of now: its times move on with the clock."""
-    board = Board({standing.pipeline: standing}, Reload(succeeded=True, last_success=clock))
+    board = Board({status.pipeline: status}, ReloadStatus(succeeded=True, last_success=clock))
     found = []
     for family in text_string_to_metric_families(page(board, frozenset(), openmetrics=False).decode()):
         for sample in family.samples:
@@ -63,15 +63,15 @@ def input_series(standing: Standing, clock: float) -> list[dict[str, str]]:
     return found
 
 
-def expected_alerts(standing: Standing) -> set[tuple[tuple[str, str], ...]]:
+def expected_alerts(status: PipelineStatus) -> set[tuple[tuple[str, str], ...]]:
     """Labels of everything that the judge calls broken, for each severity."""
-    own = {"database": standing.database, "pipeline": standing.pipeline, **TARGET}
+    own = {"database": status.database, "pipeline": status.pipeline, **TARGET}
     alerts = [{"alertname": "SessionHealthWatchdog", "severity": "none"}]
-    if standing.verdict == "unknown":
+    if status.verdict == "unknown":
         alerts.append({"alertname": "SessionHealthUnknown", "severity": "warning", **own})
-    if standing.verdict == "no_data":
+    if status.verdict == "no_data":
         alerts.append({"alertname": "SessionHealthNoData", "severity": "warning", **own})
-    for finding in standing.findings:
+    for finding in status.findings:
         if finding.outcome not in ("warning", "critical") or finding.value is None:
             continue
         label = subject_label(finding.limit)
@@ -87,17 +87,17 @@ def test_the_rules_fire_what_the_judge_calls_broken(laboratory: Laboratory, tmp_
     reached: set[str] = set()
 
     def write_test(case: Case) -> None:
-        standing = standing_of(laboratory, case)
-        alerts = expected_alerts(standing)
+        status = status_of(laboratory, case)
+        alerts = expected_alerts(status)
         reached.update(dict(labels)["alertname"] for labels in alerts)
         firing = [
             {"labels": series("ALERTS", {**dict(labels), "alertstate": "firing"}), "value": 1} for labels in alerts
         ]
         tests.append(
             {
-                "name": f"case {len(tests)}, {standing.verdict}",
+                "name": f"case {len(tests)}, {status.verdict}",
                 "interval": f"{STEP.total_seconds():.0f}s",
-                "input_series": input_series(standing, case.world.clock.timestamp()),
+                "input_series": input_series(status, case.world.clock.timestamp()),
                 "promql_expr_test": [
                     {
                         "expr": 'ALERTS{alertstate="firing"}',
@@ -111,5 +111,5 @@ def test_the_rules_fire_what_the_judge_calls_broken(laboratory: Laboratory, tmp_
     limits_of_all = {alert_name(limit) for dimension in DIMENSIONS for limit in dimension.limits}
     on_random_databases(FEW, write_test, judged(laboratory.lacks), lambda: limits_of_all - reached)
 
-    rules = as_prometheus(groups(DIMENSIONS, Surroundings(interval=ROUND)))
+    rules = as_prometheus(groups(DIMENSIONS, RuleSettings(interval=ROUND)))
     assert run_tests(tmp_path, rules, tests, evaluation_interval=f"{STEP.total_seconds():.0f}s") == ""

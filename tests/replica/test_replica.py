@@ -18,7 +18,7 @@ from exporter.embedded import EmbeddedPostgres
 from exporter.measure.collect import collect
 from exporter.measure.guard import open_snapshot
 from exporter.model.fault import CollectionError, Fault
-from exporter.plan.replica import Look, lag
+from exporter.plan.replica import ReplicationStatus, lag
 from exporter.plan.transaction import END
 
 STRICT = config(database="max_replica_lag: 1s")
@@ -93,7 +93,7 @@ async def test_a_replica_has_the_numbers_of_its_primary_for_a_role_that_may_only
     async with replicated(primary, standby, SCHEMA + SCENARIOS[scenario].sql) as pair:
         original, copy = await pair.primary.measure(), await pair.replica.measure()
 
-    assert set(copy.snapshot.samples) == set(original.snapshot.samples)
+    assert copy.snapshot.readings.numbers == original.snapshot.readings.numbers
     assert copy.snapshot.record_faults == {}
     assert copy.snapshot.replica_lag == 0
     assert original.snapshot.replica_lag is None
@@ -439,13 +439,15 @@ NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
 LIMIT = timedelta(minutes=5)
 
 
-def look(*, ago: float | None = 0.0, clock: float = 0.0, caught_up: bool = True, paused: bool = False) -> Look:
+def look(
+    *, ago: float | None = 0.0, clock: float = 0.0, caught_up: bool = True, paused: bool = False
+) -> ReplicationStatus:
     """A look `clock` seconds after noon; the last replayed commit was `ago` seconds before noon, None without one."""
     replayed = None if ago is None else NOW - timedelta(seconds=ago)
-    return Look(NOW + timedelta(seconds=clock), paused, caught_up, replayed)
+    return ReplicationStatus(NOW + timedelta(seconds=clock), paused, caught_up, replayed)
 
 
-NO_REPLICA = Look(NOW, None, None, None)
+NO_REPLICA = ReplicationStatus(NOW, None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -471,7 +473,9 @@ NO_REPLICA = Look(NOW, None, None, None)
         (look(), NO_REPLICA, 0),
     ],
 )
-def test_the_lag_is_never_less_than_that_of_the_snapshot(before: Look, now: Look, expected: float | None) -> None:
+def test_the_lag_is_never_less_than_that_of_the_snapshot(
+    before: ReplicationStatus, now: ReplicationStatus, expected: float | None
+) -> None:
     found = lag(before, now, LIMIT)
 
     assert found == (None if expected is None else timedelta(seconds=expected))
@@ -491,7 +495,9 @@ def test_the_lag_is_never_less_than_that_of_the_snapshot(before: Look, now: Look
         (look(ago=20, caught_up=False), NO_REPLICA, "catching up"),
     ],
 )
-def test_where_nobody_can_tell_the_lag_the_replica_is_not_measured(before: Look, now: Look, word: str) -> None:
+def test_where_nobody_can_tell_the_lag_the_replica_is_not_measured(
+    before: ReplicationStatus, now: ReplicationStatus, word: str
+) -> None:
     fault = lag(before, now, LIMIT)
 
     assert isinstance(fault, Fault)

@@ -16,8 +16,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from exporter import __version__
-from exporter.state.judge import VERDICTS, Finding, Verdict, in_words
-from exporter.text.figures import shown
+from exporter.model.standing import STANDINGS, VERDICTS, Outcome, Standing, Verdict, in_words
+from exporter.state.judge import Finding
+from exporter.text.figures import format_value
 from exporter.text.terminal import printable
 
 _OURS: Final = files("exporter.present.html")
@@ -72,7 +73,7 @@ def moment(unix_seconds: float | None) -> Markup:
 
 def percent(share: float, marks: Sequence[float] = ()) -> str:
     """A share from 0 to 1, to a tenth of a percent unless that is across one of the `marks`; all only where it is."""
-    return shown(share, "ratio", marks, places=1)
+    return format_value(share, "ratio", marks, places=1)
 
 
 def width(share: float) -> str:
@@ -80,9 +81,14 @@ def width(share: float) -> str:
     return f"{min(max(share, 0.008 if share > 0 else 0.0), 1.0):.2%}"
 
 
-def about(finding: Finding) -> str:
+def limit_title(finding: Finding) -> str:
     """What a limit judges, and of which record or check."""
     return finding.limit.what + (f" ({finding.subject})" if finding.subject else "")
+
+
+def standing(word: Verdict | Outcome | Standing) -> Standing:
+    """How a verdict, an outcome or a line stands."""
+    return word if isinstance(word, Standing) else STANDINGS[word]
 
 
 def sentence(text: str) -> str:
@@ -92,7 +98,7 @@ def sentence(text: str) -> str:
 
 def duration(seconds: float) -> str:
     """How long something took, or is away, in whole seconds."""
-    return "less than 1s" if 0 < seconds < 1 else shown(float(int(seconds)), "seconds")
+    return "less than 1s" if 0 < seconds < 1 else format_value(float(int(seconds)), "seconds")
 
 
 _ENVIRONMENT: Final = Environment(
@@ -110,9 +116,9 @@ _ENVIRONMENT.filters |= {
     "moment": moment,
     "percent": percent,
     "width": width,
-    "about": about,
+    "limit_title": limit_title,
     "duration": duration,
     "sentence": sentence,
     "printable": printable,
 }
-_ENVIRONMENT.globals |= {"STYLE": Markup(STYLE), "WORDS": WORDS, "VERSION": escape(__version__)}  # noqa: S704 - our own file
+_ENVIRONMENT.globals |= {"STYLE": Markup(STYLE), "WORDS": WORDS, "VERSION": escape(__version__), "standing": standing}  # noqa: S704 - our own file

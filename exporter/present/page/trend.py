@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Final
 
-from exporter.model.reporting import Tone, Track
+from exporter.model.reporting import Track
+from exporter.model.standing import WORST_FIRST, Verdict
 from exporter.state.history import Point
-from exporter.state.judge import WORST_FIRST, Verdict
+from exporter.text.terminal import Tone
 
 WIDTH: Final = 1000
 HEIGHT: Final = 100
@@ -34,7 +35,7 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class Spell:
+class VerdictSpan:
     """A stretch of one verdict: from `start` for `length`, in percent of the width, and how high it is drawn."""
 
     verdict: Verdict
@@ -50,7 +51,7 @@ class Trend:
     since: float
     until: float
     curves: tuple[Curve, ...]
-    spells: tuple[Spell, ...]
+    spells: tuple[VerdictSpan, ...]
     lasted: tuple[tuple[Verdict, float], ...]
 
 
@@ -77,11 +78,11 @@ def trend_of(history: Sequence[Point], tracks: Sequence[Track]) -> Trend | None:
     )
 
 
-def _spells(stretches: Sequence[tuple[Verdict, float, float]], since: float, length: float) -> Iterator[Spell]:
+def _spells(stretches: Sequence[tuple[Verdict, float, float]], since: float, length: float) -> Iterator[VerdictSpan]:
     for verdict, group in groupby(stretches, key=lambda stretch: stretch[0]):
         whole = list(group)
         start, end = whole[0][1], whole[-1][2]
-        yield Spell(verdict, 100 * (start - since) / length, 100 * (end - start) / length, _HEIGHTS[verdict])
+        yield VerdictSpan(verdict, 100 * (start - since) / length, 100 * (end - start) / length, _HEIGHTS[verdict])
 
 
 def _curve(track: Track, history: Sequence[Point], values: Sequence[float | None]) -> Curve:

@@ -12,15 +12,16 @@ from urllib.parse import urlencode
 from markupsafe import Markup
 
 from exporter.dimensions import DIMENSIONS
-from exporter.model.alert_names import PREFIX, runbook_of
+from exporter.model.alert_names import ALERT_PREFIX, runbook_of
+from exporter.model.standing import rank
 from exporter.present.html.render import render
 from exporter.present.page.trend import trend_of
-from exporter.present.report.account import Account, Report, report_on
+from exporter.present.report.account import PipelineReport, Report, report_on
 from exporter.present.report.formats import FORMATS
 from exporter.present.report.sections import EVIDENCE, quiet
 from exporter.present.report.shell import Shell
-from exporter.state.board import Board, Standing
-from exporter.state.judge import WORST_FIRST, Finding
+from exporter.state.board import Board, PipelineStatus
+from exporter.state.judge import Finding
 from exporter.text.terminal import plain
 
 
@@ -39,10 +40,10 @@ class Links:
         """What to read of a broken limit; of None, of what could not be measured or judged."""
         if self.runbooks is None:
             return None
-        page = f"exporter.md#{PREFIX.lower()}unknown" if finding is None else _RUNBOOKS[finding.limit.name]
+        page = f"exporter.md#{ALERT_PREFIX.lower()}unknown" if finding is None else _RUNBOOKS[finding.limit.name]
         return f"{self.runbooks}/{page}"
 
-    def dashboard(self, account: Account, finding: Finding | None) -> str | None:
+    def dashboard(self, account: PipelineReport, finding: Finding | None) -> str | None:
         """What shows it best, with the pipeline and the record chosen."""
         if self.dashboards is None:
             return None
@@ -63,7 +64,7 @@ class Glance:
     `age` is None where none are served, `due` while a round is under way or about to begin.
     """
 
-    account: Account
+    account: PipelineReport
     age: float | None
     due: float | None
     lag: float | None
@@ -74,7 +75,7 @@ def page(board: Board, links: Links, *, clock: float, now: float, is_paused: boo
     """The page as of `now` (Unix seconds), which is `clock` on the clock that never steps."""
     withdrawn = board.withdrawn(clock)
     report, pipelines = _rendered(board, withdrawn, links)
-    served = board.without_snapshots(withdrawn).standings
+    served = board.without_snapshots(withdrawn).statuses
     return str(
         render(
             "page.html.j2",
@@ -91,7 +92,7 @@ def page(board: Board, links: Links, *, clock: float, now: float, is_paused: boo
 
 def refresh_seconds(board: Board) -> int:
     """How often there may be something new to see."""
-    intervals = (standing.config.interval.total_seconds() for standing in board.standings.values())
+    intervals = (status.config.interval.total_seconds() for status in board.statuses.values())
     return max(1, round(min(intervals, default=30)))
 
 
@@ -104,7 +105,7 @@ def report_as(form: str, board: Board, withdrawn: frozenset[str], links: Links =
 
 @lru_cache(maxsize=4)
 def _report(board: Board, withdrawn: frozenset[str], links: Links) -> Report:
-    served = board.without_snapshots(withdrawn).standings.values()
+    served = board.without_snapshots(withdrawn).statuses.values()
     return report_on(served, DIMENSIONS, time.time(), shell=Shell(links.config_file))
 
 
@@ -112,34 +113,34 @@ def _report(board: Board, withdrawn: frozenset[str], links: Links) -> Report:
 def _rendered(board: Board, withdrawn: frozenset[str], links: Links) -> tuple[Report, Markup]:
     report = _report(board, withdrawn, links)
     pipelines = (
-        _pipeline(account, board.standings[account.pipeline], links, is_alone=len(report.accounts) == 1)
+        _pipeline(account, board.statuses[account.pipeline], links, is_alone=len(report.accounts) == 1)
         for account in _worst_first(report)
     )
     return report, Markup("").join(pipelines)
 
 
-def _pipeline(account: Account, standing: Standing, links: Links, *, is_alone: bool) -> Markup:
+def _pipeline(account: PipelineReport, status: PipelineStatus, links: Links, *, is_alone: bool) -> Markup:
     return render(
         "pipeline.html.j2",
         account=account,
         is_alone=is_alone,
-        trend=trend_of(standing.history, standing.tracks),
+        trend=trend_of(status.history, status.tracks),
         links=links,
         EVIDENCE=EVIDENCE,
         steps=quiet(account),
     )
 
 
-def _worst_first(report: Report) -> list[Account]:
-    return sorted(report.accounts, key=lambda account: WORST_FIRST.index(account.verdict))
+def _worst_first(report: Report) -> list[PipelineReport]:
+    return sorted(report.accounts, key=lambda account: rank(account.verdict))
 
 
-def _glance(account: Account, standing: Standing, clock: float, now: float) -> Glance:
-    due = None if standing.due is None or standing.due <= now else standing.due - now
+def _glance(account: PipelineReport, status: PipelineStatus, clock: float, now: float) -> Glance:
+    due = None if status.due is None or status.due <= now else status.due - now
     return Glance(
         account,
-        age=max(0.0, clock - standing.published) if standing.snapshot else None,
+        age=max(0.0, clock - status.published) if status.snapshot else None,
         due=due,
-        lag=standing.snapshot.replica_lag if standing.snapshot else None,
-        failed=standing.last is not None and standing.last.result == "failure",
+        lag=status.snapshot.replica_lag if status.snapshot else None,
+        failed=status.last is not None and status.last.result == "failure",
     )

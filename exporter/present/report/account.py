@@ -6,44 +6,39 @@ The Markdown, the JSON and the page show one and the same value.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 from exporter.model.advice import AsRead
 from exporter.model.dimension import Dimension
 from exporter.model.fault import Fault
 from exporter.model.judging import Limit, Readings
 from exporter.model.keys import presumed_link
-from exporter.model.reporting import Breakdown, Caveat, Chapter, Evidence, Line
+from exporter.model.reporting import Breakdown, Caveat, Chapter, Evidence, ReportLine
 from exporter.model.sections import SEVERITIES, Pipeline
+from exporter.model.standing import STANDINGS, Standing, Verdict, rank
 from exporter.model.states import gap_reasons
 from exporter.present.report.shell import Shell
-from exporter.state.board import Standing
-from exporter.state.judge import WORST_FIRST, Finding, Outcome, Verdict, could_judge
+from exporter.state.board import PipelineStatus
+from exporter.state.judge import Finding, could_judge
 from exporter.state.snapshot import Snapshot
-from exporter.text.figures import LimitUnit, exact, shown
+from exporter.text.figures import LimitUnit, format_exactly, format_value
 
 CHAPTERS: Final[tuple[Chapter, ...]] = get_args(Chapter)
-
-Mark = Literal["fine", "warning", "critical", "unknown", "too_few", "noted"]
-"""What is to be thought of a line; `noted`: it only informs, or no limit judges it."""
-
-_GRAVITY: Final[tuple[Outcome, ...]] = ("critical", "not_measured", "warning", "too_few", "not_judged", "within")
-
 
 Marks = Mapping[LimitUnit, tuple[float, ...]]
 """The thresholds of a pipeline, in base units: a share reads the same beside its limit and elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JudgedLine:
     """A line with what is thought of it.
 
     `bound` is the threshold that it is held against, in words, empty without.  No figure is rounded across one of the
     `marks`.
     """
 
-    line: Line
-    mark: Mark
+    line: ReportLine
+    mark: Standing
     evidence: Evidence
     bound: str
     reason: str
@@ -56,11 +51,11 @@ class Entry:
         if line.value is None:
             return line.words or "not measured"
         value = self.figures(line.value)
-        return value if line.of is None else f"{value}/{shown(line.of, line.unit)}"
+        return value if line.of is None else f"{value}/{format_value(line.of, line.unit)}"
 
     def figures(self, value: float) -> str:
         """A value of this line, not rounded across its limit."""
-        return shown(value, self.line.unit, self.marks[self.line.unit])
+        return format_value(value, self.line.unit, self.marks[self.line.unit])
 
     @property
     def is_told(self) -> bool:
@@ -76,7 +71,7 @@ class Entry:
     @property
     def percent(self) -> str:
         """The same in figures, not rounded across its limit; empty where the value is part of nothing."""
-        return "" if self.share is None else shown(self.share, "ratio", self.marks["ratio"], places=1)
+        return "" if self.share is None else format_value(self.share, "ratio", self.marks["ratio"], places=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +99,16 @@ class Baseline:
     source: str
     measured_at: float
     since: float
-    lines: tuple[Line, ...]
+    lines: tuple[ReportLine, ...]
 
-    def value_of(self, line: Line) -> float | None:
+    def value_of(self, line: ReportLine) -> float | None:
         """What the same line said then, None where it said nothing."""
         key = (line.chapter, line.record, line.text)
         return next((was.value for was in self.lines if (was.chapter, was.record, was.text) == key), None)
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class PipelineReport:
     """The report on one pipeline.
 
     `measured_at` and `since` (where the window begins) are Unix seconds, None where nothing is served.  `headline` is
@@ -129,7 +124,7 @@ class Account:
     headline: str
     measured_at: float | None
     since: float | None
-    entries: Mapping[Chapter, tuple[Entry, ...]]
+    entries: Mapping[Chapter, tuple[JudgedLine, ...]]
     findings: tuple[Finding, ...]
     faults: tuple[Fault, ...]
     caveats: tuple[Caveat, ...]
@@ -147,7 +142,7 @@ class Account:
         """Every broken limit, the worst first."""
         return tuple(finding for finding in self.findings if finding.outcome in ("critical", "warning"))
 
-    def of(self, chapter: Chapter, record: str | None) -> tuple[Entry, ...]:
+    def of(self, chapter: Chapter, record: str | None) -> tuple[JudgedLine, ...]:
         """The entries of a chapter about one record; None for those about the sessions."""
         return tuple(entry for entry in self.entries[chapter] if entry.line.record == record)
 
@@ -157,22 +152,22 @@ class Report:
     """One account for each pipeline, in the order of the config; `made_at` in Unix seconds."""
 
     made_at: float
-    accounts: tuple[Account, ...]
+    accounts: tuple[PipelineReport, ...]
 
     @property
     def verdict(self) -> Verdict:
         """The worst of all."""
-        return min((account.verdict for account in self.accounts), key=WORST_FIRST.index)
+        return min((account.verdict for account in self.accounts), key=rank)
 
     @property
     def headline(self) -> str:
         """That of the worst pipeline; named where there are several."""
-        worst = min(self.accounts, key=lambda account: WORST_FIRST.index(account.verdict))
+        worst = min(self.accounts, key=lambda account: rank(account.verdict))
         return worst.headline if len(self.accounts) == 1 else f"{worst.pipeline}: {worst.headline}"
 
 
 def report_on(
-    standings: Iterable[Standing],
+    statuses: Iterable[PipelineStatus],
     dimensions: Sequence[Dimension],
     now: float,
     pasts: Mapping[str, Baseline] | None = None,
@@ -183,34 +178,36 @@ def report_on(
     `shell` writes what is to be typed.
     """
     known = pasts or {}
-    accounts = (_account(standing, dimensions, known.get(standing.pipeline), shell) for standing in standings)
+    accounts = (_account(status, dimensions, known.get(status.pipeline), shell) for status in statuses)
     return Report(now, tuple(accounts))
 
 
-def _account(standing: Standing, dimensions: Sequence[Dimension], past: Baseline | None, shell: Shell) -> Account:
-    config, served = standing.config, standing.readings
+def _account(
+    status: PipelineStatus, dimensions: Sequence[Dimension], past: Baseline | None, shell: Shell
+) -> PipelineReport:
+    config, served = status.config, status.readings
     # Without a snapshot every line is there, and says that it was not measured.
     readings = served or Readings(config, 0.0, {})
-    judged = {(finding.limit.name, finding.subject): finding for finding in standing.findings}
-    faults = standing.last.faults if standing.last else ()
+    judged = {(finding.limit.name, finding.subject): finding for finding in status.findings}
+    faults = status.last.faults if status.last else ()
     lines = lines_of(readings, dimensions)
-    marks = _marks(standing.findings)
-    entries = [_entry(line, judged, standing, marks) for line in lines]
-    findings = tuple(sorted(standing.findings, key=lambda finding: _GRAVITY.index(finding.outcome)))
-    snapshot = standing.snapshot
+    marks = _marks(status.findings)
+    entries = [_entry(line, judged, status, marks) for line in lines]
+    findings = tuple(sorted(status.findings, key=lambda finding: rank(finding.outcome)))
+    snapshot = status.snapshot
     by_chapter = {chapter: tuple(e for e in entries if e.line.chapter == chapter) for chapter in CHAPTERS}
-    return Account(
-        database=standing.database,
-        pipeline=standing.pipeline,
-        verdict=standing.verdict,
-        headline=_headline(standing, by_chapter["impact"], findings, faults),
+    return PipelineReport(
+        database=status.database,
+        pipeline=status.pipeline,
+        verdict=status.verdict,
+        headline=_headline(status, by_chapter["impact"], findings, faults),
         measured_at=snapshot.taken_at if snapshot else None,
         since=config.window.start(snapshot.taken_at) if snapshot else None,
         entries=by_chapter,
         findings=findings,
         faults=faults,
-        caveats=standing.caveats,
-        actions=tuple(_actions(standing, findings, faults, shell)),
+        caveats=status.caveats,
+        actions=tuple(_actions(status, findings, faults, shell)),
         unset=tuple(
             limit
             for dimension in dimensions
@@ -233,22 +230,24 @@ def _marks(findings: Iterable[Finding]) -> Marks:
     return found
 
 
-def lines_of(readings: Readings, dimensions: Sequence[Dimension]) -> tuple[Line, ...]:
+def lines_of(readings: Readings, dimensions: Sequence[Dimension]) -> tuple[ReportLine, ...]:
     """Every line that the dimensions say of some numbers."""
     lines = tuple(chain.from_iterable(dimension.lines(readings) for dimension in dimensions))
     analysed = next((line.value for line in lines if line.chapter == "base"), None)
     return tuple(replace(line, of=analysed) if line.of_analysed else line for line in lines)
 
 
-def _headline(standing: Standing, impact: Sequence[Entry], findings: Sequence[Finding], faults: Sequence[Fault]) -> str:
+def _headline(
+    status: PipelineStatus, impact: Sequence[JudgedLine], findings: Sequence[Finding], faults: Sequence[Fault]
+) -> str:
     """One sentence: what is wrong, the worst first, or that nothing is."""
-    verdict = standing.verdict
+    verdict = status.verdict
     if verdict == "unknown":
         causes = [fault.message for fault in faults]
-        causes += [caveat.message for caveat in standing.caveats if caveat.verdict == "unknown"]
+        causes += [caveat.message for caveat in status.caveats if caveat.verdict == "unknown"]
         if causes:
             return f"nobody knows whether the data are whole: {causes[0]}"
-        return "nothing was measured yet" if standing.last is None else "what was measured is too old to be shown"
+        return "nothing was measured yet" if status.last is None else "what was measured is too old to be shown"
     if verdict == "no_data":
         return "there is no eligible session in the window, so there is nothing to judge"
     lacking = next((entry.number.replace("/", " of ") for entry in impact if entry.line.value), None)
@@ -265,96 +264,89 @@ def _subject(finding: Finding) -> str:
 
 
 def _actions(
-    standing: Standing, findings: Sequence[Finding], faults: Sequence[Fault], shell: Shell
+    status: PipelineStatus, findings: Sequence[Finding], faults: Sequence[Fault], shell: Shell
 ) -> Iterator[Action]:
     """The worst first: what could not be measured hides what else there may be."""
     look = shell.command("config", "check", "--connect")
     for fault in faults:
         yield Action("Not measured", (fault.message,), look)
-    for caveat in standing.caveats:
+    for caveat in status.caveats:
         if caveat.verdict == "unknown":
             yield Action("Not judged", (caveat.message,), look)
     # Several limits may judge one thing: what mends it is said once.
     mended: dict[tuple[tuple[str, ...], str], list[Finding]] = {}
     for finding in findings:
         if finding.outcome in ("critical", "warning"):
-            steps = finding.limit.advice.steps(_as_read(standing), finding.subject or "")
-            mended.setdefault((steps, _command(standing, finding, shell)), []).append(finding)
+            steps = finding.limit.advice.steps(_as_read(status), finding.subject or "")
+            mended.setdefault((steps, _command(status, finding, shell)), []).append(finding)
     for (steps, command), those in mended.items():
         what = "; ".join(f"{_subject(finding)}: {finding.text} ({finding.outcome})" for finding in those)
         yield Action(what, steps, command, tuple(those), is_markdown=True)
 
 
-def _as_read(standing: Standing) -> AsRead:
+def _as_read(status: PipelineStatus) -> AsRead:
     # What is judged has a snapshot.
-    read = standing.snapshot.read if standing.snapshot else None
-    return read or AsRead(standing.config, {name: presumed_link(r) for name, r in standing.config.records.items()})
+    read = status.snapshot.read if status.snapshot else None
+    return read or AsRead(status.config, {name: presumed_link(r) for name, r in status.config.records.items()})
 
 
-def _command(standing: Standing, finding: Finding, shell: Shell) -> str:
+def _command(status: PipelineStatus, finding: Finding, shell: Shell) -> str:
     options = finding.limit.advice.gaps
     reason = (options or "").removeprefix("--reason ")
-    record = standing.config.records.get(finding.subject or "")
+    record = status.config.records.get(finding.subject or "")
     if options is None or (record and reason and reason not in gap_reasons(record)):
         return shell.command("check")
     about = ("--record", record.name) if record else ()
-    return shell.command("gaps", "--pipeline", standing.pipeline, *about, *options.split())
+    return shell.command("gaps", "--pipeline", status.pipeline, *about, *options.split())
 
 
-def _entry(line: Line, judged: Mapping[tuple[str, str | None], Finding], standing: Standing, marks: Marks) -> Entry:
+def _entry(
+    line: ReportLine, judged: Mapping[tuple[str, str | None], Finding], status: PipelineStatus, marks: Marks
+) -> JudgedLine:
     finding = None
     if line.limit is not None:
         finding = judged.get((line.limit, line.subject or line.record)) or judged.get((line.limit, None))
     bound = _bound(line, finding) if finding else ""
     if line.value is None and not line.words:
-        return Entry(line, "unknown", "not_measured", bound, _why(line, standing), marks)
-    is_partial = bool(standing.snapshot and standing.snapshot.restricted)
+        return JudgedLine(line, Standing.UNKNOWN, "not_measured", bound, _why(line, status), marks)
+    is_partial = bool(status.snapshot and status.snapshot.restricted)
     evidence: Evidence = "visible" if is_partial and line.evidence == "measured" else line.evidence
     if line.of == 0:
-        return Entry(line, "noted", evidence, bound, "of none, nothing can be said", marks)
+        return JudgedLine(line, Standing.NOTED, evidence, bound, "of none, nothing can be said", marks)
     if _is_good(line) and not is_partial:
-        return Entry(line, "fine", evidence, bound, line.reason, marks)
+        return JudgedLine(line, Standing.FINE, evidence, bound, line.reason, marks)
     if finding is None:
         reason = line.reason
         if line.limit and line.good and line.value is not None and not _is_good(line):
             reason = f"no limit judges it: set {line.limit}"
-        return Entry(line, "noted", evidence, "", reason, marks)
-    return Entry(line, _MARKS[finding.outcome], evidence, bound, line.reason, marks)
+        return JudgedLine(line, Standing.NOTED, evidence, "", reason, marks)
+    # The limit is on more than this line: not to have measured the rest says nothing of the line.
+    mark = Standing.NOTED if finding.outcome == "not_measured" else STANDINGS[finding.outcome]
+    return JudgedLine(line, mark, evidence, bound, line.reason, marks)
 
 
-def _why(line: Line, standing: Standing) -> str:
+def _why(line: ReportLine, status: PipelineStatus) -> str:
     """Why a line was not measured: what the config lacks, else the reason of the fault, else what the line says."""
     if line.remedy:
         return f"give {line.remedy}"
-    if standing.last is None:
+    if status.last is None:
         return "not yet"
-    fault = standing.last.fault or standing.record_faults.get(line.record or "")
-    parts = standing.last.snapshot.part_faults if standing.last.snapshot else {}
+    fault = status.last.fault or status.record_faults.get(line.record or "")
+    parts = status.last.snapshot.part_faults if status.last.snapshot else {}
     of_part = next((found for path, found in parts.items() if line.subject and path.endswith(f".{line.subject}")), None)
     said = fault or of_part
-    if said is None and line.record is None and standing.record_faults:
-        return f"it needs every record, and {', '.join(standing.record_faults)} was not measured"
+    if said is None and line.record is None and status.record_faults:
+        return f"it needs every record, and {', '.join(status.record_faults)} was not measured"
     return said.reason if said else line.reason
 
 
-_MARKS: Final[Mapping[Outcome, Mark]] = {
-    "within": "fine",
-    "warning": "warning",
-    "critical": "critical",
-    "too_few": "too_few",
-    "not_judged": "noted",
-    # The limit is on more than this line, and that was not measured.
-    "not_measured": "noted",
-}
-
-
-def _is_good(line: Line) -> bool:
+def _is_good(line: ReportLine) -> bool:
     if line.evidence == "by_definition":
         return True
     return line.value == (line.of if line.good == "all" else 0) if line.good else False
 
 
-def _bound(line: Line, finding: Finding) -> str:
+def _bound(line: ReportLine, finding: Finding) -> str:
     """`warning above 0, critical above 10`; or by which limit it is judged, where that is on another number."""
     if line.value is not None and line.value != finding.value and line.unit != "ratio" and not finding.sessions:
         # Of what was not judged its own line says why.
@@ -362,7 +354,7 @@ def _bound(line: Line, finding: Finding) -> str:
         return f"judged by {finding.limit.name}: {finding.text}" if is_judged else ""
     side = "below" if finding.limit.below else "above"
     return ", ".join(
-        f"{severity} {side} {exact(finding.thresholds[severity], finding.limit.unit)}"
+        f"{severity} {side} {format_exactly(finding.thresholds[severity], finding.limit.unit)}"
         for severity in SEVERITIES
         if severity in finding.thresholds
     )

@@ -9,12 +9,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from exporter import __version__
 from exporter.model.fault import Fault, Reason
+from exporter.model.judging import Readings
 from exporter.model.reporting import Caveat, Chapter, Evidence
 from exporter.model.sections import Pipeline, Window
+from exporter.model.standing import Outcome, Standing, Verdict
 from exporter.model.terms import digest_of, terms_of
-from exporter.present.report.account import Account, Entry, Mark, Report
-from exporter.state.judge import Finding, Outcome, Verdict
-from exporter.state.snapshot import Snapshot
+from exporter.present.report.account import JudgedLine, PipelineReport, Report
+from exporter.state.judge import Finding
 from exporter.text.figures import LimitUnit
 from exporter.text.times import moment_text, parse_moment
 
@@ -93,7 +94,7 @@ class LinePart(Part):
     value: float | None
     of: float | None
     unit: LimitUnit
-    mark: Mark
+    mark: Standing
     evidence: Evidence
     limit: str | None
     bound: str
@@ -102,7 +103,7 @@ class LinePart(Part):
     before: float | None = Field(description="The value in the past that the report compares with, null without one.")
 
     @classmethod
-    def of_entry(cls, entry: Entry, before: float | None) -> "LinePart":
+    def of_entry(cls, entry: JudgedLine, before: float | None) -> "LinePart":
         """The same."""
         line = entry.line
         return cls(
@@ -209,7 +210,7 @@ def as_json(report: Report) -> str:
     return document.model_dump_json(indent=2) + "\n"
 
 
-def _pipeline(account: Account) -> PipelinePart:
+def _pipeline(account: PipelineReport) -> PipelinePart:
     past = account.past
     return PipelinePart(
         database=account.database,
@@ -231,7 +232,7 @@ def _pipeline(account: Account) -> PipelinePart:
         actions=[ActionPart(what=a.what, steps=list(a.steps), command=a.command) for a in account.actions],
         unset_limits=[limit.name for limit in account.unset],
         past=PastPart(source=past.source, measured_at=moment_text(past.measured_at)) if past else None,
-        numbers=_numbers(account.snapshot) if account.snapshot else [],
+        numbers=_numbers(account.snapshot.readings) if account.snapshot else [],
     )
 
 
@@ -240,14 +241,11 @@ def measured_by(config: Pipeline) -> str:
     return digest_of(terms_of(config))
 
 
-def _numbers(snapshot: Snapshot) -> list[NumberPart]:
+def _numbers(readings: Readings) -> list[NumberPart]:
     return [
-        NumberPart(
-            metric=sample.metric.full_name,
-            labels=dict(zip(sample.metric.labels, sample.labels, strict=True)),
-            value=sample.value,
-        )
-        for sample in snapshot.samples
+        NumberPart(metric=metric.full_name, labels=dict(zip(metric.labels, labels, strict=True)), value=value)
+        for metric, family in readings.families.items()
+        for labels, value in family.items()
     ]
 
 

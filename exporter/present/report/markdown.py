@@ -1,29 +1,12 @@
 """Report -> Markdown: its sections, with a sign before whatever was judged."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator
 
 from exporter.model.advice import code
-from exporter.present.report.account import Account, Action, Entry, Mark, Report
-from exporter.present.report.sections import EVIDENCE, Section, escaped, sections
-from exporter.state.judge import Verdict, in_words
+from exporter.model.standing import STANDINGS, Verdict, in_words
+from exporter.present.report.account import Action, JudgedLine, PipelineReport, Report
+from exporter.present.report.sections import EVIDENCE, ReportSection, escaped, sections
 from exporter.text.times import moment_text
-
-_SIGNS: Final[Mapping[Verdict, str]] = {
-    "healthy": "✅",
-    "degraded": "⚠️",
-    "unhealthy": "❌",
-    "no_data": "⬜",
-    "unknown": "❓",
-}
-_MARKS: Final[Mapping[Mark, str]] = {
-    "fine": "✅",
-    "warning": "⚠️",
-    "critical": "❌",
-    "unknown": "❓",
-    "too_few": "⬜",
-    "noted": "▫️",
-}
 
 
 def as_markdown(report: Report) -> str:
@@ -34,7 +17,7 @@ def as_markdown(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _account(account: Account, report: Report, *, is_alone: bool) -> Iterator[str]:
+def _account(account: PipelineReport, report: Report, *, is_alone: bool) -> Iterator[str]:
     if not is_alone:
         yield from (f"# {account.pipeline}: {_sign(account.verdict)}", "")
     yield f"**Health report** of the pipeline {account.pipeline} in the database {account.database}  "
@@ -47,16 +30,16 @@ def _account(account: Account, report: Report, *, is_alone: bool) -> Iterator[st
     yield ""
 
 
-def _section(section: Section, verdict: Verdict) -> Iterator[str]:
+def _section(section: ReportSection, verdict: Verdict) -> Iterator[str]:
     if section.stand:
-        yield from (f"{_MARKS[section.mark] if section.mark else _SIGNS[verdict]} {section.stand}", "")
+        yield from (f"{(section.mark or STANDINGS[verdict]).sign} {section.stand}", "")
     for note in section.notes:
         yield from (note, "")
     for finding in section.findings:
         about = f" ({finding.subject})" if finding.subject else ""
-        yield f"- {_MARKS[finding.outcome]} {finding.limit.what}{about}: {finding.text}"  # type: ignore[index]
+        yield f"- {STANDINGS[finding.outcome].sign} {finding.limit.what}{about}: {finding.text}"
     for change in section.changes:
-        yield f"- {_MARKS[change.entry.mark]} {escaped(change.text)}: **{change.was} → {change.now}**"
+        yield f"- {change.entry.mark.sign} {escaped(change.text)}: **{change.was} → {change.now}**"
     for part in section.parts:
         yield from ((f"### {part.title}", "") if part.title else ())
         yield from (*_entries(part.entries), "")
@@ -73,10 +56,10 @@ def _action(number: int, action: Action) -> Iterator[str]:
 
 
 def _sign(verdict: Verdict) -> str:
-    return f"{_SIGNS[verdict]} {in_words(verdict).upper()}"
+    return f"{STANDINGS[verdict].sign} {in_words(verdict).upper()}"
 
 
-def _entries(entries: Iterable[Entry]) -> Iterator[str]:
+def _entries(entries: Iterable[JudgedLine]) -> Iterator[str]:
     for entry in entries:
         said = [f"**{entry.number}**"]
         if entry.share is not None and entry.line.of != entry.line.value:
@@ -84,7 +67,7 @@ def _entries(entries: Iterable[Entry]) -> Iterator[str]:
         said += [entry.bound] if entry.bound else []
         said.append(EVIDENCE[entry.evidence] if entry.is_told else "")
         said += [escaped(entry.reason)] if entry.reason else []
-        yield f"- {_MARKS[entry.mark]} {escaped(entry.line.text)}: {' · '.join(filter(None, said))}"
+        yield f"- {entry.mark.sign} {escaped(entry.line.text)}: {' · '.join(filter(None, said))}"
 
 
 def _moment(unix_seconds: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Account -> the sections of the report, in the order in which somebody who has a minute reads.
+"""PipelineReport -> the sections of the report, in the order in which somebody who has a minute reads.
 
 What is said where is decided here, once; Markdown and HTML differ in how it looks.
 """
@@ -10,8 +10,9 @@ from typing import Final
 
 from exporter.model.advice import code
 from exporter.model.reporting import Chapter
-from exporter.present.report.account import Account, Action, Baseline, Entry, Mark
-from exporter.state.judge import Finding, Verdict, in_words
+from exporter.model.standing import Standing, Verdict, in_words
+from exporter.present.report.account import Action, Baseline, JudgedLine, PipelineReport
+from exporter.state.judge import Finding
 from exporter.text.terminal import printable
 from exporter.text.times import moment_text
 
@@ -21,21 +22,21 @@ class Part:
     """Lines that belong together; `title` is empty where the section has no other."""
 
     title: str
-    entries: tuple[Entry, ...]
+    entries: tuple[JudgedLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """What a line says now, beside what it said in the past that the report compares with."""
 
-    entry: Entry
+    entry: JudgedLine
     text: str
     was: str
     now: str
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class ReportSection:
     """One section, its content in this order.
 
     `stand` is what to think of it all, after the sign of the verdict or of `mark`, `notes` are paragraphs, `findings`
@@ -45,7 +46,7 @@ class Section:
 
     title: str
     stand: str = ""
-    mark: Mark | None = None
+    mark: Standing | None = None
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     changes: tuple[Change, ...] = ()
@@ -70,30 +71,30 @@ EVIDENCE: Final = {
 """What a line rests on, in words; of one that has no number the number says so already."""
 
 
-def sections(account: Account) -> tuple[Section, ...]:
+def sections(account: PipelineReport) -> tuple[ReportSection, ...]:
     """All of them that have something to say."""
     found = (
-        Section(
+        ReportSection(
             "Summary", f"{in_words(account.verdict).upper()}: {escaped(account.headline)}.", findings=account.broken
         ),
-        Section(
+        ReportSection(
             "Detailed findings",
             parts=(*_by_record(account, "finding"), Part("Total impact", account.entries["impact"])),
         ),
         _recommended(account),
-        Section("No action required", notes=_nothing_to_do(account)),
-        Section("Database state", parts=(*_by_record(account, "state"), *_of_sessions(account, "state"))),
-        Section("Version distribution", parts=_by_record(account, "versions")),
-        Section("Data quality", parts=(*_by_record(account, "quality"), *_of_sessions(account, "quality"))),
+        ReportSection("No action required", notes=_nothing_to_do(account)),
+        ReportSection("Database state", parts=(*_by_record(account, "state"), *_of_sessions(account, "state"))),
+        ReportSection("Version distribution", parts=_by_record(account, "versions")),
+        ReportSection("Data quality", parts=(*_by_record(account, "quality"), *_of_sessions(account, "quality"))),
         _impact(account),
-        Section("Coverage", parts=(Part("", account.entries["completeness"]),)),
-        Section(
+        ReportSection("Coverage", parts=(Part("", account.entries["completeness"]),)),
+        ReportSection(
             "System health indicators",
             parts=(Part("Versions", account.entries["consistency"]), Part("Operation", account.entries["operation"])),
         ),
-        Section("Readiness", *_ready(account), notes=(_judged(account), _OTHERS)),
-        Section("Monitoring recommendations", steps=tuple(_monitoring(account))),
-        Section("Maintenance schedule", points=_SCHEDULE),
+        ReportSection("Readiness", *_ready(account), notes=(_judged(account), _OTHERS)),
+        ReportSection("Monitoring recommendations", steps=tuple(_monitoring(account))),
+        ReportSection("Maintenance schedule", points=_SCHEDULE),
     )
     return tuple(section for section in found if not section.is_empty)
 
@@ -107,17 +108,17 @@ _MARKUP: Final = re.compile(r"[\\`*\[\]<~]|(?<![^\W_])_|_(?![^\W_])")
 """What Markdown would take for its own anywhere in a line; an underscore inside a word is none."""
 
 
-def _by_record(account: Account, chapter: Chapter) -> tuple[Part, ...]:
+def _by_record(account: PipelineReport, chapter: Chapter) -> tuple[Part, ...]:
     parts = (Part(record, account.of(chapter, record)) for record in account.config.records)
     return tuple(part for part in parts if part.entries)
 
 
-def _of_sessions(account: Account, chapter: Chapter) -> tuple[Part, ...]:
+def _of_sessions(account: PipelineReport, chapter: Chapter) -> tuple[Part, ...]:
     entries = account.of(chapter, None)
     return (Part("Sessions", entries),) if entries else ()
 
 
-def quiet(account: Account) -> tuple[str, ...]:
+def quiet(account: PipelineReport) -> tuple[str, ...]:
     """What is to be done where nothing asks for an action."""
     if account.verdict == "no_data":
         return ("See why no session is eligible: the SQL of `eligible`, and `window`.",)
@@ -133,13 +134,13 @@ def quiet(account: Account) -> tuple[str, ...]:
     )
 
 
-def _nothing_to_do(account: Account) -> tuple[str, ...]:
+def _nothing_to_do(account: PipelineReport) -> tuple[str, ...]:
     if account.verdict != "healthy":
         return ()
     return (f"Everything that the config asks for was measured.  {_judged(account)}",)
 
 
-def _judged(account: Account) -> str:
+def _judged(account: PipelineReport) -> str:
     """What the verdict rests on: how many limits judged something, and which could not."""
     if not account.findings:
         return "No limit is set, so nothing was judged."
@@ -152,14 +153,14 @@ def _judged(account: Account) -> str:
     return f"{said}; these said nothing: {', '.join(dict.fromkeys(silent))}." if silent else f"{said}."
 
 
-def _recommended(account: Account) -> Section:
+def _recommended(account: PipelineReport) -> ReportSection:
     if not account.actions:
-        return Section("Recommended actions", steps=quiet(account))
+        return ReportSection("Recommended actions", steps=quiet(account))
     note = account.shell.note
-    return Section("Recommended actions", notes=(note,) if note else (), actions=account.actions)
+    return ReportSection("Recommended actions", notes=(note,) if note else (), actions=account.actions)
 
 
-def _no_past(account: Account) -> str:
+def _no_past(account: PipelineReport) -> str:
     keep = account.shell.command("report", "--format", "json", "--output", "before.json")
     compare = account.shell.command("report", "--baseline", "before.json")
     return (
@@ -169,23 +170,23 @@ def _no_past(account: Account) -> str:
     )
 
 
-def _impact(account: Account) -> Section:
+def _impact(account: PipelineReport) -> ReportSection:
     past, now = account.past, account.measured_at
     if past is None:
-        return Section("Backfill impact", notes=(_no_past(account),))
+        return ReportSection("Backfill impact", notes=(_no_past(account),))
     before = f"**Before**: {moment_text(past.measured_at)}, by {escaped(past.source)}"
     notes = [f"{before} · **Now**: {'nothing' if now is None else moment_text(now)}"]
     if account.since is not None and account.since != past.since:
         moved = f"The window has moved on from {moment_text(past.since)} to {moment_text(account.since)}"
         notes.append(f"{moved}: what left it counts no more, mended or not.")
-    return Section(
+    return ReportSection(
         "Backfill impact",
         notes=tuple(notes),
         changes=tuple(_change(entry, past) for entry in (*account.entries["finding"], *account.entries["impact"])),
     )
 
 
-def _change(entry: Entry, past: Baseline) -> Change:
+def _change(entry: JudgedLine, past: Baseline) -> Change:
     line, before = entry.line, past.value_of(entry.line)
     was = "not measured" if before is None else entry.figures(before)
     now = entry.number if line.value is None else entry.figures(line.value)
@@ -202,16 +203,16 @@ _READY: Final[Mapping[Verdict, str]] = {
 }
 
 
-def _ready(account: Account) -> tuple[str, Mark | None]:
+def _ready(account: PipelineReport) -> tuple[str, Standing | None]:
     if account.verdict == "healthy" and not account.findings:
-        return "**Cannot be said**: no limit is set.", "noted"
+        return "**Cannot be said**: no limit is set.", Standing.NOTED
     return _READY[account.verdict], None
 
 
 _OTHERS: Final = "Other systems of the platform (its answers to users, its queues) are not looked at."
 
 
-def _monitoring(account: Account) -> Iterator[str]:
+def _monitoring(account: PipelineReport) -> Iterator[str]:
     for limit in account.unset:
         yield f"{limit.what} is not judged: set `limits.{limit.name}`."
     entries = (entry for found in account.entries.values() for entry in found)

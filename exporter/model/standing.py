@@ -1,0 +1,77 @@
+"""How a pipeline, a limit or a line of the report stands: the words, and one table of signs, tones and ranks."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final, Literal, Self, get_args
+
+from exporter.text.terminal import Tone
+
+Verdict = Literal["healthy", "degraded", "unhealthy", "no_data", "unknown"]
+"""How a pipeline stands."""
+VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
+
+Outcome = Literal["within", "warning", "critical", "too_few", "not_judged", "not_measured"]
+"""How a value stands to its limit.
+
+`too_few`: a ratio rests on fewer sessions than `min_sessions`; `not_judged`: there is no value to judge.
+"""
+
+
+class Standing(StrEnum):
+    """The six ways to stand, the worst first.
+
+    `sign` is for Markdown, `glyph` for a place without emoji, `tone` for a terminal, `spoken` for a screen reader.
+    """
+
+    sign: str
+    glyph: str
+    tone: Tone
+    spoken: str
+
+    CRITICAL = "critical", "❌", "✕", "bad", "critical"
+    UNKNOWN = "unknown", "❓", "?", "unknown", "unknown"
+    WARNING = "warning", "⚠️", "!", "warning", "warning"
+    TOO_FEW = "too_few", "⬜", "∅", "quiet", "too few to judge"
+    NOTED = "noted", "▫️", "·", "quiet", "for information"
+    FINE = "fine", "✅", "✓", "good", "fine"
+
+    def __new__(cls, value: str, sign: str, glyph: str, tone: Tone, spoken: str) -> Self:
+        """A member is its value, with the other columns of the table as attributes."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.sign, member.glyph, member.tone, member.spoken = sign, glyph, tone, spoken
+        return member
+
+    @property
+    def rank(self) -> int:
+        """Its place in the table: 0 is the worst."""
+        return list(Standing).index(self)
+
+
+STANDINGS: Final[Mapping[Verdict | Outcome, Standing]] = {
+    "unhealthy": Standing.CRITICAL,
+    "critical": Standing.CRITICAL,
+    "unknown": Standing.UNKNOWN,
+    "not_measured": Standing.UNKNOWN,
+    "degraded": Standing.WARNING,
+    "warning": Standing.WARNING,
+    "no_data": Standing.TOO_FEW,
+    "too_few": Standing.TOO_FEW,
+    "not_judged": Standing.NOTED,
+    "healthy": Standing.FINE,
+    "within": Standing.FINE,
+}
+"""How a verdict or an outcome stands."""
+
+
+def rank(word: Verdict | Outcome) -> int:
+    """The rank of a verdict or an outcome: 0 is the worst."""
+    return STANDINGS[word].rank
+
+
+WORST_FIRST: Final[tuple[Verdict, ...]] = tuple(sorted(VERDICTS, key=rank))
+
+
+def in_words(word: Verdict | Outcome) -> str:
+    """A verdict or an outcome as text for people."""
+    return "not judged" if word == "too_few" else word.replace("_", " ")
