@@ -471,3 +471,16 @@ def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
 
 def test_a_problem_of_the_whole_file_has_no_place() -> None:
     assert refusal("").problems == (Problem("", "is empty: start from the commented example config.yaml"),)
+
+
+def test_a_former_name_of_a_key_counts_for_one_release_and_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    new = TOUR.read_text()
+    old = new.replace("sessions_with_gap:", "gap_sessions:")
+    assert new != old
+
+    assert parse_config(old, ENVIRON) == parse_config(new, ENVIRON)
+
+    [said] = caplog.records
+    assert said.message == "config.deprecated"
+    assert vars(said)["key"] == "pipelines.assessments.limits.gap_sessions"
+    assert vars(said)["error"].startswith("gap_sessions is now sessions_with_gap: rename the key")

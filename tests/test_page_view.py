@@ -134,7 +134,7 @@ async def test_runbooks_and_dashboards_are_linked_where_their_address_is_known(b
 
     links = re.findall(r'href="(https://[^"]*)"', html)
     assert links[:2] == ["https://wiki.example/runbooks/README.md", "https://grafana.example/d/session-health-overview"]
-    assert "https://wiki.example/runbooks/coverage.md#sessionhealthgapsessions" in links
+    assert "https://wiki.example/runbooks/coverage.md#sessionhealthsessionswithgap" in links
     chosen = "var-database=main&amp;var-pipeline=assessments"
     assert f"https://grafana.example/d/session-health-overview?{chosen}" in links
     assert f"https://grafana.example/d/session-health-versions?{chosen}&amp;var-record=fc_scores" in links

@@ -865,12 +865,12 @@ async def test_a_key_that_finds_no_session_is_noted_with_both_types(
 
 async def test_a_broken_limit_is_noted_with_the_verdict(reader: Database) -> None:
     await reader.execute("delete from scores where visit_id = 1")
-    text = CONFIG + "    limits: {gap_sessions: {critical: 0}, gap_ratio: {warning: 0.9}}\n"
+    text = CONFIG + "    limits: {sessions_with_gap: {critical: 0}, gap_ratio: {warning: 0.9}}\n"
 
     groups = await look(reader, text)
 
     assert ConfigFinding("ok", "pipelines.care", "the verdict is unhealthy") in findings(groups)
-    assert ConfigFinding("note", "pipelines.care.limits.gap_sessions", "critical: 1 > 0") in findings(groups)
+    assert ConfigFinding("note", "pipelines.care.limits.sessions_with_gap", "critical: 1 > 0") in findings(groups)
     assert not has_errors(groups)
 
 

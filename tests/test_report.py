@@ -154,7 +154,9 @@ async def test_what_is_not_known_is_said_in_the_first_line(new_database: NewData
 
 
 async def test_gaps_that_the_limits_allow_are_said_though_all_is_well(backfill: Database) -> None:
-    loose = TOUR.read_text()[: TOUR.read_text().index("    limits:")] + "    limits: {gap_sessions: {critical: 100}}\n"
+    loose = (
+        TOUR.read_text()[: TOUR.read_text().index("    limits:")] + "    limits: {sessions_with_gap: {critical: 100}}\n"
+    )
 
     text = as_markdown(await report_of(backfill, loose))
 
@@ -165,7 +167,7 @@ async def test_gaps_that_the_limits_allow_are_said_though_all_is_well(backfill: 
 
 
 async def test_what_broke_heads_the_report_not_the_gaps_that_are_allowed(backfill: Database) -> None:
-    limits = "    limits: {gap_sessions: {critical: 100}, outdated_sessions: {critical: 0}}\n"
+    limits = "    limits: {sessions_with_gap: {critical: 100}, outdated_sessions: {critical: 0}}\n"
     text = TOUR.read_text()[: TOUR.read_text().index("    limits:")] + limits
 
     first = as_markdown(await report_of(backfill, text)).splitlines()[0]
@@ -194,7 +196,7 @@ async def test_a_limit_stands_beside_the_number_that_it_judges_and_is_named_besi
     text = as_markdown(await report_of(backfill))
 
     assert "- ❌ Unique sessions needing a backfill: **39/157** (24.8%) · critical above 0 · measured" in text
-    assert "- ❌ Sessions with profiles: **144/157** (91.7%) · judged by gap_sessions: 39 > 0 · measured" in text
+    assert "- ❌ Sessions with profiles: **144/157** (91.7%) · judged by sessions_with_gap: 39 > 0 · measured" in text
     assert (
         "- ✅ Sessions that pass the check finalized: **157/157** · judged by failed_checks: 0 ≤ 0 · measured" in text
     )
@@ -319,7 +321,7 @@ pipelines:
     records:
       profiles: {table: profiles, session_key: session_id, created_at: created_at}
     limits:
-      gap_sessions: {critical: 0}
+      sessions_with_gap: {critical: 0}
       gap_age: {critical: 1h}
       conversion_ratio: {critical: 0.9}
       processing_delay_p95: {critical: 90s}

@@ -143,7 +143,7 @@ async def test_a_baseline_of_a_config_that_measures_something_else_proves_no_bac
 
 async def test_limits_may_change_between_two_reports(backfill: Database) -> None:
     before = await written(
-        backfill, TOUR.read_text().replace("gap_sessions: {critical: 0}", "gap_sessions: {warning: 5}")
+        backfill, TOUR.read_text().replace("sessions_with_gap: {critical: 0}", "sessions_with_gap: {warning: 5}")
     )
 
     assert "**39 → 39**" in await compared(backfill, before)

@@ -35,7 +35,7 @@ pipelines:
     records: {scores: {table: public.scores, session_key: [order_id, part], created_at: at, timezone: Europe/Berlin,
       version: {column: version, current: v2}, accepted_values: {kind: [good]}, unique: [order_id, version]}}
     cohort: {window: 900d, maturity: 1h}
-    limits: {gap_sessions: {critical: 0}}
+    limits: {sessions_with_gap: {critical: 0}}
 """
 
 TYPES = ("varchar", "bpchar", "int", "bigint", "mood", "moment", "timestamp", "date", "regtype", "double precision")

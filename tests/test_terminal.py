@@ -71,9 +71,9 @@ def test_a_narrow_terminal_breaks_the_last_column_and_loses_nothing(monkeypatch:
     monkeypatch.setattr(
         display, "_console", lambda file: Console(file=file, width=30, force_terminal=True, highlight=False)
     )
-    display.show([Table(((Span("critical"), Span("gap_sessions"), Span("12345678901234567890")),), (0, 0, 0))])
+    display.show([Table(((Span("critical"), Span("sessions_with_gap"), Span("12345678901234567890")),), (0, 0, 0))])
 
-    assert "gap_sessions" in screen.getvalue()
+    assert "sessions_with_gap" in screen.getvalue()
     assert re.sub(r"[^0-9]", "", screen.getvalue()) == "12345678901234567890"
 
 

@@ -169,7 +169,7 @@ def test_sections_by_name_beside_other_values_are_all_told() -> None:
     "changes",
     [
         [("interval: 30s", "interval: 10s")],
-        [("gap_sessions: {critical: 0}", "gap_sessions: {warning: 5, critical: 100}")],
+        [("sessions_with_gap: {critical: 0}", "sessions_with_gap: {warning: 5, critical: 100}")],
         [("lock_timeout: 1s", "lock_timeout: 2s")],
         [("    window:", "    # another comment\n    window:")],
         [("satisfied_by: any_version", "satisfied_by: 'any_version'")],

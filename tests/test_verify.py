@@ -704,7 +704,10 @@ async def test_another_config_proves_nothing_unless_its_key_is_allowed_by_name(v
 @pytest.mark.parametrize(
     "change",
     [
-        ("\n  care:\n", "\n  care:  # of the clinic\n    interval: 7s\n    limits: {gap_sessions: {critical: 5}}\n"),
+        (
+            "\n  care:\n",
+            "\n  care:  # of the clinic\n    interval: 7s\n    limits: {sessions_with_gap: {critical: 5}}\n",
+        ),
         ("lock_timeout: 200ms", "statement_timeout: 20s, lock_timeout: 300ms"),
         ("grace: 10m", "grace: 600s"),
         ("key: id, status: status,", "status: status, key: [id],"),

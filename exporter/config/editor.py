@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from exporter.config.whole import CONFIG
+from exporter.config.whole import CONFIG, MODELS
 from exporter.model.sections import Section
 
 _WITH_VARIABLE: Final = {"type": "string", "pattern": r"\$\{"}
@@ -35,13 +35,19 @@ def config_schema() -> dict[str, Any]:
     for name in ("CountThresholds", "RatioThresholds", "AgeThresholds"):
         sections[name]["anyOf"] = [{"required": ["warning"]}, {"required": ["critical"]}]
     sections["Window"]["oneOf"] = [{"required": ["since"]}, {"required": ["last"]}]
+    for model in MODELS:
+        for old, new in model.renamed.items():
+            section = sections[model.__name__]
+            keys = section["properties"]
+            keys[old] = {**keys[new], "description": f"Former name of {new}.", "deprecated": True}
+            section.setdefault("dependentSchemas", {})[new] = {"properties": {old: False}}
     for section in (made, *sections.values()):
         for key in section["properties"].values():
             if default := key.get("default"):
                 key["description"] += f" Default: {default}."
     return {
         "$schema": GenerateJsonSchema.schema_dialect,
-        "$comment": "Generated from exporter/schema.py by `make generate`: change it there.",
+        "$comment": "Generated from exporter/model and exporter/dimensions by `make generate`: change it there.",
         "title": "Config of the session-health-exporter",
         "type": "object",
         "properties": {"database": shorthand, **made["properties"]},

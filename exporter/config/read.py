@@ -4,11 +4,12 @@ No message quotes a text from the file: it may be a secret, as may all that the 
 """
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, get_args, get_origin
+from typing import Annotated, Any, Final, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -19,6 +20,8 @@ from exporter.model.sections import CollectionSettings, Config, Database, Pipeli
 from exporter.model.values import KeyPath
 from exporter.text.exits import UsageError
 from exporter.text.names import known_names, nearest
+
+log = logging.getLogger(__name__)
 
 MAX_DEPTH: Final = 20
 """Twice as deep as any config goes; the YAML reader calls itself for each level."""
@@ -121,6 +124,7 @@ def parse_config(text: str, environ: Mapping[str, str], source: str = "config") 
     config = None
     if isinstance(written, dict):
         settled = _settle(written)
+        reading.rename(settled, CONFIG, ())
         try:
             config = CONFIG.model_validate(settled)
         except ValidationError as error:
@@ -134,6 +138,15 @@ def parse_config(text: str, environ: Mapping[str, str], source: str = "config") 
         reading.report((), "must be a mapping: begin with databases: and pipelines:")
     if reading.found or config is None:
         raise ConfigError(source, reading.problems)
+    for path, old in reading.renamed.items():
+        log.warning(
+            "config.deprecated",
+            extra={
+                "file": source,
+                "key": dotted(reading.as_written(path)),
+                "error": f"{old} is now {path[-1]}: rename the key, for the next release refuses the old name",
+            },
+        )
     return config
 
 
@@ -198,6 +211,7 @@ class _Reading:
     unset: set[str] = field(default_factory=set)
     unreadable: set[KeyPath] = field(default_factory=set)
     found: list[tuple[int, Problem]] = field(default_factory=list)
+    renamed: dict[KeyPath, str] = field(default_factory=dict)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -294,8 +308,38 @@ class _Reading:
         self.unset.update(unset)
         return _VARIABLE.sub(fill, text)
 
+    def rename(self, value: Any, model: Any, path: KeyPath) -> None:  # noqa: ANN401 - YAML, and the type of a field
+        """Give every key below `path` its name of today, in place; `model` is the type of the value."""
+        if not isinstance(value, dict):
+            return
+        if get_origin(model) is dict:
+            for name, item in value.items():
+                self.rename(item, _below(get_args(model)[1]), (*path, name))
+        elif isinstance(model, type) and issubclass(model, Section):
+            for old, new in model.renamed.items():
+                if old in value and new in value:
+                    self.report(
+                        self.as_written((*path, old)), f"is the former name of {new}, which is here too: keep {new}"
+                    )
+                    del value[old]
+                elif old in value:
+                    # In its place: the order of the file is the order of its problems.
+                    renamed = {new if key == old else key: item for key, item in value.items()}
+                    value.clear()
+                    value |= renamed
+                    self.renamed[*path, new] = old
+            for name, field_info in model.model_fields.items():
+                if name in value:
+                    self.rename(value[name], _below(field_info.annotation), (*path, name))
+
     def as_written(self, place: KeyPath) -> KeyPath:
-        """Where a place of the settled config is in the file: `database` may stand for `databases.main`."""
+        """Where a place of the settled config is in the file.
+
+        `database` may stand for `databases.main`, and a key may have its former name.
+        """
+        for new, old in self.renamed.items():
+            if place[: len(new)] == new:
+                place = (*new[:-1], old, *place[len(new) :])
         is_shorthand = place[:2] == ("databases", "main") and ("databases",) not in self.marks
         return ("database", *place[2:]) if is_shorthand else place
 
@@ -405,6 +449,13 @@ def _section(place: KeyPath) -> type[Section] | None:
         if get_origin(current) is not dict:
             current = next(sections_in(current), current)
     return current if isinstance(current, type) and issubclass(current, Section) else None
+
+
+def _below(annotation: Any) -> Any:  # noqa: ANN401 - any type
+    """The type of what a field holds: the mapping, or the section."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return annotation if get_origin(annotation) is dict else next(sections_in(annotation), annotation)
 
 
 def _is_secret(path: KeyPath) -> bool:

@@ -35,7 +35,9 @@ def _limits() -> type[Section]:
             Annotated[model, ordered] | None,
             Field(default=None, description=f"{limit.what}: broken {side} it."),
         )
-    return create_model(Limits.__name__, __base__=Limits, __doc__=Limits.__doc__, **fields)
+    made = create_model(Limits.__name__, __base__=Limits, __doc__=Limits.__doc__, **fields)
+    made.renamed = {limit.former_name: limit.name for limit in LIMITS if limit.former_name}
+    return made
 
 
 def _rising(thresholds: Thresholds) -> Thresholds:

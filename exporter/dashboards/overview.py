@@ -89,9 +89,9 @@ def _numbers() -> list[Tile]:
         id=2,
         title="Sessions that need a backfill",
         says="Sessions with a gap: each once, however many records it lacks and whichever record is chosen above.  "
-        "Red or yellow where it breaks `gap_sessions`.  Normal is 0; `session-health-exporter gaps` lists them.",
+        "Red or yellow where it breaks `sessions_with_gap`.  Normal is 0; `session-health-exporter gaps` lists them.",
         unit=COUNT,
-        runbook="GapSessions",
+        runbook="SessionsWithGap",
     )
     part = About(
         id=3,
@@ -139,7 +139,7 @@ def _numbers() -> list[Tile]:
     is_old = f"({AGE} > 0.5 * {latest(MAX_AGE)})"
     oldest_data = of_all("max", AGE)
     return [
-        Tile(number(needing, *judged_by("gap_sessions", "sum")), 6, 3),
+        Tile(number(needing, *judged_by("sessions_with_gap", "sum")), 6, 3),
         Tile(number(part, *judged_by("gap_ratio", "max", or_else=NO_SESSION)), 6, 3),
         Tile(number(oldest, *judged_by("gap_age", "max")), 6, 3),
         Tile(number(analysed, Query(of_all("sum", ANALYSED))), 6, 3),
@@ -165,7 +165,7 @@ def _records() -> Tile:
         "*invalid*: one that does not hold what it must; *missing*: none; *pending*: still within the grace.  **?** is "
         "not measured, which is not 0.",
         unit=COUNT,
-        runbook="GapSessions",
+        runbook="SessionsWithGap",
     )
 
     def state(name: str, title: str, alarm: str | None = None) -> tuple[PanelColumn, str]:
@@ -212,7 +212,7 @@ def _trend_and_alerts() -> list[Tile]:
         says="Sessions that are a gap because of a record, and why; one session may lack several records.  A line that "
         "ends is not measured any more.  Falling is a backfill at work, rising is data that is being lost now.",
         unit=COUNT,
-        runbook="GapSessions",
+        runbook="SessionsWithGap",
     )
     alerts = About(
         id=10,
@@ -284,7 +284,7 @@ def _verdicts() -> list[Tile]:
         says="Every pipeline of this time range, the worst first; click one to look at it alone.",
         unit=COUNT,
         none=NOT_SCRAPED,
-        runbook="GapSessions",
+        runbook="SessionsWithGap",
     )
     return [
         Tile(timeline(history, Query(RANK, "{{pipeline}}")), 24, 4),
@@ -393,7 +393,7 @@ def _backfill() -> list[Tile]:
         unit=SHARE,
         high=1,
         texts=progress.SHARE_TEXTS,
-        runbook="GapSessions",
+        runbook="SessionsWithGap",
     )
     speed = About(
         id=21,
@@ -402,7 +402,7 @@ def _backfill() -> list[Tile]:
         unit=COUNT,
         decimals=0,
         low=None,
-        runbook="GapSessions",
+        runbook="SessionsWithGap",
     )
     end = About(
         id=22,
@@ -411,14 +411,14 @@ def _backfill() -> list[Tile]:
         unit="s",
         decimals=1,
         texts=progress.ETA_TEXTS,
-        runbook="GapSessions",
+        runbook="SessionsWithGap",
     )
     states = About(
         id=23,
         title="Sessions analysed",
         says="Each in one state: complete, pending (within the grace) or a gap.",
         unit=COUNT,
-        runbook="GapSessions",
+        runbook="SessionsWithGap",
     )
     return [
         Tile(number(done, Query(progress.done_share(left, of_all("sum", progress.most(ELIGIBLE, **gap))))), 6, 3),

@@ -146,7 +146,7 @@ CONVERSION = Dimension(
                     "`maturity` is shorter than the pipeline takes.",
                 ),
                 (
-                    "If there are gaps, mend those: SessionHealthGapSessions.",
+                    "If there are gaps, mend those: SessionHealthSessionsWithGap.",
                     (
                         "If there are none, see which completed sessions are not eligible: `session_health_sessions` "
                         "by status, against `session_health_eligible_sessions`."

@@ -181,11 +181,12 @@ _GAP_REMEDY = (
 
 GAP_LIMITS = (
     Limit(
-        "gap_sessions",
+        "sessions_with_gap",
         "count",
         "Sessions with a gap",
         Judged(_gap_count, _gaps_in_promql, whole=lambda readings, _subject: readings.total(ELIGIBLE)),
         Advice("Sessions lack records that they must have.", _GAP, _GAP_CAUSES, _GAP_REMEDY, gaps=""),
+        former_name="gap_sessions",
         # Longer than others: a burst of fresh ones that the pipeline works off by itself wakes nobody.
         rounds=30,
     ),
@@ -247,10 +248,10 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     ) -> ReportLine:
         return ReportLine(chapter, text, count, settled, name, good=good, limit=limit)
 
-    yield of_settled("finding", f"Sessions without {wanted}", lacking, "none", "gap_sessions")
+    yield of_settled("finding", f"Sessions without {wanted}", lacking, "none", "sessions_with_gap")
     for reason, count in gaps.items() if len(reasons) > 1 else ():
         yield of_settled("finding", f"… {reason}", count, None, None)
-    yield of_settled("state", f"Sessions with {wanted}", satisfied, "all", "gap_sessions")
+    yield of_settled("state", f"Sessions with {wanted}", satisfied, "all", "sessions_with_gap")
     if states["pending"]:
         text = f"Sessions that wait for {name}, within its grace"
         yield ReportLine("state", text, states["pending"], record=name, of_analysed=True)
@@ -258,7 +259,7 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
         yield ReportLine(
             "state", f"Sessions that do not need {name}", states["not_required"], record=name, of_analysed=True
         )
-    yield of_settled("quality", f"Sessions without any {name}", states["missing"], "none", "gap_sessions")
+    yield of_settled("quality", f"Sessions without any {name}", states["missing"], "none", "sessions_with_gap")
     if record.version is not None:
         text = f"Sessions with {name} of the current version {record.version.current}"
         yield of_settled("quality", text, states["current"], "all", None)
@@ -272,7 +273,8 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     share = gaps / settled if gaps is not None and settled else None
 
     def of_all(chapter: Chapter, text: str, count: float | None, good: Literal["all", "none"] | None) -> ReportLine:
-        return ReportLine(chapter, text, count, good=good, limit="gap_sessions" if good else None, of_analysed=True)
+        limit = "sessions_with_gap" if good else None
+        return ReportLine(chapter, text, count, good=good, limit=limit, of_analysed=True)
 
     analysed = readings.total(ELIGIBLE)
     return (

@@ -222,7 +222,7 @@ FRESHNESS = Dimension(
                 ),
                 (
                     "See its log from the time of the newest record on: the dashboard shows when that was.",
-                    "Get it going, then mend the gaps that have come up meanwhile: SessionHealthGapSessions.",
+                    "Get it going, then mend the gaps that have come up meanwhile: SessionHealthSessionsWithGap.",
                 ),
                 dashboard="timeliness",
                 gaps="",

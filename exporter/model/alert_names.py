@@ -9,7 +9,7 @@ ALERT_PREFIX: Final = "SessionHealth"
 
 
 def alert_name(limit: Limit) -> str:
-    """The alert of a limit is called as the limit is: gap_sessions, SessionHealthGapSessions."""
+    """The alert of a limit is called as the limit is: sessions_with_gap, SessionHealthSessionsWithGap."""
     return ALERT_PREFIX + "".join(map(str.capitalize, limit.name.split("_")))
 
 

@@ -122,10 +122,11 @@ def number_of(metric: Metric, **labels: str) -> Judged:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What an operator may set a threshold for: `limits.NAME` of a pipeline.
+    """A judged value, with thresholds that the operator sets under `limits.NAME` of a pipeline.
 
-    A `below` limit is broken by a value below it.  `needs` are paths of keys of the pipeline without which there is
-    never anything to judge.  An alert is raised when it stays broken for so many `rounds` of collecting.
+    A `below` limit is broken by a value below the threshold.  `needs` are paths of keys of the pipeline without which
+    the limit has no value.  An alert fires after the limit stays broken for `rounds` collections.  `former_name` is the
+    key in configs of the last release.
     """
 
     name: str
@@ -137,3 +138,11 @@ class Limit:
     per: Literal["pipeline", "record", "part"] = "pipeline"
     below: bool = False
     needs: tuple[tuple[str, ...], ...] = ()
+    former_name: str = ""
+
+    def command(self, pipeline: str, record: str | None) -> tuple[str, ...]:
+        """The words of the command that shows what to mend: the list of gaps, or the check where no list shows it."""
+        if self.advice.gaps is None:
+            return ("check",)
+        about = ("--record", record) if record else ()
+        return ("gaps", "--pipeline", pipeline, *about, *self.advice.gaps.split())

@@ -42,7 +42,8 @@ from exporter.text.figures import LimitUnit
 class Section(BaseModel):
     """A mapping of the config: unknown keys are errors, values are never converted silently.
 
-    `refused` has the keys that deserve a better message than to be unknown.
+    `refused` has the keys that deserve a better message than to be unknown.  `renamed` has former names of keys, with
+    the name of today: a file may use them for one release, and the exporter says so.
     """
 
     model_config = ConfigDict(
@@ -54,6 +55,7 @@ class Section(BaseModel):
         defer_build=True,
     )
     refused: ClassVar[Mapping[str, str]] = {}
+    renamed: ClassVar[Mapping[str, str]] = {}
 
 
 T = TypeVar("T")

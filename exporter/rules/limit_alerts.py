@@ -101,17 +101,7 @@ def _asked(metric: str, labels: Mapping[str, str], shown: str, at: RuleSettings)
 
 
 def command_of(limit: Limit, at: RuleSettings) -> str:
-    """What to type when a limit is broken, in Prometheus' template language."""
-    if limit.advice.gaps is None:
-        return f"session-health-exporter check {config_option(at)}"
-    record = ["--record {{ $labels.record }}"] if limit.per == "record" else []
-    return " ".join(
-        filter(
-            None,
-            [
-                f"session-health-exporter gaps {config_option(at)} --pipeline {{{{ $labels.pipeline }}}}",
-                *record,
-                limit.advice.gaps,
-            ],
-        )
-    )
+    """The command to type when a limit is broken, in Prometheus' template language."""
+    label = "{{ $labels.%s }}"
+    command, *options = limit.command(label % "pipeline", label % "record" if limit.per == "record" else None)
+    return " ".join(["session-health-exporter", command, config_option(at), *options])

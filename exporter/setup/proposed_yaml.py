@@ -183,7 +183,7 @@ def _unique(draft: RecordDraft) -> Iterator[str]:
 
 def _limits() -> Iterator[str]:
     yield "    limits:                       # from where on it is a fault; nothing else is judged, see docs/metrics.md"
-    yield "      gap_sessions: {critical: 0}"
+    yield "      sessions_with_gap: {critical: 0}"
     yield "      gap_age: {warning: 15m, critical: 1h}"
     yield "      # conversion_ratio: {warning: 0.9, min_sessions: 20}   # those with every record, of the completed"
 

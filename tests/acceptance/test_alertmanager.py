@@ -107,7 +107,7 @@ def test_no_secret_stands_in_the_file() -> None:
 @pytest.mark.parametrize(
     ("receiver", "labels"),
     [
-        ("pager", ("SessionHealthGapSessions", "critical", "pipeline=assessments")),
+        ("pager", ("SessionHealthSessionsWithGap", "critical", "pipeline=assessments")),
         ("pager", ("SessionHealthGapAge", "critical", "pipeline=assessments")),
         ("pager", ("SessionHealthUnknown", "critical", "pipeline=assessments")),
         ("pager", ("SessionHealthExporterAbsent", "critical")),
@@ -131,7 +131,7 @@ def test_the_severity_alone_decides_who_is_told(receiver: str, labels: tuple[str
 
 
 def test_amtool_would_speak_up_of_a_wrong_receiver() -> None:
-    given = ("alertname=SessionHealthGapSessions", "severity=warning")
+    given = ("alertname=SessionHealthSessionsWithGap", "severity=warning")
 
     assert amtool(
         "config", "routes", "test", f"--config.file={SETTINGS}", "--verify.receivers=pager", *given
@@ -173,15 +173,15 @@ def test_a_target_that_is_down_mutes_all_of_its_instance_but_itself_and_the_watc
         alertmanager,
         heard=[
             alert("TargetDown", "warning", target_of(of)),
-            alert("GapSessions", "critical", another),
-            alert("GapSessions", "critical", of, cluster="east"),
+            alert("SessionsWithGap", "critical", another),
+            alert("SessionsWithGap", "critical", of, cluster="east"),
             alert("ConfigReloadFailed", "warning", target_of(another)),
             alert("Watchdog", "none", job_of(of)),
             alert("Watchdog", "none", target_of(of)),
             {**target_of(of), "alertname": "DiskFull", "severity": "warning"},
         ],
         muted=[
-            alert("GapSessions", "critical", of),
+            alert("SessionsWithGap", "critical", of),
             alert("InvalidRecords", "warning", of, record="profiles"),
             alert("Unknown", "warning", of),
             alert("NoData", "info", of),
@@ -198,13 +198,13 @@ def test_an_absent_exporter_mutes_all_of_its_job_but_itself_and_the_watchdog(
         heard=[
             alert("ExporterAbsent", "critical", job_of(of)),
             alert("Watchdog", "none", job_of(of)),
-            alert("GapSessions", "critical", of | {"job": f"{of['job']}-staging"}),
+            alert("SessionsWithGap", "critical", of | {"job": f"{of['job']}-staging"}),
             {**job_of(of), "alertname": "DiskFull", "severity": "warning"},
         ],
         muted=[
             alert("TargetDown", "warning", target_of(of)),
-            alert("GapSessions", "critical", of),
-            alert("GapSessions", "critical", of | {"instance": "another:10157"}),
+            alert("SessionsWithGap", "critical", of),
+            alert("SessionsWithGap", "critical", of | {"instance": "another:10157"}),
             alert("InvalidRecords", "warning", of, record="profiles"),
         ],
     )
@@ -215,13 +215,13 @@ def test_a_pipeline_is_one_page_one_ticket_and_information_is_nobodys(
 ) -> None:
     orders = of | {"pipeline": "orders"}
     alertmanager.post(
-        alert("GapSessions", "critical", of),
+        alert("SessionsWithGap", "critical", of),
         alert("GapAge", "critical", of),
         alert("GapAge", "warning", of),
         alert("InvalidRecords", "warning", of, record="profiles"),
         alert("OrphanedRecords", "warning", of, record="fc_scores"),
-        alert("GapSessions", "critical", orders),
-        alert("GapSessions", "critical", orders, env="staging"),
+        alert("SessionsWithGap", "critical", orders),
+        alert("SessionsWithGap", "critical", orders, env="staging"),
         alert("NoData", "info", orders),
         alert("Watchdog", "none", job_of(of)),
     )
@@ -239,9 +239,9 @@ def test_a_pipeline_is_one_page_one_ticket_and_information_is_nobodys(
 
     expected = [
         ("dead-mans-switch", "", ["Watchdog"]),
-        ("pager", "assessments", ["GapAge", "GapSessions"]),
-        ("pager", "orders", ["GapSessions"]),
-        ("pager", "orders", ["GapSessions"]),
+        ("pager", "assessments", ["GapAge", "SessionsWithGap"]),
+        ("pager", "orders", ["SessionsWithGap"]),
+        ("pager", "orders", ["SessionsWithGap"]),
         ("tickets", "assessments", ["InvalidRecords", "OrphanedRecords"]),
     ]
     soon(lambda: len(told()) >= len(expected))

@@ -18,7 +18,9 @@ create table r (sid int, ver text default 'v2', kind text default 'functions', a
 """
 
 
-def config(sessions: str = "", record: str = "", limits: str = "gap_sessions: {critical: 0}", more: str = "") -> str:
+def config(
+    sessions: str = "", record: str = "", limits: str = "sessions_with_gap: {critical: 0}", more: str = ""
+) -> str:
     """A pipeline over SHOP; a key that is given takes the place of the usual one."""
     usual = {"table": "public.s", "key": "id", "status": "st", "started_at": "t0", "completed_at": "t1"}
     usual["eligible"] = '"true"'
@@ -99,7 +101,7 @@ CASES = {
     ),
     "a deleted key that a session outside the window breaks": Case(
         FIVE + "insert into s values (99, default, null, 'no number', now() - interval '5 years');",
-        config("deleted: flags::int = 0", limits="gap_sessions: {critical: 0}, orphaned_records: {critical: 0}"),
+        config("deleted: flags::int = 0", limits="sessions_with_gap: {critical: 0}, orphaned_records: {critical: 0}"),
         (
             Run(
                 "check",
@@ -117,7 +119,7 @@ CASES = {
         SHOP + "insert into s select n from generate_series(1, 2500) n;"
         "insert into r select n from generate_series(1, 2249) n;",
         config(
-            limits="conversion_ratio: {critical: 0.9}, gap_sessions: {warning: 9999}",
+            limits="conversion_ratio: {critical: 0.9}, sessions_with_gap: {warning: 9999}",
             more="    cohort: {window: 30d, maturity: 1h}\n",
         ),
         (
@@ -207,7 +209,7 @@ CASES = {
             "wrong: (select count(*) from public.lines l where l.order_id = order_id) >= 2, "
             "right: (select count(*) from public.lines l where l.order_id = orders.order_id) >= 2}",
             "table: public.lines, session_key: order_id",
-            limits="gap_sessions: {critical: 0}, failed_checks: {warning: 0}",
+            limits="sessions_with_gap: {critical: 0}, failed_checks: {warning: 0}",
         ).replace("last: 90d", "since: 1996-01-01"),
         (
             Run("check", 1, ("failed_checks right             6 > 0", "failed_checks wrong             0 ≤ 0")),
@@ -219,7 +221,7 @@ CASES = {
         "(2, now() - interval '1 minute', now() - interval '1 minute'); insert into r values (1);",
         config(
             'checks: {paid: "exists (select from public.r where sid = s.id)"}',
-            limits="gap_sessions: {critical: 0}, failed_checks: {critical: 0}",
+            limits="sessions_with_gap: {critical: 0}, failed_checks: {critical: 0}",
             more="    grace: 10m\n",
         ),
         (
@@ -250,9 +252,9 @@ CASES = {
         + "update r set c0 = 'b' where sid = 1; update r set c19 = null where sid in (1, 2);",
         config(
             record=f"accepted_values: {{{', '.join(f'c{n}: [a]' for n in range(20))}}}",
-            limits="gap_sessions: {critical: 0}, invalid_records: {critical: 0}",
+            limits="sessions_with_gap: {critical: 0}, invalid_records: {critical: 0}",
         ),
-        (Run("check", 1, ("gap_sessions                    2 > 0", "invalid_records r               2 > 0")),),
+        (Run("check", 1, ("sessions_with_gap                    2 > 0", "invalid_records r               2 > 0")),),
     ),
     **{
         f"the parameter {query}": Case(FIVE, config(), same(2, query.partition("=")[0], remedy), query=f"?{query}")

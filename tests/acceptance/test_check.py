@@ -50,7 +50,7 @@ async def test_the_tour_on_a_healthy_platform_is_healthy_and_every_limit_has_a_l
     assert head.startswith("assessments: healthy, measured at ")
     assert [line.split() for line in lines if "gap_" in line] == [
         ["not", "judged", "gap_age", "no", "session", "has", "a", "gap"],
-        ["within", "gap_sessions", "0", "≤", "0"],
+        ["within", "sessions_with_gap", "0", "≤", "0"],
         ["within", "gap_ratio", "0%", "of", "157", "sessions", "≤", "1%"],
     ]
     assert {line.split()[0] for line in lines} <= {"within", "not"}
@@ -63,25 +63,25 @@ async def test_39_gaps_break_a_critical_limit(backfill: Database, tmp_path: Path
     assert done.returncode == 1
     head, first, *_ = done.stdout.splitlines()
     assert head.startswith("assessments: unhealthy")
-    assert first.split() == ["critical", "gap_sessions", "39", ">", "0"]
+    assert first.split() == ["critical", "sessions_with_gap", "39", ">", "0"]
 
 
 @pytest.mark.parametrize(
     ("limits", "flags", "code", "verdict"),
     [
-        ({"gap_sessions": "critical: 39"}, (), 0, "healthy"),
-        ({"gap_sessions": "critical: 38"}, (), 1, "unhealthy"),
-        ({"gap_sessions": "critical: 38"}, ("--fail-on", "critical"), 1, "unhealthy"),
-        ({"gap_sessions": "warning: 38"}, (), 1, "degraded"),
-        ({"gap_sessions": "warning: 38"}, ("--fail-on", "critical"), 0, "degraded"),
-        ({"gap_sessions": "warning: 38, critical: 39"}, (), 1, "degraded"),
+        ({"sessions_with_gap": "critical: 39"}, (), 0, "healthy"),
+        ({"sessions_with_gap": "critical: 38"}, (), 1, "unhealthy"),
+        ({"sessions_with_gap": "critical: 38"}, ("--fail-on", "critical"), 1, "unhealthy"),
+        ({"sessions_with_gap": "warning: 38"}, (), 1, "degraded"),
+        ({"sessions_with_gap": "warning: 38"}, ("--fail-on", "critical"), 0, "degraded"),
+        ({"sessions_with_gap": "warning: 38, critical: 39"}, (), 1, "degraded"),
         ({"gap_ratio": "critical: 0.25"}, (), 0, "healthy"),
         ({"gap_ratio": "critical: 0.24"}, (), 1, "unhealthy"),
         ({"gap_ratio": "critical: 0.24, min_sessions: 157"}, (), 1, "unhealthy"),
         ({"gap_ratio": "critical: 0.24, min_sessions: 158"}, (), 3, "unknown"),
-        ({"gap_ratio": "critical: 0.24, min_sessions: 158", "gap_sessions": "critical: 39"}, (), 0, "healthy"),
+        ({"gap_ratio": "critical: 0.24, min_sessions: 158", "sessions_with_gap": "critical: 39"}, (), 0, "healthy"),
         ({"gap_age": "critical: 3650d"}, (), 0, "healthy"),
-        ({"outdated_sessions": "critical: 10, warning: 5", "gap_sessions": "warning: 100"}, (), 1, "unhealthy"),
+        ({"outdated_sessions": "critical: 10, warning: 5", "sessions_with_gap": "warning: 100"}, (), 1, "unhealthy"),
         ({"orphaned_records": "critical: 0"}, (), 3, "unknown"),
         ({}, (), 3, "unknown"),
     ],
@@ -101,7 +101,7 @@ async def test_gaps_without_a_limit_on_them_are_never_healthy(backfill: Database
     done = check(small(), backfill.dsn, tmp_path)
 
     assert done.returncode == 3
-    assert "unknown: 39 sessions are a gap, and no limit judges them: set one of gap_sessions" in done.stdout
+    assert "unknown: 39 sessions are a gap, and no limit judges them: set one of sessions_with_gap" in done.stdout
     assert "no limits are set" in done.stdout
 
 
@@ -111,7 +111,7 @@ async def test_gaps_among_too_few_sessions_for_their_ratio_are_never_healthy(
     done = check(small(gap_ratio="critical: 0.24, min_sessions: 158"), backfill.dsn, tmp_path)
 
     assert "not judged    gap_ratio                       only 157 sessions, and min_sessions is 158" in done.stdout
-    assert "39 sessions are a gap, and no limit judges them: set one of gap_sessions, gap_age\n" in done.stdout
+    assert "39 sessions are a gap, and no limit judges them: set one of sessions_with_gap, gap_age\n" in done.stdout
 
 
 async def test_gaps_that_lie_in_the_future_are_never_healthy_for_being_young(healthy: Database, tmp_path: Path) -> None:
@@ -121,10 +121,10 @@ async def test_gaps_that_lie_in_the_future_are_never_healthy_for_being_young(hea
         f"delete from profiles where session_id = {one}"
     )
     young = check(small(gap_age="critical: 1h"), healthy.dsn, tmp_path)
-    counted = check(small(gap_age="critical: 1h", gap_sessions="critical: 0"), healthy.dsn, tmp_path)
+    counted = check(small(gap_age="critical: 1h", sessions_with_gap="critical: 0"), healthy.dsn, tmp_path)
 
     assert (young.returncode, counted.returncode) == (3, 1)
-    assert "1 sessions are a gap, and no limit judges them: set one of gap_sessions, gap_ratio" in young.stdout
+    assert "1 sessions are a gap, and no limit judges them: set one of sessions_with_gap, gap_ratio" in young.stdout
 
 
 async def test_no_eligible_session_is_no_data_whatever_else_is_well(tables: Database, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ async def test_what_is_not_measured_is_named_and_comes_after_a_broken_critical_l
 ) -> None:
     await backfill.execute("drop table profiles")
 
-    unknown = check(small(gap_sessions="critical: 0"), backfill.dsn, tmp_path)
+    unknown = check(small(sessions_with_gap="critical: 0"), backfill.dsn, tmp_path)
     broken = check(small(outdated_sessions="critical: 0"), backfill.dsn, tmp_path)
 
     assert unknown.returncode == 3
@@ -153,7 +153,7 @@ async def test_what_is_not_measured_is_named_and_comes_after_a_broken_critical_l
 async def test_a_dead_database_beside_a_healthy_one_is_unknown_and_hides_nothing(
     healthy: Database, tmp_path: Path
 ) -> None:
-    text = small(gap_sessions="critical: 0").replace(
+    text = small(sessions_with_gap="critical: 0").replace(
         'database: {url: "${DATABASE_URL}"}',
         'databases: {main: {url: "${DATABASE_URL}"}, gone: {url: "postgresql://nobody:geheim@127.0.0.1:1/x"}}',
     )
@@ -211,7 +211,7 @@ async def test_junit_has_a_case_for_each_judged_line(backfill: Database) -> None
 
     assert done.returncode == 1
     cases = junit(done)
-    assert cases["gap_sessions"] == "failure"
+    assert cases["sessions_with_gap"] == "failure"
     assert cases["outdated_sessions fc_scores"] == "failure"
     assert cases["drifted_records profiles"] == "passed"
     assert cases["failed_checks finalized"] == "passed"
@@ -234,7 +234,7 @@ async def test_junit_has_an_error_for_what_was_not_measured(backfill: Database) 
     assert done.returncode == 3
     cases = junit(done)
     assert cases["measured: missing_object"] == "error"
-    assert cases["gap_sessions"] == "error"
+    assert cases["sessions_with_gap"] == "error"
 
 
 async def test_a_workflow_of_github_is_annotated_on_the_other_stream(backfill: Database) -> None:
@@ -243,7 +243,7 @@ async def test_a_workflow_of_github_is_annotated_on_the_other_stream(backfill: D
 
     assert json.loads(done.stdout)["verdict"] == "unhealthy"
     lines = [line for line in done.stderr.splitlines() if line.startswith("::")]
-    assert "::error title=assessments%3A gap_sessions::Sessions with a gap: 39 > 0" in lines
+    assert "::error title=assessments%3A sessions_with_gap::Sessions with a gap: 39 > 0" in lines
     share = "Sessions with a gap, of those with a gap or complete: 24.84%25 of 157 sessions > 1%25"
     assert f"::error title=assessments%3A gap_ratio::{share}" in lines
     assert "::" not in run(*arguments, DATABASE_URL=backfill.dsn).stderr

@@ -37,7 +37,7 @@ pipelines:
     records:
       scores: {table: scores, session_key: visit_id, version: {column: version, current: "v≤ä"},
         accepted_values: {art: ["š", "€"]}}
-    limits: {gap_sessions: {critical: 0}, orphaned_records: {warning: 0}}
+    limits: {sessions_with_gap: {critical: 0}, orphaned_records: {warning: 0}}
 """
 
 FOR_PEOPLE = {

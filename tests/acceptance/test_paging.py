@@ -136,19 +136,19 @@ def scene(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) ->
         assert is_paged("deserted", "GapAge")
         doomed.stop_server()
         exporters["deserted"].process.send_signal(signal.SIGKILL)
-        assert is_paged("lacking", "GapSessions")
+        assert is_paged("lacking", "SessionsWithGap")
         rounds = prometheus("count_over_time(up{job='lacking'}[10m])")[()]
         execute(dsns["lacking"], BACKFILL)
         yield replace(scene, rounds_until_paged=rounds)
 
 
 def test_gaps_page_in_time_with_what_to_read_and_to_type(scene: Scene) -> None:
-    [page, *_] = [alert for alert in scene.told("pager", "lacking") if name_of(alert) == "GapSessions"]
+    [page, *_] = [alert for alert in scene.told("pager", "lacking") if name_of(alert) == "SessionsWithGap"]
     instance = scene.exporters["lacking"].url.removeprefix("http://")
 
     assert 30 <= scene.rounds_until_paged <= 60
     assert page["labels"] == {
-        "alertname": "SessionHealthGapSessions",
+        "alertname": "SessionHealthSessionsWithGap",
         "severity": "critical",
         "job": "lacking",
         "instance": instance,
@@ -160,7 +160,7 @@ def test_gaps_page_in_time_with_what_to_read_and_to_type(scene: Scene) -> None:
     assert "39" in about["description"]
     assert "assessments" in about["description"]
     assert about["command"].startswith("session-health-exporter gaps")
-    assert about["runbook_url"].endswith("#sessionhealthgapsessions")
+    assert about["runbook_url"].endswith("#sessionhealthsessionswithgap")
     assert "/d/session-health-" in about["dashboard_url"]
     assert "pipeline=assessments" in about["dashboard_url"]
 
@@ -170,7 +170,7 @@ def test_a_backfill_resolves_every_page_and_ticket_where_it_was_sent(scene: Scen
         return scene.names(receiver, "lacking") - scene.names(receiver, "lacking", "resolved")
 
     assert soon(lambda: not open_("pager") and not open_("tickets"), PATIENCE_SECONDS)
-    assert {"GapSessions", "GapAge"} <= scene.names("pager", "lacking", "resolved")
+    assert {"SessionsWithGap", "GapAge"} <= scene.names("pager", "lacking", "resolved")
     assert {"GapRatio", "OutdatedSessions"} <= scene.names("tickets", "lacking", "resolved")
     # The warning of the same was muted all the time.
     assert "GapAge" not in scene.names("tickets", "lacking")

@@ -60,7 +60,7 @@ pipelines:
         version: {column: ver, current: v2, current_since: 2020-01-01}
         unique: ["order Id", part]
     limits:
-      gap_sessions: {warning: 0}
+      sessions_with_gap: {warning: 0}
       orphaned_records: {warning: 0}
       unlinked_records: {warning: 0}
       duplicate_records: {warning: 0}
@@ -177,7 +177,7 @@ pipelines:
     window: {last: 30d}
     sessions: {table: public.visits, key: id, status: status, started_at: at, completed_at: at, eligible: done}
     records: {scores: {table: public.scores, session_key: visit_id, created_at: at}}
-    limits: {gap_sessions: {critical: 0}}
+    limits: {sessions_with_gap: {critical: 0}}
 """
 ALL = "grant select on all tables in schema public to ROLE;"
 HIDDEN = "alter table scores enable row level security;"

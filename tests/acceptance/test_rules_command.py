@@ -29,10 +29,10 @@ def test_rules_for_other_surroundings_are_as_good(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     found = [rule for group in yaml.safe_load(done.stdout)["groups"] for rule in group["rules"]]
-    gap = next(rule for rule in found if rule.get("alert") == "SessionHealthGapSessions")
+    gap = next(rule for rule in found if rule.get("alert") == "SessionHealthSessionsWithGap")
     assert (gap["for"], gap["keep_firing_for"]) == ("150m", "100m")
     assert gap["annotations"]["dashboard_url"].startswith("https://g.example/grafana/d/session-health-overview?")
-    assert gap["annotations"]["runbook_url"] == "http://wiki.example/runs/coverage.md#sessionhealthgapsessions"
+    assert gap["annotations"]["runbook_url"] == "http://wiki.example/runs/coverage.md#sessionhealthsessionswithgap"
     assert "[30m]" in gap["expr"]
     assert all(f"job={json.dumps(job)}" in rule["expr"] for rule in found if rule.get("labels") != {"severity": "none"})
     (tmp_path / "rules.yml").write_text(done.stdout)

@@ -212,7 +212,7 @@ async def test_a_config_of_other_words_that_measures_the_same_proves_the_list(
     text = TOUR.read_text()
     for old, new in (
         ("interval: 30s", "interval: 45s  # another comment"),
-        ("gap_sessions: {critical: 0}", "gap_sessions: {warning: 7, critical: 9}"),
+        ("sessions_with_gap: {critical: 0}", "sessions_with_gap: {warning: 7, critical: 9}"),
         ("window: {since: 2025-08-01}", "window: {since: '2025-08-01T00:00:00Z'}"),
         ("lock_timeout: 1s", "lock_timeout: 3s"),
     ):

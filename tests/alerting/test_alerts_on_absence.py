@@ -30,7 +30,7 @@ def there(state: State, labels: Mapping[str, str]) -> Values:
     """What a pipeline's exporter says, with the labels of its target."""
     if state == "gone":
         return []
-    limit: Values = [("limit", {**labels, "limit": "gap_sessions", "severity": "critical"}, 0)]
+    limit: Values = [("limit", {**labels, "limit": "sessions_with_gap", "severity": "critical"}, 0)]
     unknown: Values = [("verdict", {**labels, "verdict": "unknown"}, float(state == "failing"))]
     gaps: Values = [("eligible_sessions", {**labels, "state": "gap"}, 39 if state == "broken" else 0)]
     own: Values = [
@@ -231,9 +231,9 @@ CLAIMS: Final = (
         [Exporter(PROD, [("broken", 40), ("gone", 110)]), Exporter(STAGING, [("fine", 150)])],
         "env",
         {
-            39: ["GapSessions critical prod"],
-            60: ["GapSessions critical prod", *absent("prod", "warning")],
-            105: ["GapSessions critical prod", *absent("prod", "warning", "critical")],
+            39: ["SessionsWithGap critical prod"],
+            60: ["SessionsWithGap critical prod", *absent("prod", "warning")],
+            105: ["SessionsWithGap critical prod", *absent("prod", "warning", "critical")],
             130: absent("prod", "warning", "critical"),
         },
         paged=(17, 149, "prod"),
@@ -274,7 +274,7 @@ CLAIMS: Final = (
             Exporter(STAGING, [("fine", 120)]),
         ],
         "env",
-        {39: ["GapSessions critical prod"], 55: ["GapSessions critical prod"], 72: []},
+        {39: ["SessionsWithGap critical prod"], 55: ["SessionsWithGap critical prod"], 72: []},
     ),
     Claim(
         "one of a pair dies while the page of both is open, and the other sees it mended",
@@ -284,8 +284,8 @@ CLAIMS: Final = (
         ],
         "instance",
         {
-            39: ["GapSessions critical a:1", "GapSessions critical b:1"],
-            55: ["GapSessions critical b:1"],
+            39: ["SessionsWithGap critical a:1", "SessionsWithGap critical b:1"],
+            55: ["SessionsWithGap critical b:1"],
             66: [],
         },
     ),
@@ -296,7 +296,7 @@ CLAIMS: Final = (
             Exporter({"cluster": "west", "instance": "localhost:10157"}, [("broken", 120)]),
         ],
         "cluster",
-        never='alertname="SessionHealthGapSessions",cluster="east"',
+        never='alertname="SessionHealthSessionsWithGap",cluster="east"',
     ),
 )
 

@@ -90,8 +90,8 @@ OF_SCORES: Final = "Record fc_scores of pipeline assessments (database main)"
 
 CLAIMS: Final = (
     Claim(
-        "gap_sessions",
-        "SessionHealthGapSessions",
+        "sessions_with_gap",
+        "SessionHealthSessionsWithGap",
         bounds=(10, 30),
         at=lambda value: sessions(gap=value, complete=118),
         values=(10, 20, 39),

@@ -25,7 +25,7 @@ FINE: Final[Values] = [
     *(("verdict", {"verdict": name}, float(name == "healthy")) for name in ("healthy", "unknown", "no_data")),
     ("eligible_sessions", {"state": "gap"}, 0),
     ("eligible_sessions", {"state": "complete"}, 157),
-    ("limit", {"limit": "gap_sessions", "severity": "critical"}, 0),
+    ("limit", {"limit": "sessions_with_gap", "severity": "critical"}, 0),
     ("limit_min_sessions", {"limit": "gap_ratio"}, 20),
     ("limit", {"limit": "gap_ratio", "severity": "warning"}, 0.01),
 ]
@@ -341,8 +341,8 @@ def test_a_scrape_that_fails_now_and_then_delays_no_alert_and_ends_none(expect: 
     expect(
         page(*phases),
         firing(15 * MINUTES - ROUND),
-        firing(15 * MINUTES + 2 * ROUND, "GapSessions", "GapRatio"),
-        *(firing(16 * MINUTES + n * ROUND, "GapSessions", "GapRatio") for n in range(60)),
+        firing(15 * MINUTES + 2 * ROUND, "SessionsWithGap", "GapRatio"),
+        *(firing(16 * MINUTES + n * ROUND, "SessionsWithGap", "GapRatio") for n in range(60)),
     )
 
 
@@ -351,7 +351,7 @@ def test_a_database_that_goes_away_ends_no_alert_before_not_knowing_pages_by_its
     lost = but(("up", {}, 0), ("eligible_sessions", {"state": "gap"}, 39), ("verdict", {"verdict": "healthy"}, 0))
     gone = ("eligible_sessions", "snapshot_timestamp_seconds")
     withdrawn = but(*(one for one in UNKNOWN if one[0] not in gone), without=gone)
-    data = ("GapSessions", "GapRatio")
+    data = ("SessionsWithGap", "GapRatio")
     timeline = [(GAP, 20 * MINUTES), (lost, 5 * MINUTES), (withdrawn, 3 * HOUR)]
 
     expect(
@@ -376,8 +376,8 @@ def test_a_total_that_cannot_be_told_ends_no_page_though_another_limit_is_broken
 
     expect(
         page((GAP, 20 * MINUTES), (part, HOUR + 20 * MINUTES)),
-        firing(40 * MINUTES, "GapSessions", "GapRatio", "CollectionFailing"),
-        firing(82 * MINUTES, "GapSessions", "GapRatio", "CollectionFailing", "CollectionFailing"),
+        firing(40 * MINUTES, "SessionsWithGap", "GapRatio", "CollectionFailing"),
+        firing(82 * MINUTES, "SessionsWithGap", "GapRatio", "CollectionFailing", "CollectionFailing"),
     )
 
 
@@ -389,7 +389,7 @@ def test_ages_stand_still_while_nothing_is_measured_and_a_mended_gap_has_none(ex
         ("gap_oldest_timestamp_seconds", {"record": "profiles"}, 850),
         ("newest_session_timestamp_seconds", {"step": "started"}, 850),
         ("eligible_sessions", {"state": "gap"}, 1),
-        ("limit", {"limit": "gap_sessions", "severity": "critical"}, 100),
+        ("limit", {"limit": "sessions_with_gap", "severity": "critical"}, 100),
         ("limit", {"limit": "gap_ratio", "severity": "warning"}, 1),
     ]
     # Served on for five minutes: each time is what it was, and so is the snapshot's.
@@ -409,7 +409,7 @@ def test_ages_stand_still_while_nothing_is_measured_and_a_mended_gap_has_none(ex
 def test_a_gap_that_was_mended_ends_though_its_database_is_lost_soon_after(expect: Any) -> None:
     limits: Values = [
         ("limit", {"limit": "gap_age", "severity": "critical"}, 900),
-        ("limit", {"limit": "gap_sessions", "severity": "critical"}, 100),
+        ("limit", {"limit": "sessions_with_gap", "severity": "critical"}, 100),
         ("limit", {"limit": "gap_ratio", "severity": "warning"}, 1),
     ]
     gap: Values = [
@@ -427,7 +427,7 @@ def test_a_gap_that_was_mended_ends_though_its_database_is_lost_soon_after(expec
 
 def test_a_gap_that_was_mended_before_its_limit_pages_nobody(expect: Any) -> None:
     limit = ("limit", {"limit": "gap_age", "severity": "critical"}, 900)
-    tolerated = ("limit", {"limit": "gap_sessions", "severity": "critical"}, 100)
+    tolerated = ("limit", {"limit": "sessions_with_gap", "severity": "critical"}, 100)
     ageing: Phases = [
         (
             but(
@@ -450,7 +450,7 @@ def test_a_ratio_of_a_few_says_nothing_and_one_of_none_neither(expect: Any) -> N
 
     expect(
         page((few, HOUR), (none, HOUR)),
-        firing(HOUR - ROUND, "GapSessions"),
+        firing(HOUR - ROUND, "SessionsWithGap"),
         firing(2 * HOUR - ROUND),
     )
 
@@ -497,7 +497,7 @@ def test_each_exporter_of_a_pair_tells_for_itself_with_all_labels_of_its_target(
         for name, labels, value in (
             ("up", {}, 1),
             ("eligible_sessions", {"state": "gap"}, 2),
-            ("limit", {"limit": "gap_sessions", "severity": "critical"}, 1),
+            ("limit", {"limit": "sessions_with_gap", "severity": "critical"}, 1),
         )
     ]
 
@@ -509,7 +509,7 @@ def test_each_exporter_of_a_pair_tells_for_itself_with_all_labels_of_its_target(
             "exp_samples": [
                 {
                     "labels": series(
-                        "", {"alertname": "SessionHealthGapSessions", "cluster": "east", "instance": instance}
+                        "", {"alertname": "SessionHealthSessionsWithGap", "cluster": "east", "instance": instance}
                     ),
                     "value": 1,
                 }

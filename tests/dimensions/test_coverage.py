@@ -372,7 +372,7 @@ async def test_where_that_is_null_hides_the_row(visits: Database) -> None:
     "change", ["truncate visits", "update visits set started_at = '2024-05-01'", "update visits set done = null"]
 )
 async def test_a_window_without_an_eligible_session_is_no_data_and_never_healthy(visits: Database, change: str) -> None:
-    limits = "    limits: {gap_sessions: {critical: 0}, gap_ratio: {critical: 0}, gap_age: {critical: 0s}}\n"
+    limits = "    limits: {sessions_with_gap: {critical: 0}, gap_ratio: {critical: 0}, gap_age: {critical: 0s}}\n"
     await visits.execute(change)
 
     numbers = await visits.measure(config() + limits)
@@ -380,7 +380,7 @@ async def test_a_window_without_an_eligible_session_is_no_data_and_never_healthy
     assert numbers.family("eligible_sessions") == {("complete",): 0, ("pending",): 0, ("gap",): 0}
     assert numbers.snapshot.judgement.verdict(is_complete=True) == "no_data"
     assert {f.limit.name: (f.outcome, f.value) for f in numbers.snapshot.judgement.findings} == {
-        "gap_sessions": ("not_judged", 0),
+        "sessions_with_gap": ("not_judged", 0),
         "gap_ratio": ("not_judged", None),
         "gap_age": ("not_judged", None),
     }

@@ -221,7 +221,7 @@ COUNTS: Final = [0, 1, 2, 100]
 AGES: Final = ["0s", "1s", "10m", "36h", "3650d"]
 SHARES: Final = [0, 0.5, 0.34, 1]
 LIMITS: Final[dict[str, tuple[Sequence[Any], str | None]]] = {
-    "gap_sessions": (COUNTS, None),
+    "sessions_with_gap": (COUNTS, None),
     "gap_age": (AGES, None),
     "gap_ratio": (SHARES, None),
     "outdated_sessions": (COUNTS, None),

@@ -738,7 +738,7 @@ def verdict(world: World, numbers: Mapping[Series, float]) -> str:
     oldest = [value for series, value in numbers.items() if series[0] == "gap_oldest_timestamp_seconds"]
     if oldest and min(oldest) > (world.clock - _EPOCH) / timedelta(seconds=1):
         says_nothing.add("gap_age")
-    judged = limits.keys() & {"gap_sessions", "gap_age", "gap_ratio"} - says_nothing
+    judged = limits.keys() & {"sessions_with_gap", "gap_age", "gap_ratio"} - says_nothing
     if numbers["eligible_sessions", "gap"] and not judged:
         return "unknown"
     if numbers["undated_eligible_sessions",]:
@@ -781,7 +781,7 @@ def _judged(world: World, numbers: Mapping[Series, float]) -> Iterator[tuple[str
 def _judged_of_gaps(numbers: Mapping[Series, float], now: float) -> Iterator[tuple[str, float, float | None]]:
     gaps = numbers["eligible_sessions", "gap"]
     settled = gaps + numbers["eligible_sessions", "complete"]
-    yield "gap_sessions", gaps, None
+    yield "sessions_with_gap", gaps, None
     oldest = [value for series, value in numbers.items() if series[0] == "gap_oldest_timestamp_seconds"]
     if oldest:
         yield "gap_age", now - min(oldest), None

@@ -28,7 +28,7 @@ pipelines:
     sessions: {{table: visits, key: id, status: status, started_at: started_at, completed_at: completed_at,
                 eligible: "true"}}
     records: {{notes: {{table: notes, session_key: {key}}}}}
-    limits: {{gap_sessions: {{critical: 0}}}}
+    limits: {{sessions_with_gap: {{critical: 0}}}}
 """
 ONE: Final = "00000000-0000-0000-0000-00000000000a"
 OTHER: Final = "00000000-0000-0000-0000-00000000000b"

@@ -291,13 +291,12 @@ def _as_read(status: PipelineStatus) -> AsRead:
 
 
 def _command(status: PipelineStatus, finding: Finding, shell: Shell) -> str:
-    options = finding.limit.advice.gaps
-    reason = (options or "").removeprefix("--reason ")
     record = status.config.records.get(finding.subject or "")
-    if options is None or (record and reason and reason not in gap_reasons(record)):
+    words = finding.limit.command(status.pipeline, record.name if record else None)
+    if record and "--reason" in words and words[words.index("--reason") + 1] not in gap_reasons(record):
+        # The record is satisfied by any version: no session has a gap for this reason.
         return shell.command("check")
-    about = ("--record", record.name) if record else ()
-    return shell.command("gaps", "--pipeline", status.pipeline, *about, *options.split())
+    return shell.command(*words)
 
 
 def _entry(
