@@ -173,13 +173,16 @@ def test_no_two_dimensions_count_by_one_name() -> None:
     plan = plan_of(TOUR.read_text(), "postgresql://nowhere")
     pipeline, records = plan.pipeline, tuple(plan.pipeline.records.values())
     scope = Scope(pipeline, records, plan.parts)
-    of_sessions = ("session_facts", "session_columns", "session_totals", "session_spreads")
-    of_rows = [(name, (record,)) for name in ("facets", "row_totals") for record in records]
-    for declared in (
-        [part.name for d in DIMENSIONS for name in of_sessions for part in getattr(d, name)(scope, Bindings())],
-        *([part.name for d in DIMENSIONS for part in getattr(d, name)(*of, Bindings())] for name, of in of_rows),
-    ):
-        assert len(declared) == len(set(declared))
+    facts = [fact.name for d in DIMENSIONS for fact in d.session_facts(scope)]
+    columns = [column.name for d in DIMENSIONS for column in d.session_columns(scope, Bindings())]
+    totals = [total.name for d in DIMENSIONS for total in d.session_totals(scope, Bindings())]
+    of_rows = [
+        [facet.name for d in DIMENSIONS for facet in d.facets(record, Bindings())]
+        + [total.name for d in DIMENSIONS for total in d.row_totals(record, Bindings())]
+        for record in records
+    ]
+    for names in ([*facts, *columns, *totals], *of_rows):
+        assert len(names) == len(set(names))
 
 
 def test_no_metric_is_declared_twice() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from exporter.model.advice import Advice
-from exporter.model.counting import Cells, GroupColumn, Part, Scope, SessionMeasure, Total
+from exporter.model.counting import Cells, Fact, Part, Scope, SessionMeasure, Total
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Judged, Limit, PromQL, Readings, Select, series_of
 from exporter.model.metric import Metric, Numbers
@@ -18,7 +18,6 @@ COMPLETED: Final[Key[str | None]] = Key(
     "sessions",
     "completed",
     Expression | None,
-    "sql",
     default=None,
     help="SQL over this table alone: which sessions are completed; those with a time in completed_at unless given.",
     example="status <> 'open'",
@@ -37,20 +36,24 @@ def _parts(pipeline: Pipeline) -> tuple[Part, ...]:
     return (Part("completed", "sessions.completed"),) if is_written and pipeline.cohort else ()
 
 
-def _session_facts(scope: Scope, bind: Bindings) -> tuple[GroupColumn, ...]:
+def _session_facts(scope: Scope) -> tuple[Fact, ...]:
     sessions = scope.pipeline.sessions
     written = COMPLETED.of(sessions)
     if scope.pipeline.cohort is None or not set(_parts(scope.pipeline)) <= set(scope.parts):
         return ()
-    timed = f"{moment(quote(sessions.completed_at), sessions.timezone, bind)} is not null"
-    return (GroupColumn("reached_completion", condition(written) if written else timed),)
+
+    def sql(bind: Bindings) -> str:
+        timed = f"{moment(quote(sessions.completed_at), sessions.timezone, bind)} is not null"
+        return condition(written) if written else timed
+
+    return (Fact("reached_completion", sql),)
 
 
-def _session_totals(scope: Scope, bind: Bindings) -> tuple[Total, ...]:
+def _session_totals(scope: Scope, _bind: Bindings) -> tuple[Total, ...]:
     if scope.pipeline.cohort is None:
         return ()
     started = Total("started", "count(*) filter (where in_cohort)")
-    if not _session_facts(scope, bind):
+    if not _session_facts(scope):
         return (started,)
     covered = conjunction(
         [f"(not required_{n} or {satisfies(record, f'best_{n}')})" for n, record in enumerate(scope.records, start=1)]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from exporter.model.advice import Advice
 from exporter.model.counting import Cells, GroupColumn, RecordMeasure, Rows, Scope, SessionMeasure, Total
-from exporter.model.dimension import Dimension
+from exporter.model.dimension import Charts, Dimension
 from exporter.model.judging import Judged, Limit, Readings, Select, number_of, series_of
 from exporter.model.metric import SNAPSHOT_TIME, Metric, Numbers
 from exporter.model.reporting import Breakdown, Caveat, Chapter, ReportLine, Slice, Track
@@ -381,10 +381,12 @@ COVERAGE = Dimension(
     ),
     caveats=_caveats,
     lines=_lines,
-    breakdowns=_breakdowns,
-    tracks=(
-        Track("Sessions with a gap", ELIGIBLE, ("gap",), good="none"),
-        Track("Complete sessions", ELIGIBLE, ("complete",), good="many"),
+    charts=Charts(
+        breakdowns=_breakdowns,
+        tracks=(
+            Track("Sessions with a gap", ELIGIBLE, ("gap",), good="none"),
+            Track("Complete sessions", ELIGIBLE, ("complete",), good="many"),
+        ),
     ),
     session_columns=_session_columns,
     session_totals=_session_totals,

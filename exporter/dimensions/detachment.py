@@ -3,20 +3,19 @@
 from typing import Final
 
 from exporter.model.advice import Advice, AsRead, Step
-from exporter.model.counting import Cells, GroupColumn, Part, RecordMeasure, Rows, Scope, Total
+from exporter.model.counting import Cells, Fact, Part, RecordMeasure, Rows, Scope
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, number_of
 from exporter.model.metric import Metric, Numbers
 from exporter.model.reporting import ReportLine
 from exporter.model.sections import Key, Pipeline, Record
-from exporter.model.sql import Bindings, condition
+from exporter.model.sql import condition
 from exporter.model.values import Expression
 
 DELETED: Final[Key[str | None]] = Key(
     "sessions",
     "deleted",
     Expression | None,
-    "sql",
     default=None,
     help="SQL over this table: which sessions were deleted, though their rows are there; NULL is not deleted.",
     example="deleted_at is not null",
@@ -33,15 +32,10 @@ def _parts(pipeline: Pipeline) -> tuple[Part, ...]:
     return (Part("deleted", "sessions.deleted"),) if DELETED.of(pipeline.sessions) else ()
 
 
-def _flags(scope: Scope, _bind: Bindings) -> tuple[GroupColumn, ...]:
+def _session_facts(scope: Scope) -> tuple[Fact, ...]:
     deleted = DELETED.of(scope.pipeline.sessions)
     is_asked = set(_parts(scope.pipeline)) <= set(scope.parts)
-    return (GroupColumn("deleted", condition(deleted)),) if deleted and is_asked else ()
-
-
-def _session_totals(scope: Scope, _bind: Bindings) -> tuple[Total, ...]:
-    # Told to nobody: so that the server says of the key by itself whether it accepts it.
-    return tuple(Total("deleted_sessions", 'count(*) filter (where "deleted")') for _ in _flags(scope, _bind))
+    return (Fact("deleted", lambda _bind: condition(deleted), of_rows=True),) if deleted and is_asked else ()
 
 
 def _detached(_record: Record, _sessions: Cells, rows: Rows) -> Numbers:
@@ -104,7 +98,5 @@ DETACHMENT = Dimension(
     ),
     lines=_lines,
     parts=_parts,
-    session_facts=_flags,
-    session_totals=_session_totals,
-    owner_flags=_flags,
+    session_facts=_session_facts,
 )

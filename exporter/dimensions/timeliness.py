@@ -31,7 +31,7 @@ def _delay(record: Record) -> str:
     return f"delay:{record.name}"
 
 
-def _session_spreads(scope: Scope, _bind: Bindings) -> tuple[Spread, ...]:
+def _session_totals(scope: Scope, _bind: Bindings) -> tuple[Spread, ...]:
     # A record from before the completion is no answer to it: a clock is wrong, or the row was taken over.
     return tuple(
         Spread(
@@ -126,5 +126,5 @@ TIMELINESS = Dimension(
         ),
     ),
     lines=_lines,
-    session_spreads=_session_spreads,
+    session_totals=_session_totals,
 )

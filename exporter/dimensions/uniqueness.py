@@ -16,7 +16,6 @@ UNIQUE: Final[Key[tuple[str, ...] | None]] = Key(
     "record",
     "unique",
     Columns | None,
-    "columns",
     default=None,
     help="The columns of which no two rows may have the same values; a row with a NULL in one is no duplicate.",
     example=["order_id", "kind"],

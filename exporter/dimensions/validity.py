@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from pydantic import BeforeValidator
 
 from exporter.model.advice import Advice, AsRead, Step
-from exporter.model.counting import Cells, Facet, GroupColumn, Part, PartMeasure, RecordMeasure, Rows, Scope, Total
+from exporter.model.counting import Cells, Facet, Fact, Part, RecordMeasure, Rows, Scope, SessionMeasure, Total
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, number_of
 from exporter.model.metric import LABEL_LENGTH, LabelValue, Metric, Numbers
@@ -34,7 +34,6 @@ CHECKS: Final[Key[dict[str, Check]]] = Key(
     "sessions",
     "checks",
     dict[Name, Annotated[Check, BeforeValidator(_parse_check, json_schema_input_type=Expression | Check)]],
-    "sql",
     default={},
     help="Name: SQL that must be true for every eligible session once its grace is over, or {sql, grace}; NULL fails.",
     example={"priced": "amount is not null", "paid": {"sql": "paid_at is not null", "grace": "10m"}},
@@ -73,13 +72,13 @@ def _passes(part: Part) -> str:
     return f"passes:{part.name}"
 
 
-def _session_facts(scope: Scope, _bind: Bindings) -> tuple[GroupColumn, ...]:
-    checks = CHECKS.of(scope.pipeline.sessions)
-    return tuple(
-        GroupColumn(_passes(part), condition(checks[part.name].sql))
-        for part in _parts(scope.pipeline)
-        if part in scope.parts
-    )
+def _session_facts(scope: Scope) -> tuple[Fact, ...]:
+    asked = (part for part in _parts(scope.pipeline) if part in scope.parts)
+    return tuple(_fact(part, CHECKS.of(scope.pipeline.sessions)[part.name].sql) for part in asked)
+
+
+def _fact(part: Part, sql: str) -> Fact:
+    return Fact(_passes(part), lambda _bind: condition(sql))
 
 
 def _session_totals(scope: Scope, bind: Bindings) -> tuple[Total, ...]:
@@ -94,8 +93,13 @@ def _session_totals(scope: Scope, bind: Bindings) -> tuple[Total, ...]:
     return tuple(total for part in _parts(scope.pipeline) if part in scope.parts for total in totals(part))
 
 
-def _check(_pipeline: Pipeline, part: Part, sessions: Cells) -> Numbers:
-    return {(result,): sessions.total(f"{result}:{part.name}") for result in ("pass", "fail", "pending")}
+def _checks(pipeline: Pipeline, sessions: Cells) -> Numbers:
+    totals = {
+        (name, result): f"{result}:{name}"
+        for name in CHECKS.of(pipeline.sessions)
+        for result in ("pass", "fail", "pending")
+    }
+    return {labels: sessions.total(total) for labels, total in totals.items() if total in sessions.columns}
 
 
 def _facet(column: str) -> str:
@@ -193,7 +197,7 @@ VALIDITY = Dimension(
     name="validity",
     question="Are the values of records among those agreed on, and do sessions hold what they must?",
     measures=(
-        PartMeasure(CHECK_SESSIONS, _check),
+        SessionMeasure(CHECK_SESSIONS, _checks),
         RecordMeasure(VALUE_SESSIONS, _sessions_by_value),
         RecordMeasure(VALUE_ROWS, _rows_by_value),
         RecordMeasure(INVALID, _invalid),

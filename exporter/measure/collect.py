@@ -86,7 +86,7 @@ async def _count(session: Session, plan: Plan, names: Sequence[str]) -> Counted:
             # Each is accepted alone but not all together: none is the culprit, so none may look whole.
             raise CollectionError(counted)
         faults |= apart
-    return Counted(sessions, of_record, frozenset(part.path for part in parts), faults, part_faults)
+    return Counted(sessions, of_record, faults, part_faults)
 
 
 def _left(plan: Plan, lost: Mapping[str, Fault]) -> tuple[Part, ...]:

@@ -8,14 +8,13 @@ from exporter.model.counting import (
     CatalogMeasure,
     Cells,
     Measure,
-    PartMeasure,
     RecordMeasure,
     Rows,
     SessionMeasure,
 )
-from exporter.model.dimension import Dimension
 from exporter.model.fault import Fault
 from exporter.model.metric import Metric, Numbers
+from exporter.model.sections import Pipeline
 from exporter.plan.plan import Plan
 from exporter.state.snapshot import label_text
 
@@ -25,47 +24,41 @@ class Counted:
     """The answers of the database: cells by record, and what was refused.
 
     `sessions` has the cells of the sessions (with the states of every record, where all were counted together),
-    `of_record` those for each measured record with its own rows, `parts` the paths of the parts that were measured.
+    `of_record` those for each measured record with its own rows.
     """
 
     sessions: Cells
     of_record: Mapping[str, tuple[Cells, Rows]]
-    parts: frozenset[str]
     record_faults: Mapping[str, Fault]
     part_faults: Mapping[str, Fault]
 
 
 def interpret(plan: Plan, counted: Counted, facts: Sequence[Any]) -> dict[Metric, dict[tuple[str, ...], float]]:
-    """Every number that the counts support, by metric and labels; the rest is absent, never 0."""
+    """Every number that the counts support, by metric and labels; other numbers are absent, never 0."""
     known = {
-        (id(reading.measure), reading.record): fact for reading, fact in zip(plan.catalog_readings, facts, strict=True)
+        (reading.measure.metric, reading.record): fact
+        for reading, fact in zip(plan.catalog_readings, facts, strict=True)
     }
     found: dict[Metric, dict[tuple[str, ...], float]] = {}
-    for dimension in plan.dimensions:
-        for measure in dimension.measures:
-            found.setdefault(measure.metric, {}).update(_measured(plan, dimension, measure, counted, known))
+    for measure in (measure for dimension in plan.dimensions for measure in dimension.measures):
+        found.setdefault(measure.metric, {}).update(_measured(plan.pipeline, measure, counted, known))
     return found
 
 
 def _measured(
-    plan: Plan, dimension: Dimension, measure: Measure, counted: Counted, known: Mapping[tuple[int, str], Any]
+    pipeline: Pipeline, measure: Measure, counted: Counted, known: Mapping[tuple[Metric, str], Any]
 ) -> dict[tuple[str, ...], float]:
-    pipeline = plan.pipeline
     values: dict[tuple[str, ...], float] = {}
     match measure:
         case SessionMeasure():
             if not (measure.needs_every_record and counted.record_faults):
                 values = _labelled(measure.read(pipeline, counted.sessions))
-        case PartMeasure():
-            for part in dimension.parts(pipeline):
-                if part.path in counted.parts:
-                    values |= _labelled(measure.read(pipeline, part, counted.sessions), part.name)
         case RecordMeasure():
             for name, (sessions, rows) in counted.of_record.items():
                 values |= _labelled(measure.read(pipeline.records[name], sessions, rows), name)
         case CatalogMeasure():
             for name in counted.of_record:
-                values |= _labelled({(): float(known[id(measure), name])}, name)
+                values |= _labelled({(): float(known[measure.metric, name])}, name)
     return values
 
 

@@ -30,7 +30,7 @@ def initial_status(plan: Plan, max_age: float) -> PipelineStatus:
     return PipelineStatus(
         config=plan.pipeline,
         max_age=max_age,
-        tracks=tuple(track for dimension in plan.dimensions for track in dimension.tracks),
+        tracks=tuple(track for dimension in plan.dimensions for track in dimension.charts.tracks),
     )
 
 

@@ -19,6 +19,19 @@ class GroupColumn:
 
 
 @dataclass(frozen=True, slots=True)
+class Fact:
+    """A condition on a session: SQL over the sessions table, with a name that totals use in double quotes.
+
+    `sql` binds its values.  With `of_rows` the rows of every record are told apart by the fact too: it is a flag of
+    their cells, false for a row without a session.
+    """
+
+    name: str
+    sql: Callable[[Bindings], str]
+    of_rows: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Total:
     """A number of each group of rows: an SQL aggregate with a name, and how those of several groups become one."""
 
@@ -161,23 +174,15 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class SessionMeasure:
-    """A number about the sessions of a pipeline.
+    """Numbers about the sessions of a pipeline, read from the cells of the sessions.
 
-    `read` gets the cells of the sessions; with `needs_every_record` it is asked only when every record
-    table was measured, for a total over some of them would be wrong.
+    A total of a part that the server refused is no column of the cells.  With `needs_every_record` the measure is read
+    only if every record table was measured: a total over some records would be wrong.
     """
 
     metric: Metric
     read: Callable[[Pipeline, Cells], Numbers]
     needs_every_record: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PartMeasure:
-    """A number about one part: read from the cells of the sessions; its name is the first label."""
-
-    metric: Metric
-    read: Callable[[Pipeline, Part, Cells], Numbers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,4 +201,4 @@ class CatalogMeasure:
     sql: Callable[[Pipeline, Record, Bindings], str]
 
 
-Measure = SessionMeasure | PartMeasure | RecordMeasure | CatalogMeasure
+Measure = SessionMeasure | RecordMeasure | CatalogMeasure

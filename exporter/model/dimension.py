@@ -1,15 +1,15 @@
-"""The vocabulary of data health: what is counted, how it is called, and what it needs.
+"""A dimension of data health as a value.
 
-A dimension is a value: its keys of the config, the columns by which it wants rows counted, measures that read the
-counts, and limits by which they are judged.  The stages (plan, collect, judge, expose) work on these values and know
-no dimension by name.
+A dimension names its keys of the config, the SQL by which it wants sessions and rows counted, measures that read the
+counts, limits that judge the numbers, and lines for the report.  The stages (plan, measure, state, present) work on
+these values and know no dimension by name.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.model.counting import Facet, GroupColumn, Measure, Part, Scope, Spread, Total
+from exporter.model.counting import Facet, Fact, GroupColumn, Measure, Part, Scope, Spread, Total
 from exporter.model.judging import Limit, Readings
 from exporter.model.metric import Metric
 from exporter.model.reporting import Breakdown, Caveat, ReportLine, Track
@@ -22,22 +22,36 @@ def _none(*_arguments: object) -> tuple[()]:
 
 
 @dataclass(frozen=True, slots=True)
+class Charts:
+    """What the page draws for a dimension: wholes in parts, and numbers over time."""
+
+    breakdowns: Callable[[Readings], tuple[Breakdown, ...]] = _none
+    tracks: tuple[Track, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Dimension:
-    """One aspect of data health.
+    """One aspect of data health.  Most dimensions use a few of these; the smallest file to start from is `volume.py`.
 
-    `keys` are its own keys of the config.  `parts` are what of a pipeline may fail by itself.  `lines` are
-    what the report says of it, `breakdowns` what bars show and `tracks` what is drawn over time.
+    What it says:
 
-    `session_facts` are SQL over the sessions table, for the columns below to use by their (quoted) names.
-    `session_columns` group the sessions in the window and in the cohort, `session_totals` are theirs beside
-    `sessions`, the count, and `session_spreads` are over all of them: SQL over one session with the columns `status`,
-    `started`, `completed` (timestamptz or NULL), `in_window`, `in_cohort`, `analysed` and, for the n-th of the records
-    asked for, `best_n`, `required_n`, and `first_n`, when its first row came that satisfies.
+    - `keys`: its own keys of the config.
+    - `measures` and `limits`: its metrics, and the judged values.
+    - `lines`: its lines of the report.  `caveats`: why a pipeline is not healthy beside its limits.
+    - `charts`: what the page draws.
 
-    `facets` tell the rows of a record table apart, and `row_totals` are theirs beside `rows`: SQL over that table
-    alone.  In their cells `value` and `category` are the facet's, `sessions` counts the groups of rows of one session,
-    and the flags `keyed`, `linked` and `analysed` say whether its key is there, its session exists, and is one of
-    those analysed.  `owner_flags` are more such flags: SQL over the sessions table, false where there is no session.
+    What it counts:
+
+    - `parts`: the expressions of the config that the server may refuse apart from the rest.
+    - `session_facts`: conditions on a session, for the SQL below.
+    - `session_columns` group the sessions of the window and the cohort; `session_totals` are computed per group, beside
+      the count `sessions`, and a `Spread` over all of them.  Their SQL is over one session with the columns `status`,
+      `started`, `completed` (timestamptz or NULL), `in_window`, `in_cohort`, `analysed`, and for the n-th record of the
+      scope `best_n` (the rank of its best row), `required_n` and `first_n` (the time of its first row that satisfies).
+    - `facets` tell the rows of a record table apart; `row_totals` are computed per group, beside the count `rows`.
+      Their SQL is over that table.  In the cells, `value` and `category` are those of the facet, `sessions` counts
+      groups of rows of one session, and the flags `keyed`, `linked` and `analysed` say that the row has a key, that its
+      session exists, and that its session is analysed.
     """
 
     name: str
@@ -47,18 +61,15 @@ class Dimension:
     limits: tuple[Limit, ...] = ()
     caveats: Callable[[Readings], tuple[Caveat, ...]] = _none
     lines: Callable[[Readings], tuple[ReportLine, ...]] = _none
-    breakdowns: Callable[[Readings], tuple[Breakdown, ...]] = _none
-    tracks: tuple[Track, ...] = ()
+    charts: Charts = Charts()
     parts: Callable[[Pipeline], tuple[Part, ...]] = _none
-    session_facts: Callable[[Scope, Bindings], tuple[GroupColumn, ...]] = _none
+    session_facts: Callable[[Scope], tuple[Fact, ...]] = _none
     session_columns: Callable[[Scope, Bindings], tuple[GroupColumn, ...]] = _none
-    session_totals: Callable[[Scope, Bindings], tuple[Total, ...]] = _none
-    session_spreads: Callable[[Scope, Bindings], tuple[Spread, ...]] = _none
+    session_totals: Callable[[Scope, Bindings], tuple[Total | Spread, ...]] = _none
     facets: Callable[[Record, Bindings], tuple[Facet, ...]] = _none
     row_totals: Callable[[Record, Bindings], tuple[Total, ...]] = _none
-    owner_flags: Callable[[Scope, Bindings], tuple[GroupColumn, ...]] = _none
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Its families, each once."""
+        """Its metrics, each once."""
         return tuple(dict.fromkeys(measure.metric for measure in self.measures))

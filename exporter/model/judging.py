@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from exporter.model.advice import Advice
 from exporter.model.metric import Metric
@@ -73,6 +73,9 @@ class Select(Protocol):
 
 PromQL = Callable[[Select], str]
 
+Per = Literal["pipeline", "record", "part"]
+"""Of what a limit judges one number each."""
+
 
 def series_of(metric: Metric, **labels: str) -> PromQL:
     """Those of a metric that have these labels, without them: one for each pipeline, record or check."""
@@ -93,7 +96,8 @@ class Judged:
     the number of sessions that it rests on.  `promql` gives one series for each of these, with the labels of the
     pipeline, the record or the check, and none where there is nothing to judge; `rests_on` gives that number of
     sessions.  `whole` gives how many sessions a count was taken of: of none, there is nothing to judge.  `in_words`
-    says what the value stands for where it is no measurement, and is empty where it is one.
+    says what the value stands for where it is no measurement, and is empty where it is one.  `per` says of what there
+    is one number; None where only `read` knows.
     """
 
     read: Callable[[Readings, str], float | tuple[float, float] | None]
@@ -102,22 +106,44 @@ class Judged:
     nothing: str = "there is nothing to judge"
     whole: Callable[[Readings, str], float | None] | None = None
     in_words: Callable[[Readings, str], str] | None = None
+    per: Per | None = None
+
+
+_PER: Final[Mapping[tuple[str, ...], Per]] = {(): "pipeline", ("record",): "record", ("check",): "part"}
 
 
 def number_of(metric: Metric, **labels: str) -> Judged:
-    """The number of a metric for the record or part that is judged, its further labels being as given.
+    """The number of a metric, for the pipeline, or for each record or check; the other labels are as given.
 
-    With further labels that is a count of sessions, and all of the metric are the whole.
+    With given labels, the number is a count of sessions, and all series of the record or check are the whole.  Raises
+    ValueError for a label that is neither given nor the record or the check: a limit judges one number.
     """
-    values = [labels[name] for name in metric.labels if name in labels]
+    subject = tuple(name for name in metric.labels if name not in labels)
+    if subject not in _PER:
+        raise ValueError(f"{metric.name}: give {' and '.join(subject)} a value, or judge the total")
 
-    def read(readings: Readings, subject: str) -> float:
-        return readings.need(metric, subject, *values)
+    def read(readings: Readings, name: str) -> float:
+        return readings.need(metric, *(labels.get(label, name) for label in metric.labels))
 
-    def whole(readings: Readings, subject: str) -> float | None:
-        return readings.total(metric, **{metric.labels[0]: subject})
+    def whole(readings: Readings, name: str) -> float | None:
+        return readings.total(metric, **dict.fromkeys(subject, name))
 
-    return Judged(read, series_of(metric, **labels), whole=whole if labels else None)
+    return Judged(read, series_of(metric, **labels), whole=whole if labels else None, per=_PER[subject])
+
+
+def total_of(metric: Metric) -> Judged:
+    """The sum of all series of a metric, for the pipeline."""
+
+    def read(readings: Readings, _subject: str) -> float:
+        total = readings.total(metric)
+        if total is None:
+            raise UnmeasuredError
+        return total
+
+    def promql(select: Select) -> str:
+        return f"sum without ({', '.join(metric.labels)}) ({select(metric)})"
+
+    return Judged(read, promql, per="pipeline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +161,15 @@ class Limit:
     value: Judged
     advice: Advice
     rounds: int = 10
-    per: Literal["pipeline", "record", "part"] = "pipeline"
+    per: Per = "pipeline"
     below: bool = False
     needs: tuple[tuple[str, ...], ...] = ()
     former_name: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a number of another subject: the limit would read as not measured for ever."""
+        if self.value.per not in (None, self.per):
+            raise ValueError(f"limit {self.name}: its number is per {self.value.per}, the limit per {self.per}")
 
     def command(self, pipeline: str, record: str | None) -> tuple[str, ...]:
         """The words of the command that shows what to mend: the list of gaps, or the check where no list shows it."""

@@ -7,7 +7,20 @@ No message quotes a text from the config: it may have come from the environment,
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, ClassVar, Final, Generic, Literal, TypeVar, get_args
+from types import UnionType
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
@@ -21,6 +34,7 @@ from exporter.model.values import (
     Duration,
     Expression,
     Flag,
+    Holds,
     InstantUTC,
     Interval,
     KeyPath,
@@ -63,36 +77,52 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Key(Generic[T]):
-    """A key that a dimension adds to the sessions or to a record: `kind` is its annotated type.
+    """A key that a dimension adds to the sessions or to a record: `kind` is the type of its value.
 
-    `holds` says what its texts are: SQL over the table of the section, or names of its columns.  `help` is what an
-    editor shows of it, `example` what one may write.
+    The type says which texts are SQL (`Expression`) and which name columns (`ColumnName`), however deep they are.
+    `help` is the text in an editor, `example` a value to copy.
     """
 
     section: Literal["sessions", "record"]
     name: str
     kind: Any
-    holds: Literal["sql", "columns"]
     default: T
     help: str
     example: Any
 
     def of(self, section: "Sessions | Record") -> T:
-        """What the config says."""
+        """The value in a config."""
         value: T = getattr(section, self.name)
         return value
 
-    def texts(self, section: "Sessions | Record") -> Iterator[tuple[KeyPath, str]]:
-        """Every text that the config says there, with its keys below the section."""
-        match self.of(section):
-            case str(text):
-                yield (self.name,), text
-            case dict(named):
-                for name, held in named.items():
-                    # A section of its own says under `sql` what a bare text says.
-                    yield (self.name, name), held if isinstance(held, str) else held.sql
-            case tuple(listed):
-                yield from (((self.name,), text) for text in listed)
+    def texts(self, section: "Sessions | Record", holds: Holds) -> Iterator[tuple[KeyPath, str]]:
+        """Every text of the value that is SQL, or that names a column, with its keys below the section."""
+        yield from (((self.name, *path), text) for path, text in _texts(self.kind, self.of(section), holds))
+
+
+def _texts(kind: Any, value: Any, holds: Holds) -> Iterator[tuple[KeyPath, str]]:  # noqa: ANN401 - any type
+    origin, parts = get_origin(kind), get_args(kind)
+    if value is None:
+        return
+    if origin is Annotated:
+        if holds in kind.__metadata__:
+            yield (), value
+        else:
+            yield from _texts(parts[0], value, holds)
+    elif origin in (Union, UnionType):
+        yield from (found for part in parts for found in _texts(part, value, holds))
+    elif origin is dict:
+        yield from (
+            ((name, *path), text) for name, item in value.items() for path, text in _texts(parts[1], item, holds)
+        )
+    elif origin is tuple:
+        yield from (found for item in value for found in _texts(parts[0], item, holds))
+    elif isinstance(kind, type) and issubclass(kind, Section) and isinstance(value, kind):
+        for name, below in get_type_hints(kind, include_extras=True).items():
+            if name in kind.model_fields:
+                # A section may have its SQL under `sql`: the short form of the section is that text alone.
+                here: KeyPath = () if name == "sql" else (name,)
+                yield from (((*here, *path), text) for path, text in _texts(below, getattr(value, name), holds))
 
 
 class Database(Section):

@@ -174,6 +174,11 @@ def same_text(expression: str) -> str:
     return f'{expression}::text collate "C"'
 
 
+def text_literal(text: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def condition(expression: str) -> str:
     """An operator's condition as one operand: true, or false where it is not (NULL, too).
 

@@ -4,8 +4,9 @@ No message quotes a text from the config: it may have come from the environment,
 """
 
 import re
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticKnownError
@@ -160,11 +161,22 @@ _PART: Final = r'([^\s".;,()0-9][^\s".;,()]*|"([^"]|"")+")'
 _AMOUNT: Final = f"{DURATION.pattern}$"
 _MOMENT: Final = r"^[0-9]{4}(-(0?[1-9]|1[0-2])-[0-9]|-?W[0-9]{2}|[0-9]{4})"
 
+
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """A mark on the type of a text: the text is SQL, or names a column, of the table of its section."""
+
+    what: Literal["sql", "column"]
+
+
+SQL: Final = Holds("sql")
+COLUMN: Final = Holds("column")
+
 Value = Annotated[str, AfterValidator(_check_value)]
 Text = Annotated[Value, AfterValidator(_check_not_blank), WithJsonSchema({"type": "string", "pattern": r"\S"})]
-Expression = Annotated[Text, AfterValidator(_check_expression), _as(r"[^;\s]\s*$")]
+Expression = Annotated[Text, SQL, AfterValidator(_check_expression), _as(r"[^;\s]\s*$")]
 Url = Annotated[Text, AfterValidator(_check_url), _as(r"^postgres(ql)?://\S*$")]
-ColumnName = Annotated[Text, AfterValidator(_check_column), _as(r'^(?!"[\s\S]*"$)[\s\S]*\S')]
+ColumnName = Annotated[Text, COLUMN, AfterValidator(_check_column), _as(r'^(?!"[\s\S]*"$)[\s\S]*\S')]
 Name = Annotated[str, AfterValidator(_check_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"})]
 TimeZone = Annotated[
     Text,

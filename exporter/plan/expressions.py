@@ -24,7 +24,7 @@ from exporter.model.sql import (
     unquoted,
     with_values,
 )
-from exporter.model.values import KeyPath
+from exporter.model.values import SQL, KeyPath
 from exporter.plan.statement import Statement
 
 
@@ -46,13 +46,13 @@ class Expression:
 
 def expressions(pipeline: Pipeline, dimensions: Iterable[Dimension]) -> Iterator[Expression]:
     """Every expression of a pipeline, those about its sessions first."""
-    keys = [key for dimension in dimensions for key in dimension.keys if key.holds == "sql"]
+    keys = [key for dimension in dimensions for key in dimension.keys]
     sessions = pipeline.sessions
 
     def own(section: Sessions | Record, kind: str) -> Iterator[tuple[KeyPath, str]]:
         for key in keys:
             if key.section == kind:
-                yield from key.texts(section)
+                yield from key.texts(section, SQL)
 
     here: KeyPath = ("sessions",)
     for path, sql in ((("eligible",), sessions.eligible), *own(sessions, "sessions")):

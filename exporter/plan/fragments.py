@@ -83,8 +83,3 @@ def cohort_start(pipeline: Pipeline, bind: Bindings) -> str:
     cohort = pipeline.cohort
     length = cohort.maturity + cohort.window if cohort else timedelta(0)
     return f"{bind(Moment.CLOCK, 'timestamptz')} - {bind(length, 'interval')}"
-
-
-def sql_text(name: str) -> str:
-    """A text as an SQL literal."""
-    return "'" + name.replace("'", "''") + "'"

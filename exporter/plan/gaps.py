@@ -5,16 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 from exporter.model.counting import Scope
 from exporter.model.keys import Link
 from exporter.model.sections import Pipeline
-from exporter.model.sql import (
-    Bindings,
-)
-from exporter.model.states import (
-    GAP_REASONS,
-    GapReason,
-    gap_reasons,
-    state,
-)
-from exporter.plan.fragments import SessionKey, comma_list, session_keys, sql_text
+from exporter.model.sql import Bindings, text_literal
+from exporter.model.states import GAP_REASONS, GapReason, gap_reasons, state
+from exporter.plan.fragments import SessionKey, comma_list, session_keys
 from exporter.plan.sessions import NUMBERED, session_states
 from exporter.plan.statement import FETCHED, Cursor, Statement, marker
 
@@ -68,7 +61,7 @@ def gap_tally(scope: Scope, links: Mapping[str, Link], reasons: Collection[GapRe
         "count(*) filter (where not named)",
     ]
     selected += [
-        f"count(*) filter (where named and reason_{n} = {sql_text(reason)})"
+        f"count(*) filter (where named and reason_{n} = {text_literal(reason)})"
         for n in range(1, len(scope.records) + 1)
         for reason in GAP_REASONS
     ]

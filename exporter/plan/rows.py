@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from exporter.model.counting import Facet, GroupColumn, Scope, Total
+from exporter.model.counting import Facet, Fact, GroupColumn, Scope, Total
 from exporter.model.dimension import Dimension
 from exporter.model.keys import Link
 from exporter.model.sections import Pipeline, Record
@@ -14,6 +14,7 @@ from exporter.model.sql import (
     conjunction,
     moment,
     quote,
+    text_literal,
     with_values,
 )
 from exporter.plan.cells import combined_total, counting_statement
@@ -25,7 +26,6 @@ from exporter.plan.fragments import (
     record_keys,
     rows_from,
     session_keys,
-    sql_text,
     window_start,
 )
 from exporter.plan.sessions import NUMBERED
@@ -41,7 +41,7 @@ def rows_statement(scope: Scope, links: Mapping[str, Link], dimensions: tuple[Di
     pipeline, records = scope.pipeline, scope.records
     declared = {record.name: [t for d in dimensions for t in d.row_totals(record, bind)] for record in records}
     totals = {t.name: t for of_record in declared.values() for t in of_record}
-    flags = [flag for dimension in dimensions for flag in dimension.owner_flags(scope, bind)]
+    flags = _flags(scope, dimensions)
     # Records whose keys are compared in the same way share one pass over the sessions.
     alike: dict[tuple[tuple[str, str], ...], list[Record]] = {}
     for record in records:
@@ -86,11 +86,16 @@ def rows_statement(scope: Scope, links: Mapping[str, Link], dimensions: tuple[Di
     )
 
 
-def _owners(pipeline: Pipeline, flags: Sequence[GroupColumn], bind: Bindings) -> str:
+def _flags(scope: Scope, dimensions: tuple[Dimension, ...]) -> list[Fact]:
+    """The facts about the session of a row."""
+    return [fact for dimension in dimensions for fact in dimension.session_facts(scope) if fact.of_rows]
+
+
+def _owners(pipeline: Pipeline, flags: Sequence[Fact], bind: Bindings) -> str:
     """The keys of all sessions, and what is to be known of whoever owns a row."""
     sessions = pipeline.sessions
     started = moment(column_of(sessions, sessions.started_at), sessions.timezone, bind)
-    values = [("eligible", condition(sessions.eligible)), *((flag.name, flag.sql) for flag in flags)]
+    values = [("eligible", condition(sessions.eligible)), *((flag.name, flag.sql(bind)) for flag in flags)]
     owner = [
         *session_keys(pipeline),
         f"({started} >= {window_start(pipeline, bind)} and {OURS}.eligible) is true as analysed",
@@ -106,16 +111,14 @@ def _owners(pipeline: Pipeline, flags: Sequence[GroupColumn], bind: Bindings) ->
 def owners_statement(scope: Scope, dimensions: tuple[Dimension, ...]) -> Statement:
     """The statement that counts, over all sessions, those with each flag."""
     bind = Bindings()
-    flags = [flag for dimension in dimensions for flag in dimension.owner_flags(scope, bind)]
+    flags = _flags(scope, dimensions)
     counted = [f"count(*) filter (where {quote(flag.name)})" for flag in flags] or ["count(*) filter (where analysed)"]
     said = marker(scope.pipeline.name, "owners")
     sql = f"select {said}\n  {comma_list(counted)}\nfrom (\n{_owners(scope.pipeline, flags, bind)}\n) s"
     return Statement("owners", sql, tuple(bind.values), is_ours=False)
 
 
-def _linked(
-    link: Link, branches: Sequence[str], totals: Sequence[str], flags: Sequence[GroupColumn], owners: str
-) -> str:
+def _linked(link: Link, branches: Sequence[str], totals: Sequence[str], flags: Sequence[Fact], owners: str) -> str:
     """The rows of some records, told apart by their facets, each with what is known of its session."""
     keyed = " and ".join(f"r.key_{n} is not null" for n in range(1, len(link) + 1))
     known = [
@@ -164,7 +167,7 @@ def _rows_of(
         *(f"{totals.get(t.name, _NOTHING[t.combined_by])} as {quote(t.name)}" for t in all_totals),
     ]
     of_sessions = [facet for facet in facets if facet.per_session]
-    repeated = [f"({sql_text(facet.name)}, {facet.value}, {facet.category})" for facet in of_sessions]
+    repeated = [f"({text_literal(facet.name)}, {facet.value}, {facet.category})" for facet in of_sessions]
     selected = [
         f"{bind(record.name, 'text')} as record",
         f"{_FACET} as facet",
@@ -185,7 +188,7 @@ def _rows_of(
         if not facet.per_session:
             selected = [
                 bind(record.name, "text"),
-                f"{sql_text(facet.name)}::text",
+                f"{text_literal(facet.name)}::text",
                 *("null" for _ in link),
                 f'{facet.value} collate "C"',
                 facet.category,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from exporter.model.counting import GroupColumn, Scope, Total
+from exporter.model.counting import Fact, Scope, Spread, Total
 from exporter.model.dimension import Dimension
 from exporter.model.keys import Link
 from exporter.model.metric import LABEL_LENGTH
@@ -13,6 +13,7 @@ from exporter.model.sql import (
     Bindings,
     condition,
     moment,
+    quote,
     same_text,
     with_values,
 )
@@ -41,13 +42,16 @@ def sessions_statement(scope: Scope, links: Mapping[str, Link], dimensions: tupl
     """One pass over the sessions in the window and the cohort, and over the tables of the records of `scope`."""
     bind = Bindings()
     groups = [column for dimension in dimensions for column in dimension.session_columns(scope, bind)]
+    facts = [fact for dimension in dimensions for fact in dimension.session_facts(scope)]
+    asked = [total for dimension in dimensions for total in dimension.session_totals(scope, bind)]
     totals = [
         Total("sessions", "count(*)"),
-        *(t for d in dimensions for t in d.session_totals(scope, bind)),
+        *(total for total in asked if isinstance(total, Total)),
+        # A fact that only rows need is computed here too: the server refuses it apart from the records.
+        *(Total(f"rows:{one.name}", f"count(*) filter (where {quote(one.name)})") for one in facts if one.of_rows),
         Total(NUMBERED, "max(numbered)", "max"),
     ]
-    spreads = [spread for dimension in dimensions for spread in dimension.session_spreads(scope, bind)]
-    facts = [fact for dimension in dimensions for fact in dimension.session_facts(scope, bind)]
+    spreads = [spread for spread in asked if isinstance(spread, Spread)]
     judged = session_states(scope, links, bind, facts)
     return counting_statement("sessions", scope.pipeline, bind, (judged, "judged"), groups, totals, spreads)
 
@@ -56,7 +60,7 @@ NUMBERED: Final = "numbered"
 """The number of a row before a join; the largest says how many there were."""
 
 
-def session_states(scope: Scope, links: Mapping[str, Link], bind: Bindings, facts: Sequence[GroupColumn] = ()) -> str:
+def session_states(scope: Scope, links: Mapping[str, Link], bind: Bindings, facts: Sequence[Fact] = ()) -> str:
     """Defines `judged`: the sessions in the window and the cohort, each with the best rank of its rows of every record.
 
     It alone names tables of the platform, and comes first, so that no name of ours can hide one of theirs.  Sessions
@@ -75,7 +79,7 @@ def session_states(scope: Scope, links: Mapping[str, Link], bind: Bindings, fact
             (f"required_{n}", condition(record.required_when) if record.required_when else "true")
             for n, record in enumerate(records, start=1)
         ),
-        *((fact.name, fact.sql) for fact in facts),
+        *((fact.name, fact.sql(bind)) for fact in facts),
     ]
     selected = [
         *session_keys(pipeline),

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final
 
 from exporter.config.read import dotted
 from exporter.dimensions import DIMENSIONS
@@ -11,7 +11,7 @@ from exporter.measure.locks import LOCKS_SHARE
 from exporter.measure.query_faults import ROLE
 from exporter.model.sections import Pipeline, Record, Sessions
 from exporter.model.sql import TableName, quote
-from exporter.model.values import KeyPath
+from exporter.model.values import COLUMN, KeyPath
 from exporter.setup.catalog import (
     Names,
     Relation,
@@ -88,7 +88,7 @@ def places(pipeline: Pipeline) -> Iterator[Place]:
     key = [((*path, "key"), column) for column in sessions.key]
     times = [((*path, name), getattr(sessions, name)) for name in ("started_at", "completed_at")]
     columns = [*key, ((*path, "status"), sessions.status), *times]
-    columns += [((*path, *keys), column) for keys, column in _own(sessions, "columns")]
+    columns += [((*path, *keys), column) for keys, column in _own(sessions)]
     yield Place(path, sessions.table, tuple(columns), tuple(times), sessions.timezone)
     for name, record in pipeline.records.items():
         yield _record_place((*top, "records", name), record)
@@ -100,16 +100,16 @@ def _record_place(path: KeyPath, record: Record) -> Place:
     if record.version:
         columns.append(((*path, "version", "column"), record.version.column))
     columns += [((*path, "accepted_values", column), column) for column in record.accepted_values]
-    columns += [((*path, *keys), column) for keys, column in _own(record, "columns")]
+    columns += [((*path, *keys), column) for keys, column in _own(record)]
     return Place(path, record.table, (*columns, *times), tuple(times), record.timezone)
 
 
-def _own(section: Sessions | Record, holds: Literal["sql", "columns"]) -> Iterator[tuple[KeyPath, str]]:
-    """What a section says under the keys that the dimensions brought."""
+def _own(section: Sessions | Record) -> Iterator[tuple[KeyPath, str]]:
+    """The columns that a section names under the keys of the dimensions."""
     where = "record" if isinstance(section, Record) else "sessions"
     for key in (key for dimension in DIMENSIONS for key in dimension.keys):
-        if key.section == where and key.holds == holds:
-            yield from key.texts(section)
+        if key.section == where:
+            yield from key.texts(section, COLUMN)
 
 
 def judge_absence(path: KeyPath, table: TableName, names: Names, role: str) -> ConfigFinding:

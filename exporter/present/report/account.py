@@ -217,7 +217,7 @@ def _account(
         config=config,
         snapshot=snapshot,
         past=past,
-        breakdowns=tuple(chain.from_iterable(dimension.breakdowns(readings) for dimension in dimensions)),
+        breakdowns=tuple(chain.from_iterable(dimension.charts.breakdowns(readings) for dimension in dimensions)),
         marks=marks,
         shell=shell,
     )
