@@ -39,7 +39,7 @@ check: $(VENV)/.stamp   ## style, types, the shape of the house, freshness of ge
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_house.py
+	$(BIN)/python -m pytest -q tests/test_house.py tests/test_completeness.py tests/test_language.py
 	$(BIN)/python -m exporter.artefacts --check
 
 format: $(VENV)/.stamp  ## let ruff mend what it can

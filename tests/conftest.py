@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,20 @@ class Database:
     async def measure(self, text: str | None = None, pipeline: str | None = None) -> "Numbers":
         """Collect once."""
         return Numbers(await collect(self.plan(text, pipeline)))
+
+
+def whole_tour(**values: str) -> str:
+    """The tour with every key and limit of a dimension, also those that it has in comments.
+
+    `values` replace some: `deleted="status = 'deleted'"`.
+    """
+    names = [key.name for d in DIMENSIONS for key in d.keys] + [limit.name for d in DIMENSIONS for limit in d.limits]
+    text = re.sub(rf"^( +)# ((?:{'|'.join(names)}): )", r"\1\2", TOUR.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for key, value in values.items():
+        lines = [line for line in text.splitlines() if line.lstrip().startswith(f"{key}: ")]
+        assert len(lines) == 1, f"the tour has {len(lines)} keys {key}"
+        text = text.replace(lines[0], f"{lines[0][: lines[0].index(key)]}{key}: {value}")
+    return text
 
 
 def plan_of(text: str, dsn: str, pipeline: str | None = None) -> Plan:
