@@ -10,6 +10,7 @@ from exporter.dashboards.promql import PIPELINE, first_of, latest, of_all, round
 from exporter.dashboards.verdict import judged_by
 from exporter.dimensions.conversion import COHORT
 from exporter.dimensions.freshness import NEWEST_DUE, NEWEST_RECORD, NEWEST_SESSION
+from exporter.dimensions.stuck import STUCK_SESSIONS
 from exporter.dimensions.timeliness import DELAY, DELAYED
 from exporter.model.counting import PERCENTILES
 
@@ -290,6 +291,30 @@ def _freshness() -> list[Tile]:
     ]
 
 
+def _stuck() -> list[Tile]:
+    about = About(
+        id=40,
+        title="Stuck sessions",
+        says="Sessions that stay in a status for longer than `sessions.stuck.after`, by status; dashed is the limit.",
+        unit=COUNT,
+        none="no `sessions.stuck`, or not measured",
+        none_is_known=True,
+        runbook="StuckSessions",
+    )
+    return [
+        Tile(
+            trend(
+                about,
+                Query(latest(STUCK_SESSIONS), "{{pipeline}} {{status}}"),
+                *_bounds("stuck_sessions"),
+                colors={"/^(?!critical|warning)/": palette.GOOD},
+            ),
+            24,
+            8,
+        )
+    ]
+
+
 TIMELINESS: Final = Page(
     uid=links.TIMELINESS,
     subject="Timeliness and conversion",
@@ -298,5 +323,6 @@ TIMELINESS: Final = Page(
         Section([*_numbers(), *_conversion()]),
         Section(_delays(), title="How long it takes", id=100),
         Section(_freshness(), title="Whether anything new arrives", id=101),
+        Section(_stuck(), title="Whether a status lasts too long", id=102),
     ],
 )

@@ -8,6 +8,7 @@ from exporter.dimensions.coverage import COVERAGE
 from exporter.dimensions.detachment import DETACHMENT
 from exporter.dimensions.freshness import FRESHNESS
 from exporter.dimensions.integrity import INTEGRITY
+from exporter.dimensions.stuck import STUCK
 from exporter.dimensions.timeliness import TIMELINESS
 from exporter.dimensions.uniqueness import UNIQUENESS
 from exporter.dimensions.validity import VALIDITY
@@ -24,5 +25,6 @@ DIMENSIONS: Final[tuple[Dimension, ...]] = (
     DETACHMENT,
     TIMELINESS,
     CONVERSION,
+    STUCK,
     FRESHNESS,
 )

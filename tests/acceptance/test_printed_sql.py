@@ -47,6 +47,10 @@ pipelines:
       completed_at: at
       eligible: state = 'it''s' -- always
       deleted: session.gone /* softly */
+      stuck:
+        where: |-
+          not "record" -- of the session
+        after: 1s
       checks:
         flagged: |-
           "record" -- of the session
@@ -67,6 +71,7 @@ pipelines:
       detached_records: {warning: 0}
       drifted_records: {warning: 0}
       failed_checks: {warning: 0}
+      stuck_sessions: {warning: 0}
 """
 WHERE = ("", """where: |-\n          record.kept -- and not\n          and "Or`ders".kept""")
 SPANS = re.compile(r"(`+)(.+?)(?<!`)\1(?!`)")
@@ -132,7 +137,7 @@ async def test_what_mends_a_broken_limit_is_printed_with_the_names_of_the_config
         queries = [code for code in sql if code.startswith("select ")]
         found = {query: [tuple(row) for row in await empty.connection.fetch(query)] for query in queries}
 
-        assert len(queries) == 6, sql
+        assert len(queries) == 7, sql
         assert all(found.values()), found
         assert not [row for rows in found.values() for row in rows if "outside" in row and "kept" in where]
         changes += [code for code in sql if code not in queries]
@@ -160,6 +165,7 @@ async def test_what_is_printed_to_list_them_lists_as_many_as_are_counted(empty: 
     assert [row["count"] for row in listed["Rows in excess of one for each unique key (scores)"]] == [2]
     assert len(listed["Rows whose session was deleted softly (scores)"]) == 1
     assert [row["Id"].strip() for row in listed["Sessions that fail a check (flagged)"]] == ["b"]
+    assert [row["Id"].strip() for row in listed["Sessions that stay in a status for too long"]] == ["b"]
 
 
 # --- What `config check --connect` says to type

@@ -260,6 +260,19 @@ CLAIMS: Final = (
         dashboard="timeliness",
     ),
     Claim(
+        "stuck_sessions",
+        "SessionHealthStuckSessions",
+        # All statuses count together.
+        at=lambda value: [
+            ("stuck_sessions", {"status": "open"}, value),
+            ("stuck_sessions", {"status": "waiting"}, 0),
+        ],
+        summary="Sessions stay in a status for too long.",
+        says=f"{OF_PIPELINE}: sessions that stay in a status for too long",
+        command="check --config.file config.yaml",
+        page="stuck",
+    ),
+    Claim(
         "newest_session_age",
         "SessionHealthNewestSessionAge",
         bounds=(900, 3600),

@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from conftest import TOUR, Database
+from conftest import Database, whole_tour
 from prometheus_client.parser import text_string_to_metric_families
 from tools import NEWER_SUITE, find_tool
 
@@ -101,11 +101,9 @@ def test_every_threshold_is_a_limit_of_the_config() -> None:
 
 async def test_every_metric_of_a_rule_is_on_the_page(backfill: Database) -> None:
     """pint: promql/series."""
-    text = TOUR.read_text()
-    for commented in ("# deleted: deleted_at is not null", "# newest_session_age", "# newest_record_age"):
-        assert commented in text
-    text = text.replace("# deleted: deleted_at is not null     #", "deleted: status = 'deleted' #")
-    text = text.replace("# newest_", "newest_").replace("cohort: {window: 24h", "cohort: {window: 300d")
+    text = whole_tour(
+        deleted="status = 'deleted'", cohort="{window: 300d, maturity: 1h}", stuck="{where: 'true', after: 1d}"
+    )
     plan = backfill.plan(text)
     numbers = await backfill.measure(text)
     status = initial_status(plan, max_age=300).after(Collection(numbers.snapshot, None, 0.1, time.time()), now=0.0)

@@ -231,6 +231,7 @@ LIMITS: Final[dict[str, tuple[Sequence[Any], str | None]]] = {
     "orphaned_records": (COUNTS, None),
     "unlinked_records": (COUNTS, None),
     "detached_records": (COUNTS, "deleted"),
+    "stuck_sessions": (COUNTS, "stuck"),
     "failed_checks": (COUNTS, "checks"),
     "processing_delay_p95": (AGES, "cohort"),
     "conversion_ratio": (SHARES, "cohort"),
@@ -590,6 +591,19 @@ def checks() -> st.SearchStrategy[Any]:
 
 
 @st.composite
+def stuck(draw: st.DrawFn) -> dict[str, Any]:
+    """A status that must not last, by its texts or by SQL."""
+    texts = [status for status in STATUSES if status]
+    by_texts = st.lists(one(texts), min_size=1, max_size=3, unique=True).map(lambda found: {"statuses": found})
+    by_sql = one(list(COMPLETED)).map(lambda sql: {"where": sql})
+    return {
+        **draw(by_texts | by_sql),
+        "after": draw(one([grace for grace in GRACES if grace != "0s"])),
+        **draw(perhaps("since", one(["completed_at", "started_at"]))),
+    }
+
+
+@st.composite
 def pipelines(
     draw: st.DrawFn, keys: Sequence[str], tables: Mapping[str, str], shapes: Mapping[str, Shape]
 ) -> dict[str, Any]:
@@ -606,6 +620,7 @@ def pipelines(
             **draw(perhaps("timezone", one(ZONES))),
             **draw(perhaps("completed", one(list(COMPLETED)))),
             **draw(perhaps("deleted", one(list(COMPLETED)))),
+            **draw(perhaps("stuck", stuck())),
             "eligible": draw(one(list(ELIGIBLE))),
             **draw(perhaps("checks", st.dictionaries(one(["a", "b-2"]), checks(), min_size=1))),
         },

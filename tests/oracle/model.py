@@ -152,6 +152,7 @@ def gauges(world: World) -> dict[Series, float]:
         **_uniqueness(world),
         **_integrity(world),
         **_detachment(world),
+        **_stuck(world),
         **_timeliness(world),
         **_conversion(world),
         **_freshness(world),
@@ -640,6 +641,32 @@ def _detachment(world: World) -> dict[Series, float]:
     }
 
 
+def _stuck(world: World) -> dict[Series, float]:
+    sessions = world.pipeline["sessions"]
+    stuck = sessions.get("stuck")
+    if stuck is None:
+        return {}
+    last = world.clock - _duration(stuck["after"])
+
+    def is_stuck(row: Row) -> bool:
+        since = _moment(row[stuck.get("since", sessions["started_at"])], sessions.get("timezone"))
+        if "where" in stuck:
+            must_change = world.says(stuck["where"], row)
+        else:
+            must_change = _text(row[sessions["status"]]) in stuck["statuses"]
+        return must_change and since is not None and since <= last
+
+    counts: Counter[tuple[str, ...]] = Counter()
+    named = {(_label(status),) for status in stuck.get("statuses", ())}
+    counts.update(dict.fromkeys(named, 0))
+    for row in _in_window(world):
+        label = (_label(_text(row[sessions["status"]])),)
+        if "where" in stuck or label in named:
+            counts[label] += is_stuck(row)
+    folded = _fold(counts or {("<none>",): 0}, 0, world.cap, lambda _labels: False)
+    return {("stuck_sessions", *labels): count for labels, count in folded.items()}
+
+
 # --- Time
 
 
@@ -770,6 +797,9 @@ def _judged(world: World, numbers: Mapping[Series, float]) -> Iterator[tuple[str
         yield from _judged_of_record(numbers, name, now)
     for name in world.pipeline["sessions"].get("checks", {}):
         yield "failed_checks", numbers["check_sessions", name, "fail"], None
+    stuck = [value for series, value in numbers.items() if series[0] == "stuck_sessions"]
+    if stuck:
+        yield "stuck_sessions", sum(stuck), None
     steps = [numbers.get(("cohort_sessions", step)) for step in ("started", "completed", "covered")]
     for limit, base, reached in zip(("completion_ratio", "conversion_ratio"), steps, steps[1:], strict=False):
         if base and reached is not None:

@@ -72,6 +72,7 @@ REACHED: Final = {
     ("drifted_records", "scores"),
     ("foreign_key_enforced", "scores"),
     ("future_sessions",),
+    ("stuck_sessions", "open"),
     ("gap_oldest_timestamp_seconds", "scores"),
     ("orphaned_records", "scores"),
     ("undated_eligible_sessions",),

@@ -1,0 +1,157 @@
+"""Stuck: does a session stay in a status for longer than is normal?"""
+
+from typing import Final
+
+from pydantic import ConfigDict, model_validator
+
+from exporter.model.advice import Advice, AsRead, Step
+from exporter.model.counting import Cells, Fact, Part, Scope, SessionMeasure, Total
+from exporter.model.dimension import Dimension
+from exporter.model.judging import Limit, Readings, total_of
+from exporter.model.metric import LABEL_LENGTH, LabelValue, Metric, Numbers
+from exporter.model.reporting import ReportLine
+from exporter.model.sections import Key, Pipeline, Section
+from exporter.model.sql import Bindings, Moment, condition, conjunction, moment, quote, same_text, text_literal
+from exporter.model.values import ColumnName, Expression, Interval, TextList
+from exporter.text.figures import format_exactly
+
+
+class Stuck(Section):
+    """A status that must not last: exactly one of statuses and where."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["statuses"]}, {"required": ["where"]}]})
+
+    statuses: TextList = ()
+    """The statuses that a session must leave, as text."""
+    where: Expression | None = None
+    """SQL over this table instead of statuses: the sessions that must change; NULL is not stuck."""
+    since: ColumnName | None = None
+    """The column with the time at which the status began; started_at unless given."""
+    after: Interval
+    """The longest time that is normal, from that time on."""
+
+    @model_validator(mode="after")
+    def _has_one_condition(self) -> "Stuck":
+        if bool(self.statuses) == bool(self.where):
+            raise ValueError("needs exactly one of statuses (a list of texts) and where (SQL)")
+        return self
+
+
+STUCK_STATUS: Final[Key[Stuck | None]] = Key(
+    "sessions",
+    "stuck",
+    Stuck | None,
+    default=None,
+    help="The statuses, or an SQL condition, in which a session must not stay for longer than a duration.",
+    example={"statuses": ["in_progress"], "after": "2h"},
+)
+
+STUCK_SESSIONS = Metric(
+    "stuck_sessions",
+    "Sessions in the window that stay in a status for longer than `stuck.after`, by status.  Absent without `stuck`.",
+    labels=("status",),
+    open_label="status",
+)
+
+NO_SESSION = "<none>"
+"""The status where the window has no session."""
+
+
+def _parts(pipeline: Pipeline) -> tuple[Part, ...]:
+    stuck = STUCK_STATUS.of(pipeline.sessions)
+    return (Part("stuck", "sessions.stuck.where"),) if stuck and stuck.where else ()
+
+
+def _session_facts(scope: Scope) -> tuple[Fact, ...]:
+    sessions, stuck = scope.pipeline.sessions, STUCK_STATUS.of(scope.pipeline.sessions)
+    if stuck is None or not set(_parts(scope.pipeline)) <= set(scope.parts):
+        return ()
+
+    def sql(bind: Bindings) -> str:
+        since = moment(quote(stuck.since or sessions.started_at), sessions.timezone, bind)
+        is_late = f"{since} <= {bind(Moment.CLOCK, 'timestamptz')} - {bind(stuck.after, 'interval')}"
+        if stuck.where:
+            return conjunction([condition(stuck.where), is_late])
+        return conjunction([f"{same_text(quote(sessions.status))} = any({bind(stuck.statuses, 'text[]')})", is_late])
+
+    return (Fact("is_stuck", sql),)
+
+
+def _session_totals(scope: Scope, _bind: Bindings) -> tuple[Total, ...]:
+    return tuple(Total("stuck", f"count(*) filter (where {quote(fact.name)})") for fact in _session_facts(scope))
+
+
+def _by_status(pipeline: Pipeline, sessions: Cells) -> Numbers:
+    stuck = STUCK_STATUS.of(pipeline.sessions)
+    if stuck is None or "stuck" not in sessions.columns:
+        return {}
+    # A named status is there at 0, and so is every status of the window: a series that ends would hide a recovery.
+    known: dict[tuple[LabelValue, ...], int] = {(status[:LABEL_LENGTH],): 0 for status in stuck.statuses}
+    found = sessions.where(in_window=True).totals("stuck", "status")
+    counts = {status: count for status, count in found.items() if stuck.where or status in known or count}
+    return (known | counts) or known | {(NO_SESSION,): 0}
+
+
+def _list(read: AsRead, _subject: str) -> str:
+    sessions = read.pipeline.sessions
+    stuck = STUCK_STATUS.of(sessions) or Stuck.model_validate(STUCK_STATUS.example)
+    statuses = ", ".join(map(text_literal, stuck.statuses))
+    since = quote(stuck.since or sessions.started_at)
+    if sessions.timezone:
+        since = f"{since} at time zone {text_literal(sessions.timezone)}"
+    late = f"{since} <= now() - interval '{stuck.after.total_seconds():g} seconds'"
+    is_there = stuck.where or f"{quote(sessions.status)}::text in ({statuses})"
+    keys = ", ".join(f"sessions.{quote(column)}" for column in sessions.key)
+    return f"select {keys}, sessions.{quote(sessions.status)} from {read.sessions(is_there, late)};"
+
+
+def _lines(readings: Readings) -> tuple[ReportLine, ...]:
+    stuck = STUCK_STATUS.of(readings.pipeline.sessions)
+    longer = f" for longer than {format_exactly(stuck.after.total_seconds(), 'seconds')}" if stuck else ""
+    total = ReportLine(
+        "operation",
+        f"Sessions that stay in a status{longer}",
+        readings.total(STUCK_SESSIONS),
+        good="none",
+        limit="stuck_sessions",
+        remedy="" if stuck else "sessions.stuck, if a status must not last",
+    )
+    by_status = sorted(readings.families.get(STUCK_SESSIONS, {}).items(), key=lambda item: -item[1])
+    return (total, *(ReportLine("operation", f"… {status}", count) for (status,), count in by_status if count))
+
+
+STUCK = Dimension(
+    name="stuck",
+    question="Does a session stay in a status for longer than is normal?",
+    measures=(SessionMeasure(STUCK_SESSIONS, _by_status),),
+    keys=(STUCK_STATUS,),
+    limits=(
+        Limit(
+            "stuck_sessions",
+            "count",
+            "Sessions that stay in a status for too long",
+            total_of(STUCK_SESSIONS),
+            Advice(
+                "Sessions stay in a status for too long.",
+                "Sessions of the window are in a status of `sessions.stuck.statuses`, or meet `sessions.stuck.where`, "
+                "for longer than `sessions.stuck.after`.  A stuck session never completes: no record is missing, and "
+                "no gap counts the session.",
+                (
+                    "The worker that completes sessions is down, or waits for another service.",
+                    "The worker failed for these sessions and does not retry.",
+                    "Users leave sessions open: the status is not a fault, or `after` is too short.",
+                ),
+                (
+                    Step("List the sessions", _list),
+                    "Repair or restart the worker, and let the worker process these sessions again.",
+                    "Cancel the sessions that no user continues, or set a longer `after`.",
+                ),
+            ),
+            needs=(("sessions", "stuck"),),
+        ),
+    ),
+    lines=_lines,
+    parts=_parts,
+    session_facts=_session_facts,
+    session_totals=_session_totals,
+)
