@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,3 +70,22 @@ def test_a_dimension_is_complete(dimension: Dimension) -> None:
     found = list(missing(dimension))
 
     assert not found, "\n".join([f"{dimension.name} is not complete:", *found])
+
+
+EXAMPLE = "HEAD^{/^stuck: count the sessions}"
+"""The commit that the guide shows."""
+
+
+def of_example(*words: str) -> str:
+    done = subprocess.run(["git", "show", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("NOT CHECKED: no history of the project, or not all of it")
+    return "".join(line for line in done.stdout.splitlines(keepends=True) if not line.startswith("index ")).rstrip()
+
+
+def test_the_guide_shows_the_commit_as_it_is() -> None:
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    lines = ("exporter/dimensions/__init__.py", "config.yaml")
+
+    assert of_example("--stat=120", "--format=%s", EXAMPLE) in guide
+    assert of_example("--format=", "-U0", EXAMPLE, "--", *lines) in guide
