@@ -104,7 +104,7 @@ async def test_an_outage_says_what_failed_and_what_to_do_about_it(backfill: Data
     assert text.startswith("✕ Unhealthy")
     assert "Measured 12s ago : the last look failed. Next look now." in text
     assert "refused: is the server &lt;running&gt;?" in text
-    assert text.index("Not measured") < text.index("Sessions lack records")
+    assert text.index("Not measured") < text.index("Sessions are missing required records")
 
 
 def test_before_the_first_look_it_claims_nothing() -> None:

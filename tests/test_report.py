@@ -59,7 +59,7 @@ HEALTHY = {
     ("Detailed findings", "profiles", "Sessions without profiles"): "✅ 0/157",
     ("Detailed findings", "fc_scores", "Sessions without fc_scores of v1.2"): "✅ 0/157",
     ("Detailed findings", "Total impact", "Unique sessions needing a backfill"): "✅ 0/157",
-    ("Detailed findings", "Total impact", "Share of the sessions whose fate is settled"): "✅ 0%",
+    ("Detailed findings", "Total impact", "Share of sessions with a gap, pending sessions excluded"): "✅ 0%",
     ("Database state", "profiles", "Sessions with profiles"): "✅ 157/157",
     ("Database state", "fc_scores", "Sessions with fc_scores of v1.2"): "✅ 157/157",
     ("Database state", "Sessions", "Complete sessions"): "✅ 157/157",
@@ -69,12 +69,12 @@ HEALTHY = {
     ("Data quality", "fc_scores", "Sessions without any fc_scores"): "✅ 0/157",
     ("Data quality", "fc_scores", "Sessions with fc_scores of the current version v1.2"): "✅ 157/157",
     ("Data quality", "fc_scores", "Rows whose fc_kind is functions"): "✅ 177/177",
-    ("Data quality", "fc_scores", "Sessions with outdated ones only"): "✅ 0/157",
+    ("Data quality", "fc_scores", "Sessions with only outdated fc_scores"): "✅ 0/157",
     ("Data quality", "profiles", "Sessions without any profiles"): "✅ 0/157",
     ("Data quality", "profiles", "Sessions with profiles of the current version v1.2.1"): "✅ 157/157",
     ("Data quality", "Sessions", "Sessions that pass the check answered"): "✅ 157/157",
     ("Data quality", "Sessions", "Sessions that pass the check finalized"): "✅ 157/157",
-    ("Coverage", "", "Sessions with every record that they need"): "✅ 157/157",
+    ("Coverage", "", "Sessions with every required record"): "✅ 157/157",
     (
         "Coverage",
         "",
@@ -83,13 +83,21 @@ HEALTHY = {
     (
         "System health indicators",
         "Versions",
-        "Rows of profiles written at an old version since the current one is in force",
+        "Rows of profiles written with an old version since current_since",
     ): "✅ 0",
-    ("System health indicators", "Versions", "Rows of profiles at a version that does not count"): "✅ 0/177",
-    ("System health indicators", "Versions", "Rows of fc_scores at a version that does not count"): "✅ 0/177",
+    (
+        "System health indicators",
+        "Versions",
+        "Rows of profiles whose version is neither current nor accepted",
+    ): "✅ 0/177",
+    (
+        "System health indicators",
+        "Versions",
+        "Rows of fc_scores whose version is neither current nor accepted",
+    ): "✅ 0/177",
     ("System health indicators", "Operation", "Rows of profiles whose session does not exist"): "✅ 0",
     ("System health indicators", "Operation", "Rows of fc_scores whose session does not exist"): "✅ 0",
-    ("System health indicators", "Operation", "Rows of fc_scores that name no session"): "✅ 0",
+    ("System health indicators", "Operation", "Rows of fc_scores without a session key"): "✅ 0",
 }
 
 
@@ -108,7 +116,7 @@ async def test_a_healthy_platform_is_reported_with_every_number_of_the_first_rep
     assert (
         "- ✅ Rows of profiles whose session does not exist: **0** · warning above 0 · enforced by a constraint" in text
     )
-    drift = "Rows of fc_scores written at an old version since the current one is in force"
+    drift = "Rows of fc_scores written with an old version since current_since"
     assert f"- ❓ {drift}: **not measured** · give records.fc_scores.version.current_since and created_at" in text
 
 
@@ -172,7 +180,7 @@ async def test_what_broke_heads_the_report_not_the_gaps_that_are_allowed(backfil
 
     first = as_markdown(await report_of(backfill, text)).splitlines()[0]
 
-    assert first == "# ❌ UNHEALTHY: Sessions whose record is outdated or of no version that counts (fc_scores): 11 > 0"
+    assert first == "# ❌ UNHEALTHY: Sessions with only outdated records (fc_scores): 11 > 0"
 
 
 async def test_a_check_that_is_rejected_says_why_it_was_not_measured(healthy: Database) -> None:
@@ -188,7 +196,7 @@ async def test_sessions_within_their_grace_are_neither_with_nor_without_their_re
     found = said(as_markdown(await report_of(backfill, TOUR.read_text().replace("grace: 5m", "grace: 400d"))))
 
     assert found["Detailed findings", "fc_scores", "Sessions without fc_scores of v1.2"] == "✅ 0/118"
-    assert found["Database state", "fc_scores", "Sessions that wait for fc_scores, within its grace"] == "▫️ 39/157"
+    assert found["Database state", "fc_scores", "Sessions waiting for fc_scores, within the grace period"] == "▫️ 39/157"
     assert found["Data quality", "fc_scores", "Sessions without any fc_scores"] == "✅ 0/118"
 
 
@@ -226,9 +234,9 @@ async def test_the_age_that_is_judged_is_told_where_no_row_is_there(healthy: Dat
 
     section = ("System health indicators", "Operation")
     assert found[*section, "Age of the newest row of fc_scores"] == "▫️ none"
-    waited = found[*section, "Age of it while sessions wait for a newer row of fc_scores"]
+    waited = found[*section, "Age of the newest row of fc_scores while sessions wait for a newer row"]
     assert waited.startswith("❌ ")
-    assert found[*section, "Age of it while sessions wait for a newer row of profiles"] == "▫️ none"
+    assert found[*section, "Age of the newest row of profiles while sessions wait for a newer row"] == "▫️ none"
 
 
 async def test_what_a_database_says_is_no_markup_in_actions(healthy: Database) -> None:
