@@ -117,7 +117,7 @@ async def test_a_healthy_platform_is_reported_with_every_number_of_the_first_rep
         "- ✅ Rows of profiles whose session does not exist: **0** · warning above 0 · enforced by a constraint" in text
     )
     drift = "Rows of fc_scores written with an old version since current_since"
-    assert f"- ❓ {drift}: **not measured** · give records.fc_scores.version.current_since and created_at" in text
+    assert f"- ❓ {drift}: **not measured** · set records.fc_scores.version.current_since and created_at" in text
 
 
 async def test_a_platform_that_waits_for_a_backfill_is_told_what_to_do(backfill: Database) -> None:
@@ -143,9 +143,12 @@ async def test_a_platform_that_waits_for_a_backfill_is_told_what_to_do(backfill:
 @pytest.mark.parametrize(
     ("spoil", "first"),
     [
-        ("drop table fc_scores", "# ❓ UNKNOWN: nobody knows whether the data are whole: "),
-        ("drop table assessment_sessions cascade", "# ❓ UNKNOWN: nobody knows whether the data are whole: "),
-        ("truncate assessment_sessions, profiles, fc_scores", "# ⬜ NO DATA: there is no eligible session"),
+        ("drop table fc_scores", "# ❓ UNKNOWN: data completeness is unknown: "),
+        ("drop table assessment_sessions cascade", "# ❓ UNKNOWN: data completeness is unknown: "),
+        (
+            "truncate assessment_sessions, profiles, fc_scores",
+            "# ⬜ NO DATA: no eligible session in the window: ",
+        ),
     ],
 )
 async def test_what_is_not_known_is_said_in_the_first_line(new_database: NewDatabase, spoil: str, first: str) -> None:
@@ -168,8 +171,8 @@ async def test_gaps_that_the_limits_allow_are_said_though_all_is_well(backfill: 
 
     text = as_markdown(await report_of(backfill, loose))
 
-    assert text.splitlines()[0] == "# ✅ HEALTHY: 39 of 157 sessions have a gap, as the limits allow"
-    assert "1. No limit is broken: 39/157 sessions have a gap, as the limits allow." in text
+    assert text.splitlines()[0] == "# ✅ HEALTHY: 39 of 157 sessions have a gap, within the limits"
+    assert "1. No limit is broken: 39/157 sessions have a gap, within the limits." in text
     assert "No backfill is needed" not in text
     assert said(text)["Detailed findings", "Total impact", "Unique sessions needing a backfill"] == "✅ 39/157"
 
@@ -213,8 +216,8 @@ async def test_a_limit_stands_beside_the_number_that_it_judges_and_is_named_besi
 async def test_without_limits_nothing_was_judged_and_nothing_is_ready(healthy: Database) -> None:
     text = as_markdown(await report_of(healthy, TOUR.read_text()[: TOUR.read_text().index("    limits:")]))
 
-    assert "**Cannot be said**: no limit is set." in text
-    assert "No limit is set, so nothing was judged." in text
+    assert "**Unknown**: no limit is set." in text
+    assert "No limit is set: nothing was judged." in text
     assert "**Ready**" not in text
 
 
@@ -222,7 +225,7 @@ async def test_what_a_ready_platform_could_not_be_judged_by_is_named(healthy: Da
     text = as_markdown(await report_of(healthy))
 
     ready = text[text.index("## Readiness") :]
-    assert re.search(r"no limit is broken\.\n\nOf \d+ numbers with a limit none broke it; these said nothing: ", ready)
+    assert re.search(r"no limit is broken\.\n\nBroken limits: 0 of \d+\.  Not judged: ", ready)
     assert "completion_ratio (too few sessions)" in ready
 
 
@@ -298,8 +301,8 @@ def test_before_anything_was_measured_it_says_so() -> None:
 
     text = as_markdown(report_on([PipelineStatus(plan.pipeline, max_age=300)], DIMENSIONS, MADE_AT))
 
-    assert text.splitlines()[0] == "# ❓ UNKNOWN: nothing was measured yet"
-    assert "**Measured**: nothing" in text
+    assert text.splitlines()[0] == "# ❓ UNKNOWN: no measurement yet"
+    assert "**Measured**: no measurement" in text
     assert set(said(text).values()) == {"❓ not measured"}
 
 
