@@ -35,10 +35,10 @@ def metrics_page(dimensions: tuple[Dimension, ...]) -> str:
         "<!-- Generated from exporter/dimensions by `make generate`: change it there. -->",
         "# Metrics",
         "",
-        "All are gauges unless the name ends in `_total`.  All but those of the config and the build carry the labels",
-        "`database` and `pipeline` beside those below.  The values of one pipeline come from one snapshot of the",
-        "database, refreshed on `collection.interval`; a scrape never waits for the database.  What could",
-        "not be measured is absent, never 0.",
+        "All metrics are gauges unless the name ends in `_total`.  Besides the labels below, all metrics have the",
+        "labels `database` and `pipeline`, except the metrics of the config and the build.  The values of a pipeline",
+        "come from one snapshot of the database, refreshed every `collection.interval`.  A scrape never waits for the",
+        "database.  A failed measurement has no series, never the value 0.",
         "",
     ]
     for dimension in dimensions:
@@ -48,7 +48,13 @@ def metrics_page(dimensions: tuple[Dimension, ...]) -> str:
         if dimension.limits:
             parts += [*_LIMITS_HEADER, *map(_limit, dimension.limits), ""]
     parts += [*_CARDINALITY, ""]
-    parts += ["## The exporter itself", "", "Was everything measured, when, and at what cost?", "", *_HEADER]
+    parts += [
+        "## The exporter itself",
+        "",
+        "Did the exporter measure everything, when, and at which cost?",
+        "",
+        *_HEADER,
+    ]
     parts += [_row(own.metric, is_counter=own.is_counter) for own in SELF_METRICS]
     parts += [_row(program.metric, is_counter=False) for program in PROGRAM_METRICS]
     parts.append("")
@@ -60,11 +66,11 @@ _LIMITS_HEADER: Final = ("| limit | what is judged | per | broken |", "|---|---|
 _CARDINALITY: Final = (
     "## How many series",
     "",
-    "A label marked as capped has its values from the data: at most `collection.max_label_values` (50) series of that",
-    "metric are told apart for each pipeline, those of class current or accepted first, then the largest; the rest is",
-    "added up in the value `<other>`, one series for each combination of the other labels, and",
-    "`session_health_folded_series` says how many.  Values longer than 256 characters that begin alike are one.  All",
-    "other labels are from closed sets or from the config.  No id, address, user or text of an error is ever a label.",
+    "The values of a capped label come from the data.  Each metric has at most `collection.max_label_values` (50)",
+    "series per pipeline: first the classes current and accepted, then the largest values.  The exporter adds up the",
+    "remaining series in `<other>`, one series per combination of the other labels; `session_health_folded_series`",
+    "counts the series in `<other>`.  Values with the same first 256 characters are one value.  All other labels come",
+    "from closed sets or from the config.  No id, address, user or error text is ever a label.",
 )
 
 _HEADER: Final = ("| metric | labels | meaning |", "|---|---|---|")
@@ -78,7 +84,7 @@ def _row(metric: Metric, *, is_counter: bool) -> str:
 
 def _limit(limit: Limit) -> str:
     per = {"part": "check"}.get(limit.per, limit.per)
-    unit = {"count": "", "ratio": ", a share from 0 to 1", "seconds": ", a duration"}[limit.unit]
+    unit = {"count": "", "ratio": " (0 to 1)", "seconds": " (duration)"}[limit.unit]
     return f"| `{limit.name}` | {limit.what}{unit} | {per} | {'below' if limit.below else 'above'} |"
 
 

@@ -56,12 +56,12 @@ async def test_it_begins_with_the_verdict_then_what_is_wrong_then_what_to_type(b
 
     assert_well_formed(html)
     told = [
-        "Unhealthy 39 of 157 sessions need a backfill Measured 12s ago . Next look in 18s .",
+        "Unhealthy 39 of 157 sessions need a backfill Measured 12s ago . Next collection in 18s .",
         "complete 118 /157 75.2%",
-        "What is wrong, and what to do",
+        "Problems and actions",
         "Sessions with a gap: 39 > 0".replace(">", "&gt;"),
         "session-health-exporter gaps --pipeline assessments",
-        "Since the exporter began to look",
+        "Since the first collection",
         "v1.1 (other) 11/157",
     ]
     places = [text.find(part) for part in told]
@@ -87,8 +87,8 @@ async def test_what_is_withdrawn_is_not_shown_and_no_number_of_it(healthy: Datab
 
     text = text_of(shown(a_board(replace(status, published=CLOCK - 301))))
 
-    assert text.startswith("? Unknown: what was measured is too old to be shown")
-    assert "Nothing is served" in text
+    assert text.startswith("? Unknown: the last measurement is older than max_age")
+    assert "No values served" in text
     assert "157" not in text
     assert "not measured" in text
 
@@ -102,9 +102,9 @@ async def test_an_outage_says_what_failed_and_what_to_do_about_it(backfill: Data
 
     # A broken limit of what is served outlasts the outage.
     assert text.startswith("✕ Unhealthy")
-    assert "Measured 12s ago : the last look failed. Next look now." in text
+    assert "Measured 12s ago : the last collection failed. Next collection now." in text
     assert "refused: is the server &lt;running&gt;?" in text
-    assert text.index("Not measured") < text.index("Sessions lack records")
+    assert text.index("Not measured") < text.index("Sessions are missing required records")
 
 
 def test_before_the_first_look_it_claims_nothing() -> None:
@@ -114,7 +114,7 @@ def test_before_the_first_look_it_claims_nothing() -> None:
     text = text_of(html)
 
     assert_well_formed(html)
-    assert "Unknown Nothing was measured yet Nothing is served. Next look now." in text
+    assert "Unknown No measurement yet No values served. Next collection now." in text
     assert "No backfill is needed" not in text
     assert not re.search(r"\d+/\d+", text)
 
@@ -122,8 +122,8 @@ def test_before_the_first_look_it_claims_nothing() -> None:
 def test_it_refreshes_or_stands_still_as_one_likes() -> None:
     board = a_board(PipelineStatus(a_pipeline(), max_age=300))
 
-    assert 'It refreshes every 30 s: <a href="?pause">' in shown(board)
-    assert 'This page stands still: <a href="./">refresh it every 30 s</a>' in shown(board, is_paused=True)
+    assert 'Automatic refresh every 30 s: <a href="?pause">' in shown(board)
+    assert 'Automatic refresh is off: <a href="./">refresh every 30 s</a>' in shown(board, is_paused=True)
 
 
 # --- What it links to
@@ -192,8 +192,8 @@ async def test_the_reports_are_those_of_what_is_served_written_once_for_each_boa
     assert markdown.startswith("# ❌ UNHEALTHY: 39 of 157 sessions need a backfill\n")
     assert report_as("markdown", board, frozenset()) is markdown
     withdrawn = report_as("markdown", board, frozenset({"assessments"}))
-    assert withdrawn.startswith("# ❓ UNKNOWN: what was measured is too old to be shown\n")
-    assert "**Measured**: nothing" in withdrawn
+    assert withdrawn.startswith("# ❓ UNKNOWN: the last measurement is older than max_age\n")
+    assert "**Measured**: no measurement" in withdrawn
     assert "No backfill is needed" not in withdrawn
 
 

@@ -825,7 +825,7 @@ async def test_a_current_version_that_no_row_has_is_noted_with_those_that_there_
 
     assert note.path == f"{SCORES}.version.current"
     assert "rows by version: 2 v3" in note.message
-    assert "2 sessions are a gap, and no limit judges them" in unjudged.message
+    assert "2 sessions have a gap, and no limit judges gaps" in unjudged.message
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ HEALTHY = {
     ("Detailed findings", "profiles", "Sessions without profiles"): "✅ 0/157",
     ("Detailed findings", "fc_scores", "Sessions without fc_scores of v1.2"): "✅ 0/157",
     ("Detailed findings", "Total impact", "Unique sessions needing a backfill"): "✅ 0/157",
-    ("Detailed findings", "Total impact", "Share of the sessions whose fate is settled"): "✅ 0%",
+    ("Detailed findings", "Total impact", "Share of sessions with a gap, pending sessions excluded"): "✅ 0%",
     ("Database state", "profiles", "Sessions with profiles"): "✅ 157/157",
     ("Database state", "fc_scores", "Sessions with fc_scores of v1.2"): "✅ 157/157",
     ("Database state", "Sessions", "Complete sessions"): "✅ 157/157",
@@ -69,12 +69,12 @@ HEALTHY = {
     ("Data quality", "fc_scores", "Sessions without any fc_scores"): "✅ 0/157",
     ("Data quality", "fc_scores", "Sessions with fc_scores of the current version v1.2"): "✅ 157/157",
     ("Data quality", "fc_scores", "Rows whose fc_kind is functions"): "✅ 177/177",
-    ("Data quality", "fc_scores", "Sessions with outdated ones only"): "✅ 0/157",
+    ("Data quality", "fc_scores", "Sessions with only outdated fc_scores"): "✅ 0/157",
     ("Data quality", "profiles", "Sessions without any profiles"): "✅ 0/157",
     ("Data quality", "profiles", "Sessions with profiles of the current version v1.2.1"): "✅ 157/157",
     ("Data quality", "Sessions", "Sessions that pass the check answered"): "✅ 157/157",
     ("Data quality", "Sessions", "Sessions that pass the check finalized"): "✅ 157/157",
-    ("Coverage", "", "Sessions with every record that they need"): "✅ 157/157",
+    ("Coverage", "", "Sessions with every required record"): "✅ 157/157",
     (
         "Coverage",
         "",
@@ -83,13 +83,21 @@ HEALTHY = {
     (
         "System health indicators",
         "Versions",
-        "Rows of profiles written at an old version since the current one is in force",
+        "Rows of profiles written with an old version since current_since",
     ): "✅ 0",
-    ("System health indicators", "Versions", "Rows of profiles at a version that does not count"): "✅ 0/177",
-    ("System health indicators", "Versions", "Rows of fc_scores at a version that does not count"): "✅ 0/177",
+    (
+        "System health indicators",
+        "Versions",
+        "Rows of profiles whose version is neither current nor accepted",
+    ): "✅ 0/177",
+    (
+        "System health indicators",
+        "Versions",
+        "Rows of fc_scores whose version is neither current nor accepted",
+    ): "✅ 0/177",
     ("System health indicators", "Operation", "Rows of profiles whose session does not exist"): "✅ 0",
     ("System health indicators", "Operation", "Rows of fc_scores whose session does not exist"): "✅ 0",
-    ("System health indicators", "Operation", "Rows of fc_scores that name no session"): "✅ 0",
+    ("System health indicators", "Operation", "Rows of fc_scores without a session key"): "✅ 0",
 }
 
 
@@ -108,8 +116,8 @@ async def test_a_healthy_platform_is_reported_with_every_number_of_the_first_rep
     assert (
         "- ✅ Rows of profiles whose session does not exist: **0** · warning above 0 · enforced by a constraint" in text
     )
-    drift = "Rows of fc_scores written at an old version since the current one is in force"
-    assert f"- ❓ {drift}: **not measured** · give records.fc_scores.version.current_since and created_at" in text
+    drift = "Rows of fc_scores written with an old version since current_since"
+    assert f"- ❓ {drift}: **not measured** · set records.fc_scores.version.current_since and created_at" in text
 
 
 async def test_a_platform_that_waits_for_a_backfill_is_told_what_to_do(backfill: Database) -> None:
@@ -135,9 +143,12 @@ async def test_a_platform_that_waits_for_a_backfill_is_told_what_to_do(backfill:
 @pytest.mark.parametrize(
     ("spoil", "first"),
     [
-        ("drop table fc_scores", "# ❓ UNKNOWN: nobody knows whether the data are whole: "),
-        ("drop table assessment_sessions cascade", "# ❓ UNKNOWN: nobody knows whether the data are whole: "),
-        ("truncate assessment_sessions, profiles, fc_scores", "# ⬜ NO DATA: there is no eligible session"),
+        ("drop table fc_scores", "# ❓ UNKNOWN: data completeness is unknown: "),
+        ("drop table assessment_sessions cascade", "# ❓ UNKNOWN: data completeness is unknown: "),
+        (
+            "truncate assessment_sessions, profiles, fc_scores",
+            "# ⬜ NO DATA: no eligible session in the window: ",
+        ),
     ],
 )
 async def test_what_is_not_known_is_said_in_the_first_line(new_database: NewDatabase, spoil: str, first: str) -> None:
@@ -160,8 +171,8 @@ async def test_gaps_that_the_limits_allow_are_said_though_all_is_well(backfill: 
 
     text = as_markdown(await report_of(backfill, loose))
 
-    assert text.splitlines()[0] == "# ✅ HEALTHY: 39 of 157 sessions have a gap, as the limits allow"
-    assert "1. No limit is broken: 39/157 sessions have a gap, as the limits allow." in text
+    assert text.splitlines()[0] == "# ✅ HEALTHY: 39 of 157 sessions have a gap, within the limits"
+    assert "1. No limit is broken: 39/157 sessions have a gap, within the limits." in text
     assert "No backfill is needed" not in text
     assert said(text)["Detailed findings", "Total impact", "Unique sessions needing a backfill"] == "✅ 39/157"
 
@@ -172,7 +183,7 @@ async def test_what_broke_heads_the_report_not_the_gaps_that_are_allowed(backfil
 
     first = as_markdown(await report_of(backfill, text)).splitlines()[0]
 
-    assert first == "# ❌ UNHEALTHY: Sessions whose record is outdated or of no version that counts (fc_scores): 11 > 0"
+    assert first == "# ❌ UNHEALTHY: Sessions with only outdated records (fc_scores): 11 > 0"
 
 
 async def test_a_check_that_is_rejected_says_why_it_was_not_measured(healthy: Database) -> None:
@@ -188,7 +199,7 @@ async def test_sessions_within_their_grace_are_neither_with_nor_without_their_re
     found = said(as_markdown(await report_of(backfill, TOUR.read_text().replace("grace: 5m", "grace: 400d"))))
 
     assert found["Detailed findings", "fc_scores", "Sessions without fc_scores of v1.2"] == "✅ 0/118"
-    assert found["Database state", "fc_scores", "Sessions that wait for fc_scores, within its grace"] == "▫️ 39/157"
+    assert found["Database state", "fc_scores", "Sessions waiting for fc_scores, within the grace period"] == "▫️ 39/157"
     assert found["Data quality", "fc_scores", "Sessions without any fc_scores"] == "✅ 0/118"
 
 
@@ -205,8 +216,8 @@ async def test_a_limit_stands_beside_the_number_that_it_judges_and_is_named_besi
 async def test_without_limits_nothing_was_judged_and_nothing_is_ready(healthy: Database) -> None:
     text = as_markdown(await report_of(healthy, TOUR.read_text()[: TOUR.read_text().index("    limits:")]))
 
-    assert "**Cannot be said**: no limit is set." in text
-    assert "No limit is set, so nothing was judged." in text
+    assert "**Unknown**: no limit is set." in text
+    assert "No limit is set: nothing was judged." in text
     assert "**Ready**" not in text
 
 
@@ -214,7 +225,7 @@ async def test_what_a_ready_platform_could_not_be_judged_by_is_named(healthy: Da
     text = as_markdown(await report_of(healthy))
 
     ready = text[text.index("## Readiness") :]
-    assert re.search(r"no limit is broken\.\n\nOf \d+ numbers with a limit none broke it; these said nothing: ", ready)
+    assert re.search(r"no limit is broken\.\n\nBroken limits: 0 of \d+\.  Not judged: ", ready)
     assert "completion_ratio (too few sessions)" in ready
 
 
@@ -226,9 +237,9 @@ async def test_the_age_that_is_judged_is_told_where_no_row_is_there(healthy: Dat
 
     section = ("System health indicators", "Operation")
     assert found[*section, "Age of the newest row of fc_scores"] == "▫️ none"
-    waited = found[*section, "Age of it while sessions wait for a newer row of fc_scores"]
+    waited = found[*section, "Age of the newest row of fc_scores while sessions wait for a newer row"]
     assert waited.startswith("❌ ")
-    assert found[*section, "Age of it while sessions wait for a newer row of profiles"] == "▫️ none"
+    assert found[*section, "Age of the newest row of profiles while sessions wait for a newer row"] == "▫️ none"
 
 
 async def test_what_a_database_says_is_no_markup_in_actions(healthy: Database) -> None:
@@ -290,8 +301,8 @@ def test_before_anything_was_measured_it_says_so() -> None:
 
     text = as_markdown(report_on([PipelineStatus(plan.pipeline, max_age=300)], DIMENSIONS, MADE_AT))
 
-    assert text.splitlines()[0] == "# ❓ UNKNOWN: nothing was measured yet"
-    assert "**Measured**: nothing" in text
+    assert text.splitlines()[0] == "# ❓ UNKNOWN: no measurement yet"
+    assert "**Measured**: no measurement" in text
     assert set(said(text).values()) == {"❓ not measured"}
 
 

@@ -154,7 +154,7 @@ async def test_a_window_that_moves_on_is_said_for_it_mends_nothing(backfill: Dat
     before = await written(backfill, text)
     await asyncio.sleep(1.1)
 
-    assert "what left it counts no" in await compared(backfill, before, text)
+    assert "sessions that left the window no longer count" in await compared(backfill, before, text)
 
 
 async def test_a_baseline_from_later_is_refused(backfill: Database) -> None:

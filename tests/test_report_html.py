@@ -95,7 +95,7 @@ async def test_without_limits_no_tick_says_that_it_is_ready(healthy: Database) -
     [ready] = re.findall(r"(?s)<h3>Readiness</h3>(.*?)</section>", as_html(report))
     assert "#sign-noted" in ready
     assert "#sign-fine" not in ready
-    assert "▫️ **Cannot be said**: no limit is set." in as_markdown(report)
+    assert "▫️ **Unknown**: no limit is set." in as_markdown(report)
 
 
 async def test_before_and_after_stand_beside_each_other(backfill: Database) -> None:

@@ -130,7 +130,7 @@ async def test_the_page_escapes_names_and_says_what_failed() -> None:
         assert response.headers["Content-Type"] == "text/html; charset=utf-8"
         assert '<h2 id="pipeline-assess&lt;ments">assess&lt;ments</h2>' in text
         assert "assess<ments" not in text
-        assert "the last look failed" in text
+        assert "the last collection failed" in text
         assert "connection refused" in text
 
 
@@ -218,5 +218,5 @@ async def test_the_index_tells_the_verdict_and_forgets_what_is_withdrawn() -> No
         latest.publish(latest.board.statuses["assess<ments"].after(SUCCESS, now=time.monotonic()))
         fresh = await (await client.get("/")).text()
 
-    assert "<title>? Unknown: what was measured is too old to be shown</title>" in withdrawn
+    assert "<title>? Unknown: the last measurement is older than max_age</title>" in withdrawn
     assert "<title>✓ Healthy: no session needs a backfill</title>" in fresh

@@ -1,4 +1,4 @@
-"""Exporter: can the numbers be believed?  What was measured, when, at what cost, and why not."""
+"""Exporter: are the numbers reliable?  Successful and failed measurements, their time, cost and faults."""
 
 from typing import Final
 
@@ -26,7 +26,7 @@ from exporter.state.self_metrics import (
 )
 
 TARGET: Final = ("job", "instance")
-"""Exporters are told apart here: each may have a fault of its own."""
+"""This dashboard shows exporters separately: each exporter can have a different fault."""
 
 RESULTS: Final = {"success": palette.GOOD, "partial": palette.WARNING, "failure": palette.CRITICAL}
 MEASURED_TEXTS: Final = {1: ("✓ measured", palette.GOOD), 0: ("? not measured", palette.UNKNOWN)}
@@ -34,7 +34,7 @@ MEASURED_LANES: Final = {1: ("✓ measured", palette.GOOD_GROUND), 0: ("? not me
 
 
 def each(metric: Metric) -> str:
-    """A gauge of every exporter by itself."""
+    """A gauge per exporter."""
     return f"max {by((*TARGET, *labels_of(metric)))} ({selector(metric)})"
 
 
@@ -42,31 +42,31 @@ def _numbers() -> list[Tile]:
     down = About(
         id=1,
         title="Targets lost",
-        says="Targets of the chosen jobs that do not answer Prometheus.  Normal is 0.",
+        says="Targets of the chosen jobs that do not answer Prometheus.  Normal: 0.",
         unit=COUNT,
-        none="? none is scraped",
+        none="? no target scraped",
         runbook="TargetDown",
     )
     pipelines = About(
         id=2,
         title="Pipelines lost",
-        says="Whose last collection did not measure everything, by any exporter.  Normal is 0; *errors by reason* "
-        "below says why.",
+        says="Pipelines whose last collection did not measure everything, with any exporter.  Normal: 0.  For the "
+        "cause, see *Errors by reason* below.",
         unit=COUNT,
         runbook="CollectionFailing",
     )
     records = About(
         id=3,
         title="Records lost",
-        says="Record tables that were not measured, by any exporter: their numbers are absent, not 0.  Normal is 0.",
+        says="Record tables without a measurement by any exporter: the numbers are absent, not 0.  Normal: 0.",
         unit=COUNT,
         runbook="CollectionFailing",
     )
     whole = About(
         id=4,
-        title="Last whole",
-        says="How long ago a collection last measured everything; of several pipelines the longest.  Normal is up to "
-        "the interval.  Red beyond `max_age`: values are withdrawn then.",
+        title="Last complete",
+        says="Time since the last complete collection.  With several pipelines: the longest time.  Normal: up to the "
+        "interval.  Red: more than `max_age`; the exporter withdraws values of that age.",
         unit=TIME,
         none="never yet",
         runbook="ValuesStale",
@@ -74,8 +74,8 @@ def _numbers() -> list[Tile]:
     config = About(
         id=5,
         title="Config",
-        says="Whether the config was last read without a mistake.  With one, the exporter goes on with the old config, "
-        "and a restart would end it.",
+        says="Result of the last read of the config.  After a mistake, the exporter runs with the previous config, and "
+        "would not start again after a restart.",
         unit="none",
         texts={1: ("✓ read", palette.GOOD), 0: ("✕ mistake", palette.CRITICAL)},
         runbook="ConfigReloadFailed",
@@ -83,8 +83,8 @@ def _numbers() -> list[Tile]:
     hidden = About(
         id=6,
         title="Rows hidden",
-        says="Whether policies decide which rows this role sees (`row_security: allow`).  Where they do, the verdict "
-        "is never healthy: what they hide was not measured.",
+        says="Whether policies hide rows from the exporter's role (`row_security: allow`).  If so, the verdict is "
+        "never healthy: hidden rows are not measured.",
         unit="none",
         texts={0: ("✓ none", palette.GOOD), 1: ("? some", palette.UNKNOWN)},
         runbook="Unknown",
@@ -113,20 +113,19 @@ def _each() -> list[Tile]:
     about = About(
         id=10,
         title="Exporters and what they measure",
-        says="Every pipeline of every exporter.  *Last whole*: since a collection measured everything.  *Age*: since "
-        "the snapshot that is served.  *Withdrawn at*: at what age its numbers are.  *Took*: the last collection.  "
-        "*Every*: how often one starts, later where the database is slow.  *Replica lag*: how far the replica was "
-        "behind; **-** where it is none.",
+        says="Every pipeline of every exporter.  *Last complete*: time since the last complete collection.  *Age*: age "
+        "of the served snapshot.  *Withdrawn at*: `max_age`.  *Took*: duration of the last collection.  *Every*: the "
+        "interval; longer if the database is slow.  *Replica lag*: lag of the replica; **-**: a primary.",
         unit=TIME,
-        none="? none is scraped",
+        none="? no target scraped",
         runbook="CollectionFailing",
     )
     measured = About(
         id=11,
         title="What is measured",
-        says="Each record table over time.  A hole is time in which nothing was scraped.",
+        says="Each record table over time.  An interruption: no scrape.",
         unit="none",
-        none="? none is scraped",
+        none="? no target scraped",
         texts=MEASURED_LANES,
         runbook="CollectionFailing",
     )
@@ -143,7 +142,7 @@ def _each() -> list[Tile]:
                 [
                     (PanelColumn("State", unit="none", width=126, texts=MEASURED_TEXTS), each(UP)),
                     (
-                        PanelColumn("Last whole", width=112, none="never"),
+                        PanelColumn("Last complete", width=112, none="never"),
                         rounded_up_time(f"time() - {each(LAST_SUCCESS)}"),
                     ),
                     (PanelColumn("Age", width=112), rounded_up_time(f"time() - {each(SNAPSHOT_TIME)}")),
@@ -169,8 +168,8 @@ def _collections() -> list[Tile]:
     results = About(
         id=20,
         title="Collections per minute by result",
-        says="*Success* measured everything, *partial* left out a record or a check, *failure* got no snapshot.  "
-        "Normal is success alone.",
+        says="*Success*: everything measured.  *Partial*: a record or a check is missing.  *Failure*: no snapshot.  "
+        "Normal: only success.",
         unit=COUNT,
         decimals=1,
         runbook="CollectionFailing",
@@ -178,8 +177,7 @@ def _collections() -> list[Tile]:
     errors = About(
         id=21,
         title="Errors by reason",
-        says="Why collections did not measure everything.  None is normal.  The log has a line for each, with its "
-        "remedy.",
+        says="Faults of collections by reason.  Normal: no fault.  The log has one line per fault, with the remedy.",
         unit=COUNT,
         decimals=0,
         none="✓ none",
@@ -189,16 +187,16 @@ def _collections() -> list[Tile]:
     cost = About(
         id=22,
         title="Duration against interval",
-        says="How long collections take, and how often they start (dashed).  The database is then left in peace ten "
-        "times as long (`rest_ratio`), so beyond a tenth of the interval collections become rarer.",
+        says="Duration of collections, and the interval (dashed).  After a collection, the exporter pauses 10 times "
+        "the duration (`rest_ratio`): beyond a tenth of the interval, collections become rarer.",
         unit="s",
         runbook="ValuesStale",
     )
     ages = About(
         id=23,
         title="Age of the data against max_age",
-        says="Since the snapshot that is served; beyond `max_age` (dashed) its numbers are withdrawn.  A line that "
-        "climbs is a database that cannot be looked at.",
+        says="Age of the served snapshot; beyond `max_age` (dashed) the numbers are withdrawn.  A rising line: "
+        "collections fail.",
         unit=TIME,
         runbook="ValuesStale",
     )
@@ -243,17 +241,17 @@ def _surroundings() -> list[Tile]:
     scrapes = About(
         id=30,
         title="Scrape duration",
-        says="How long Prometheus takes to fetch the page.  It is made in advance, so normal is some milliseconds, "
-        "whatever the database does.",
+        says="Duration of a scrape.  The exporter prepares the page in advance: normal are some milliseconds, even "
+        "with a slow database.",
         unit="s",
-        none="? none is scraped",
+        none="? no target scraped",
         runbook="TargetDown",
     )
     lag = About(
         id=31,
         title="Replica lag",
-        says="How far the replica was behind when its snapshot was taken.  Beyond `max_replica_lag` nothing is "
-        "measured.",
+        says="Lag of the replica at the time of the snapshot.  Beyond `max_replica_lag` the exporter does not measure "
+        "the replica.",
         unit="s",
         none="no replica, or not measured",
         none_is_known=True,
@@ -262,18 +260,18 @@ def _surroundings() -> list[Tile]:
     folded = About(
         id=32,
         title="Folded series",
-        says="How many values of a metric are added up in `<other>`, beyond `max_label_values`.  None is normal; "
-        "totals are right all the same.",
+        says="Series of a metric added up in `<other>`, beyond `max_label_values`.  Normal: none.  Totals stay "
+        "correct.",
         unit=COUNT,
         none="none, or not measured",
         none_is_known=True,
     )
     builds = About(
         id=33,
-        title="What is running",
-        says="Version, revision and Python of every exporter, and since when its config is in force.",
+        title="Running versions",
+        says="Version, revision and Python of every exporter, and the time of the last successful read of the config.",
         unit="none",
-        none="? none is scraped",
+        none="? no target scraped",
         low=None,
         runbook="ConfigReloadFailed",
     )
@@ -326,10 +324,10 @@ def _surroundings() -> list[Tile]:
 EXPORTER: Final = Page(
     uid=links.EXPORTER,
     subject="Exporter",
-    answers="Can the numbers be believed?  What was measured, when, at what cost, and why not?",
+    answers="Are the numbers reliable?  Does the exporter measure everything, when, and at which cost?",
     sections=[
         Section([*_numbers(), *_each()]),
         Section(_collections(), title="Collections", id=100),
-        Section(_surroundings(), title="Around them", id=101),
+        Section(_surroundings(), title="Environment", id=101),
     ],
 )

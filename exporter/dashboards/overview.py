@@ -1,4 +1,4 @@
-"""Overview: is our data whole, and if not, what is missing, and since when?  The health report as a living page."""
+"""Overview: are the data complete, and if not, which records are missing, and since when?"""
 
 from typing import Final
 
@@ -56,15 +56,15 @@ THIS_RECORD: Final = PanelColumn(
     link=("Versions of this record", links.drill_down(links.VERSIONS, pipeline="Pipeline", record="Record")),
 )
 NARROW: Final = 78
-"""Of a column with a count, in pixels: thirteen columns fit where the page is 1200 wide."""
+"""Width of a column with a count, in pixels: thirteen columns fit on a page of 1200 pixels."""
 
 NOT_ASKED_FOR: Final = f"(0 * ({MEASURED} == 1) - 1)"
-"""-1 for every record that is measured: what stands for a number that its config does not ask for."""
+"""-1 for every measured record: stands for a number without the keys in the config."""
 
 NO_GAP: Final = {0: ("none", palette.GOOD)}
 NOT_SET_UP: Final = {-1: ("-", palette.NOTHING)}
 NO_SESSION: Final = f"(0 * ({judged.RESTS_ON['gap_ratio']} == 0) - 1)"
-"""-1 where every session is pending, or there is none."""
+"""-1 if every session is pending, or without a session."""
 NOT_SCRAPED: Final = "? NOT SCRAPED"
 
 
@@ -72,10 +72,10 @@ def _verdict() -> Tile:
     about = About(
         id=1,
         title="Verdict",
-        says="The worst verdict of the chosen pipelines.  **Healthy**: all was measured, and no limit is broken.  "
-        "**Degraded**: a warning limit is broken.  **Unhealthy**: a critical one.  **Unknown**: something could not be "
-        "measured or judged, and before that is mended no other number is the whole truth.  **No data**: no session "
-        "to judge.  *Not scraped*: a pipeline of this time range is gone; look whether its exporter runs.",
+        says="The worst verdict of the chosen pipelines.  **Healthy**: everything is measured, no limit is broken.  "
+        "**Degraded**: a warning limit is broken.  **Unhealthy**: a critical limit is broken.  **Unknown**: a value is "
+        "not measured or not judged, and the other numbers may be incomplete.  **No data**: no session to judge.  "
+        "*Not scraped*: a pipeline of this time range is gone; check that the exporter runs.",
         unit="none",
         none=NOT_SCRAPED,
         texts=TEXTS,
@@ -88,16 +88,17 @@ def _numbers() -> list[Tile]:
     needing = About(
         id=2,
         title="Sessions that need a backfill",
-        says="Sessions with a gap: each once, however many records it lacks and whichever record is chosen above.  "
-        "Red or yellow where it breaks `sessions_with_gap`.  Normal is 0; `session-health-exporter gaps` lists them.",
+        says="Sessions with a gap.  A session with several missing records counts once; the record filter does not "
+        "apply.  Red or yellow: `sessions_with_gap` is broken.  Normal: 0.  `session-health-exporter gaps` lists the "
+        "sessions.",
         unit=COUNT,
         runbook="SessionsWithGap",
     )
     part = About(
         id=3,
         title="Share with a gap",
-        says="Of the sessions that are complete or a gap (those within their grace are neither); of several pipelines "
-        "the largest.  Red or yellow where it breaks `gap_ratio`.",
+        says="Share of sessions with a gap, pending sessions excluded.  With several pipelines: the largest share.  "
+        "Red or yellow: `gap_ratio` is broken.",
         unit=SHARE,
         high=1,
         texts={-1: ("no session", palette.NOTHING)},
@@ -106,8 +107,8 @@ def _numbers() -> list[Tile]:
     oldest = About(
         id=4,
         title="Oldest gap",
-        says="How long the session that has waited longest for a record has been waiting, since its completion.  Many "
-        "fresh gaps are a backlog, one old gap is stuck.  Red or yellow where it breaks `gap_age`.",
+        says="Time since the completion of the session with the oldest gap.  Many young gaps are a backlog; one old "
+        "gap is a stuck session.  Red or yellow: `gap_age` is broken.",
         unit=TIME,
         texts=NO_GAP,
         runbook="GapAge",
@@ -115,15 +116,15 @@ def _numbers() -> list[Tile]:
     analysed = About(
         id=5,
         title="Sessions analysed",
-        says="Eligible sessions in the window: complete, pending or a gap.  A sudden drop means that sessions stay "
-        "away, or that `eligible` no longer fits them.",
+        says="Eligible sessions in the window: complete, pending or gap.  A sudden drop: fewer sessions arrive, or "
+        "`eligible` excludes new sessions.",
         unit=COUNT,
         runbook="NoData",
     )
     window = About(
         id=6,
         title="Discovery window since",
-        says="Sessions that started before are not looked at.  Of several pipelines the earliest.",
+        says="Start of the window: earlier sessions are not measured.  With several pipelines: the earliest start.",
         unit="dateTimeAsIso",
         low=None,
         runbook="NoData",
@@ -131,8 +132,8 @@ def _numbers() -> list[Tile]:
     age = About(
         id=7,
         title="Age of the data",
-        says="Since the snapshot that the numbers come from; of several pipelines the oldest.  Normal is up to the "
-        "interval of collections.  Yellow beyond half of `max_age`, after which the numbers are withdrawn.",
+        says="Age of the snapshot behind the numbers.  With several pipelines: the oldest snapshot.  Normal: up to the "
+        "collection interval.  Yellow: more than half of `max_age`; at `max_age` the numbers are withdrawn.",
         unit=TIME,
         runbook="ValuesStale",
     )
@@ -160,10 +161,10 @@ def _records() -> Tile:
     about = About(
         id=8,
         title="Records",
-        says="For each record how many of the sessions that need it have it.  *Covered*: what they have satisfies "
-        "them.  *Current*: a row of the current version; *accepted*: of an accepted one; *outdated*: of another; "
-        "*invalid*: one that does not hold what it must; *missing*: none; *pending*: still within the grace.  **?** is "
-        "not measured, which is not 0.",
+        says="For each record the sessions that need the record, by state.  *Covered*: with a good row.  *Current*: a "
+        "row of the current version.  *Accepted*: a row of an accepted version.  *Outdated*: only rows of other "
+        "versions.  *Invalid*: only invalid rows.  *Missing*: no row.  *Pending*: within the grace period.  **?**: not "
+        "measured, not 0.",
         unit=COUNT,
         runbook="SessionsWithGap",
     )
@@ -209,16 +210,16 @@ def _trend_and_alerts() -> list[Tile]:
     gaps = About(
         id=9,
         title="Gaps by record and reason",
-        says="Sessions that are a gap because of a record, and why; one session may lack several records.  A line that "
-        "ends is not measured any more.  Falling is a backfill at work, rising is data that is being lost now.",
+        says="Sessions with a gap by record and reason; a session can miss several records.  A line ends when the "
+        "measurement stops.  Falling: a backfill works.  Rising: the pipeline loses records now.",
         unit=COUNT,
         runbook="SessionsWithGap",
     )
     alerts = About(
         id=10,
         title="Alerts that fire",
-        says="Our alerts about what is chosen; where one fires as critical, its warning is left out.  Normal is none.  "
-        "Each has a runbook, which its annotations lead to.",
+        says="Firing alerts of the chosen pipelines.  A critical alert hides the warning of the same alert.  Normal: "
+        "no alert.  The annotations of an alert link to the runbook.",
         unit="none",
         none="✓ none fires",
         none_is_known=True,
@@ -233,7 +234,7 @@ def _trend_and_alerts() -> list[Tile]:
 
     critical, lesser = firing('severity="critical"'), firing('severity!="critical"')
     others = f"{lesser} unless on ({', '.join(alert)}) {critical}"
-    no_rules = named(f"max by (severity) (absent({WATCHDOG}))", "alert", "? no rule of ours is loaded")
+    no_rules = named(f"max by (severity) (absent({WATCHDOG}))", "alert", "? alert rules are not loaded")
     severities = {severity: (severity, color) for severity, color in palette.SEVERITIES.items()}
     return [
         Tile(
@@ -272,7 +273,7 @@ def _verdicts() -> list[Tile]:
     history = About(
         id=11,
         title="Verdict over time",
-        says="Of each pipeline.  A hole is time in which nothing was scraped.",
+        says="Verdict of each pipeline.  An interruption: no scrape.",
         unit="none",
         none=NOT_SCRAPED,
         texts=TEXTS,
@@ -281,7 +282,7 @@ def _verdicts() -> list[Tile]:
     each = About(
         id=12,
         title="Pipelines",
-        says="Every pipeline of this time range, the worst first; click one to look at it alone.",
+        says="Every pipeline of this time range, the worst first.  Click a pipeline to select it.",
         unit=COUNT,
         none=NOT_SCRAPED,
         runbook="SessionsWithGap",
@@ -348,14 +349,14 @@ def _limits() -> list[Tile]:
         )
 
     says = (
-        "  The worst value over all records and checks beside its thresholds, which only the exporter's config sets.  "
-        "**?** was not measured; a limit that is not set is not here."
+        "  The worst value of all records and checks, with the thresholds of the config.  **?**: not measured.  A "
+        "limit without a threshold is not in the table."
     )
     none = "no such limit is set"
     counts = About(
         id=13,
         title="Limits on counts",
-        says=f"Broken above.{says}",
+        says=f"Broken above the threshold.{says}",
         unit=COUNT,
         none=none,
         none_is_known=True,
@@ -363,7 +364,8 @@ def _limits() -> list[Tile]:
     shares = About(
         id=14,
         title="Limits on shares",
-        says=f"`gap_ratio` is broken above, the others below; too few sessions are not judged.{says}",
+        says=f"`gap_ratio` is broken above the threshold, the other limits below.  *Too few*: fewer sessions than "
+        f"`min_sessions`, not judged.{says}",
         unit=SHARE,
         none=none,
         none_is_known=True,
@@ -371,7 +373,7 @@ def _limits() -> list[Tile]:
     ages = About(
         id=15,
         title="Limits on ages and delays",
-        says=f"Broken above.{says}",
+        says=f"Broken above the threshold.{says}",
         unit=TIME,
         none=none,
         none_is_known=True,
@@ -389,7 +391,7 @@ def _backfill() -> list[Tile]:
     done = About(
         id=20,
         title="Backfill done",
-        says="How many of the gaps of this time range's worst moment are mended by now.",
+        says="Share of gaps filled since the largest number of gaps in this time range.",
         unit=SHARE,
         high=1,
         texts=progress.SHARE_TEXTS,
@@ -397,8 +399,8 @@ def _backfill() -> list[Tile]:
     )
     speed = About(
         id=21,
-        title="Mended per hour",
-        says="Sessions, by the last hour.  Below 0 more are lost than mended.",
+        title="Gaps filled per hour",
+        says="Sessions per hour, from the last hour.  Below 0: more new gaps than filled gaps.",
         unit=COUNT,
         decimals=0,
         low=None,
@@ -407,7 +409,8 @@ def _backfill() -> list[Tile]:
     end = About(
         id=22,
         title="Done in",
-        says="If it goes on as in the last hour.  *No progress*: less than one session a day, or a quarter of a year.",
+        says="Estimate from the pace of the last hour.  *No progress*: less than one session a day, or more than 90 "
+        "days.",
         unit="s",
         decimals=1,
         texts=progress.ETA_TEXTS,
@@ -416,7 +419,7 @@ def _backfill() -> list[Tile]:
     states = About(
         id=23,
         title="Sessions analysed",
-        says="Each in one state: complete, pending (within the grace) or a gap.",
+        says="Analysed sessions by state: complete, pending (within the grace period) or gap.",
         unit=COUNT,
         runbook="SessionsWithGap",
     )
@@ -442,19 +445,19 @@ def _backfill() -> list[Tile]:
 def _quality() -> list[Tile]:
     versions = About(
         id=30,
-        title="Versions of what the analysed sessions have",
-        says="Sessions with a row of a version, and their share of those that need the record.  A session with rows of "
-        "several versions is there several times.  Normal is one version, the current one.",
+        title="Versions of the analysed sessions' records",
+        says="Sessions with a row of a version, and the share of the sessions that need the record.  A session with "
+        "rows of several versions counts for each version.  Normal: only the current version.",
         unit=COUNT,
         runbook="OutdatedSessions",
     )
     quality = About(
         id=31,
         title="Data quality",
-        says="What is as it must be, of all that was looked at: checks of the sessions, values of the records, and "
-        "versions of the records that are there.",
+        says="Good values of all measured values: checks of sessions, values of records, and versions of existing "
+        "records.",
         unit=COUNT,
-        none="nothing to look at, or not measured",
+        none="nothing to count, or not measured",
         none_is_known=True,
         runbook="FailedChecks",
     )
@@ -533,18 +536,18 @@ def _integrity() -> list[Tile]:
     meanings = "\n".join(f"- *{_word(metric)}*: {metric.help}" for metric in judged.COUNTED.values())
     records = About(
         id=40,
-        title="Rows that should not be",
-        says=f"Rows of each record's table, whatever their session.  Normal is 0.\n{meanings}\n\n**-** is not looked "
-        "for, as the config does not ask for it; **?** is not measured.  *Foreign key*: whether the database itself "
-        "rules orphans out.",
+        title="Faulty rows",
+        says=f"Rows of each record table, for all sessions.  Normal: 0.\n{meanings}\n\n**-**: the config has no key "
+        "for the number; **?**: not measured.  *Foreign key*: whether the database prevents orphans.",
         unit=COUNT,
         runbook="OrphanedRecords",
     )
     times = About(
         id=41,
-        title="Sessions whose times cannot be believed",
-        says="*Undated*: without a start, so in no window.  *Eligible of these*: nobody looks whether they have their "
-        "records, so the verdict is unknown.  *In the future*: started or completed after now.  Normal is 0.",
+        title="Sessions with implausible times",
+        says="*Undated*: without a start time, outside every window.  *Eligible and undated*: the records of these "
+        "sessions are not checked, and the verdict is unknown.  *In the future*: start or completion after now.  "
+        "Normal: 0.",
         unit=COUNT,
         runbook="Unknown",
     )
@@ -577,7 +580,7 @@ def _integrity() -> list[Tile]:
                     Query(of_all("sum", latest(metric)), title)
                     for title, metric in (
                         ("Undated", UNDATED),
-                        ("Eligible of these", UNDATED_ELIGIBLE),
+                        ("Eligible and undated", UNDATED_ELIGIBLE),
                         ("In the future", FUTURE),
                     )
                 ),
@@ -597,8 +600,8 @@ def _volume() -> list[Tile]:
     now = About(
         id=50,
         title="Sessions by status",
-        says="All sessions in the window, the ten most frequent statuses.  The config says which are eligible; "
-        "a session is analysed only if it is.",
+        says="All sessions in the window by status, the ten most frequent statuses.  Only eligible sessions are "
+        "analysed.",
         unit=COUNT,
         none="no session, or not measured",
         runbook="NoData",
@@ -606,8 +609,8 @@ def _volume() -> list[Tile]:
     history = About(
         id=51,
         title="Sessions over time",
-        says="All sessions in the window by status, and those analysed.  Steps down are deletions, or a window that "
-        "moves on.",
+        says="All sessions in the window by status, and the analysed sessions.  A step down: deleted sessions, or "
+        "sessions that left the window.",
         unit=COUNT,
         runbook="NoData",
     )
@@ -631,10 +634,10 @@ def _volume() -> list[Tile]:
 OVERVIEW: Final = Page(
     uid=links.OVERVIEW,
     subject="Overview",
-    answers="Is our data whole, and if not, what is missing, and since when?",
+    answers="Are the data complete, and if not, which records are missing, and since when?",
     sections=[
         Section([_verdict(), *_numbers(), _records(), *_trend_and_alerts()]),
-        Section([*_verdicts(), *_limits()], title="Why: what is judged, and against which limit", id=100),
+        Section([*_verdicts(), *_limits()], title="Pipelines and limits", id=100),
         Section(_backfill(), title="Backfill", id=101),
         Section(_quality(), title="Versions and data quality", id=102),
         Section(_integrity(), title="Integrity", id=103),

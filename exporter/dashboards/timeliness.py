@@ -1,4 +1,4 @@
-"""Timeliness and conversion: how many get what they should, how long does it take, and does anything new arrive?"""
+"""Timeliness and conversion: how many sessions get all records, how fast, and do new sessions and records arrive?"""
 
 from typing import Final
 
@@ -22,7 +22,7 @@ THIS_RECORD: Final = PanelColumn(
 
 
 def _bounds(limit: str) -> tuple[Query, Query]:
-    """The thresholds of a limit as dashed lines; of several pipelines the tightest."""
+    """The thresholds of a limit as dashed lines; with several pipelines the tightest."""
     tightest = "max" if next(one for one in judged.LIMITS if one.name == limit).below else "min"
     return (
         Query(f"{tightest} ({judged.bound('critical', limit)})", "critical limit", palette.CRITICAL, dashed=True),
@@ -34,8 +34,8 @@ def _numbers() -> list[Tile]:
     conversion = About(
         id=1,
         title="Conversion",
-        says="Sessions of the cohort with every record, of those that completed; of several pipelines the lowest.  Red "
-        "or yellow where it breaks `conversion_ratio`.",
+        says="Share of the cohort's completed sessions with every required record.  With several pipelines: the lowest "
+        "share.  Red or yellow: `conversion_ratio` is broken.",
         unit=SHARE,
         high=1,
         texts=NO_SESSION,
@@ -44,8 +44,8 @@ def _numbers() -> list[Tile]:
     completion = About(
         id=2,
         title="Completion",
-        says="Sessions of the cohort that completed, of those that started; of several pipelines the lowest.  Red or "
-        "yellow where it breaks `completion_ratio`.",
+        says="Share of the cohort's started sessions that completed.  With several pipelines: the lowest share.  Red "
+        "or yellow: `completion_ratio` is broken.",
         unit=SHARE,
         high=1,
         texts=NO_SESSION,
@@ -54,8 +54,8 @@ def _numbers() -> list[Tile]:
     delay = About(
         id=3,
         title="Slowest p95",
-        says="Of the chosen records: 95 of 100 sessions of the cohort had this record so long after completing.  Red "
-        "or yellow where it breaks `processing_delay_p95`.",
+        says="The largest p95 of the chosen records: 95 of 100 sessions of the cohort had the record within this time "
+        "after completion.  Red or yellow: `processing_delay_p95` is broken.",
         unit=TIME,
         texts=NO_SESSION,
         runbook="ProcessingDelayP95",
@@ -63,16 +63,16 @@ def _numbers() -> list[Tile]:
     session = About(
         id=4,
         title="Newest session",
-        says="How long ago the last session started; of several pipelines the longest.  Red or yellow where it breaks "
-        "`newest_session_age`.",
+        says="Time since the latest start of a session.  With several pipelines: the longest time.  Red or yellow: "
+        "`newest_session_age` is broken.",
         unit=TIME,
         runbook="NewestSessionAge",
     )
     late = About(
         id=5,
         title="Records late by",
-        says="How old the newest record is while a session waits for a newer one; of several records the oldest.  None "
-        "is normal, however quiet the night.  Red or yellow where it breaks `newest_record_age`.",
+        says="Age of the newest record while a session waits for a newer record.  With several records: the largest "
+        "age.  Normal: none late, also at night.  Red or yellow: `newest_record_age` is broken.",
         unit=TIME,
         texts={0: ("none late", palette.GOOD)},
         runbook="NewestRecordAge",
@@ -94,8 +94,8 @@ def _conversion() -> list[Tile]:
     funnel = About(
         id=10,
         title="The cohort",
-        says="Sessions that started in the cohort's time, those of them that completed, and those of these with every "
-        "record that they need.  Between the last two is the work of the pipeline.",
+        says="Sessions of the cohort: started, completed, and covered (completed, with every required record).  The "
+        "difference between the last two bars is missing work of the pipeline.",
         unit=COUNT,
         none=NO_COHORT,
         none_is_known=True,
@@ -104,7 +104,7 @@ def _conversion() -> list[Tile]:
     ratios = About(
         id=11,
         title="Conversion and completion",
-        says="Of each pipeline over time, with the limits as dashed lines.  A hole is a cohort without a session, or "
+        says="Ratios of each pipeline over time; limits are dashed.  An interruption: no session in the cohort, or "
         "not measured.",
         unit=SHARE,
         high=1,
@@ -144,9 +144,8 @@ def _delays() -> list[Tile]:
     each = About(
         id=20,
         title="Processing delay by record",
-        says="So many percent of the cohort's sessions had the record at most that long after completing, and how many "
-        "sessions that rests on: of a few, p99 is the slowest one.  Sessions without the record are not in it; they "
-        "are gaps.",
+        says="Time from completion to the record as percentiles of the cohort, and the number of sessions.  With few "
+        "sessions, p99 is the slowest session.  Sessions without the record are gaps, and not counted.",
         unit=TIME,
         none=NO_COHORT,
         none_is_known=True,
@@ -155,7 +154,8 @@ def _delays() -> list[Tile]:
     history = About(
         id=21,
         title="Processing delay",
-        says="Over time, by record; dashed is the limit on p95.  A hole is a cohort without a session.",
+        says="Processing delay by record over time; the limit on p95 is dashed.  An interruption: no session in the "
+        "cohort.",
         unit=TIME,
         none=NO_COHORT,
         none_is_known=True,
@@ -209,8 +209,8 @@ def _freshness() -> list[Tile]:
     sessions = About(
         id=30,
         title="Age of the newest session",
-        says="Since the last one started and since the last one completed.  A saw-tooth is traffic, a line that climbs "
-        "is silence: all else may look healthy then, for what does not come has no gaps.",
+        says="Time since the latest start and the latest completion.  A saw-tooth: traffic.  A rising line: no new "
+        "sessions; other numbers can look healthy, because absent sessions have no gaps.",
         unit=TIME,
         none="no session, or not measured",
         none_is_known=True,
@@ -219,8 +219,8 @@ def _freshness() -> list[Tile]:
     records = About(
         id=31,
         title="Age of the newest record",
-        says="Since the last row of each record was written.  Compare with the sessions beside it: records must come "
-        "where sessions complete.",
+        says="Time since the latest row of each record.  Compare with the newest session: after completions, records "
+        "must arrive.",
         unit=TIME,
         none="no created_at, or not measured",
         none_is_known=True,
@@ -229,8 +229,8 @@ def _freshness() -> list[Tile]:
     late = About(
         id=32,
         title="Late records",
-        says="*Waits since* is the last completion whose grace is over: a newest record that is older is late, and "
-        "that is how old it is.  **-** where there is none.",
+        says="*Waits since*: the latest completion after the grace period.  If the newest record is older, the record "
+        "is late, and *Late by* is the age of the newest record.  **-**: no value.",
         unit=TIME,
         none="no created_at, or not measured",
         none_is_known=True,
@@ -318,11 +318,11 @@ def _stuck() -> list[Tile]:
 TIMELINESS: Final = Page(
     uid=links.TIMELINESS,
     subject="Timeliness and conversion",
-    answers="How many sessions get what they should, how long does it take, and does anything new arrive?",
+    answers="How many sessions get all required records, how fast, and do new sessions and records arrive?",
     sections=[
         Section([*_numbers(), *_conversion()]),
-        Section(_delays(), title="How long it takes", id=100),
-        Section(_freshness(), title="Whether anything new arrives", id=101),
-        Section(_stuck(), title="Whether a status lasts too long", id=102),
+        Section(_delays(), title="Delay", id=100),
+        Section(_freshness(), title="Freshness", id=101),
+        Section(_stuck(), title="Stuck sessions", id=102),
     ],
 )

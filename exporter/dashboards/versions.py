@@ -1,4 +1,4 @@
-"""Versions: how far is the migration, what still writes the old version, and what is left over?"""
+"""Versions: the progress of a migration, new rows of old versions, and the rest."""
 
 from typing import Final
 
@@ -20,9 +20,9 @@ THERE: Final = summed(RECORD_SESSIONS, "state", 'state=~"current|accepted|outdat
 def _numbers() -> list[Tile]:
     right = About(
         id=1,
-        title="At a version that counts",
-        says="Of the sessions that have the record at all: those whose best row is of the current or an accepted "
-        "version, and valid.  A migration ends at 100%.",
+        title="With a good version",
+        says="Share of the sessions with the record whose best row is valid, and of the current or an accepted "
+        "version.  A migration ends at 100%.",
         unit=SHARE,
         high=1,
         texts={-1: ("no record yet", palette.NOTHING)},
@@ -31,24 +31,25 @@ def _numbers() -> list[Tile]:
     residue = About(
         id=2,
         title="Left over",
-        says="Residue: sessions whose best row is of an old version, which a backfill has yet to mend.  Red or yellow "
-        "where it breaks `outdated_sessions`.  It falls while the migration runs.",
+        says="Sessions whose best row has an old version: a backfill must derive a new row.  The number falls during a "
+        "migration.  Red or yellow: `outdated_sessions` is broken.",
         unit=COUNT,
         runbook="OutdatedSessions",
     )
     drift = About(
         id=3,
         title="Still written",
-        says="Drift: rows of an old version that were written although the current one was in force.  While this "
-        "grows, no migration ends: find who writes them.  Looked for where the config has `current_since`.",
+        says="Drift: rows of an old version written since `current_since`.  While the number grows, the migration "
+        "cannot end: find the writer of the old version.  Measured only with `current_since` in the config.",
         unit=COUNT,
-        texts={-1: ("not looked for", palette.NOTHING)},
+        texts={-1: ("not configured", palette.NOTHING)},
         runbook="DriftedRecords",
     )
     end = About(
         id=4,
         title="Nothing left over in",
-        says="If it goes on as in the last hour.  *No progress*: less than one session a day, or a quarter of a year.",
+        says="Estimate from the pace of the last hour.  *No progress*: less than one session a day, or more than 90 "
+        "days.",
         unit="s",
         decimals=1,
         texts=progress.ETA_TEXTS,
@@ -72,8 +73,8 @@ def _records() -> Tile:
     about = About(
         id=5,
         title="Migration by record",
-        says="Sessions by the state of their best row; rows that drifted; how fast what is left over becomes less, and "
-        "when it is gone if it goes on like that.  **-** is not looked for, **?** is not measured.",
+        says="Sessions by state of the best row; rows that drifted (*Still written*); the pace of the migration, and "
+        "an estimate of the end.  **-**: not configured; **?**: not measured.",
         unit=COUNT,
         runbook="OutdatedSessions",
     )
@@ -95,7 +96,7 @@ def _records() -> Tile:
                 state("missing", "Missing", palette.CRITICAL),
                 (
                     PanelColumn(
-                        "Share that counts",
+                        "Good share",
                         unit=SHARE,
                         bar=True,
                         texts={-1: ("no record yet", palette.NOTHING)},
@@ -125,15 +126,15 @@ def _each() -> list[Tile]:
     versions = About(
         id=20,
         title="Sessions by version",
-        says="Analysed sessions that have a row of a version; those with rows of several are there several times.  One "
-        "version growing into another's place is a migration at work.",
+        says="Analysed sessions with a row of a version; a session with rows of several versions counts for each "
+        "version.  One version replaces another: a migration runs.",
         unit=COUNT,
         runbook="OutdatedSessions",
     )
     shares = About(
         id=21,
-        title="Share at a version that counts",
-        says="Of the sessions that have the record.  Flat below 100% is a migration that has stopped.",
+        title="Share with a good version",
+        says="Share of the sessions with the record.  A flat line below 100%: the migration has stopped.",
         unit=SHARE,
         high=1,
         none="no record, or not measured",
@@ -143,9 +144,9 @@ def _each() -> list[Tile]:
     against = About(
         id=22,
         title="Left over against still written",
-        says="*Left over* (residue) are sessions with old rows only: they become fewer while the migration runs.  "
-        "*Still written* (drift) are old rows from since the current version is in force: every step up is something "
-        "that writes them at that moment, and as long as there are any the migration does not end.",
+        says="*Left over*: sessions with only old rows; the number falls during a migration.  *Still written* (drift): "
+        "rows of old versions written since `current_since`.  A step up: a worker writes the old version at that "
+        "time.  The migration cannot end before the drift is gone.",
         unit=COUNT,
         runbook="DriftedRecords",
     )
@@ -181,15 +182,15 @@ def _tables() -> list[Tile]:
     versions = About(
         id=30,
         title="Versions",
-        says="Analysed sessions that have a row of a version, and all rows of the table, whatever their session.  "
-        "Rows of old versions beside current ones are history, not residue.",
+        says="Analysed sessions with a row of a version, and all rows of the table.  Old rows of a session with a "
+        "current row are history, and need no backfill.",
         unit=COUNT,
         runbook="OutdatedSessions",
     )
     values = About(
         id=31,
         title="Values of accepted_values",
-        says="The same by value.  A value that is not on the list of the config makes its rows invalid.",
+        says="Analysed sessions and rows by value.  A row with a value outside `accepted_values` is invalid.",
         unit=COUNT,
         none="no values are listed, or not measured",
         none_is_known=True,
@@ -241,7 +242,7 @@ def _tables() -> list[Tile]:
 VERSIONS: Final = Page(
     uid=links.VERSIONS,
     subject="Versions",
-    answers="How far is the migration, what still writes an old version, and what is left over?",
+    answers="How far is the migration, which records still get an old version, and how many sessions are left over?",
     sections=[
         Section([*_numbers(), _records()]),
         Section(_each(), title="$record", id=100, repeat="record"),

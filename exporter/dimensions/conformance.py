@@ -1,4 +1,4 @@
-"""Conformance: are the records at the version that they should be, and does anything still write an old one?"""
+"""Conformance: do records have the current version, and does a worker still write an old version?"""
 
 from collections.abc import Iterator
 
@@ -14,32 +14,32 @@ from exporter.model.states import version_class, version_text
 
 VERSION_SESSIONS = Metric(
     "record_version_sessions",
-    "Eligible sessions in the window that have a row of that version.",
+    "Eligible sessions in the window with a row of the version.",
     labels=("record", "version", "class"),
     open_label="version",
 )
 RECORDS = Metric(
     "records",
-    "Rows of the record table by version, whatever their session.",
+    "Rows of the record table by version, for all sessions.",
     labels=("record", "version", "class"),
     open_label="version",
 )
 DRIFTED = Metric(
     "drifted_records",
-    "Rows written since the current version is in force (or without a time) that are neither of it nor of "
-    "an accepted one; absent without current_since.",
+    "Rows written since `current_since` (or without a time) whose version is neither current nor accepted.  Absent if "
+    "`current_since` is not set.",
     labels=("record",),
 )
 
 FACET = "version"
 
 UNVERSIONED = "<none>"
-"""The version of a record that has none."""
+"""The version label of a record without versions."""
 
 
 def _facets(record: Record, bind: Bindings) -> tuple[Facet, ...]:
     text = version_text(record)
-    # One version may be a megabyte of text: what exceeds the length of a label never crosses the wire.
+    # A version may be a megabyte of text: the database cuts the text to the length of a label.
     value = f"left({text}, {LABEL_LENGTH})" if text else f"'{UNVERSIONED}'::text"
     return (Facet(FACET, value, version_class(record, bind)),)
 
@@ -49,13 +49,13 @@ def _row_totals(record: Record, bind: Bindings) -> tuple[Total, ...]:
         return ()
     written = moment(quote(record.created_at), record.timezone, bind)
     since = bind(record.version.current_since, "timestamptz")
-    # A row without a time may have been written since.
+    # A row without a time may be newer than the current version.
     late = f"({written} < {since}) is not true"
     return (Total("drifted", f"count(*) filter (where {late} and {version_class(record, bind)} = 'other')"),)
 
 
 def _with_known_versions(record: Record, counts: dict[tuple[LabelValue, ...], int]) -> Numbers:
-    """The versions that the config names are always there, so that a count of 0 is seen."""
+    """Add the versions in the config with a count of 0."""
     known: dict[tuple[LabelValue, ...], int] = {}
     if record.version is None:
         known[(UNVERSIONED, "current")] = 0
@@ -96,17 +96,19 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     whole = sum(rows.values()) if rows else None
     old = sum(count for (_, kind), count in rows.items() if kind == "other") if rows else None
     for (text, kind), count in sorted(having.items(), key=lambda item: (_CLASSES.index(item[0][1]), -item[1])):
-        # What is added up counts a session once for each of its versions.
+        # The sum in `<other>` counts a session once per version: the sum is no part of the sessions.
         whole_numbers = text != str(Folded.OTHER.value)
         yield ReportLine("versions", f"{text} ({kind})", count, record=name, of_analysed=whole_numbers)
     if not having:
         yield ReportLine("versions", f"{version.current} (current)", None, record=name)
-    yield ReportLine("consistency", f"Rows of {name} at a version that does not count", old, whole, name, good="none")
+    yield ReportLine(
+        "consistency", f"Rows of {name} whose version is neither current nor accepted", old, whole, name, good="none"
+    )
     drifted = readings.get(DRIFTED, name)
     remedy = "" if version.current_since else f"records.{name}.version.current_since and created_at"
     yield ReportLine(
         "consistency",
-        f"Rows of {name} written at an old version since the current one is in force",
+        f"Rows of {name} written with an old version since current_since",
         drifted,
         record=name,
         good="none",
@@ -124,7 +126,7 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
 
 CONFORMANCE = Dimension(
     name="conformance",
-    question="Are the records at the version that they should be?",
+    question="Do the records have the current version?",
     measures=(
         RecordMeasure(VERSION_SESSIONS, _sessions_by_version),
         RecordMeasure(RECORDS, _rows_by_version),
@@ -134,22 +136,22 @@ CONFORMANCE = Dimension(
         Limit(
             "drifted_records",
             "count",
-            "Rows written at a wrong version though the current one is in force",
+            "Rows written with an old version since current_since",
             number_of(DRIFTED),
             Advice(
-                "Something still writes records of an old version.",
-                "Rows were written since `version.current_since` (or have no time) whose version is neither the "
-                "current nor an accepted one.  This is about rows, whatever their session: every new one is work for "
-                "the next migration.",
+                "New records are written with an old version.",
+                "Rows written since `version.current_since`, or without a time, have a version other than `current` "
+                "and `accepted`.  The limit counts the rows of all sessions.  Every new row of an old version needs a "
+                "backfill later.",
                 (
-                    "A worker, a region or a cron job was not deployed with the others.",
+                    "A worker, a region or a cron job still runs the old release.",
                     "A deployment was rolled back, and the config still names the newer version.",
-                    "A backfill was run with old code.",
+                    "A backfill ran with old code.",
                 ),
                 (
-                    Step("See when the latest such row was written", _list),
-                    "Find who writes it and deploy the current version there.",
-                    "Derive these rows anew.  The alert ends when none is left.",
+                    Step("List the versions with the time of the latest row", _list),
+                    "Find the writer of the old version, and deploy the current version there.",
+                    "Derive the old rows again.  The alert ends when no old row is left.",
                 ),
                 dashboard="versions",
             ),

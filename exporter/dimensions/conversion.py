@@ -1,4 +1,4 @@
-"""Conversion: how many of those who start complete, and how many of these get all their records?"""
+"""Conversion: how many started sessions complete, and how many completed sessions get all required records?"""
 
 from collections.abc import Callable
 from typing import Final
@@ -19,14 +19,14 @@ COMPLETED: Final[Key[str | None]] = Key(
     "completed",
     Expression | None,
     default=None,
-    help="SQL over this table alone: which sessions are completed; those with a time in completed_at unless given.",
+    help="SQL over this table: true for completed sessions.  Default: sessions with a time in completed_at.",
     example="status <> 'open'",
 )
 
 COHORT = Metric(
     "cohort_sessions",
-    "Sessions of the cohort that reached a step: started, completed, covered (completed, and with every record that "
-    "they need); each is part of the one before.  Absent without a cohort.",
+    "Sessions of the cohort that reached a step: started, completed, or covered (completed, with every required "
+    "record).  Each step is part of the step before.  Absent if `cohort` is not set.",
     labels=("step",),
 )
 
@@ -101,7 +101,7 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     return (
         ReportLine(
             "operation",
-            "Sessions of the cohort that were completed",
+            "Completed sessions of the cohort",
             completed,
             started,
             limit="completion_ratio",
@@ -109,7 +109,7 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
         ),
         ReportLine(
             "operation",
-            "Completed ones of these with every record",
+            "Completed sessions of the cohort with every record",
             covered,
             completed,
             good="all",
@@ -121,7 +121,7 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
 
 CONVERSION = Dimension(
     name="conversion",
-    question="How many of those who start complete, and how many of these get all their records?",
+    question="How many started sessions complete, and how many completed sessions get all required records?",
     measures=(
         SessionMeasure(COHORT, _step("started", "started")),
         SessionMeasure(COHORT, _step("completed", "completed_of_cohort")),
@@ -132,7 +132,7 @@ CONVERSION = Dimension(
         Limit(
             "conversion_ratio",
             "ratio",
-            "Sessions of the cohort with every record, of those completed",
+            "Share of the cohort's completed sessions with every record",
             Judged(
                 _conversion,
                 _share_in_promql("covered", "completed"),
@@ -140,19 +140,19 @@ CONVERSION = Dimension(
                 nothing="no session of the cohort was completed",
             ),
             Advice(
-                "Too few of the completed sessions get all their records.",
-                "Of the sessions of the cohort that were completed, this share has every record that it needs, "
-                "whatever `eligible` says.  The cohort is old enough (`maturity`) for records to have come.",
+                "Too few completed sessions get all required records.",
+                "The ratio is the share of the cohort's completed sessions with every required record, eligible or "
+                "not.  The cohort is older than `maturity`: the pipeline has had time for the records.",
                 (
-                    "A worker is down or fails for some sessions: gaps grow too.",
-                    "Completed sessions that are not eligible get no records, and there are more of them than before.",
-                    "`maturity` is shorter than the pipeline takes.",
+                    "A worker is down or fails for some sessions: the number of gaps grows too.",
+                    "More completed sessions than before are not eligible, and get no records.",
+                    "`maturity` is shorter than the pipeline's processing time.",
                 ),
                 (
-                    "If there are gaps, mend those: SessionHealthSessionsWithGap.",
+                    "If sessions have gaps, run a backfill: SessionHealthSessionsWithGap.",
                     (
-                        "If there are none, see which completed sessions are not eligible: `session_health_sessions` "
-                        "by status, against `session_health_eligible_sessions`."
+                        "Without gaps, find the completed sessions that are not eligible: compare "
+                        "`session_health_sessions` by status with `session_health_eligible_sessions`."
                     ),
                 ),
                 dashboard="timeliness",
@@ -164,7 +164,7 @@ CONVERSION = Dimension(
         Limit(
             "completion_ratio",
             "ratio",
-            "Completed sessions of the cohort, of those started",
+            "Share of the cohort's started sessions that completed",
             Judged(
                 _completion,
                 _share_in_promql("completed", "started"),
@@ -172,17 +172,17 @@ CONVERSION = Dimension(
                 nothing="no session started in the cohort",
             ),
             Advice(
-                "Too few of the sessions that start are completed.",
-                "Of the sessions that started in the cohort's window, this share was completed.  Their users have "
-                "left, or the platform does not let them finish.",
+                "Too few started sessions are completed.",
+                "The ratio is the share of the cohort's started sessions that completed.  Users leave, or the platform "
+                "keeps users from finishing.",
                 (
-                    "A release broke a step that users must take.",
+                    "A release broke a step of the session.",
                     "A job that completes sessions (payment, upload, time-out) does not run.",
-                    "Sessions are started by machines: a crawler, a load test.",
+                    "Machines start sessions: a crawler, a load test.",
                 ),
                 (
-                    "See where they stand: `session_health_sessions` by status.",
-                    "Compare the beginning of the fall with the platform's releases.",
+                    "See the status of the open sessions: `session_health_sessions` by status.",
+                    "Compare the time of the drop with the platform's releases.",
                 ),
                 dashboard="timeliness",
             ),

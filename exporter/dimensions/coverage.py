@@ -1,4 +1,4 @@
-"""Coverage: does every eligible session have the records that it needs?"""
+"""Coverage: does every eligible session have all required records?"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -26,22 +26,23 @@ from exporter.text.terminal import Tone
 
 ELIGIBLE = Metric(
     "eligible_sessions",
-    "Eligible sessions in the window: complete, pending (within the grace) or a gap; the sum is the number analysed.",
+    "Eligible sessions in the window by state: complete, pending (within the grace period) or gap.  The sum is the "
+    "number of analysed sessions.",
     labels=("state",),
 )
 RECORD_SESSIONS = Metric(
     "record_sessions",
-    "Eligible sessions in the window by the state of one record; the sum is the number analysed.",
+    "Eligible sessions in the window by the state of one record.  The sum is the number of analysed sessions.",
     labels=("record", "state"),
 )
 GAP_SESSIONS = Metric(
     "gap_sessions",
-    "Eligible sessions in the window that are a gap because of this record.",
+    "Eligible sessions in the window with a gap caused by this record.",
     labels=("record", "reason"),
 )
 GAP_OLDEST = Metric(
     "gap_oldest_timestamp_seconds",
-    "Completion (else start) time of the oldest gap; absent when there is none.",
+    "Completion time (without completion: start time) of the oldest gap.  Absent without a gap.",
     labels=("record",),
 )
 
@@ -58,7 +59,7 @@ def _session_columns(scope: Scope, bind: Bindings) -> tuple[GroupColumn, ...]:
 
 
 def _eligible(pipeline: Pipeline, sessions: Cells) -> Numbers:
-    """A session is a gap if any record is, else pending if any is, else complete."""
+    """A session has a gap if any record is a gap, else is pending if any record is pending, else is complete."""
     gaps = {record.name: gap_reasons(record) for record in pipeline.records.values()}
     counts: dict[SessionState, int] = dict.fromkeys(SESSION_STATES, 0)
     by_states = sessions.where(analysed=True).totals("sessions", *map(state_column, gaps))
@@ -103,7 +104,7 @@ def _gap_share(readings: Readings, _subject: str) -> tuple[float, float] | None:
 
 
 def _in_need(readings: Readings, record: str) -> float:
-    """How many sessions need a record."""
+    """The number of sessions that need the record."""
     return (readings.total(RECORD_SESSIONS, record=record) or 0.0) - readings.need(
         RECORD_SESSIONS, record, "not_required"
     )
@@ -128,12 +129,12 @@ def _caveats(readings: Readings) -> tuple[Caveat, ...]:
     gaps = _gap_count(readings, "")
     if gaps and not _are_gaps_judged(readings):
         names = ", ".join(limit.name for limit in GAP_LIMITS if not readings.pipeline.limits.of(limit.name))
-        return (Caveat("unknown", f"{gaps:.0f} sessions are a gap, and no limit judges them: set one of {names}"),)
+        return (Caveat("unknown", f"{gaps:.0f} sessions have a gap, and no limit judges gaps: set one of {names}"),)
     return ()
 
 
 def _are_gaps_judged(readings: Readings) -> bool:
-    """Whether a limit says something of them: of a few sessions the ratio may not, nor the age of what is to come."""
+    """Whether a limit judges the gaps: the ratio needs `min_sessions`, the age a gap before the snapshot's time."""
     given = {limit.name: readings.pipeline.limits.of(limit.name) for limit in GAP_LIMITS}
     ratio, age = given.pop("gap_ratio"), given.pop("gap_age")
     settled = readings.need(ELIGIBLE, "gap") + readings.need(ELIGIBLE, "complete")
@@ -150,7 +151,7 @@ _complete_in_promql = series_of(ELIGIBLE, state="complete")
 
 def _gap_age_in_promql(select: Select) -> str:
     age = f"{select(SNAPSHOT_TIME)}\n- min without (record) ({select(GAP_OLDEST)})"
-    # The time of a gap that was mended is looked back for as well.
+    # The look-back also finds the time of a gap that a backfill has filled.
     return f"({age})\nand ({_gaps_in_promql(select)} > 0)"
 
 
@@ -163,12 +164,12 @@ def _gap_share_in_promql(select: Select) -> str:
 
 
 _GAP = (
-    "An `eligible` session, completed longer ago than `grace`, has no record that satisfies: no row (`missing`), rows "
-    "of an old version alone (`outdated`), or `invalid` rows.  The session counts once, however many records are "
-    "lacking, and stays a gap until every record is there."
+    "An `eligible` session, completed longer ago than `grace`, has no good record: no row (`missing`), only rows of an "
+    "old version (`outdated`), or only `invalid` rows.  A session with several missing records counts once, and stays "
+    "a gap until every required record exists."
 )
 _GAP_CAUSES = (
-    ("The worker of the record is down, stuck, or not deployed: the number grows with every completed session."),
+    "The worker of the record is down, stuck, or not deployed: the number grows with every completed session.",
     "The worker failed for some sessions and gave up: the number stands still.  Compare the sessions of the list.",
     "The config names a new `current` version, and the backfill has not run: sessions became `outdated` at once.",
     "`grace` is shorter than the pipeline takes: gaps come and go without a backfill.",
@@ -185,9 +186,9 @@ GAP_LIMITS = (
         "count",
         "Sessions with a gap",
         Judged(_gap_count, _gaps_in_promql, whole=lambda readings, _subject: readings.total(ELIGIBLE)),
-        Advice("Sessions lack records that they must have.", _GAP, _GAP_CAUSES, _GAP_REMEDY, gaps=""),
+        Advice("Sessions are missing required records.", _GAP, _GAP_CAUSES, _GAP_REMEDY, gaps=""),
         former_name="gap_sessions",
-        # Longer than others: a burst of fresh ones that the pipeline works off by itself wakes nobody.
+        # Longer than other limits: a short backlog that clears by itself does not page.
         rounds=30,
     ),
     Limit(
@@ -196,7 +197,7 @@ GAP_LIMITS = (
         "Age of the oldest gap",
         Judged(_gap_age, _gap_age_in_promql, nothing="no session has a gap"),
         Advice(
-            "A session has been waiting for its records for too long.",
+            "A session has waited too long for a required record.",
             f"{_GAP}  The age is that of the oldest gap: a single stuck session is enough.",
             _GAP_CAUSES,
             _GAP_REMEDY,
@@ -207,16 +208,16 @@ GAP_LIMITS = (
     Limit(
         "gap_ratio",
         "ratio",
-        "Sessions with a gap, of those with a gap or complete",
+        "Share of sessions with a gap, pending sessions excluded",
         Judged(
             _gap_share,
             _gap_share_in_promql,
             rests_on=_settled_in_promql,
-            nothing="no session is complete, and none has a gap",
+            nothing="no session is complete or has a gap",
         ),
         Advice(
-            "Too large a share of the sessions lacks records.",
-            f"{_GAP}  The share is of all sessions that are complete or a gap; pending sessions do not count.",
+            "Too large a share of the sessions is missing required records.",
+            f"{_GAP}  The ratio is gaps divided by gaps and complete sessions; pending sessions do not count.",
             _GAP_CAUSES,
             _GAP_REMEDY,
             gaps="",
@@ -227,7 +228,7 @@ GAP_LIMITS = (
 
 
 def _wanted(record: Record) -> str:
-    """What a session must have, in words."""
+    """The required record in words, with its versions."""
     if record.satisfied_by == "any_version" or record.version is None:
         return record.name
     return f"{record.name} of {' or '.join((record.version.current, *record.version.accepted))}"
@@ -238,7 +239,7 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     gaps = {reason: readings.get(GAP_SESSIONS, name, reason) for reason in reasons}
     states = {state: readings.get(RECORD_SESSIONS, name, state) for state in STATES}
     known = {state: count for state, count in states.items() if count is not None}
-    # Whose grace is not over is neither without its record nor with it.
+    # Pending sessions count neither as with the record nor as without.
     settled = sum(known.values()) - known["not_required"] - known["pending"] if known else None
     lacking = sum(count or 0 for count in gaps.values()) if known else None
     satisfied = None if settled is None or lacking is None else settled - lacking
@@ -253,7 +254,7 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
         yield of_settled("finding", f"… {reason}", count, None, None)
     yield of_settled("state", f"Sessions with {wanted}", satisfied, "all", "sessions_with_gap")
     if states["pending"]:
-        text = f"Sessions that wait for {name}, within its grace"
+        text = f"Sessions waiting for {name}, within the grace period"
         yield ReportLine("state", text, states["pending"], record=name, of_analysed=True)
     if record.required_when is not None:
         yield ReportLine(
@@ -263,7 +264,7 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     if record.version is not None:
         text = f"Sessions with {name} of the current version {record.version.current}"
         yield of_settled("quality", text, states["current"], "all", None)
-    yield of_settled("quality", "Sessions with outdated ones only", states["outdated"], "none", "outdated_sessions")
+    yield of_settled("quality", f"Sessions with only outdated {name}", states["outdated"], "none", "outdated_sessions")
 
 
 def _lines(readings: Readings) -> tuple[ReportLine, ...]:
@@ -282,7 +283,7 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
         of_all("impact", "Unique sessions needing a backfill", gaps, "none"),
         ReportLine(
             "impact",
-            "Share of the sessions whose fate is settled",
+            "Share of sessions with a gap, pending sessions excluded",
             share,
             unit="ratio",
             limit="gap_ratio",
@@ -298,8 +299,10 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
         ),
         *(line for record in readings.pipeline.records.values() for line in _lines_of(record, readings)),
         of_all("state", "Complete sessions", complete, "all"),
-        of_all("state", "Sessions within the grace of a record", readings.get(ELIGIBLE, "pending"), None),
-        of_all("completeness", "Sessions with every record that they need", complete, "all"),
+        of_all(
+            "state", "Sessions waiting for a record, within the grace period", readings.get(ELIGIBLE, "pending"), None
+        ),
+        of_all("completeness", "Sessions with every required record", complete, "all"),
         ReportLine(
             "completeness",
             f"Sessions that are eligible: {' '.join(readings.pipeline.sessions.eligible.split())}",
@@ -314,7 +317,7 @@ _SESSION_TONES: Mapping[SessionState, Tone] = {"complete": "good", "pending": "q
 
 
 def _tone(record: Record, state: State) -> Tone:
-    """A state that is a gap is bad; one that would be, but for `satisfied_by`, a warning."""
+    """A gap is bad; a gap that `satisfied_by` permits is a warning."""
     if state in gap_reasons(record):
         return "bad"
     if state in GAP_REASONS:
@@ -341,7 +344,7 @@ _SHOWN: tuple[State, ...] = ("current", "accepted", "not_required", "pending", "
 
 COVERAGE = Dimension(
     name="coverage",
-    question="Does every eligible session have the records that it needs?",
+    question="Does every eligible session have all required records?",
     measures=(
         SessionMeasure(ELIGIBLE, _eligible, needs_every_record=True),
         RecordMeasure(RECORD_SESSIONS, _states),
@@ -353,10 +356,10 @@ COVERAGE = Dimension(
         Limit(
             "outdated_sessions",
             "count",
-            "Sessions whose record is outdated or of no version that counts",
+            "Sessions with only outdated records",
             replace(number_of(RECORD_SESSIONS, state="outdated"), whole=_in_need),
             Advice(
-                "Sessions have records of an outdated version only.",
+                "Sessions have only records of an outdated version.",
                 "Eligible sessions have a row of the record, but no row of the `current` or an `accepted` version.  "
                 "With `satisfied_by: current_version` every such session is a gap; with `any_version` no session is, "
                 "and a migration has not ended.",

@@ -1,4 +1,4 @@
-"""Detachment: are there records of sessions that were deleted softly?"""
+"""Detachment: do records of soft-deleted sessions still exist?"""
 
 from typing import Final
 
@@ -17,13 +17,13 @@ DELETED: Final[Key[str | None]] = Key(
     "deleted",
     Expression | None,
     default=None,
-    help="SQL over this table: which sessions were deleted, though their rows are there; NULL is not deleted.",
+    help="SQL over this table: true for soft-deleted sessions; NULL is not deleted.",
     example="deleted_at is not null",
 )
 
 DETACHED = Metric(
     "detached_records",
-    "Rows whose session was deleted softly; absent without the key deleted.",
+    "Rows whose session is soft-deleted.  Absent if `sessions.deleted` is not set.",
     labels=("record",),
 )
 
@@ -52,11 +52,11 @@ def _list(read: AsRead, record: str) -> str:
 
 
 def _lines(readings: Readings) -> tuple[ReportLine, ...]:
-    remedy = "" if DELETED.of(readings.pipeline.sessions) else "sessions.deleted, where sessions are deleted softly"
+    remedy = "" if DELETED.of(readings.pipeline.sessions) else "sessions.deleted, if sessions are soft-deleted"
     return tuple(
         ReportLine(
             "operation",
-            f"Rows of {record} whose session was deleted softly",
+            f"Rows of {record} whose session is soft-deleted",
             readings.get(DETACHED, record),
             record=record,
             good="none",
@@ -69,27 +69,26 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
 
 DETACHMENT = Dimension(
     name="detachment",
-    question="Are there records of sessions that were deleted softly?",
+    question="Do records of soft-deleted sessions still exist?",
     measures=(RecordMeasure(DETACHED, _detached),),
     keys=(DELETED,),
     limits=(
         Limit(
             "detached_records",
             "count",
-            "Rows whose session was deleted softly",
+            "Rows whose session is soft-deleted",
             number_of(DETACHED),
             Advice(
-                "Records of deleted sessions are still there.",
-                "Rows belong to sessions for which `sessions.deleted` is true: the session was deleted softly, and "
-                "what was derived from it was not.",
+                "Records of deleted sessions still exist.",
+                "The record table has rows of soft-deleted sessions (`sessions.deleted` is true).",
                 (
-                    "Deleting a session does not reach this table.",
-                    "A worker derived the record after the session had been deleted.",
+                    "The deletion of a session does not delete the rows of this table.",
+                    "A worker derived the record after the deletion of the session.",
                 ),
                 (
-                    Step("List them", _list),
-                    "Delete them, or mark them as deleted and leave them out with `where`.",
-                    "Let the deletion of a session reach its records.",
+                    Step("List the rows", _list),
+                    "Delete the rows, or mark the rows as deleted and exclude marked rows with `where`.",
+                    "Extend the deletion of a session to the records.",
                 ),
             ),
             per="record",

@@ -1,4 +1,4 @@
-"""Freshness: does anything new arrive?"""
+"""Freshness: do new sessions and records arrive?"""
 
 from collections.abc import Iterator
 
@@ -14,20 +14,20 @@ from exporter.text.figures import format_value
 
 NEWEST_SESSION = Metric(
     "newest_session_timestamp_seconds",
-    "When the newest session in the window started, and when the newest completed, the future excluded; absent where "
-    "there is none.",
+    "Latest start and latest completion of the sessions in the window, times in the future excluded.  Absent without "
+    "a session.",
     labels=("step",),
 )
 NEWEST_RECORD = Metric(
     "newest_record_timestamp_seconds",
-    "When the newest row of the record table was written, the future excluded; absent where there is none, and "
-    "without created_at.",
+    "Latest `created_at` of the record table, times in the future excluded.  Absent without a row, or if `created_at` "
+    "is not set.",
     labels=("record",),
 )
 NEWEST_DUE = Metric(
     "newest_due_timestamp_seconds",
-    "When the newest session completed that needs this record and whose grace is over: a newest record that is older "
-    "is late; absent where there is none, and without created_at.",
+    "Latest completion of a session that needs this record, after the grace period.  If the newest record is older, "
+    "the record is late.  Absent without a session, or if `created_at` is not set.",
     labels=("record",),
 )
 
@@ -85,7 +85,7 @@ def _newest_due(record: Record, sessions: Cells, _rows: Rows) -> Numbers:
 
 
 def _session_age(readings: Readings, _subject: str) -> float:
-    """Where there is no session in the window, as long as it: the age is unknown, but no less than that."""
+    """Without a session in the window, the length of the window: the least possible age."""
     newest = readings.get(NEWEST_SESSION, "started")
     return _window_length(readings) if newest is None else max(0.0, readings.clock - newest)
 
@@ -95,19 +95,19 @@ def _window_length(readings: Readings) -> float:
 
 
 def _no_session(readings: Readings, _subject: str) -> str:
-    """What is said in place of an age, empty where there is a session that has one."""
+    """The words in place of an age if the window has no session, else empty."""
     if readings.get(NEWEST_SESSION, "started") is not None:
         return ""
     return f"none in the window ({format_value(_window_length(readings), 'seconds')})"
 
 
 def _record_age(readings: Readings, record: str) -> float | None:
-    """None while no session waits for a newer record."""
+    """The age of the newest record; None while no session waits for a newer record."""
     due = readings.get(NEWEST_DUE, record)
     newest = readings.get(NEWEST_RECORD, record)
     if due is None or (newest is not None and newest >= due):
         return None
-    # Where there is no record at all, it has been missing since a session was due at the latest.
+    # Without any record: at least the time since the latest session was due.
     return readings.clock - (due if newest is None else newest)
 
 
@@ -132,7 +132,7 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
         return
     age = None if newest is None else readings.clock - newest
     none = "none" if name in readings.measured else ""
-    reason = "there is no row, or none with a time" if none and age is None else ""
+    reason = "the table has no row with a time" if none and age is None else ""
     yield ReportLine(
         "operation",
         f"Age of the newest row of {name}",
@@ -145,14 +145,14 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     late = _record_age(readings, name)
     yield ReportLine(
         "operation",
-        f"Age of it while sessions wait for a newer row of {name}",
+        f"Age of the newest row of {name} while sessions wait for a newer row",
         late,
         record=name,
         unit="seconds",
         good="none",
         limit="newest_record_age",
         words=none,
-        reason="no session waits for one" if none and late is None else "",
+        reason="no session waits for a newer row" if none and late is None else "",
     )
 
 
@@ -174,7 +174,7 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
 
 FRESHNESS = Dimension(
     name="freshness",
-    question="Does anything new arrive?",
+    question="Do new sessions and records arrive?",
     measures=(
         SessionMeasure(NEWEST_SESSION, _newest_session),
         RecordMeasure(NEWEST_RECORD, _newest_record),
@@ -188,19 +188,19 @@ FRESHNESS = Dimension(
             Judged(_session_age, _session_age_in_promql, in_words=_no_session),
             Advice(
                 "No new sessions arrive.",
-                "No session has started for so long (in the whole window, where there is none).  Everything else may "
-                "look healthy: what is not there has no gaps.",
+                "The value is the time since the latest start of a session, or the length of the window without a "
+                "session.  Other numbers can look healthy: absent sessions have no gaps.",
                 (
-                    "The platform, or what writes its sessions to this database, is down.",
-                    "It is a quiet time, a night or a holiday: then the limit is too tight.",
+                    "The platform is down, or the job that writes sessions to this database.",
+                    "Traffic is low, as at night or on a holiday: the threshold is too low.",
                     (
-                        "The exporter looks at a database that is no longer written to: a replica that was cut off, "
-                        "the old primary after a move."
+                        "The exporter measures a database without writers: a disconnected replica, or the old primary "
+                        "after a move."
                     ),
                 ),
                 (
-                    "See whether the platform is up, and whether sessions are in the table that the config names.",
-                    "See that `databases.*.url` is where the platform writes.",
+                    "Check that the platform is up, and that the configured table has new sessions.",
+                    "Check that `databases.*.url` names the database of the platform.",
                 ),
                 dashboard="timeliness",
             ),
@@ -209,20 +209,20 @@ FRESHNESS = Dimension(
         Limit(
             "newest_record_age",
             "seconds",
-            "Age of the newest record while sessions wait for a newer one",
+            "Age of the newest record while sessions wait for a newer record",
             Judged(_record_age, _record_age_in_promql, nothing="no session waits for a newer record"),
             Advice(
-                "No new records come although sessions complete.",
-                "A session completed that needs this record, its grace is over, and no row has been written since: the "
-                "newest is so old.  This is how a pipeline stands still: old data stay whole, and nothing new arrives.",
+                "No new records arrive although sessions complete.",
+                "A session that needs this record completed, the grace period is over, and no row was written since.  "
+                "The value is the age of the newest row.  The pipeline stands still.",
                 (
-                    "The worker that derives this record is down, or does not get to know of completed sessions.",
-                    "It writes somewhere else: another schema, another database, since a migration.",
-                    "It runs, and every session fails.",
+                    "The worker of this record is down, or gets no message about completed sessions.",
+                    "Since a migration, the worker writes to another schema or database.",
+                    "The worker runs, and fails for every session.",
                 ),
                 (
-                    "See its log from the time of the newest record on: the dashboard shows when that was.",
-                    "Get it going, then mend the gaps that have come up meanwhile: SessionHealthSessionsWithGap.",
+                    "Read the worker's log from the time of the newest record on (shown in the dashboard).",
+                    "Start the worker, then run a backfill for the gaps since: SessionHealthSessionsWithGap.",
                 ),
                 dashboard="timeliness",
                 gaps="",

@@ -1,4 +1,4 @@
-"""Integrity: does every record belong to a session that exists?"""
+"""Integrity: does every record belong to an existing session?"""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ ORPHANED = Metric("orphaned_records", "Rows whose session does not exist.", labe
 UNLINKED = Metric("unlinked_records", "Rows whose session key is NULL.", labels=("record",))
 FOREIGN_KEY = Metric(
     "foreign_key_enforced",
-    "1 where a validated foreign key proves the link from the record to its session, else 0.",
+    "1 if a validated foreign key enforces the link from the record to the session, else 0.",
     labels=("record",),
 )
 
@@ -29,15 +29,15 @@ def _unlinked(_record: Record, _sessions: Cells, rows: Rows) -> Numbers:
 
 
 def _foreign_key(pipeline: Pipeline, record: Record, bind: Bindings) -> str:
-    """1 where one constraint pairs exactly our columns.
+    """1 if one constraint pairs exactly the configured columns.
 
-    One over a PERIOD proves nothing: rows of several sessions may cover it together.  `conperiod` exists from
-    PostgreSQL 18 on, so the row is asked as JSON, which answers NULL before.  One that is NOT ENFORCED is never
-    validated.
+    A constraint over a PERIOD proves nothing: rows of several sessions can cover the period together.  `conperiod`
+    exists from PostgreSQL 18 on: the catalog row is read as JSON, where a missing column is NULL.  A constraint that is
+    NOT ENFORCED is never validated.
     https://www.postgresql.org/docs/current/catalog-pg-constraint.html
     """
     if any(part.cast for part in record.session_key):
-        return "0"  # A foreign key never converts, so it cannot be behind a key that must be.
+        return "0"  # A foreign key never converts types, and a key with a cast must be converted.
     ours = bind(tuple(part.column for part in record.session_key), "text[]")
     theirs = bind(pipeline.sessions.key, "text[]")
     return f"""(
@@ -93,7 +93,7 @@ def _list_unlinked(read: AsRead, record: str) -> str:
 def _forbid_unlinked(read: AsRead, record: str) -> str:
     section = read.pipeline.records[record]
     if section.where:
-        return ""  # Rows that do not exist for us may name no session.
+        return ""  # Rows that `where` excludes may name no session.
     columns = dict.fromkeys(part.column for part in section.session_key)
     changes = ", ".join(f"alter column {quote(column)} set not null" for column in columns)
     return f"alter table {section.table.sql} {changes};"
@@ -112,7 +112,7 @@ def _lines_of(record: str, readings: Readings) -> Iterator[ReportLine]:
     )
     yield ReportLine(
         "operation",
-        f"Rows of {record} that name no session",
+        f"Rows of {record} without a session key",
         readings.get(UNLINKED, record),
         record=record,
         good="none",
@@ -126,7 +126,7 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
 
 INTEGRITY = Dimension(
     name="integrity",
-    question="Does every record belong to a session that exists?",
+    question="Does every record belong to an existing session?",
     measures=(
         RecordMeasure(ORPHANED, _orphaned),
         RecordMeasure(UNLINKED, _unlinked),
@@ -140,19 +140,16 @@ INTEGRITY = Dimension(
             number_of(ORPHANED),
             Advice(
                 "Records belong to sessions that do not exist.",
-                "Rows name a session that the sessions table does not have, in or out of the window.  Where "
-                "`session_health_foreign_key_enforced` is 1 this cannot happen.",
+                "Rows have a session key that is missing in the sessions table, in or out of the window.  If "
+                "`session_health_foreign_key_enforced` is 1, the database prevents such rows.",
                 (
-                    "Sessions were deleted, and their records were left.",
+                    "Sessions were deleted without the records.",
                     "Records were restored or copied from another database.",
                 ),
                 (
-                    Step("List the sessions that they name", _list_orphaned),
-                    "Bring the sessions back or delete the rows, whichever is right.",
-                    (
-                        "Let the database prevent it: a foreign key, `not valid` first and validated once the rows are "
-                        "gone."
-                    ),
+                    Step("List the missing sessions", _list_orphaned),
+                    "Restore the sessions or delete the rows.",
+                    ("Add a foreign key: first `not valid`, then validate the key after the cleanup."),
                 ),
             ),
             per="record",
@@ -163,17 +160,16 @@ INTEGRITY = Dimension(
             "Rows whose session key is NULL",
             number_of(UNLINKED),
             Advice(
-                "Records belong to no session.",
-                "Rows have NULL where the key of their session should be: nobody can say whose they are, and a foreign "
-                "key does not mind.",
+                "Records have no session: the session key is NULL.",
+                "Rows have NULL in the session key: the session of the row is unknown.  A foreign key accepts NULL.",
                 (
-                    "The worker wrote the row before it knew the session, and never came back.",
-                    "A foreign key with `on delete set null` took the key away together with the session.",
+                    "The worker wrote the row before the session was known, and never set the key.",
+                    "A foreign key with `on delete set null` removed the key with the session.",
                 ),
                 (
-                    Step("See some of them, the newest first where `created_at` is known", _list_unlinked),
-                    "Give them their session or delete them.",
-                    Step("Let the database prevent it, where this is a table", _forbid_unlinked),
+                    Step("List 20 of the rows, the newest first if `created_at` is set", _list_unlinked),
+                    "Set the session key or delete the rows.",
+                    Step("For a table (not a view), forbid NULL", _forbid_unlinked),
                 ),
             ),
             per="record",

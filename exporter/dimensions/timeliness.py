@@ -1,4 +1,4 @@
-"""Timeliness: how long after a session's completion do its records come?"""
+"""Timeliness: how long after the completion of a session do the records arrive?"""
 
 from collections.abc import Iterator
 
@@ -13,14 +13,14 @@ from exporter.model.sql import Bindings
 
 DELAY = Metric(
     "processing_delay_seconds",
-    "From a session's completion to its first row that satisfies, over the sessions of the cohort that need the "
-    "record: so many percent of them took at most that long (nearest rank); absent where there is none.",
+    "Time from the completion of a session to the first good row of the record, as a percentile (nearest rank) over "
+    "the cohort's sessions that need the record.  Absent without a measured session.",
     labels=("record", "percentile"),
 )
 DELAYED = Metric(
     "processing_delay_sessions",
-    "How many sessions of the cohort the processing delay rests on: those that need the record and have both times, "
-    "the record's not the earlier one; absent without a cohort or created_at.",
+    "Sessions of the cohort behind the processing delay: sessions that need the record, with both times, and the "
+    "record not before the completion.  Absent if `cohort` or `created_at` is not set.",
     labels=("record",),
 )
 
@@ -32,7 +32,7 @@ def _delay(record: Record) -> str:
 
 
 def _session_totals(scope: Scope, _bind: Bindings) -> tuple[Spread, ...]:
-    # A record from before the completion is no answer to it: a clock is wrong, or the row was taken over.
+    # A record from before the completion has no delay: a clock is wrong, or the row was copied.
     return tuple(
         Spread(
             _delay(record),
@@ -70,7 +70,7 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     delays = readings.series(DELAY, name)
     if not delays:
         words = "" if readings.get(DELAYED, name) is None else "none"
-        reason = "no session of the cohort that needs it has one yet" if words else ""
+        reason = "no session of the cohort has the record yet" if words else ""
         yield ReportLine("operation", f"Delay of {name}", None, record=name, words=words, reason=reason, remedy=remedy)
     for (percentile,), delay in delays.items():
         yield ReportLine(
@@ -89,7 +89,7 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
 
 TIMELINESS = Dimension(
     name="timeliness",
-    question="How long after a session's completion do its records come?",
+    question="How long after the completion of a session do the records arrive?",
     measures=(RecordMeasure(DELAY, _percentiles), RecordMeasure(DELAYED, _sessions)),
     limits=(
         Limit(
@@ -99,16 +99,15 @@ TIMELINESS = Dimension(
             Judged(
                 _judged,
                 series_of(DELAY, percentile=JUDGED_PERCENTILE),
-                nothing="no session of the cohort that needs it has the record yet",
+                nothing="no session of the cohort has the record yet",
             ),
             Advice(
-                "Records take too long to come.",
-                "Five in a hundred sessions of the cohort waited longer than the number says, from completion to the "
-                "first row that satisfies.  Sessions that do not need the record, and gaps, do "
-                "not count.",
+                "Records arrive too late after the completion of a session.",
+                "5 of 100 sessions of the cohort waited longer than the value, from completion to the first good row.  "
+                "Sessions that do not need the record, and gaps, do not count.",
                 (
-                    "More sessions complete than the workers keep up with.",
-                    ("A backfill works off a backlog: the delay of an old session counts once the record is there."),
+                    "More sessions complete than the workers can process.",
+                    "A backfill fills old gaps: the delay of an old session counts from the backfill on.",
                     "A service that the worker calls has become slow.",
                 ),
                 (

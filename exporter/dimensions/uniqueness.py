@@ -1,4 +1,4 @@
-"""Uniqueness: is every record there once?"""
+"""Uniqueness: does every record exist only once?"""
 
 from typing import Final
 
@@ -17,13 +17,14 @@ UNIQUE: Final[Key[tuple[str, ...] | None]] = Key(
     "unique",
     Columns | None,
     default=None,
-    help="The columns of which no two rows may have the same values; a row with a NULL in one is no duplicate.",
+    help="Columns whose values no two rows may share; a row with a NULL in one of the columns is no duplicate.",
     example=["order_id", "kind"],
 )
 
 DUPLICATES = Metric(
     "duplicate_records",
-    "Rows in excess of one for each key of unique, a NULL in which makes none; absent without unique.",
+    "Duplicate rows: all but one per value of the `unique` columns; rows with NULL in the columns are ignored.  Absent "
+    "if `unique` is not set.",
     labels=("record",),
 )
 
@@ -61,7 +62,7 @@ def _list(read: AsRead, record: str) -> str:
 def _forbid(read: AsRead, record: str) -> str:
     section = read.pipeline.records[record]
     if section.where:
-        return ""  # Rows that do not exist for us may be there twice.
+        return ""  # Rows that `where` excludes may be duplicates.
     columns = ", ".join(map(quote, UNIQUE.of(section) or ()))
     return f"create unique index concurrently on {section.table.sql} ({columns});"
 
@@ -70,7 +71,7 @@ def _line(record: Record, readings: Readings) -> ReportLine:
     columns = UNIQUE.of(record)
     return ReportLine(
         "quality",
-        f"Rows in excess of one for each {', '.join(columns)}" if columns else "Rows that are there twice",
+        f"Duplicate rows by {', '.join(columns)}" if columns else "Duplicate rows",
         readings.get(DUPLICATES, record.name),
         record=record.name,
         good="none",
@@ -85,30 +86,30 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
 
 UNIQUENESS = Dimension(
     name="uniqueness",
-    question="Is every record there once?",
+    question="Does every record exist only once?",
     measures=(RecordMeasure(DUPLICATES, _duplicates),),
     keys=(UNIQUE,),
     limits=(
         Limit(
             "duplicate_records",
             "count",
-            "Rows in excess of one for each unique key",
+            "Duplicate rows",
             number_of(DUPLICATES),
             Advice(
-                "Records are there more than once.",
-                "Rows have the same values in the columns of `unique`; what is counted is those in excess of one.  "
-                "Whoever reads such a record may get either.",
+                "Records are duplicated.",
+                "Rows have the same values in the columns of `unique`.  The value counts all but one row per key.  "
+                "A reader of a duplicated record gets any of the rows.",
                 (
                     (
-                        "The worker was run twice for a session, or two workers at once, and nothing in the database "
-                        "prevents it."
+                        "The worker ran twice for a session, or two workers ran at once, without a unique index in the "
+                        "database."
                     ),
-                    "A backfill inserted where it should have replaced.",
+                    "A backfill inserted rows instead of replacing rows.",
                 ),
                 (
-                    Step("List the keys", _list),
-                    "Keep the row that is right, delete the others.",
-                    Step("Let the database prevent it, by a unique index on the table", _forbid),
+                    Step("List the duplicated keys", _list),
+                    "Keep the correct row, delete the other rows.",
+                    Step("Prevent duplicates with a unique index on the table", _forbid),
                 ),
             ),
             per="record",

@@ -1,4 +1,4 @@
-"""Validity: are the values of records among those agreed on, and do sessions hold what they must?"""
+"""Validity: do records have accepted values, and do sessions pass the checks?"""
 
 from collections.abc import Iterator
 from typing import Annotated, Final
@@ -18,12 +18,12 @@ from exporter.model.values import Duration, Expression, Name
 
 
 class Check(Section):
-    """What must be true for every eligible session: SQL over the sessions table."""
+    """A condition that must be true for every eligible session: SQL over the sessions table."""
 
     sql: Expression
-    """SQL over this table, in which sub-queries are allowed; NULL fails."""
+    """SQL over this table, with sub-queries allowed; NULL fails."""
     grace: Duration | None = None
-    """How long after its completion a session may fail; the pipeline's grace unless given, 0 for not at all."""
+    """How long after the completion a session may fail.  Default: the pipeline's grace; 0: no time at all."""
 
 
 def _parse_check(value: object) -> object:
@@ -35,31 +35,32 @@ CHECKS: Final[Key[dict[str, Check]]] = Key(
     "checks",
     dict[Name, Annotated[Check, BeforeValidator(_parse_check, json_schema_input_type=Expression | Check)]],
     default={},
-    help="Name: SQL that must be true for every eligible session once its grace is over, or {sql, grace}; NULL fails.",
+    help="NAME: SQL that must be true for every eligible session after the grace period, or {sql, grace}; NULL fails.",
     example={"priced": "amount is not null", "paid": {"sql": "paid_at is not null", "grace": "10m"}},
 )
 
 CHECK_SESSIONS = Metric(
     "check_sessions",
-    "Eligible sessions in the window for which a check is true (pass), is not true (fail; NULL, too), or is not true "
-    "yet while its grace lasts (pending); the sum is the number analysed.",
+    "Eligible sessions in the window by result of a check: pass (true), fail (false or NULL) or pending (not true yet, "
+    "within the grace period).  The sum is the number of analysed sessions.",
     labels=("check", "result"),
 )
 VALUE_SESSIONS = Metric(
     "record_value_sessions",
-    "Eligible sessions in the window that have a row with that value in a column of accepted_values.",
+    "Eligible sessions in the window with a row of the value, by column of `accepted_values`.",
     labels=("record", "column", "value", "class"),
     open_label="value",
 )
 VALUE_ROWS = Metric(
     "record_value_rows",
-    "Rows of the record table by value of a column of accepted_values, whatever their session.",
+    "Rows of the record table by value, for each column of `accepted_values` and all sessions.",
     labels=("record", "column", "value", "class"),
     open_label="value",
 )
 INVALID = Metric(
     "invalid_records",
-    "Rows with a value that is not accepted (NULL, too), or for which valid is not true; a row bad twice counts once.",
+    "Invalid rows: a value (or NULL) outside `accepted_values`, or `valid` is not true.  A row with two faults counts "
+    "once.",
     labels=("record",),
 )
 
@@ -122,7 +123,7 @@ def _row_totals(record: Record, bind: Bindings) -> tuple[Total, ...]:
 
 
 def _by_value(record: Record, rows: Rows, total: str, **flags: bool) -> Numbers:
-    """The values that the config names are always there, so that a count of 0 is seen."""
+    """Add the values in the config with a count of 0."""
     counts: dict[tuple[LabelValue, ...], int] = {}
     for column, values in record.accepted_values.items():
         counts |= {(column, value[:LABEL_LENGTH], "accepted"): 0 for value in values}
@@ -154,7 +155,7 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     judged = bool(record.accepted_values or record.valid)
     yield ReportLine(
         "quality",
-        "Rows that are invalid",
+        "Invalid rows",
         readings.get(INVALID, record.name) if judged else None,
         record=record.name,
         good="none",
@@ -187,7 +188,7 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
             )
         )
     if not checks:
-        remedy = "sessions.checks, what must be true of every eligible session"
+        remedy = "sessions.checks"
         checks = [ReportLine("quality", "Sessions that pass every check", None, remedy=remedy)]
     of_records = (line for record in readings.pipeline.records.values() for line in _lines_of(record, readings))
     return (*of_records, *checks)
@@ -195,7 +196,7 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
 
 VALIDITY = Dimension(
     name="validity",
-    question="Are the values of records among those agreed on, and do sessions hold what they must?",
+    question="Do records have accepted values, and do sessions pass the checks?",
     measures=(
         SessionMeasure(CHECK_SESSIONS, _checks),
         RecordMeasure(VALUE_SESSIONS, _sessions_by_value),
@@ -207,24 +208,24 @@ VALIDITY = Dimension(
         Limit(
             "invalid_records",
             "count",
-            "Rows that are invalid",
+            "Invalid rows",
             number_of(INVALID),
             Advice(
-                "Records hold values that are not accepted.",
-                "Rows have a value that is not on the list of `accepted_values` (NULL is on none), or `valid` is not "
-                "true for them.  A session that has no other row is a gap where `satisfied_by` is `current_version`.",
+                "Records have invalid values.",
+                "Rows have a value (or NULL) outside the list of `accepted_values`, or `valid` is not true.  With "
+                "`satisfied_by: current_version`, a session with only invalid rows is a gap.",
                 (
-                    "The pipeline wrote empty shells, and never filled them.",
-                    "A new kind of value is written that the config does not know yet.",
-                    "A hand-made correction went wrong.",
+                    "The pipeline created empty rows, and never filled the columns.",
+                    "A release writes a new value that is missing in the config.",
+                    "A manual correction went wrong.",
                 ),
                 (
                     (
-                        'See which values there are: `session_health_record_value_rows{class="invalid"}`, or the panel '
-                        "of values."
+                        'See the invalid values: `session_health_record_value_rows{class="invalid"}`, or the panel of '
+                        "values."
                     ),
-                    "Values that are right: add them to `accepted_values`.",
-                    "Derive the others anew; `gaps --reason invalid` lists the sessions that have nothing better.",
+                    "Add correct values to `accepted_values`.",
+                    "Derive wrong rows again; `gaps --reason invalid` lists the sessions without a better row.",
                 ),
                 gaps="--reason invalid",
             ),
@@ -236,16 +237,15 @@ VALIDITY = Dimension(
             "Sessions that fail a check",
             number_of(CHECK_SESSIONS, result="fail"),
             Advice(
-                "Sessions fail a check that must hold for each of them.",
-                "The SQL of this check (`sessions.checks` in the config) is not true for eligible sessions: it is "
-                "false, or NULL.",
+                "Sessions fail a configured check.",
+                "The SQL of this check (`sessions.checks` in the config) is false or NULL for eligible sessions.",
                 (
-                    "A step of the platform was skipped: what the check looks at was never written.",
-                    "A new kind of session need not pass it: then `eligible` or the check says too much.",
+                    "The platform skipped a step, and never wrote the checked values.",
+                    "A new kind of session is exempt: then `eligible` or the check is too strict.",
                 ),
                 (
-                    Step("List them, in or out of the window", _list_failed),
-                    "Do what was skipped, or correct the check.",
+                    Step("List the sessions, in or out of the window", _list_failed),
+                    "Repeat the skipped step, or correct the check.",
                 ),
             ),
             per="part",

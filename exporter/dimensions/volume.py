@@ -1,4 +1,4 @@
-"""Volume: how many sessions are there, and can their times be believed?"""
+"""Volume: how many sessions exist, and are the times plausible?"""
 
 from exporter.model.counting import Cells, GroupColumn, Scope, SessionMeasure, Total
 from exporter.model.dimension import Dimension
@@ -9,12 +9,12 @@ from exporter.model.sections import Pipeline
 from exporter.model.sql import Bindings, Moment
 
 SESSIONS = Metric("sessions", "Sessions in the window, by status.", labels=("status",), open_label="status")
-UNDATED = Metric("undated_sessions", "Sessions without a start time, so in no window.")
+UNDATED = Metric("undated_sessions", "Sessions without a start time: outside every window.")
 UNDATED_ELIGIBLE = Metric(
     "undated_eligible_sessions",
-    "Eligible sessions without a start time: in no window, so nobody looks whether they have their records.",
+    "Eligible sessions without a start time: outside every window, records not checked.",
 )
-FUTURE = Metric("future_sessions", "Sessions in the window whose start or completion lies in the future.")
+FUTURE = Metric("future_sessions", "Sessions in the window with a start or completion in the future.")
 
 
 def _session_columns(_scope: Scope, bind: Bindings) -> tuple[GroupColumn, ...]:
@@ -54,8 +54,8 @@ def _caveats(readings: Readings) -> tuple[Caveat, ...]:
     return (
         Caveat(
             "unknown",
-            f"{lost:.0f} eligible sessions have no start time, so they are in no window and nobody looks after their "
-            "records: give them one, or let eligible leave them out",
+            f"{lost:.0f} eligible sessions have no start time: they are outside every window, and their records are "
+            "not checked: set the start time, or exclude these sessions in eligible",
         ),
     )
 
@@ -63,20 +63,20 @@ def _caveats(readings: Readings) -> tuple[Caveat, ...]:
 def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     statuses = sorted(readings.families.get(SESSIONS, {}).items(), key=lambda item: -item[1])
     undated = readings.get(UNDATED)
-    # Where there is no session there is no status either.
+    # Without a session the family of statuses is empty.
     whole = None if undated is None else readings.total(SESSIONS) or 0.0
     return (
         ReportLine("state", "Sessions in the window, eligible or not", whole),
         *(ReportLine("state", f"Sessions with the status {status}", count, whole) for (status,), count in statuses),
         ReportLine("quality", "Eligible sessions without a start time", readings.get(UNDATED_ELIGIBLE), good="none"),
-        ReportLine("quality", "Sessions without a start time, so in no window", undated),
-        ReportLine("quality", "Sessions whose start or completion lies in the future", readings.get(FUTURE)),
+        ReportLine("quality", "Sessions without a start time, outside every window", undated),
+        ReportLine("quality", "Sessions with a start or completion in the future", readings.get(FUTURE)),
     )
 
 
 VOLUME = Dimension(
     name="volume",
-    question="How many sessions are there, and can their times be believed?",
+    question="How many sessions exist, and are the times plausible?",
     measures=(
         SessionMeasure(SESSIONS, _by_status),
         SessionMeasure(UNDATED, _undated),

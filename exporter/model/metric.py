@@ -1,4 +1,4 @@
-"""A metric: its name, its help text and its labels; and the values that labels take."""
+"""Metrics: name, help text and labels; and the values of labels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from typing import Final
 METRIC_PREFIX: Final = "session_health_"
 
 LABEL_LENGTH: Final = 256
-"""Characters of a value that become a label: what exceeds them never crosses the wire."""
+"""Characters of a label value; the database cuts longer texts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
     """One exported gauge family.
 
-    `labels` come after `database` and `pipeline`, which every family has.  `open_label` names the one
-    whose values come from the data and are therefore capped.  Where there is a label `record`, it is
-    the first and the stages fill it.
+    `labels` come after `database` and `pipeline`, the labels of every family.  `open_label` names the label whose
+    values come from the data and are therefore capped.  A label `record` is always the first, and the stages fill the
+    value.
     https://prometheus.io/docs/practices/naming/
     """
 
@@ -34,17 +34,15 @@ class Metric:
 
 WINDOW_START: Final = Metric(
     "window_start_timestamp_seconds",
-    "From when on sessions are looked at, by their start: as the config says, or as of the served snapshot.",
+    "Start of the window: `window.since`, or the time of the served snapshot minus `window.last`.",
 )
-SNAPSHOT_TIME: Final = Metric(
-    "snapshot_timestamp_seconds", "When the served snapshot was taken, by the database's clock."
-)
-"""What is told of every pipeline by the stages, for a dimension to refer to.  Ages in PromQL are as of the snapshot, as
-those that are judged: Prometheus' clock may be another, and goes on while nothing is measured."""
+SNAPSHOT_TIME: Final = Metric("snapshot_timestamp_seconds", "Time of the served snapshot, by the database's clock.")
+"""Metrics of every pipeline, filled by the stages; dimensions refer to the metrics.  Ages in PromQL are relative to the
+snapshot, like judged ages: Prometheus' clock may differ, and continues without a measurement."""
 
 
 class Folded(Enum):
-    """Stands for the values beyond what is worth transporting or exporting."""
+    """Stands for the values beyond the caps on transport and export."""
 
     OTHER = "<other>"
 
@@ -54,4 +52,4 @@ LabelValue = str | None | Folded
 
 
 Numbers = Mapping[tuple[LabelValue, ...], float]
-"""Label values, without those that the stages fill, and the number; what is not there is not exported."""
+"""Label values (without the labels that the stages fill) and the number; absent numbers are not exported."""

@@ -1,7 +1,7 @@
-"""What a config may say, as frozen values.  Reading a file into them: `exporter.config.read`.
+"""The sections of a config as frozen values.  `exporter.config.read` reads a file into the sections.
 
-The text below a key is what an editor shows of it: `exporter.config.editor`.
-No message quotes a text from the config: it may have come from the environment, and be a secret.
+An editor shows the text below a key: `exporter.config.editor`.
+No message quotes a text from the config: the text may come from the environment, and be a secret.
 """
 
 from collections.abc import Iterator, Mapping
@@ -56,8 +56,8 @@ from exporter.text.figures import LimitUnit
 class Section(BaseModel):
     """A mapping of the config: unknown keys are errors, values are never converted silently.
 
-    `refused` has the keys that deserve a better message than to be unknown.  `renamed` has former names of keys, with
-    the name of today: a file may use them for one release, and the exporter says so.
+    `refused` has keys with a better message than "unknown".  `renamed` has former names of keys, with the current
+    name: a file may use former names for one release, and the exporter logs the use.
     """
 
     model_config = ConfigDict(
@@ -126,57 +126,57 @@ def _texts(kind: Any, value: Any, holds: Holds) -> Iterator[tuple[KeyPath, str]]
 
 
 class Database(Section):
-    """Where to read; what is not given the PG* environment variables decide."""
+    """How to connect to a database; the PG* environment variables fill missing keys."""
 
     refused: ClassVar[Mapping[str, str]] = {
         "password": "does not belong into a config: write password_file, or a url from the environment",
     }
 
     url: Url | None = Field(default=None, repr=False)
-    """postgresql://user@host:5432/database, best from ${DATABASE_URL}; without it the PG* variables decide."""
+    """postgresql://user@host:5432/database, best from ${DATABASE_URL}.  Without a url, the PG* variables apply."""
     url_file: Text | None = None
-    """A file with the url, instead of it; read again at each connect, so that a rotated secret needs no restart."""
+    """A file with the url, in place of url.  Read at each connect: a rotated secret needs no restart."""
     password_file: Text | None = None
-    """A file with the password, which wins over the url's; read again at each connect."""
+    """A file with the password; overrides a password in the url.  Read at each connect."""
     connect_timeout: Timeout = timedelta(seconds=5)
-    """How long each host may take to let us in, at most 1d; where it is not given, that of the url counts."""
+    """Longest time to connect to each host, at most 1d.  If not set, the connect_timeout of the url applies."""
     statement_timeout: Timeout = timedelta(seconds=30)
-    """The server ends a slower statement by itself, at most 1d."""
+    """The server cancels a statement that runs longer; at most 1d."""
     lock_timeout: Timeout = timedelta(seconds=1)
-    """How long to wait behind an ALTER TABLE, at most 1d."""
+    """Longest wait for a lock, for example behind an ALTER TABLE; at most 1d."""
     max_replica_lag: Timeout = timedelta(minutes=5)
-    """A replica that is further behind is not measured; at most 1d."""
+    """A replica with a larger lag is not measured; at most 1d."""
     search_path: Schemas = ()
-    """Schemas in which the config's SQL finds names without one; whoever may CREATE there can run code as our role."""
+    """Schemas for unqualified names in SQL.  A user with CREATE in a schema can run code as the exporter's role."""
     allow_superuser: Flag = False
-    """Whether serve may use a role that can do more than read: a superuser, or one that can read and write files."""
+    """Allow serve to use a superuser, or a role that can read and write files."""
     row_security: Literal["strict", "allow"] = "strict"
-    """A policy that would hide rows from us is an error (strict), or only what it shows is measured (allow)."""
+    """If a policy hides rows from the role: fail (strict), or measure only the visible rows (allow)."""
 
 
 class CollectionSettings(Section):
-    """When to collect, and how much of it to keep."""
+    """When to collect, and how many values to keep."""
 
     interval: Interval = timedelta(seconds=30)
-    """How often each pipeline is measured, from the start of one collection to the next."""
+    """Time from the start of a collection of a pipeline to the next start."""
     max_age: Interval = timedelta(minutes=5)
-    """Without a new snapshot for so long the values are withdrawn; longer than every interval."""
+    """Age at which the exporter withdraws a snapshot; must be longer than every interval."""
     max_label_values: Annotated[int, Field(ge=1, le=1000), COUNT] = 50
-    """How many versions or values a metric of a pipeline may tell apart; the rest is summed in <other>."""
+    """Most versions or values per metric of a pipeline; the exporter adds up the rest in <other>."""
     rest_ratio: Annotated[int, Field(ge=0, le=1000), COUNT] = 10
-    """The database is left in peace for so many times the duration of a collection."""
+    """Pause after a collection, at least this many times the duration of the collection."""
 
 
 class Window(Section):
-    """Which sessions are looked at, by their start: exactly one of since and last."""
+    """The sessions to measure, by start: exactly one of since and last."""
 
     since: InstantUTC | None = None
     """A date or a time, UTC unless it has an offset: 2025-08-01 or 2025-08-01T12:00:00Z."""
     last: Interval | None = None
-    """A duration back from now: 90d."""
+    """A duration before now: 90d."""
 
     def start(self, clock: float) -> float:
-        """Where it begins, seen from `clock`; both in Unix seconds."""
+        """The start of the window at `clock`; both in Unix seconds."""
         return self.since.timestamp() if self.since else clock - (self.last or timedelta()).total_seconds()
 
 
@@ -186,17 +186,17 @@ class Sessions(Section):
     table: TableReference
     """The table or view, as in SQL: schema.table, with double quotes around a part that needs them."""
     key: Columns
-    """The column, or the list of columns, that tells sessions apart."""
+    """The column, or the list of columns, that identifies a session."""
     status: ColumnName
-    """The column with the status, by which sessions are counted."""
+    """The column with the status; sessions are counted by status."""
     started_at: ColumnName
-    """The column with the start, by which the window chooses."""
+    """The column with the start time; the window selects by start."""
     completed_at: ColumnName
-    """The column with the completion, from which the grace of a record runs."""
+    """The column with the completion time; the grace period starts at completion."""
     timezone: TimeZone | None = None
-    """The time zone of the columns of times that have none, such as Europe/Berlin; UTC unless given."""
+    """Time zone of columns of times without a zone, such as Europe/Berlin.  If not set: UTC."""
     eligible: Expression
-    """SQL over this table alone: which sessions must have records; NULL is not eligible."""
+    """SQL over this table alone: true for sessions that must have records; NULL is not eligible."""
 
 
 class KeyPart(Section):
@@ -205,20 +205,20 @@ class KeyPart(Section):
     column: ColumnName
     """The column of the record table."""
     cast: TypeName | None = None
-    """The SQL type to convert it to, such as uuid, where the types differ."""
+    """The SQL type for a conversion, such as uuid, if the types differ."""
 
 
 class Version(Section):
-    """Which versions of a record count."""
+    """The good versions of a record."""
 
     column: ColumnName
     """The column with the version."""
     current: Text
-    """The version that is written today, as text: "1.10", not 1.10."""
+    """The current version, as text: "1.10", not 1.10."""
     accepted: TextList = ()
-    """Older versions that are good enough, as text."""
+    """Older versions that are still good, as text."""
     current_since: InstantUTC | None = None
-    """Rows created later at another version are drift (UTC; needs created_at); not measured unless given."""
+    """Rows created later with another version are drift (UTC; needs created_at).  If not set: not measured."""
 
 
 class Record(Section):
@@ -237,32 +237,32 @@ class Record(Section):
     ]
     """The column, or the list of columns, that points at sessions.key; {column, cast} where the types differ."""
     created_at: ColumnName | None = None
-    """The column that says when a row was written."""
+    """The column with the time at which the row was written."""
     timezone: TimeZone | None = None
-    """The time zone of created_at where it has none, such as Europe/Berlin; UTC unless given."""
+    """Time zone of created_at if the column has no zone, such as Europe/Berlin.  If not set: UTC."""
     version: Version | None = None
-    """Which versions count; without it any valid row is current."""
+    """The good versions.  If not set: every valid row is current."""
     accepted_values: dict[ColumnName, AcceptedValues] = Field(default_factory=dict)
-    """Column: list of texts; any other value, NULL too, makes a row invalid."""
+    """Column: list of texts.  Another value, or NULL, makes a row invalid."""
     valid: Expression | None = None
-    """SQL over this table: which rows are valid; every one unless given."""
+    """SQL over this table: true for valid rows.  If not set: every row is valid."""
     where: Expression | None = None
-    """SQL over this table: which rows exist for us; every one unless given."""
+    """SQL over this table: true for the rows to measure.  If not set: every row."""
     required_when: Expression | None = None
-    """SQL over the sessions table: which eligible sessions need this record; every one unless given."""
+    """SQL over the sessions table: true for eligible sessions that need this record.  If not set: every session."""
     satisfied_by: Literal["any_version", "current_version"] = "current_version"
-    """Whether a session is complete with any row, even an invalid one, or only with one of a version that counts."""
+    """any_version: any row is good, even an invalid row.  current_version: only a valid row of a good version."""
     grace: Duration = timedelta(0)
-    """How late this record may be before it counts as a gap; the pipeline's grace unless given."""
+    """Time after completion before a missing record becomes a gap.  If not set: the pipeline's grace."""
 
 
 class Cohort(Section):
-    """Sessions old enough that their fate is settled: started in [now - maturity - window, now - maturity)."""
+    """Sessions old enough to be complete: started in [now - maturity - window, now - maturity)."""
 
     window: Interval
-    """How long the cohort is: 24h."""
+    """Length of the cohort's time range: 24h."""
     maturity: Duration
-    """How old its youngest session is; longer than sessions and their records take: 1h."""
+    """Age of the youngest session; longer than a session and the processing take: 1h."""
 
 
 Severity = Literal["warning", "critical"]
@@ -270,32 +270,32 @@ SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
 
 
 class CountThresholds(Section):
-    """How many are too many: at least one of warning and critical."""
+    """Thresholds of a count: at least one of warning and critical."""
 
     warning: Annotated[int, Field(ge=0), COUNT] | None = None
-    """More than so many are a warning."""
+    """A larger count is a warning."""
     critical: Annotated[int, Field(ge=0), COUNT] | None = None
-    """More than so many are critical."""
+    """A larger count is critical."""
 
 
 class RatioThresholds(Section):
-    """Which share, 0 to 1, is too large or too small: at least one of warning and critical."""
+    """Thresholds of a share from 0 to 1: at least one of warning and critical."""
 
     warning: Annotated[float, Field(ge=0, le=1), RATIO] | None = None
-    """The share from which on it is a warning."""
+    """A share beyond the threshold is a warning."""
     critical: Annotated[float, Field(ge=0, le=1), RATIO] | None = None
-    """The share from which on it is critical."""
+    """A share beyond the threshold is critical."""
     min_sessions: Annotated[int, Field(ge=1), COUNT] = 1
-    """From how many sessions on the share says anything."""
+    """Least number of sessions for a judgement."""
 
 
 class AgeThresholds(Section):
-    """How long is too long: at least one of warning and critical."""
+    """Thresholds of a duration: at least one of warning and critical."""
 
     warning: Duration | None = None
-    """Longer is a warning."""
+    """A longer duration is a warning."""
     critical: Duration | None = None
-    """Longer is critical."""
+    """A longer duration is critical."""
 
 
 Thresholds = CountThresholds | RatioThresholds | AgeThresholds
@@ -307,39 +307,39 @@ THRESHOLDS: Final[Mapping[LimitUnit, type[Thresholds]]] = {
 
 
 class Limits(Section):
-    """When a number is a warning and when it is critical; the limits themselves belong to the dimensions."""
+    """Thresholds by limit; the dimensions define the limits."""
 
     def of(self, name: str) -> Thresholds | None:
-        """The thresholds of one limit, None where the config sets none."""
+        """The thresholds of a limit, None if not set."""
         return self.given.get(name)
 
     @property
     def given(self) -> dict[str, Thresholds]:
-        """The thresholds of every limit that the config sets, by the name of the limit."""
+        """The thresholds of every limit in the config, by name of the limit."""
         found = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: thresholds for name, thresholds in found.items() if thresholds is not None}
 
 
 class Pipeline(Section):
-    """A table of sessions with the tables of the records that must be derived from it."""
+    """A table of sessions with the tables of derived records."""
 
     name: SkipJsonSchema[str]
     database: Text
-    """The name of its database; may be left out where there is only one."""
+    """The name of the database; optional with only one database."""
     interval: Interval
-    """How often this pipeline is measured; collection.interval unless given."""
+    """Time between collections of this pipeline.  If not set: collection.interval."""
     window: Window
-    """Which sessions are looked at, by their start: exactly one of since and last."""
+    """The sessions to measure, by start: exactly one of since and last."""
     grace: Duration = timedelta(0)
-    """How late a record may be before it counts as a gap, from the completion of its session."""
+    """Time after completion before a missing record becomes a gap."""
     sessions: Sessions
     """The table of sessions: one row is one unit of a user's work."""
     records: Annotated[dict[Name, Record], Field(min_length=1)]
-    """What must be derived from each session; a name of your choice, then its table."""
+    """The records of each session: a name of your choice, then the table."""
     cohort: Cohort | None = None
-    """Which sessions tell how many complete and how long their records take; not measured unless given."""
+    """Sessions for conversion and processing delay.  If not set: not measured."""
     limits: Limits = Field(default_factory=Limits)
-    """When a number is a warning and when it is critical; none has a default."""
+    """Thresholds for warning and critical; no limit has a default."""
 
 
 class Config(Section):
@@ -348,8 +348,8 @@ class Config(Section):
     refused: ClassVar[Mapping[str, str]] = {"database": "excludes databases: keep one of them"}
 
     databases: Annotated[dict[Name, Database], Field(min_length=1)]
-    """Where to read; a name of your choice, then how to connect."""
+    """The databases: a name of your choice, then the connection."""
     collection: CollectionSettings = Field(default_factory=CollectionSettings)
-    """When to collect, and how much of it to keep."""
+    """When to collect, and how many values to keep."""
     pipelines: Annotated[dict[Name, Pipeline], Field(min_length=1)]
-    """What is measured; a name of your choice, then its sessions and records."""
+    """The pipelines: a name of your choice, then sessions and records."""

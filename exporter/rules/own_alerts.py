@@ -99,17 +99,21 @@ def _absent(at: RuleSettings, within: int) -> str:
 
 
 def _why(at: RuleSettings) -> str:
-    """Template: which reasons were counted of late, and how often."""
+    """Template: the reasons counted in the last rounds, with the number of times."""
     own = ("job", "instance", "database", "pipeline")
     query = (
         f"increase({COLLECTION_ERRORS.full_name}{{{','.join(f'{label}=%q' for label in own)}}}[{at.rounds(30)}]) > 0"
     )
     arguments = " ".join(f"$labels.{label}" for label in own)
-    each = '{{ range . }}, {{ .Labels.reason }} {{ .Value | printf "%.0f" }} times{{ end }}'
-    return f"{{{{ with printf `{query}` {arguments} | query }}}}{each}{{{{ end }}}}"
+    each = (
+        "{{ range $place, $error := . }}{{ if $place }}, {{ end }}"
+        '{{ .Labels.reason }} {{ .Value | printf "%.0f" }} times{{ end }}'
+    )
+    said = f"; errors in the last {at.rounds(30)}: {each}"
+    return f"{{{{ with printf `{query}` {arguments} | query }}}}{said}{{{{ end }}}}"
 
 
-_LOG: Final = "The exporter's log has one line for each thing that it cannot measure, with its remedy."
+_LOG: Final = "The exporter's log has one line per failure, with the remedy."
 
 OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
@@ -117,20 +121,22 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
         after={"warning": WARN_ROUNDS, "critical": PAGE_ROUNDS},
         expr=_verdict("unknown"),
         outlasts=True,
-        says=lambda at: f"{_PIPELINE}: whether its data are whole is unknown{_why(at)}.",
+        says=lambda at: f"{_PIPELINE}: data completeness is unknown{_why(at)}.",
         command="session-health-exporter check {config}",
         advice=Advice(
-            "Nobody knows whether the data are whole.",
-            "Something was not measured, or was not judged, so that the verdict is `unknown`: the last collection "
-            "failed in whole or in part, its values were withdrawn, policies may hide rows, there are gaps and no "
-            "limit on them, or eligible sessions have no start time.  While this lasts, no other alert of the "
-            "pipeline can be relied on.  If it lasts, it becomes critical.",
+            "Data completeness is unknown: the exporter cannot measure or judge this pipeline.",
+            "The verdict is `unknown`.  Either the last collection failed in whole or in part, the exporter withdrew "
+            "the values, policies may hide rows, no limit judges the gaps, or eligible sessions have no start time.  "
+            "Meanwhile every other alert of the pipeline is unreliable.  The alert becomes critical with time.",
             (
-                "The database cannot be reached, or refuses: SessionHealthCollectionFailing says why.",
-                "The config judges no gaps: `check` says so, and what to set.",
-                "`row_security: allow` met a policy.",
+                "The exporter cannot reach the database, or the database refuses: see SessionHealthCollectionFailing.",
+                "The config sets no limit on gaps: `check` names the limits to set.",
+                "`row_security: allow` is set, and a policy applies to the exporter's role.",
             ),
-            (f"Run the command of the alert: it names what is not measured or judged.  {_LOG}", "Do what it says."),
+            (
+                f"Run the command of the alert: `check` lists everything without a measurement or limit.  {_LOG}",
+                "Apply the printed remedies.",
+            ),
             dashboard="exporter",
         ),
     ),
@@ -139,22 +145,23 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
         after={"warning": WARN_ROUNDS, "critical": PAGE_ROUNDS},
         expr=_failing,
         outlasts=True,
-        says=lambda at: f"{_PIPELINE} is not measured, or not whole{_why(at)}.",
+        says=lambda at: f"{_PIPELINE}: the exporter does not measure everything{_why(at)}.",
         command="session-health-exporter config check --connect {config}",
         advice=Advice(
-            "Collections fail, in whole or in part.",
-            "The last collections did not measure everything.  `session_health_collection_errors_total` counts why, by "
-            "`reason`; `session_health_record_up` says which records are concerned.  If a snapshot can be taken, "
-            "everything else is measured on; if none can, the last one is served until it is `max_age` old.",
+            "The exporter fails to read some or all of the pipeline's data.",
+            "Recent collections did not measure everything.  `session_health_collection_errors_total` counts the "
+            "causes by `reason`, and `session_health_record_up` is 0 for each record without a measurement.  With a "
+            "snapshot, the exporter measures everything else.  Without a snapshot, the exporter serves the last "
+            "snapshot until `max_age`.",
             (
                 "The database is down, unreachable or refuses the password: `connect`, `authentication`.",
                 "A migration renamed or replaced a table or column: `missing_object`, `invalid_sql`, `type`.",
                 "A grant or a policy changed: `permission`, `row_security`.",
-                "It has become slow or is locked: `statement_timeout`, `lock_timeout`.",
+                "The database is slow, or a lock blocks the exporter: `statement_timeout`, `lock_timeout`.",
             ),
             (
-                f"Run the command of the alert: it says every mistake with the SQL that mends it.  {_LOG}",
-                "What each reason asks for: [operations](../operations.md#when-something-cannot-be-measured).",
+                f"Run the command of the alert: the output lists every fault with the SQL of the remedy.  {_LOG}",
+                "Look up each reason in [operations](../operations.md#when-something-cannot-be-measured).",
             ),
             dashboard="exporter",
         ),
@@ -164,20 +171,21 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
         after={"warning": 4},
         expr=_stale,
         outlasts=True,
-        says=lambda _at: f"{_PIPELINE} was last measured whole {{{{ $value | humanizeDuration }}}} ago.",
+        says=lambda _at: f"{_PIPELINE}: the last complete measurement was {{{{ $value | humanizeDuration }}}} ago.",
         command="session-health-exporter config check --connect {config}",
         advice=Advice(
-            "Nothing has been measured whole for longer than max_age.",
-            "The last collection that measured everything is older than `collection.max_age`: the values of a snapshot "
-            "of that age are withdrawn, and alerts on them end by and by without anything having been mended.",
+            "The last complete measurement is older than the allowed age (max_age).",
+            "The last collection without a fault is older than `collection.max_age`.  The exporter withdraws the "
+            "values of a snapshot beyond `max_age`.  Alerts on withdrawn values end after a while, although the cause "
+            "remains.",
             (
-                "Collections fail: SessionHealthCollectionFailing says why.",
-                "A collection and the rest after it take longer than `max_age`: the log says `collection.slow`.",
+                "Collections fail: SessionHealthCollectionFailing names the reason.",
+                "A collection and the pause afterwards exceed `max_age`: the log says `collection.slow`.",
             ),
             (
-                "Mend what makes collections fail.",
+                "Remove the cause of failing collections.",
                 (
-                    "If they are slow: shorten the window, or raise `max_age`; see "
+                    "If collections are slow: shorten the window, or raise `max_age`; see "
                     "[what it does](../operations.md#what-it-does-to-your-database)."
                 ),
             ),
@@ -192,13 +200,16 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
         command="curl -sS http://{{ $labels.instance }}/-/healthy",
         advice=Advice(
             "An exporter does not answer Prometheus.",
-            "Scrapes of this instance fail, so nothing that it measures arrives.  Where two exporters look at the same "
-            "database, the other one goes on.",
+            "All scrapes of this instance fail, and Prometheus gets no measurement from the instance.  If a second "
+            "exporter measures the same database, the second exporter continues.",
             (
-                "It does not run: it was stopped, killed for memory, or its host is gone.",
-                "Network, TLS or the password of the scrape changed.",
+                "The exporter does not run: stopped, killed for memory, or the host is gone.",
+                "The network, TLS or the password of the scrape changed.",
             ),
-            ("See its state and its log.", "Ask it by hand, from where Prometheus runs: the command of the alert."),
+            (
+                "Look at the state and the log of the exporter.",
+                "From the host of Prometheus, request the health page: the command of the alert.",
+            ),
             dashboard="exporter",
         ),
         labels=(),
@@ -213,14 +224,14 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
         says=lambda _at: "{{ $labels.instance }} answers {{ $value | humanizePercentage }} of the scrapes.",
         command="curl -sS http://{{ $labels.instance }}/-/healthy",
         advice=Advice(
-            "An exporter answers Prometheus only now and then.",
-            "Some scrapes of this instance fail, so its numbers come late.  Alerts on them go on: a value counts as "
-            "it was last seen.",
+            "An exporter answers only some scrapes of Prometheus.",
+            "Some scrapes of this instance fail, and numbers arrive late.  Alerts continue with the last value of each "
+            "series.",
             (
-                "The network between them, or a proxy, loses connections.",
-                "Its host is overloaded, or it restarts often.",
+                "The network or a proxy between Prometheus and the exporter loses connections.",
+                "The exporter's host is overloaded, or the exporter restarts often.",
             ),
-            ("See `scrape_duration_seconds` and the list of targets in Prometheus: the last error is there.",),
+            ("In Prometheus, look at `scrape_duration_seconds` and at the last error in the list of targets.",),
             dashboard="exporter",
         ),
         labels=(),
@@ -230,29 +241,30 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
         after={"warning": WARN_ROUNDS, "critical": PAGE_ROUNDS},
         expr=_absent,
         says=lambda _at: (
-            f"{_PIPELINE} was measured until lately, and no exporter with the same labels delivers it any more."
+            f"{_PIPELINE} was measured until recently.  No exporter delivers the pipeline with the same labels now."
         ),
         command="session-health-exporter check {config}",
         advice=Advice(
-            "A pipeline that was measured is not any more.",
-            "An exporter delivered this pipeline within the last hours, and none does now, though others of the job "
-            "go on.  All labels of a target count, but those that change with a restart or a reschedule: the same "
-            "pipeline of another environment or cluster is another one.  Alerts on its data that fired go on for a "
-            "while by the last numbers, and end then, and nothing was mended.",
+            "A pipeline is no longer measured.",
+            "An exporter delivered this pipeline within the last hours, and no exporter delivers the pipeline now.  "
+            "The alert compares all labels of a target except labels that change with a restart or a reschedule: the "
+            "same pipeline in another environment or cluster is a different pipeline.  Firing alerts on the "
+            "pipeline's data continue for a while with the last numbers, then end without a repair.",
             (
-                "The exporter that measures it is down: SessionHealthTargetDown says which.",
-                "Discovery does not find its target any more: the list of targets in Prometheus lacks the target.",
-                "It was renamed or left out of the config, on purpose or by a wrong file.",
-                "A label of its target was renamed: an exporter delivers the same pipeline with other labels.",
+                "The exporter of the pipeline is down: SessionHealthTargetDown names the instance.",
+                "Service discovery lost the target: the target is missing in the list of targets in Prometheus.",
+                "The pipeline was renamed or removed in the config, on purpose or by a wrong file.",
+                "A label of the target was renamed: an exporter delivers the same pipeline with other labels.",
             ),
             (
-                "If it is down, get it going.",
+                "If the exporter is down, start the exporter.",
                 (
-                    "If it left the config or the targets by mistake, put it back.  On purpose, or renamed: silence "
-                    "this until it ends by itself, 840 rounds (7 h by default) after the pipeline was last delivered."
+                    "If the pipeline left the config or the targets by mistake, restore the pipeline.  After a removal "
+                    "or rename on purpose: silence the alert.  The alert ends 840 collections (7 h by default) after "
+                    "the last delivery."
                 ),
                 (
-                    "If a label changes with each deploy, print the rules anew: "
+                    "If a label changes with each deploy, print the rules again: "
                     "`session-health-exporter rules --passing-label NAME`."
                 ),
             ),
@@ -263,20 +275,20 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
         name="ExporterAbsent",
         after={"critical": 20},
         expr=lambda at, within: f"absent_over_time({at.selector(UP.full_name)}[{at.rounds(within)}])",
-        says=lambda _at: "No exporter of job {{ $labels.job }} delivers anything: nobody is looking at the data.",
+        says=lambda _at: "No exporter of job {{ $labels.job }} delivers data: no pipeline is monitored.",
         command="session-health-exporter check {config}",
         advice=Advice(
-            "No exporter delivers anything, so nobody looks at the data.",
-            "Prometheus has no series of this job: no exporter runs, none is scraped, or the job is called otherwise.  "
-            "Every other alert is silent, which means nothing.",
+            "No exporter delivers data: no pipeline is monitored.",
+            "Prometheus has no series of this job: no exporter runs, Prometheus scrapes no exporter, or the job has "
+            "another name.  Every other alert is silent, and the silence proves nothing.",
             (
-                "The last exporter is down: SessionHealthTargetDown says which.",
+                "The last exporter is down: SessionHealthTargetDown names the instance.",
                 "The scrape job was removed or renamed, or discovery finds no target.",
             ),
             (
-                "See `up` of the job in Prometheus, and its list of targets.",
-                "Until it is back, look yourself: the command of the alert, once.",
-                "If the job has another name, print the rules for it: `session-health-exporter rules --job NAME`.",
+                "In Prometheus, look at `up` of the job and at the list of targets.",
+                "Until an exporter is back, run the command of the alert by hand.",
+                "If the job has another name, print new rules: `session-health-exporter rules --job NAME`.",
             ),
             dashboard="exporter",
         ),
@@ -286,15 +298,14 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
         name="ConfigReloadFailed",
         after={"warning": WARN_ROUNDS},
         expr=lambda at, within: f"{at.within(within)(RELOAD_SUCCESSFUL)} == 0",
-        says=lambda _at: (
-            "{{ $labels.instance }} goes on with the config that it read before: the new one has mistakes."
-        ),
+        says=lambda _at: "{{ $labels.instance }} rejected the changed config and runs with the previous config.",
         command="session-health-exporter config check {config}",
         advice=Advice(
-            "The config was changed and could not be read.",
-            "The file has mistakes, so the exporter goes on with the config from before.  A restart would end it.",
-            ("A key, a name or a value is wrong: all of them are in the log.",),
-            ("Run the command of the alert on the file, correct it, and reload again.",),
+            "An exporter rejected the changed config and runs with the previous config.",
+            "The config file has mistakes.  The exporter continues with the previous config, but would not start "
+            "again after a restart.",
+            ("A key, a name or a value is wrong: the log lists all mistakes.",),
+            ("Run the command of the alert on the file, correct the file, and reload.",),
             dashboard="exporter",
         ),
         labels=(),
@@ -307,12 +318,12 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
         says=lambda _at: f"{_PIPELINE} has no eligible session in its window.",
         command="session-health-exporter check {config}",
         advice=Advice(
-            "There is no eligible session to judge.",
-            "Everything was measured, and no session in the window is eligible: there is nothing that could be whole "
-            "or not.  Set `newest_session_age` to be told when sessions stop to come.",
+            "The pipeline has no eligible session to judge.",
+            "The exporter measured everything, and no session in the window is eligible.  An empty pipeline is neither "
+            "complete nor incomplete.  Set `newest_session_age` to get an alert when sessions stop arriving.",
             (
-                "The platform is new, or nobody uses it.",
-                "`eligible` or `window` leaves everything out: a renamed status, say.",
+                "The platform is new or unused.",
+                "`eligible` or `window` excludes every session, for example after a status was renamed.",
             ),
             ("Compare `session_health_sessions` by status with the SQL of `eligible`.",),
         ),
@@ -324,10 +335,13 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
         says=lambda _at: "Prometheus evaluates rules and reaches Alertmanager.  This alert always fires.",
         command="amtool alert query alertname=SessionHealthWatchdog --alertmanager.url=http://localhost:9093",
         advice=Advice(
-            "This alert always fires, to prove that alerts arrive.",
-            "It goes to a dead man's switch: a service that raises an alarm when this alert stops to arrive.",
-            ("Nothing is wrong while it fires.", "If it is missing: Prometheus or Alertmanager is down."),
-            ("If the dead man's switch calls, see to Prometheus and Alertmanager.",),
+            "Heartbeat: this alert always fires and proves that alerts arrive.",
+            "The alert goes to a dead man's switch: a service that raises an alarm when the heartbeat stops.",
+            (
+                "A firing heartbeat is the normal state.",
+                "If the heartbeat is missing: Prometheus or Alertmanager is down.",
+            ),
+            ("If the dead man's switch raises an alarm, check Prometheus and Alertmanager.",),
             dashboard="exporter",
         ),
         labels=(),

@@ -1,6 +1,6 @@
-"""Dimensions -> runbooks: for every alert what it means, what to look at, likely causes, how to mend and to silence.
+"""Dimensions -> runbooks: for every alert the meaning, the first look, likely causes, the repair and the silence.
 
-Written for whoever was woken by the alert and has never seen this exporter.
+Written for an on-call engineer who has never seen this exporter.
 """
 
 import re
@@ -24,9 +24,9 @@ _NOTE: Final = "<!-- Generated from exporter/dimensions and exporter/rules by `m
 
 
 def pages(dimensions: tuple[Dimension, ...], tour: AsRead) -> dict[str, str]:
-    """Every page by its file name: one for each dimension that has alerts, one for the exporter, and the index.
+    """Every page by file name: one per dimension with alerts, one for the exporter, and the index.
 
-    SQL is for a pipeline of the `tour`, whose names the commands have.
+    SQL and commands use the names of the `tour`.
     """
     found = {
         f"{dimension.name}.md": _page(
@@ -35,7 +35,7 @@ def pages(dimensions: tuple[Dimension, ...], tour: AsRead) -> dict[str, str]:
         for dimension in dimensions
         if dimension.limits
     }
-    question = "Is somebody looking, and does what is seen arrive?"
+    question = "Does the exporter measure every pipeline, and do the measurements arrive?"
     found["exporter.md"] = _page("The exporter itself", question, map(_of_own, OWN_ALERTS))
     places = {alert: f"{page}#{alert.lower()}" for page, text in found.items() for alert in _HEADING.findall(text)}
     linked = {page: _linked(text, places) for page, text in found.items()}
@@ -47,7 +47,7 @@ _MENTION: Final = re.compile(rf"(?<!## )(?<!=)\b{ALERT_PREFIX}\w+")
 
 
 def _linked(text: str, places: Mapping[str, str]) -> str:
-    """Alerts that prose speaks of, as links to their sections; not in headings and commands."""
+    """Turn names of alerts in prose into links; names in headings and commands stay."""
     return _MENTION.sub(lambda found: f"[{found[0]}]({places[found[0]]})", text)
 
 
@@ -66,12 +66,12 @@ def _index(dimensions: tuple[Dimension, ...]) -> str:
             _NOTE,
             "# Runbooks",
             "",
-            "One section for each alert.  What a limit is and where it is set: [operations](../operations.md);",
-            "how alerts reach anybody: [alerting](../alerting.md).  In commands `config.yaml` stands for",
-            "the path of that exporter's config.  Names in commands and SQL are those of the tour: the report and the",
-            "page print both for your config.",
+            "One section per alert.  For limits and thresholds, see [operations](../operations.md).  For the delivery",
+            "of alerts, see [alerting](../alerting.md).  In commands, `config.yaml` stands for the path of a config.",
+            "Commands and SQL use the names of the tour; the report and the page print commands and SQL with the names",
+            "of your config.",
             "",
-            "| alert | says |",
+            "| alert | summary |",
             "|---|---|",
             *rows,
             "",
@@ -90,7 +90,7 @@ def _of_limit(limit: Limit, tour: AsRead) -> Iterator[str]:
     name, label = alert_name(limit), subject_label(limit)
     per = f"each {label}" if label else "the pipeline"
     side = "below" if limit.below else "above"
-    condition = f"{limit.what} {side} the limit `{limit.name}`, of {per}; told after {_time(limit.rounds)}"
+    condition = f"{limit.what} {side} the limit `{limit.name}`, for {per}; fires after {_time(limit.rounds)}"
     yield from _section(
         name,
         condition,
@@ -116,7 +116,7 @@ def _of_own(own: OwnAlert) -> Iterator[str]:
 
 
 def _after(severity: Urgency, rounds: int) -> str:
-    level = {"critical": "critical", "warning": "warning", "info": "told to nobody", "none": "always firing"}[severity]
+    level = {"critical": "critical", "warning": "warning", "info": "not notified", "none": "always firing"}[severity]
     return f"{level} after {_time(rounds)}" if rounds else level
 
 
@@ -135,24 +135,24 @@ def _section(
     yield from ("In Prometheus:", "", "```promql", promql, "```", "")
     yield from (f"In Grafana: Session health / {DASHBOARDS[advice.dashboard]}.", "", "**Likely causes**", "")
     yield from (f"- {cause}" for cause in advice.causes)
-    yield from ("", "**Mending**", "")
+    yield from ("", "**Repair**", "")
     yield from (f"{number}. {step}" for number, step in enumerate(steps, start=1))
     matchers = " ".join([f"alertname={name}", *(f"{label}={_EXAMPLE[label]}" for label in labels)])
-    yield from ("", "**Silencing**, until the cause is mended:", "", "```console")
-    yield from (f'$ amtool silence add {matchers} --duration=4h --comment="being mended"', "```", "")
+    yield from ("", "**Silence** during the repair:", "", "```console")
+    yield from (f'$ amtool silence add {matchers} --duration=4h --comment="under repair"', "```", "")
 
 
 def _filled(command: str) -> str:
-    """A command of an alert with the names of the tour in place of its labels."""
+    """A command of an alert with the names of the tour in place of labels."""
     for label, value in (*_EXAMPLE.items(), ("instance", "localhost:10157")):
         command = command.replace(f"{{{{ $labels.{label} }}}}", value)
     return command
 
 
 def _time(rounds: int) -> str:
-    """Rounds, and what that is with the default interval."""
+    """Rounds, and the time with the default interval."""
     usual = rounds * RuleSettings().interval / timedelta(seconds=1)
-    return f"{rounds} rounds ({format_value(usual, 'seconds')} by default)"
+    return f"{rounds} collections ({format_value(usual, 'seconds')} by default)"
 
 
 def _as_on_the_page(metric: Metric, /, **labels: str) -> str:

@@ -115,8 +115,8 @@ def judge(
         caveats.append(
             Caveat(
                 "unknown",
-                f"policies decide which rows of {', '.join(restricted)} this role sees, and the others are not "
-                "measured: give it BYPASSRLS, or read views of the owner's with row_security: strict",
+                f"policies hide rows of {', '.join(restricted)} from this role, and hidden rows are not measured: "
+                "give the role BYPASSRLS, or read views of the owner with row_security: strict",
             )
         )
     return Judgement(tuple(findings), tuple(caveats))
@@ -163,7 +163,7 @@ def _find(limit: Limit, readings: Readings, subject: str, given: Thresholds, *, 
         few = f"only {_sessions(count)}, and min_sessions is {given.min_sessions}"
         return Finding(limit, named, "too_few", value, bounds, count, few)
     if limit.value.whole is not None and limit.value.whole(readings, subject) == 0:
-        return Finding(limit, named, "not_judged", value, bounds, words="there is no session to judge")
+        return Finding(limit, named, "not_judged", value, bounds, words="no session to judge")
     words = limit.value.in_words(readings, subject) if limit.value.in_words else ""
     return Finding(limit, named, _outcome(limit, value, bounds), value, bounds, count, words)
 

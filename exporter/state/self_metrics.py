@@ -1,4 +1,4 @@
-"""What the exporter says of itself, and of each pipeline beside what was measured: metrics with their values."""
+"""Metrics about the exporter, and about the measuring of each pipeline, with the values."""
 
 import os
 import platform
@@ -20,72 +20,74 @@ OwnNumbers = Iterable[tuple[tuple[str, ...], float | None]]
 
 VERDICT: Final = Metric(
     "verdict",
-    "1 for the verdict that holds, 0 for the others: unhealthy where a critical limit is broken, else unknown "
-    "while anything is not measured or judged.",
+    "1 for the current verdict, 0 for the other verdicts.  Unhealthy if a critical limit is broken, else unknown while "
+    "a number is not measured or judged.",
     ("verdict",),
 )
 LIMIT: Final = Metric(
     "limit",
-    "The limits of the config, in base units: counts, shares from 0 to 1, seconds.",
+    "Thresholds of the config, in base units: counts, shares from 0 to 1, seconds.",
     ("limit", "severity"),
 )
 LIMIT_MIN_SESSIONS: Final = Metric(
     "limit_min_sessions",
-    "From how many sessions on a limit on a ratio says anything.",
+    "Least number of sessions for which the limit on a ratio is judged.",
     ("limit",),
 )
-UP: Final = Metric("up", "1 when the last collection measured everything and its values are served, else 0.")
+UP: Final = Metric("up", "1 if the last collection measured everything and the values are served, else 0.")
 RECORD_UP: Final = Metric(
     "record_up",
-    "1 when the last collection measured this record and its values are served, else 0.",
+    "1 if the last collection measured this record and the values are served, else 0.",
     ("record",),
 )
 RESTRICTED: Final = Metric(
     "visibility_restricted",
-    "1 where row_security: allow met a policy, so that only the rows which it shows were measured, else 0.",
+    "1 if a policy hides rows from the exporter (`row_security: allow`): hidden rows are not measured; else 0.",
 )
 FOLDED_SERIES: Final = Metric(
     "folded_series",
-    "Series of a metric that are added up in <other>, beyond max_label_values; what the database had added up "
-    "already, beyond 10,000 values, counts as one.",
+    "Series added up in `<other>`, beyond `max_label_values`.  A sum made by the database, beyond 10,000 values, "
+    "counts as one series.",
     ("metric",),
 )
-MAX_AGE: Final = Metric("max_age_seconds", "At what age a snapshot is withdrawn, with all that was measured in it.")
+MAX_AGE: Final = Metric(
+    "max_age_seconds", "Age at which the exporter withdraws a snapshot with all values (`max_age`)."
+)
 INTERVAL: Final = Metric(
     "collection_interval_seconds",
-    "How long after one collection the next one starts; later where the database is slow or cannot be looked at.",
+    "Time from the start of a collection to the next start; longer if the database is slow or unreachable.",
 )
 REPLICA_LAG: Final = Metric(
     "replica_lag_seconds",
-    "How far the replica was behind when the served snapshot was taken; absent where the database is none.",
+    "Lag of the replica at the time of the served snapshot.  Absent for a primary.",
 )
 LAST_SUCCESS: Final = Metric(
     "last_success_timestamp_seconds",
-    "When a collection last measured everything, by the exporter's clock; absent until one has.",
+    "Time of the last collection that measured everything, by the exporter's clock.  Absent before the first.",
 )
-COLLECTION_DURATION: Final = Metric("collection_duration_seconds", "How long the last collection took.")
+COLLECTION_DURATION: Final = Metric("collection_duration_seconds", "Duration of the last collection.")
 COLLECTIONS: Final = Metric(
     "collections_total",
-    "Collections: success (all measured), partial (records or checks were not), failure (no snapshot).",
+    "Collections by result: success (all measured), partial (a record or check is missing), failure (no snapshot).",
     ("result",),
 )
-COLLECTION_ERRORS: Final = Metric("collection_errors_total", "Why collections did not measure everything.", ("reason",))
+COLLECTION_ERRORS: Final = Metric("collection_errors_total", "Faults of collections by reason.", ("reason",))
 RELOAD_SUCCESSFUL: Final = Metric(
-    "config_last_reload_successful", "1 when the config was last read without a mistake, else 0."
+    "config_last_reload_successful", "1 if the last read of the config found no mistake, else 0."
 )
 RELOAD_SUCCESS_TIME: Final = Metric(
-    "config_last_reload_success_timestamp_seconds", "When the config that is in force was read."
+    "config_last_reload_success_timestamp_seconds", "Time at which the active config was read."
 )
 BUILD_INFO: Final = Metric(
     "exporter_build_info",
-    "1; the labels say what is running.",
+    "Always 1; the labels name the running version.",
     labels=("version", "python_version", "revision"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class SelfMetric:
-    """A family about the measuring itself: `values` gives label values and a number, None for no series."""
+    """A family about the measuring of a pipeline: `values` gives label values and a number, None for no series."""
 
     metric: Metric
     values: Callable[[PipelineStatus], OwnNumbers]
@@ -93,7 +95,7 @@ class SelfMetric:
 
 
 def _up(status: PipelineStatus) -> OwnNumbers:
-    # What is withdrawn is not measured any more, however well the last collection went.
+    # Withdrawn values are not measured, even after a successful collection.
     served = status.snapshot is not None
     yield (), float(served and status.last is not None and status.last.result == "success")
 
@@ -232,14 +234,14 @@ SELF_METRICS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ProgramMetric:
-    """A family about the program as a whole: it carries no labels but its own."""
+    """A family about the program as a whole, without the labels of a pipeline."""
 
     metric: Metric
     values: Callable[[Board], OwnNumbers]
 
 
 def revision() -> str:
-    """The commit that an image was built from, by its environment; `unknown` elsewhere."""
+    """The commit of the image, from the environment; `unknown` without an image."""
     return os.environ.get("SESSION_HEALTH_REVISION") or "unknown"
 
 

@@ -101,7 +101,7 @@ async def test_gaps_without_a_limit_on_them_are_never_healthy(backfill: Database
     done = check(small(), backfill.dsn, tmp_path)
 
     assert done.returncode == 3
-    assert "unknown: 39 sessions are a gap, and no limit judges them: set one of sessions_with_gap" in done.stdout
+    assert "unknown: 39 sessions have a gap, and no limit judges gaps: set one of sessions_with_gap" in done.stdout
     assert "no limits are set" in done.stdout
 
 
@@ -111,7 +111,7 @@ async def test_gaps_among_too_few_sessions_for_their_ratio_are_never_healthy(
     done = check(small(gap_ratio="critical: 0.24, min_sessions: 158"), backfill.dsn, tmp_path)
 
     assert "not judged    gap_ratio                       only 157 sessions, and min_sessions is 158" in done.stdout
-    assert "39 sessions are a gap, and no limit judges them: set one of sessions_with_gap, gap_age\n" in done.stdout
+    assert "39 sessions have a gap, and no limit judges gaps: set one of sessions_with_gap, gap_age\n" in done.stdout
 
 
 async def test_gaps_that_lie_in_the_future_are_never_healthy_for_being_young(healthy: Database, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ async def test_gaps_that_lie_in_the_future_are_never_healthy_for_being_young(hea
     counted = check(small(gap_age="critical: 1h", sessions_with_gap="critical: 0"), healthy.dsn, tmp_path)
 
     assert (young.returncode, counted.returncode) == (3, 1)
-    assert "1 sessions are a gap, and no limit judges them: set one of sessions_with_gap, gap_ratio" in young.stdout
+    assert "1 sessions have a gap, and no limit judges gaps: set one of sessions_with_gap, gap_ratio" in young.stdout
 
 
 async def test_no_eligible_session_is_no_data_whatever_else_is_well(tables: Database, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ async def test_json_has_every_finding_in_base_units(backfill: Database, tmp_path
         "warning": 0.01,
         "critical": None,
         "sessions": 157,
-        "meaning": "Sessions with a gap, of those with a gap or complete",
+        "meaning": "Share of sessions with a gap, pending sessions excluded",
         "words": "",
     }
     assert findings["outdated_sessions", "fc_scores"]["value"] == 11
@@ -244,6 +244,6 @@ async def test_a_workflow_of_github_is_annotated_on_the_other_stream(backfill: D
     assert json.loads(done.stdout)["verdict"] == "unhealthy"
     lines = [line for line in done.stderr.splitlines() if line.startswith("::")]
     assert "::error title=assessments%3A sessions_with_gap::Sessions with a gap: 39 > 0" in lines
-    share = "Sessions with a gap, of those with a gap or complete: 24.84%25 of 157 sessions > 1%25"
+    share = "Share of sessions with a gap, pending sessions excluded: 24.84%25 of 157 sessions > 1%25"
     assert f"::error title=assessments%3A gap_ratio::{share}" in lines
     assert "::" not in run(*arguments, DATABASE_URL=backfill.dsn).stderr

@@ -362,7 +362,7 @@ def test_it_shows_by_itself_what_is_new(rounds: Rounds, site: Site, open_page: O
     url, latest = site.serve(begun.status("healthy"))
     view = open_page(url)
     paused = open_page(url + "?pause")
-    assert "A line needs two looks" in view.text
+    assert "The trend needs two collections" in view.text
 
     latest.publish(begun.status("healthy", "unhealthy"))
     view.page.wait_for_selector(".hero-unhealthy", timeout=10_000)

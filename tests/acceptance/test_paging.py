@@ -156,7 +156,7 @@ def test_gaps_page_in_time_with_what_to_read_and_to_type(scene: Scene) -> None:
         "pipeline": "assessments",
     }
     about = page["annotations"]
-    assert about["summary"] == "Sessions lack records that they must have."
+    assert about["summary"] == "Sessions are missing required records."
     assert "39" in about["description"]
     assert "assessments" in about["description"]
     assert about["command"].startswith("session-health-exporter gaps")

@@ -162,8 +162,8 @@ async def test_what_is_printed_to_list_them_lists_as_many_as_are_counted(empty: 
     orphans = 1 + ("kept" not in where)
     assert sum(row["count"] for row in listed["Rows whose session does not exist (scores)"]) == orphans
     assert len(listed["Rows whose session key is NULL (scores)"]) == 1
-    assert [row["count"] for row in listed["Rows in excess of one for each unique key (scores)"]] == [2]
-    assert len(listed["Rows whose session was deleted softly (scores)"]) == 1
+    assert [row["count"] for row in listed["Duplicate rows (scores)"]] == [2]
+    assert len(listed["Rows whose session is soft-deleted (scores)"]) == 1
     assert [row["Id"].strip() for row in listed["Sessions that fail a check (flagged)"]] == ["b"]
     assert [row["Id"].strip() for row in listed["Sessions that stay in a status for too long"]] == ["b"]
 

@@ -143,7 +143,7 @@ async def test_the_page_links_where_it_was_told_and_says_when_the_next_look_is_d
     assert "https://wiki.example/runbooks/coverage.md#sessionhealthsessionswithgap" in page.text
     assert "https://grafana.example/d/session-health-overview?var-database=main" in page.text
     assert "39 of 157 sessions need a backfill" in page.text
-    assert re.search(r"Next look in <b>(5\ds|1m)</b>", page.text)
+    assert re.search(r"Next collection in <b>(5\ds|1m)</b>", page.text)
     assert page.headers["refresh"] == "60"
 
 

@@ -105,7 +105,7 @@ def test_nothing_fires_where_all_is_fine_but_the_watchdog(expect: Any) -> None:
     watchdog = alert(
         "none",
         {},
-        "This alert always fires, to prove that alerts arrive.",
+        "Heartbeat: this alert always fires and proves that alerts arrive.",
         "Prometheus evaluates rules and reaches Alertmanager.  This alert always fires.",
         "amtool alert query alertname=SessionHealthWatchdog --alertmanager.url=http://localhost:9093",
         "SessionHealthWatchdog",
@@ -119,8 +119,8 @@ def test_an_unknown_verdict_is_a_warning_then_critical_and_ends(expect: Any) -> 
         return alert(
             severity,
             PIPELINE,
-            "Nobody knows whether the data are whole.",
-            f"{WHO}: whether its data are whole is unknown.",
+            "Data completeness is unknown: the exporter cannot measure or judge this pipeline.",
+            f"{WHO}: data completeness is unknown.",
             "session-health-exporter check --config.file config.yaml",
             "SessionHealthUnknown",
             OF_PIPELINE,
@@ -150,8 +150,8 @@ def test_failing_collections_are_told_with_their_reasons(expect: Any) -> None:
         return alert(
             severity,
             PIPELINE,
-            "Collections fail, in whole or in part.",
-            f"{WHO} is not measured, or not whole, permission {times} times.",
+            "The exporter fails to read some or all of the pipeline's data.",
+            f"{WHO}: the exporter does not measure everything; errors in the last 15m: permission {times} times.",
             "session-health-exporter config check --connect --config.file config.yaml",
             "SessionHealthCollectionFailing",
             OF_PIPELINE,
@@ -181,8 +181,8 @@ def test_what_was_not_measured_for_longer_than_max_age_is_stale(expect: Any) -> 
     stale = alert(
         "warning",
         PIPELINE,
-        "Nothing has been measured whole for longer than max_age.",
-        f"{WHO} was last measured whole 7m 30s ago.",
+        "The last complete measurement is older than the allowed age (max_age).",
+        f"{WHO}: the last complete measurement was 7m 30s ago.",
         "session-health-exporter config check --connect --config.file config.yaml",
         "SessionHealthValuesStale",
         OF_PIPELINE,
@@ -229,8 +229,8 @@ def absent() -> dict[str, Any]:
     return alert(
         "critical",
         {"job": "session-health"},
-        "No exporter delivers anything, so nobody looks at the data.",
-        "No exporter of job session-health delivers anything: nobody is looking at the data.",
+        "No exporter delivers data: no pipeline is monitored.",
+        "No exporter of job session-health delivers data: no pipeline is monitored.",
         "session-health-exporter check --config.file config.yaml",
         "SessionHealthExporterAbsent",
     )
@@ -263,9 +263,9 @@ def test_a_pipeline_that_nobody_delivers_any_more_is_told_though_others_go_on(ex
         return alert(
             severity,
             labels,
-            "A pipeline that was measured is not any more.",
-            "Pipeline lost (database main) was measured until lately, and no exporter with the same labels delivers it "
-            "any more.",
+            "A pipeline is no longer measured.",
+            "Pipeline lost (database main) was measured until recently.  No exporter delivers the pipeline with the "
+            "same labels now.",
             "session-health-exporter check --config.file config.yaml",
             "SessionHealthPipelineAbsent",
             "?var-database=main&var-pipeline=lost",
@@ -294,8 +294,8 @@ def test_a_config_that_could_not_be_read_is_told_of_the_instance(expect: Any) ->
     failed = alert(
         "warning",
         TARGET,
-        "The config was changed and could not be read.",
-        "exporter:10157 goes on with the config that it read before: the new one has mistakes.",
+        "An exporter rejected the changed config and runs with the previous config.",
+        "exporter:10157 rejected the changed config and runs with the previous config.",
         "session-health-exporter config check --config.file config.yaml",
         "SessionHealthConfigReloadFailed",
     )
@@ -313,7 +313,7 @@ def test_no_data_is_a_warning(expect: Any) -> None:
     no_data = alert(
         "warning",
         PIPELINE,
-        "There is no eligible session to judge.",
+        "The pipeline has no eligible session to judge.",
         f"{WHO} has no eligible session in its window.",
         "session-health-exporter check --config.file config.yaml",
         "SessionHealthNoData",

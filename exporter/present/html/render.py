@@ -64,9 +64,9 @@ _INLINE: Final = re.compile(r"\\(.)|(`+)(.+?)(?<!`)\2(?!`)|\*\*(.+?)\*\*", re.DO
 
 
 def moment(unix_seconds: float | None) -> Markup:
-    """A moment to the second, in UTC; `nothing` for None: what was measured then."""
+    """A moment to the second, in UTC; `no measurement` for None."""
     if unix_seconds is None:
-        return Markup("nothing")
+        return Markup("no measurement")
     at = datetime.fromtimestamp(unix_seconds, UTC)
     return Markup('<time datetime="{}">{} UTC</time>').format(at.strftime("%Y-%m-%dT%H:%M:%SZ"), at.strftime("%F %T"))
 

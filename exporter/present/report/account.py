@@ -1,6 +1,6 @@
-"""Standings -> the report: line by line, what each says and what it rests on.  Judges nothing anew.
+"""Standings -> the report: every line with its mark and its evidence.  Judges nothing again.
 
-The Markdown, the JSON and the page show one and the same value.
+The Markdown, the JSON and the page show the same value.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,15 +26,14 @@ from exporter.text.figures import LimitUnit, format_exactly, format_value
 CHAPTERS: Final[tuple[Chapter, ...]] = get_args(Chapter)
 
 Marks = Mapping[LimitUnit, tuple[float, ...]]
-"""The thresholds of a pipeline, in base units: a share reads the same beside its limit and elsewhere."""
+"""The thresholds of a pipeline, in base units: a share has the same figures beside the limit and elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedLine:
-    """A line with what is thought of it.
+    """A line with the judgement.
 
-    `bound` is the threshold that it is held against, in words, empty without.  No figure is rounded across one of the
-    `marks`.
+    `bound` is the threshold in words, empty without a threshold.  No figure is rounded across one of the `marks`.
     """
 
     line: ReportLine
@@ -46,7 +45,7 @@ class JudgedLine:
 
     @property
     def number(self) -> str:
-        """`118/157`, `24.84%`, `1h5m`; that there is none; or that it was not measured."""
+        """`118/157`, `24.84%`, `1h5m`, `none` or `not measured`."""
         line = self.line
         if line.value is None:
             return line.words or "not measured"
@@ -54,32 +53,32 @@ class JudgedLine:
         return value if line.of is None else f"{value}/{format_value(line.of, line.unit)}"
 
     def figures(self, value: float) -> str:
-        """A value of this line, not rounded across its limit."""
+        """A value of this line, not rounded across the limit."""
         return format_value(value, self.line.unit, self.marks[self.line.unit])
 
     @property
     def is_told(self) -> bool:
-        """Whether the number says what was found, and not that nobody knows."""
+        """Whether the line has a measurement."""
         return self.evidence != "not_measured"
 
     @property
     def share(self) -> float | None:
-        """Which part the value is, from 0 to 1; None where it is part of nothing."""
+        """The value as a share of the whole, from 0 to 1; None without a whole."""
         line = self.line
         return line.value / line.of if line.value is not None and line.of else None
 
     @property
     def percent(self) -> str:
-        """The same in figures, not rounded across its limit; empty where the value is part of nothing."""
+        """The share in figures, not rounded across the limit; empty without a whole."""
         return "" if self.share is None else format_value(self.share, "ratio", self.marks["ratio"], places=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something to do: what is wrong, what to do about it, in order, and what to type first.
+    """Something to do: the problem, the steps in order, and the first command.
 
-    `findings` are the broken limits that it is about; none where something could not be measured or judged.
-    `is_markdown` says whether the steps are; what a database or a config says is not.
+    `findings` are the broken limits of the action, empty for a value that was not measured or judged.
+    `is_markdown` says whether the steps are Markdown; texts of a database or a config are not.
     """
 
     what: str
@@ -91,9 +90,9 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What was measured earlier, as lines of today's config.
+    """Earlier numbers, as lines of the current config.
 
-    `source` says where that is known from; `measured_at`, and `since` where its window began, are Unix seconds.
+    `source` names the origin; `measured_at` and `since`, the start of the window, are Unix seconds.
     """
 
     source: str
@@ -102,7 +101,7 @@ class Baseline:
     lines: tuple[ReportLine, ...]
 
     def value_of(self, line: ReportLine) -> float | None:
-        """What the same line said then, None where it said nothing."""
+        """The earlier value of the same line, None without a value."""
         key = (line.chapter, line.record, line.text)
         return next((was.value for was in self.lines if (was.chapter, was.record, was.text) == key), None)
 
@@ -111,11 +110,10 @@ class Baseline:
 class PipelineReport:
     """The report on one pipeline.
 
-    `measured_at` and `since` (where the window begins) are Unix seconds, None where nothing is served.  `headline` is
-    what one needs to know if one reads no further.  `unset` are limits that the config could set and does not.  `past`
-    is what the report compares with, None where nothing is.  `breakdowns` are what bars show: wholes in parts.
-    No figure is rounded across one of the `marks`.  `shell`
-    writes what is to be typed.
+    `measured_at` and `since` (the start of the window) are Unix seconds, None without a served snapshot.  `headline`
+    is the most important fact.  `unset` are limits that the config could set.  `past` is the earlier report for the
+    comparison, None without a comparison.  `breakdowns` are wholes in parts, for bars.  No figure is rounded across one
+    of the `marks`.  `shell` writes commands.
     """
 
     database: str
@@ -143,7 +141,7 @@ class PipelineReport:
         return tuple(finding for finding in self.findings if finding.outcome in ("critical", "warning"))
 
     def of(self, chapter: Chapter, record: str | None) -> tuple[JudgedLine, ...]:
-        """The entries of a chapter about one record; None for those about the sessions."""
+        """The entries of a chapter about a record, or about the sessions for None."""
         return tuple(entry for entry in self.entries[chapter] if entry.line.record == record)
 
 
@@ -156,12 +154,12 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of all."""
+        """The worst verdict of all pipelines."""
         return min((account.verdict for account in self.accounts), key=rank)
 
     @property
     def headline(self) -> str:
-        """That of the worst pipeline; named where there are several."""
+        """The headline of the worst pipeline, with the name if the report has several pipelines."""
         worst = min(self.accounts, key=lambda account: rank(account.verdict))
         return worst.headline if len(self.accounts) == 1 else f"{worst.pipeline}: {worst.headline}"
 
@@ -173,9 +171,9 @@ def report_on(
     pasts: Mapping[str, Baseline] | None = None,
     shell: Shell = Shell(),  # noqa: B008 - a frozen value
 ) -> Report:
-    """What is to be said of every pipeline at `now`, beside the past of those that have one (by name).
+    """The report on every pipeline at `now`, compared with the past of a pipeline (by name) if given.
 
-    `shell` writes what is to be typed.
+    `shell` writes commands.
     """
     known = pasts or {}
     accounts = (_account(status, dimensions, known.get(status.pipeline), shell) for status in statuses)
@@ -186,7 +184,7 @@ def _account(
     status: PipelineStatus, dimensions: Sequence[Dimension], past: Baseline | None, shell: Shell
 ) -> PipelineReport:
     config, served = status.config, status.readings
-    # Without a snapshot every line is there, and says that it was not measured.
+    # Without a snapshot the report has every line, each as not measured.
     readings = served or Readings(config, 0.0, {})
     judged = {(finding.limit.name, finding.subject): finding for finding in status.findings}
     faults = status.last.faults if status.last else ()
@@ -231,7 +229,7 @@ def _marks(findings: Iterable[Finding]) -> Marks:
 
 
 def lines_of(readings: Readings, dimensions: Sequence[Dimension]) -> tuple[ReportLine, ...]:
-    """Every line that the dimensions say of some numbers."""
+    """Every line of the dimensions for some numbers."""
     lines = tuple(chain.from_iterable(dimension.lines(readings) for dimension in dimensions))
     analysed = next((line.value for line in lines if line.chapter == "base"), None)
     return tuple(replace(line, of=analysed) if line.of_analysed else line for line in lines)
@@ -240,19 +238,19 @@ def lines_of(readings: Readings, dimensions: Sequence[Dimension]) -> tuple[Repor
 def _headline(
     status: PipelineStatus, impact: Sequence[JudgedLine], findings: Sequence[Finding], faults: Sequence[Fault]
 ) -> str:
-    """One sentence: what is wrong, the worst first, or that nothing is."""
+    """One sentence: the worst problem, or no problem."""
     verdict = status.verdict
     if verdict == "unknown":
         causes = [fault.message for fault in faults]
         causes += [caveat.message for caveat in status.caveats if caveat.verdict == "unknown"]
         if causes:
-            return f"nobody knows whether the data are whole: {causes[0]}"
-        return "nothing was measured yet" if status.last is None else "what was measured is too old to be shown"
+            return f"data completeness is unknown: {causes[0]}"
+        return "no measurement yet" if status.last is None else "the last measurement is older than max_age"
     if verdict == "no_data":
-        return "there is no eligible session in the window, so there is nothing to judge"
+        return "no eligible session in the window: nothing to judge"
     lacking = next((entry.number.replace("/", " of ") for entry in impact if entry.line.value), None)
     if verdict == "healthy":
-        return f"{lacking} sessions have a gap, as the limits allow" if lacking else "no session needs a backfill"
+        return f"{lacking} sessions have a gap, within the limits" if lacking else "no session needs a backfill"
     worst = findings[0]
     if lacking and worst.limit.name in {entry.line.limit for entry in impact}:
         return f"{lacking} sessions need a backfill"
@@ -266,14 +264,14 @@ def _subject(finding: Finding) -> str:
 def _actions(
     status: PipelineStatus, findings: Sequence[Finding], faults: Sequence[Fault], shell: Shell
 ) -> Iterator[Action]:
-    """The worst first: what could not be measured hides what else there may be."""
+    """The worst first: a missing measurement can hide other problems."""
     look = shell.command("config", "check", "--connect")
     for fault in faults:
         yield Action("Not measured", (fault.message,), look)
     for caveat in status.caveats:
         if caveat.verdict == "unknown":
             yield Action("Not judged", (caveat.message,), look)
-    # Several limits may judge one thing: what mends it is said once.
+    # Several limits can have the same repair: the report prints the repair once.
     mended: dict[tuple[tuple[str, ...], str], list[Finding]] = {}
     for finding in findings:
         if finding.outcome in ("critical", "warning"):
@@ -285,7 +283,7 @@ def _actions(
 
 
 def _as_read(status: PipelineStatus) -> AsRead:
-    # What is judged has a snapshot.
+    # Judged values have a snapshot.
     read = status.snapshot.read if status.snapshot else None
     return read or AsRead(status.config, {name: presumed_link(r) for name, r in status.config.records.items()})
 
@@ -311,23 +309,23 @@ def _entry(
     is_partial = bool(status.snapshot and status.snapshot.restricted)
     evidence: Evidence = "visible" if is_partial and line.evidence == "measured" else line.evidence
     if line.of == 0:
-        return JudgedLine(line, Standing.NOTED, evidence, bound, "of none, nothing can be said", marks)
+        return JudgedLine(line, Standing.NOTED, evidence, bound, "nothing to count", marks)
     if _is_good(line) and not is_partial:
         return JudgedLine(line, Standing.FINE, evidence, bound, line.reason, marks)
     if finding is None:
         reason = line.reason
         if line.limit and line.good and line.value is not None and not _is_good(line):
-            reason = f"no limit judges it: set {line.limit}"
+            reason = f"not judged: set limits.{line.limit}"
         return JudgedLine(line, Standing.NOTED, evidence, "", reason, marks)
-    # The limit is on more than this line: not to have measured the rest says nothing of the line.
+    # The limit covers more than this line: a missing measurement elsewhere does not affect the line.
     mark = Standing.NOTED if finding.outcome == "not_measured" else STANDINGS[finding.outcome]
     return JudgedLine(line, mark, evidence, bound, line.reason, marks)
 
 
 def _why(line: ReportLine, status: PipelineStatus) -> str:
-    """Why a line was not measured: what the config lacks, else the reason of the fault, else what the line says."""
+    """Why a line was not measured: a key missing in the config, else the fault, else the reason of the line."""
     if line.remedy:
-        return f"give {line.remedy}"
+        return f"set {line.remedy}"
     if status.last is None:
         return "not yet"
     fault = status.last.fault or status.record_faults.get(line.record or "")
@@ -335,7 +333,7 @@ def _why(line: ReportLine, status: PipelineStatus) -> str:
     of_part = next((found for path, found in parts.items() if line.subject and path.endswith(f".{line.subject}")), None)
     said = fault or of_part
     if said is None and line.record is None and status.record_faults:
-        return f"it needs every record, and {', '.join(status.record_faults)} was not measured"
+        return f"needs every record; not measured: {', '.join(status.record_faults)}"
     return said.reason if said else line.reason
 
 
@@ -346,9 +344,9 @@ def _is_good(line: ReportLine) -> bool:
 
 
 def _bound(line: ReportLine, finding: Finding) -> str:
-    """`warning above 0, critical above 10`; or by which limit it is judged, where that is on another number."""
+    """`warning above 0, critical above 10`; or the limit that judges the line by another number."""
     if line.value is not None and line.value != finding.value and line.unit != "ratio" and not finding.sessions:
-        # Of what was not judged its own line says why.
+        # The line of a limit without a judgement gives the reason.
         is_judged = finding.outcome not in ("not_measured", "not_judged", "too_few")
         return f"judged by {finding.limit.name}: {finding.text}" if is_judged else ""
     side = "below" if finding.limit.below else "above"

@@ -1,4 +1,4 @@
-"""Report -> Markdown: its sections, with a sign before whatever was judged."""
+"""Report -> Markdown: the sections, with a sign before every judged line."""
 
 from collections.abc import Iterable, Iterator
 
@@ -10,7 +10,7 @@ from exporter.text.times import moment_text
 
 
 def as_markdown(report: Report) -> str:
-    """The whole report; its first line says the verdict, whatever it is."""
+    """The whole report; the first line is the verdict."""
     lines = [f"# {_sign(report.verdict)}: {escaped(report.headline)}", ""]
     for account in report.accounts:
         lines += _account(account, report, is_alone=len(report.accounts) == 1)
@@ -71,4 +71,4 @@ def _entries(entries: Iterable[JudgedLine]) -> Iterator[str]:
 
 
 def _moment(unix_seconds: float | None) -> str:
-    return "nothing" if unix_seconds is None else moment_text(unix_seconds)
+    return "no measurement" if unix_seconds is None else moment_text(unix_seconds)

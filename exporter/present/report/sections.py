@@ -1,6 +1,6 @@
-"""PipelineReport -> the sections of the report, in the order in which somebody who has a minute reads.
+"""PipelineReport -> the sections of the report, the most important first.
 
-What is said where is decided here, once; Markdown and HTML differ in how it looks.
+Markdown and HTML have the same sections, and differ only in the looks.
 """
 
 import re
@@ -19,7 +19,7 @@ from exporter.text.times import moment_text
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Lines that belong together; `title` is empty where the section has no other."""
+    """A group of lines; `title` is empty if the section has only one group."""
 
     title: str
     entries: tuple[JudgedLine, ...]
@@ -27,7 +27,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a line says now, beside what it said in the past that the report compares with."""
+    """The current value of a line beside the earlier value."""
 
     entry: JudgedLine
     text: str
@@ -39,9 +39,9 @@ class Change:
 class ReportSection:
     """One section, its content in this order.
 
-    `stand` is what to think of it all, after the sign of the verdict or of `mark`, `notes` are paragraphs, `findings`
-    broken limits, `steps` numbered and `points` not.  Texts are Markdown within a line, what comes from the database
-    escaped in it.
+    `stand` is the judgement after the sign of the verdict or of `mark`, `notes` are paragraphs, `findings` broken
+    limits, `steps` a numbered list and `points` a bullet list.  Texts are one line of Markdown, with texts from the
+    database escaped.
     """
 
     title: str
@@ -57,7 +57,7 @@ class ReportSection:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing below the title."""
+        """Whether the section has only a title."""
         return not any(getattr(self, field.name) for field in fields(self) if field.name != "title")
 
 
@@ -68,11 +68,11 @@ EVIDENCE: Final = {
     "visible": "of the rows that policies show",
     "not_measured": "not measured",
 }
-"""What a line rests on, in words; of one that has no number the number says so already."""
+"""The evidence of a line in words."""
 
 
 def sections(account: PipelineReport) -> tuple[ReportSection, ...]:
-    """All of them that have something to say."""
+    """All sections with content."""
     found = (
         ReportSection(
             "Summary", f"{in_words(account.verdict).upper()}: {escaped(account.headline)}.", findings=account.broken
@@ -100,12 +100,12 @@ def sections(account: PipelineReport) -> tuple[ReportSection, ...]:
 
 
 def escaped(text: str) -> str:
-    """A text that may come from the database, so that it is neither markup nor more than a line."""
+    """A text that may come from the database, escaped: no markup, one line."""
     return _MARKUP.sub(r"\\\g<0>", printable(text))
 
 
 _MARKUP: Final = re.compile(r"[\\`*\[\]<~]|(?<![^\W_])_|_(?![^\W_])")
-"""What Markdown would take for its own anywhere in a line; an underscore inside a word is none."""
+"""Markup of Markdown anywhere in a line; an underscore inside a word is no markup."""
 
 
 def _by_record(account: PipelineReport, chapter: Chapter) -> tuple[Part, ...]:
@@ -119,38 +119,38 @@ def _of_sessions(account: PipelineReport, chapter: Chapter) -> tuple[Part, ...]:
 
 
 def quiet(account: PipelineReport) -> tuple[str, ...]:
-    """What is to be done where nothing asks for an action."""
+    """The steps without a broken limit."""
     if account.verdict == "no_data":
-        return ("See why no session is eligible: the SQL of `eligible`, and `window`.",)
+        return ("Check why no session is eligible: see the SQL of `eligible`, and the `window`.",)
     if account.verdict == "unknown":
-        return ("Wait for the next look at the database; if none comes, see the log of the exporter.",)
+        return ("Wait for the next collection.  If no collection succeeds, read the log of the exporter.",)
     lacking = account.entries["impact"][0]
     return (
-        f"No limit is broken: {lacking.number} sessions have a gap, as the limits allow."
+        f"No limit is broken: {lacking.number} sessions have a gap, within the limits."
         if lacking.line.value
         else "No backfill is needed.",
-        "Go on with normal operations.",
-        "Go on watching: whatever is not judged yet is named under monitoring recommendations.",
+        "Continue normal operations.",
+        "Continue monitoring.  Monitoring recommendations lists values without a limit.",
     )
 
 
 def _nothing_to_do(account: PipelineReport) -> tuple[str, ...]:
     if account.verdict != "healthy":
         return ()
-    return (f"Everything that the config asks for was measured.  {_judged(account)}",)
+    return (f"Every configured value was measured.  {_judged(account)}",)
 
 
 def _judged(account: PipelineReport) -> str:
-    """What the verdict rests on: how many limits judged something, and which could not."""
+    """The number of broken limits, and the limits without a judgement."""
     if not account.findings:
-        return "No limit is set, so nothing was judged."
+        return "No limit is set: nothing was judged."
     silent = [
         f"{finding.limit.name} ({'too few sessions' if finding.outcome == 'too_few' else finding.text})"
         for finding in account.findings
         if finding.outcome in ("too_few", "not_judged")
     ]
-    said = f"Of {len(account.findings)} numbers with a limit {len(account.broken) or 'none'} broke it"
-    return f"{said}; these said nothing: {', '.join(dict.fromkeys(silent))}." if silent else f"{said}."
+    said = f"Broken limits: {len(account.broken)} of {len(account.findings)}"
+    return f"{said}.  Not judged: {', '.join(dict.fromkeys(silent))}." if silent else f"{said}."
 
 
 def _recommended(account: PipelineReport) -> ReportSection:
@@ -164,8 +164,8 @@ def _no_past(account: PipelineReport) -> str:
     keep = account.shell.command("report", "--format", "json", "--output", "before.json")
     compare = account.shell.command("report", "--baseline", "before.json")
     return (
-        "Before and after: not measured, for one snapshot knows no past.  Keep a report as JSON before a backfill "
-        f"({code(keep)}) and name it afterwards ({code(compare)}), or name a moment in Prometheus' history with "
+        "Before and after: no earlier report to compare with.  Save a report as JSON before a backfill "
+        f"({code(keep)}) and compare afterwards ({code(compare)}), or compare with Prometheus' history: "
         "`--prometheus URL --at TIME`."
     )
 
@@ -175,10 +175,10 @@ def _impact(account: PipelineReport) -> ReportSection:
     if past is None:
         return ReportSection("Backfill impact", notes=(_no_past(account),))
     before = f"**Before**: {moment_text(past.measured_at)}, by {escaped(past.source)}"
-    notes = [f"{before} · **Now**: {'nothing' if now is None else moment_text(now)}"]
+    notes = [f"{before} · **Now**: {'no measurement' if now is None else moment_text(now)}"]
     if account.since is not None and account.since != past.since:
-        moved = f"The window has moved on from {moment_text(past.since)} to {moment_text(account.since)}"
-        notes.append(f"{moved}: what left it counts no more, mended or not.")
+        moved = f"The window moved from {moment_text(past.since)} to {moment_text(account.since)}"
+        notes.append(f"{moved}: sessions that left the window no longer count, with or without a gap.")
     return ReportSection(
         "Backfill impact",
         notes=tuple(notes),
@@ -198,18 +198,18 @@ _READY: Final[Mapping[Verdict, str]] = {
     "healthy": "**Ready**: no limit is broken.",
     "degraded": "**Ready, with warnings**: no critical limit is broken.",
     "unhealthy": "**Not ready**: a critical limit is broken.",
-    "no_data": "**Cannot be said**: there is no session to judge.",
-    "unknown": "**Cannot be said**: something was not measured, or is not judged.",
+    "no_data": "**Unknown**: no session to judge.",
+    "unknown": "**Unknown**: a value was not measured or not judged.",
 }
 
 
 def _ready(account: PipelineReport) -> tuple[str, Standing | None]:
     if account.verdict == "healthy" and not account.findings:
-        return "**Cannot be said**: no limit is set.", Standing.NOTED
+        return "**Unknown**: no limit is set.", Standing.NOTED
     return _READY[account.verdict], None
 
 
-_OTHERS: Final = "Other systems of the platform (its answers to users, its queues) are not looked at."
+_OTHERS: Final = "Not covered: other systems of the platform, such as user-facing services and queues."
 
 
 def _monitoring(account: PipelineReport) -> Iterator[str]:
@@ -217,13 +217,13 @@ def _monitoring(account: PipelineReport) -> Iterator[str]:
         yield f"{limit.what} is not judged: set `limits.{limit.name}`."
     entries = (entry for found in account.entries.values() for entry in found)
     for remedy in dict.fromkeys(entry.line.remedy for entry in entries if entry.line.remedy):
-        yield f"More would be measured with {escaped(remedy)}."
-    yield "Load `alerts/rules.yml` into Prometheus: every limit alerts, and so does not knowing."
+        yield f"To measure more, set {escaped(remedy)}."
+    yield "Load `alerts/rules.yml` into Prometheus: a broken limit and a missing measurement raise an alert."
 
 
 _SCHEDULE: Final = (
-    "**Every interval**: everything above, by the exporter.",
+    "**Every interval**: all values above, by the exporter.",
     "**Weekly**: completion of sessions and delay of records, over a week of Prometheus' history.",
-    "**Monthly**: versions and quality, over a month of it.",
-    "**Quarterly**: an audit: this report, kept; and whether its limits are still right.",
+    "**Monthly**: versions and quality, over a month of Prometheus' history.",
+    "**Quarterly**: an audit: archive this report, and review the limits.",
 )

@@ -1,4 +1,4 @@
-"""What is to be typed: commands of this program, for the config that the report is about."""
+"""Commands of the exporter for a report, with the path of the config."""
 
 import shlex
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from pathlib import PurePath
 
 @dataclass(frozen=True, slots=True)
 class Shell:
-    """`config_file` is the path as it is to be typed: whole for whoever may know it, else the name alone."""
+    """`config_file` is the path in printed commands: the full path for the operator, else only the name."""
 
     config_file: str = "config.yaml"
 
     def command(self, *words: str) -> str:
-        """A command with its options, quoted for a shell; it names the config."""
+        """A command with options and the config, quoted for a shell."""
         return shlex.join(["session-health-exporter", *words, "--config.file", self.config_file])
 
     @property
     def note(self) -> str:
-        """Where commands are to be typed, in Markdown; empty where that is anywhere."""
+        """Where to run the commands, in Markdown; empty if the place does not matter."""
         if PurePath(self.config_file).is_absolute():
             return ""
-        return "Type commands where the exporter runs, in the folder of its config file."
+        return "Run the commands on the exporter's host, in the folder of the config file."
