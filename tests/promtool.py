@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import yaml
 from tools import find_tool
+from waiting import at_most
 
 Labels = Mapping[str, str]
 
@@ -71,7 +72,7 @@ def run_tests(
     # It frees memory that it could well keep: a quarter of its time.  https://pkg.go.dev/runtime#hdr-Environment_Variables
     environment = {**os.environ, "GOGC": "400"}
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=at_most(120)
     )
     return "" if done.returncode == 0 else done.stdout + done.stderr or f"exit code {done.returncode}"
 

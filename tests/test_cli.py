@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from waiting import at_most
 
 from exporter import cli
 from exporter.commands import config
@@ -38,12 +39,12 @@ import asyncio, time
 from exporter.commands.process import serve_until_stopped
 
 async def work(stop):
-    asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)
+    asyncio.get_running_loop().run_in_executor(None, time.sleep, 600)
     await asyncio.sleep(0.1)
 
 serve_until_stopped(work)
 """
-    done = subprocess.run([sys.executable, "-c", program], timeout=20, check=False)
+    done = subprocess.run([sys.executable, "-c", program], timeout=at_most(20), check=False)
 
     assert done.returncode == 0
 
@@ -60,7 +61,7 @@ async def work(stop):
 
 serve_until_stopped(work)
 """
-    done = subprocess.run([sys.executable, "-c", program], timeout=20, check=False, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", program], timeout=at_most(20), check=False, capture_output=True)
 
     assert (done.returncode, done.stderr) == (0, b"")
 
@@ -79,7 +80,9 @@ sys.stderr.write(" ".join(sorted(names)))
 
 def loaded(*words: str) -> set[str]:
     """The packages that a command has loaded when it has said its help."""
-    done = subprocess.run([sys.executable, "-c", LOADS, *words], timeout=60, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LOADS, *words], timeout=at_most(60), check=True, capture_output=True, text=True
+    )
     return set(done.stderr.split())
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 from tools import NEWER_SUITE, find_tool
+from waiting import at_most
 
 from exporter.cli import build_parser
 from exporter.serve.listen import DEFAULT_ADDRESS
@@ -110,7 +111,7 @@ def test_promtool_finds_nothing_wrong_with_the_settings_of_prometheus(suite: str
         "--lint-fatal",
         str(ROOT / "alerts/prometheus.yml"),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=at_most(20))
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 rule files found" in done.stdout

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SERVED, Database
+from waiting import at_most
 
 import exporter
 from exporter.serve.listen import DEFAULT_ADDRESS
@@ -137,7 +138,7 @@ class Image:
             env=self.environ | environ,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=at_most(30),
             check=False,
         )
 
@@ -287,7 +288,7 @@ async def test_it_serves_is_healthy_and_stops_when_told(contained: Image, health
         page = measured_page(port)
         health = contained.check_health(port)
         os.kill(first_process(process.pid), getattr(signal, said("STOPSIGNAL")[0]))
-        _, log = process.communicate(timeout=10)
+        _, log = process.communicate(timeout=at_most(10))
 
     assert f'revision="{REVISION}"' in page
     assert 'session_health_up{database="main",pipeline="assessments"} 1.0' in page
@@ -302,7 +303,7 @@ def test_a_server_that_is_not_well_is_unhealthy() -> None:
     [check] = said("HEALTHCHECK")
     *_, code = json.loads(check.partition("CMD ")[2])
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(10)
+        server.settimeout(at_most(10))
         code = code.replace(DEFAULT_ADDRESS[1:], str(server.getsockname()[1]))
         with subprocess.Popen([sys.executable, "-c", code]) as process:
             connection, _ = server.accept()
@@ -344,9 +345,9 @@ def first_process(parent: int) -> int:
 
 def measured_page(port: int) -> str:
     """The metrics, as soon as everything was measured once."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + at_most(20)
     while time.monotonic() < deadline:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=at_most(5))
         try:
             connection.request("GET", "/metrics")
             page = connection.getresponse().read().decode()

@@ -12,12 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from waiting import at_most, soon
 
 import exporter
 from exporter.embedded import (
@@ -84,13 +85,6 @@ def own_processes(it: EmbeddedPostgres) -> set[int]:
     assert len(found) > 4
     assert found <= processes().keys()
     return found
-
-
-def soon(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (met := condition()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return met
 
 
 def nothing_left(pids: set[int], place: Path) -> bool:
@@ -340,7 +334,7 @@ def test_nothing_is_left_when_the_owner_is_ended(place: Path, number: signal.Sig
         assert len(pids - {owner.pid}) > 3
         assert pid in pids
         os.killpg(owner.pid, number)
-        owner.communicate(timeout=5)  # nobody else holds its output open
+        owner.communicate(timeout=at_most(5))  # nobody else holds its output open
         assert soon(lambda: nothing_left(pids, place))
 
 
@@ -351,7 +345,7 @@ def test_nothing_is_left_when_the_owner_is_killed_during_initdb(place: Path, del
         time.sleep(delay)
         pids = family(owner.pid)
         owner.kill()
-        output, _ = owner.communicate(timeout=5)
+        output, _ = owner.communicate(timeout=at_most(5))
         assert output == ""
         assert soon(lambda: nothing_left(pids, place))
         time.sleep(0.3)
@@ -365,7 +359,7 @@ def test_nothing_is_left_when_a_service_manager_ends_everything(place: Path) -> 
         pids = family(owner.pid)
         for pid in sorted(pids, reverse=True):  # the watchdog before its owner
             os.kill(pid, signal.SIGTERM)
-        owner.communicate(timeout=5)
+        owner.communicate(timeout=at_most(5))
         assert soon(lambda: nothing_left(pids, place))
 
 
@@ -387,8 +381,8 @@ def test_the_watchdog_ends_only_what_still_belongs_to_the_owner(place: Path) -> 
         program = Path(server.__file__).with_name("watchdog.py")
         try:
             command = [sys.executable, "-I", "-S", str(program)]
-            subprocess.run(command, input=lines.encode(), check=True, timeout=10)
-            assert told.wait(1) == untold.wait(1) == -signal.SIGINT
+            subprocess.run(command, input=lines.encode(), check=True, timeout=at_most(10))
+            assert told.wait(at_most(1)) == untold.wait(at_most(1)) == -signal.SIGINT
             assert ended.poll() is None
             assert not (place / "folder").exists()
         finally:
@@ -465,7 +459,7 @@ def test_an_ordinary_user_can_run_it(place: Path) -> None:
         pids = family(owner.pid)
         assert pid in pids
         owner.stdin.close()
-        assert owner.wait(10) == 0
+        assert owner.wait(at_most(10)) == 0
         assert nothing_left(pids, runs)
 
 

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 import asyncpg
 import pytest
 from conftest import Database
+from waiting import at_most
 
 from exporter.model.fault import CollectionError
 
@@ -57,7 +58,7 @@ async def until_waiting(connection: asyncpg.Connection, table: str, *, ours: boo
         "select exists (select 1 from pg_locks l join pg_stat_activity a using (pid) where not l.granted "
         f"and l.relation = '{table}'::regclass and (a.application_name = 'session-health-exporter') = {ours})"
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(at_most(10)):
         while not await connection.fetchval(waits):  # noqa: ASYNC110 - a database has no events
             await asyncio.sleep(0.01)
 
@@ -128,7 +129,7 @@ async def test_a_table_that_is_locked_is_waited_for_with_nothing_in_our_hands(sh
         await migration.execute("begin; lock table notes in access exclusive mode")
         task = asyncio.create_task(shop.measure(config("30s")))
         await until_waiting(watch, "notes", ours=True)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(at_most(10)):
             # Held for a moment in the first try, and let go for good in the second.
             while await watch.fetchval(f"select {HELD}"):  # noqa: ASYNC110 - a database has no events
                 await asyncio.sleep(0.01)

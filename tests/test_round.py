@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 from conftest import Database
+from waiting import at_most
 
 from exporter.measure.collect import collect
 from exporter.measure.session import Session
@@ -217,7 +218,7 @@ async def test_what_is_refused_costs_one_more_statement_timeout_at_most(shop: Da
     )
     text = config("statement_timeout: 1s").partition("    records:")[0] + f"    records:\n{records}"
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(at_most(30)):
         numbers = await shop.measure(text)
 
     faults = numbers.snapshot.record_faults

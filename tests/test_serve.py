@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Database
+from waiting import at_most
 
 from exporter.config.read import ConfigError, load_config
 from exporter.dimensions.coverage import ELIGIBLE
@@ -62,7 +63,7 @@ def file(tmp_path: Path, healthy: Database) -> File:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(at_most(10)):
         while not condition():  # noqa: ASYNC110 - what is waited for knows nothing of this test
             await asyncio.sleep(0.01)
 
@@ -178,7 +179,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> SlowToLeave:
 async def test_a_reload_while_ending_begins_nothing(file: File, slow: SlowToLeave) -> None:
     file.write(config(pipeline("one")))
     watch = file.watch()
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(at_most(5)), asyncio.TaskGroup() as tasks:
         watch.begin(tasks)
         await until(lambda: slow.running == 1)
         watch.end()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tools import NEWER_SUITE, find_tool, not_checked_summary
+from waiting import at_most
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "debian-tools"
 COMMANDS = ("cat", "cp", "flock", "ln", "mkdir", "mktemp", "mv", "readlink", "rm", "sed", "sleep", "sort", "touch")
@@ -218,7 +219,7 @@ class Checkout:
 
     def run(self, *packages: str, **env: str) -> tuple[int, str, str]:
         with self.start(*packages, **env) as process:
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=at_most(30))
             return process.returncode, out, err
 
     def state(self) -> dict[str, tuple[int, int]]:
@@ -259,7 +260,7 @@ def test_the_second_run_does_nothing(checkout: Checkout) -> None:
 def test_runs_side_by_side_fetch_once(checkout: Checkout) -> None:
     checkout.with_apt()
     runs = [checkout.start(SLOW="0.3") for _ in range(3)]
-    said = [run.communicate(timeout=30) for run in runs]
+    said = [run.communicate(timeout=at_most(30)) for run in runs]
     assert [run.returncode for run in runs] == [0, 0, 0]
     assert sorted(said) == [
         ("", ""),

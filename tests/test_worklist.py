@@ -14,6 +14,7 @@ import pytest
 from conftest import Database, plan_of
 from test_gaps import CLOCK, COMPOSITE, CONFIG, DONE, HOSTILE, TABLES, config, plan_for
 
+import exporter
 from exporter.mend.gaps import Gap, Listing, list_gaps
 from exporter.mend.spool import temporary_file
 from exporter.mend.verify import verify
@@ -150,7 +151,7 @@ async def test_its_header_says_of_what_it_is_and_what_is_to_change(visits: Datab
     assert lines(path)[0] == {
         "worklist": 2,
         "made_at": "2025-06-01T12:00:00Z",
-        "exporter": "0.1.0",
+        "exporter": exporter.__version__,
         "database": "main",
         "identity": numbers.snapshot.identity,
         "pipeline": "care",

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from processes import START_SECONDS, soon
 from tools import find_tool
+from waiting import START_SECONDS, at_most, soon
 
 ALERTS = Path(__file__).parents[2] / "alerts"
 SETTINGS = ALERTS / "alertmanager.yml"
@@ -96,7 +96,7 @@ class Alertmanager:
         return f"127.0.0.1:{self.port}"
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=at_most(10))
         try:
             sent = None if body is None else json.dumps(body)
             connection.request(method, f"/api/v2/{path}", sent, {"Content-Type": "application/json"})
@@ -150,7 +150,7 @@ def running_alertmanager(settings: dict[str, Any]) -> Iterator[Alertmanager]:
         finally:
             process.terminate()
             try:
-                process.wait(5)
+                process.wait(at_most(5))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -1,6 +1,5 @@
 """The exporter as a process of its own, and what a user or Prometheus sees of it."""
 
-import asyncio
 import gzip
 import http.client
 import os
@@ -15,10 +14,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from waiting import START_SECONDS, at_most, eventually, soon
 
 import exporter
 
@@ -27,10 +27,6 @@ MODULE = (sys.executable, "-m", "exporter")
 ANY_PORT = ("--web.listen-address", "127.0.0.1:0")
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 
-START_SECONDS = 20.0
-"""How long a process may take until it listens; usually half a second."""
-
-T = TypeVar("T")
 _URL = re.compile(r"msg=server\.listening urls=(\S+)|\"msg\": \"server\.listening\", \"urls\": \"([^\"]+)\"")
 
 
@@ -67,7 +63,7 @@ def run(*arguments: str, command: tuple[str, ...] = COMMAND, **environ: str) -> 
             text=True,
             cwd=folder,
             env=environment(**environ),
-            timeout=START_SECONDS,
+            timeout=at_most(START_SECONDS),
             check=False,
         )
 
@@ -75,23 +71,6 @@ def run(*arguments: str, command: tuple[str, ...] = COMMAND, **environ: str) -> 
 def begin(*arguments: str, stdout: int = subprocess.PIPE, **environ: str) -> subprocess.Popen[bytes]:
     """Start a command of the exporter; nobody reads what it prints yet."""
     return subprocess.Popen([*COMMAND, *arguments], stdout=stdout, stderr=subprocess.PIPE, env=environment(**environ))
-
-
-def soon(condition: Callable[[], T], seconds: float = 5.0) -> T:
-    """Wait until something holds, at most so long; the last answer."""
-    deadline = time.monotonic() + seconds
-    while not (met := condition()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return met
-
-
-async def eventually(condition: Callable[[], T], seconds: float = 5.0) -> T:
-    """The same while the event loop goes on."""
-    deadline = time.monotonic() + seconds
-    while True:
-        if (met := condition()) or time.monotonic() >= deadline:
-            return met
-        await asyncio.sleep(0.05)
 
 
 @dataclass(frozen=True)
@@ -177,7 +156,7 @@ class Exporter:
     def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
         self.process.terminate()
         try:
-            self.process.wait(5)
+            self.process.wait(at_most(5))
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -209,7 +188,7 @@ class Exporter:
         """Ask; `accept_encoding="gzip"` is a header."""
         port = self.port
         asked = time.monotonic()
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=at_most(10))
         try:
             connection.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
             response = connection.getresponse()
@@ -225,7 +204,7 @@ class Exporter:
         assert answer.status == 200
         return Page(answer.text)
 
-    async def when(self, condition: Callable[[Page], object], seconds: float = 8.0) -> Page:
+    async def when(self, condition: Callable[[Page], object], seconds: float = 10.0) -> Page:
         """The first page for which something holds."""
 
         def look() -> Page | None:
@@ -233,7 +212,7 @@ class Exporter:
             return page if condition(page) else None
 
         page = await eventually(look, seconds)
-        assert page is not None, f"not within {seconds} s; the page was:\n{self.page().text}"
+        assert page is not None, f"not within {at_most(seconds):.0f} s; the page was:\n{self.page().text}"
         return page
 
     async def measured(self) -> Page:
@@ -241,9 +220,9 @@ class Exporter:
         return await self.when(lambda page: page("last_success_timestamp_seconds"), START_SECONDS)
 
     def end(self, number: int, seconds: float) -> int:
-        """Send a signal; the exit code, which must come within so long."""
+        """Send a signal; the exit code, within `at_most(seconds)`."""
         self.process.send_signal(number)
-        return self.process.wait(seconds)
+        return self.process.wait(at_most(seconds))
 
 
 @contextmanager

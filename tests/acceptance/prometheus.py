@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from processes import START_SECONDS, soon
 from tools import find_tool
+from waiting import START_SECONDS, at_most, soon
 
 Result = dict[tuple[str, ...], float]
 
@@ -26,7 +26,7 @@ class Prometheus:
     log_file: Path
 
     def api(self, path: str, **parameters: str) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=at_most(10))
         try:
             connection.request("GET", f"/api/v1/{path}?{urlencode(parameters)}")
             response = connection.getresponse()
@@ -97,7 +97,7 @@ def running_prometheus(
         finally:
             process.terminate()
             try:
-                process.wait(5)
+                process.wait(at_most(5))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

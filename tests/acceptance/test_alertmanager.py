@@ -19,8 +19,8 @@ from alertmanager import (
     running_inbox,
     shipped_settings,
 )
-from processes import START_SECONDS, soon
 from tools import find_tool
+from waiting import START_SECONDS, at_most, soon
 
 pytestmark = pytest.mark.prometheus
 
@@ -29,7 +29,7 @@ _jobs = itertools.count(1)
 
 def amtool(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(find_tool("amtool")), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=START_SECONDS)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=at_most(START_SECONDS))
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 from conftest import SERVED, TOUR, Database
-from processes import ANY_PORT, COMMAND, MODULE, START_SECONDS, Exporter, begin, environment, run
+from processes import ANY_PORT, COMMAND, MODULE, Exporter, begin, environment, run
 from test_collect import OURS, until
+from waiting import START_SECONDS, at_most
 
 import exporter
 from exporter.cli import main
@@ -265,7 +266,7 @@ def test_whoever_stops_reading_is_no_error(command: tuple[str, ...]) -> None:
             stderr=subprocess.PIPE,
             text=True,
             env=environment(DATABASE_URL=DEAD),
-            timeout=START_SECONDS,
+            timeout=at_most(START_SECONDS),
             check=False,
         )
     finally:
@@ -288,7 +289,7 @@ async def test_a_signal_ends_a_command_silently_and_what_it_asked_the_server(
     with begin(command, "--config.file", str(path), DATABASE_URL=backfill.dsn) as process:
         await until(backfill, f"exists (select {OURS} and wait_event = 'PgSleep')")
         process.send_signal(number)
-        printed, said = await asyncio.to_thread(process.communicate, timeout=START_SECONDS)
+        printed, said = await asyncio.to_thread(process.communicate, timeout=at_most(START_SECONDS))
 
     assert (process.returncode, printed, said) == (-number, b"", b"")
     await until(backfill, f"not exists (select {OURS})")

@@ -14,9 +14,10 @@ import promql_parser
 import pytest
 from conftest import SERVED
 from dashboards import filled, nodes, panels, queries, selectors
-from processes import ANY_PORT, START_SECONDS, Exporter, environment, run, soon
+from processes import ANY_PORT, Exporter, environment, run
 from prometheus import Prometheus, running_prometheus
 from tools import find_tool
+from waiting import START_SECONDS, soon
 
 from exporter.dashboards import judged, palette, verdict
 from exporter.demo.scenarios import SCENARIOS, SCHEMA

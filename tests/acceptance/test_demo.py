@@ -12,19 +12,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 from conftest import TOUR
-from processes import (
-    ANY_PORT,
-    COMMAND,
-    START_SECONDS,
-    Exporter,
-    content,
-    environment,
-    family,
-    nothing_left,
-    open_folder,
-    processes,
-    soon,
-)
+from processes import ANY_PORT, COMMAND, Exporter, content, environment, family, nothing_left, open_folder, processes
+from waiting import START_SECONDS, at_most, soon
 
 from exporter.embedded import EmbeddedPostgres
 
@@ -192,7 +181,7 @@ async def test_it_needs_neither_home_nor_a_config_and_ctrl_c_leaves_nothing(plac
 
 def test_an_unknown_scenario_is_a_usage_error_that_names_the_known(place: Path) -> None:
     with demo(place, "--scenario", "nonsense") as it:
-        assert it.process.wait(START_SECONDS) == 2
+        assert it.process.wait(at_most(START_SECONDS)) == 2
 
         for name in ("nonsense", "healthy", "backfill", "drift"):
             assert name in it.log
@@ -203,7 +192,7 @@ def test_a_port_in_use_is_said_with_the_remedy_and_nothing_is_left(place: Path) 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with demo(place, "--web.listen-address", address) as it:
-            assert it.process.wait(START_SECONDS) == 2
+            assert it.process.wait(at_most(START_SECONDS)) == 2
 
             last = it.log.splitlines()[-1]
             assert address in last
@@ -214,7 +203,7 @@ def test_a_port_in_use_is_said_with_the_remedy_and_nothing_is_left(place: Path) 
 
 def test_a_broken_config_is_said_and_nothing_is_left(place: Path, server: EmbeddedPostgres) -> None:
     with demo(place, "--config.file", "/no/such/config.yaml", "--postgres.url", server.dsn()) as it:
-        assert it.process.wait(START_SECONDS) == 2
+        assert it.process.wait(at_most(START_SECONDS)) == 2
 
         assert "--config.file" in it.log
         assert "Traceback" not in it.log
@@ -257,7 +246,7 @@ def test_a_database_that_cannot_be_dropped_is_named(place: Path) -> None:
 )
 def test_a_server_of_yours_that_cannot_be_used_is_said(place: Path, server: EmbeddedPostgres, url: str) -> None:
     with demo(place, "--postgres.url", url.format(host=server.host, port=server.port)) as it:
-        assert it.process.wait(START_SECONDS) == 3
+        assert it.process.wait(at_most(START_SECONDS)) == 3
 
         assert "--postgres.url" in it.log
         assert "Traceback" not in it.log
@@ -273,7 +262,7 @@ def test_its_end_does_not_depend_on_who_reads_its_output(place: Path) -> None:
         os.close(write)
         os.read(read, 1)
         os.close(read)
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + at_most(START_SECONDS)
         while process.poll() is None and time.monotonic() < deadline:
             process.send_signal(signal.SIGTERM)
             time.sleep(0.1)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from conftest import Database
-from processes import COMMAND, START_SECONDS, Exporter, environment, read_terminal, soon
+from processes import COMMAND, Exporter, environment, read_terminal
 from test_gaps import CLOCK
+from waiting import START_SECONDS, at_most, soon
 
 from exporter.text.streams import spelt
 
@@ -81,7 +82,7 @@ class Place:
             [*COMMAND, *words, *config],
             capture_output=True,
             env=environment(DATABASE_URL=self.dsn, **environ),
-            timeout=START_SECONDS,
+            timeout=at_most(START_SECONDS),
             check=False,
         )
 
@@ -241,7 +242,7 @@ def on_a_terminal(place: Place, *words: str, encoding: str) -> tuple[int, str]:
     )
     os.close(theirs)
     shown = read_terminal(ours).decode(encoding)
-    return process.wait(START_SECONDS), shown
+    return process.wait(at_most(START_SECONDS)), shown
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from conftest import TOUR, Database
-from processes import START_SECONDS, begin, run
+from processes import begin, run
 from test_collect import OURS, until
+from waiting import START_SECONDS, at_most
 
 from exporter.demo.scenarios import SCHEMA
 
@@ -89,7 +90,7 @@ async def test_a_terminal_is_told_no_command(empty: Database, tmp_path: Path) ->
     ours, theirs = pty.openpty()
     with gaps("--pipeline", "orders", dsn=empty.dsn, config=path, stdout=theirs) as process:
         os.close(theirs)
-        code = await asyncio.to_thread(process.wait, START_SECONDS)
+        code = await asyncio.to_thread(process.wait, at_most(START_SECONDS))
         shown = os.read(ours, 4096)
     os.close(ours)
 
@@ -161,7 +162,7 @@ async def test_what_cannot_be_measured_prints_no_list_and_exits_3(
 @pytest.mark.parametrize("arguments", [(), ("--count",)], ids=["list", "count"])
 def test_a_disk_that_is_full_is_said_and_exits_3(backfill: Database, arguments: tuple[str, ...]) -> None:
     with Path("/dev/full").open("wb") as full, gaps(*arguments, dsn=backfill.dsn, stdout=full.fileno()) as process:
-        _, said = process.communicate(timeout=START_SECONDS)
+        _, said = process.communicate(timeout=at_most(START_SECONDS))
 
     assert process.returncode == 3
     assert said.endswith(b"(No space left on device): what is there is not all\n")
@@ -184,7 +185,7 @@ def test_whoever_stops_reading_is_no_error(many: Database) -> None:
         line = process.stdout.readline()
         process.stdout.close()
         said = process.stderr.read()
-        code = process.wait(START_SECONDS)
+        code = process.wait(at_most(START_SECONDS))
 
     assert json.loads(line)["reason"] == "missing"
     assert (code, said) == (0, b"")
@@ -197,7 +198,7 @@ async def test_whoever_reads_slowly_gets_all_and_holds_nothing_on_the_server(man
         first = await asyncio.to_thread(process.stdout.read, 1)
         await until(many, f"not exists (select {OURS})")
         rest = await asyncio.to_thread(process.stdout.read)
-        code = process.wait(START_SECONDS)
+        code = process.wait(at_most(START_SECONDS))
 
     assert (first + rest).count(b"\n") == 1 + 2 * 20_000
     assert code == 0

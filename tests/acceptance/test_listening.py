@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from processes import Exporter, environment, run
 from tools import NO_IPV6
+from waiting import at_most
 
 from exporter.serve import listen as room
 from exporter.serve.listen import Address, ListenError, listen, port_of
@@ -57,7 +58,7 @@ def urls(it: Exporter) -> list[str]:
 
 def answers(host: str, port: int) -> bool:
     """Whether the exporter is there."""
-    connection = http.client.HTTPConnection(host, port, timeout=5)
+    connection = http.client.HTTPConnection(host, port, timeout=at_most(5))
     try:
         connection.request("GET", "/-/healthy")
         return connection.getresponse().read() == b"session-health-exporter is healthy.\n"

@@ -21,6 +21,7 @@ from conftest import TOUR, plan_of
 from playwright.sync_api import Browser, Page, sync_playwright
 from processes import Page as Metrics
 from tools import find_tool
+from waiting import at_most
 
 from exporter.demo.scenarios import SCENARIOS, SCHEMA
 from exporter.dimensions import DIMENSIONS
@@ -365,7 +366,7 @@ def test_it_shows_by_itself_what_is_new(rounds: Rounds, site: Site, open_page: O
     assert "The trend needs two collections" in view.text
 
     latest.publish(begun.status("healthy", "unhealthy"))
-    view.page.wait_for_selector(".hero-unhealthy", timeout=10_000)
+    view.page.wait_for_selector(".hero-unhealthy", timeout=at_most(10_000))
 
     assert view.page.locator(".trend .curve").count() == 2
     assert paused.page.locator(".hero-healthy").count() == 1

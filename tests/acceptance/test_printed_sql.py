@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from conftest import Database
-from processes import ANY_PORT, START_SECONDS, Exporter, environment, open_folder, run, soon
+from processes import ANY_PORT, Exporter, environment, open_folder, run
+from waiting import START_SECONDS, soon
 
 TABLES = """
 create schema "Sh op"; create schema two; create domain two.key_text as varchar(20);

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 from conftest import SERVED
-from processes import ANY_PORT, START_SECONDS, Exporter, environment, eventually
+from processes import ANY_PORT, Exporter, environment
 from prometheus import Prometheus, running_prometheus
 from tools import find_tool
+from waiting import START_SECONDS, at_most, eventually
 
 from exporter.demo.scenarios import SCENARIOS, SCHEMA
 from exporter.embedded import EmbeddedPostgres
@@ -77,7 +78,9 @@ def scene(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) ->
 
 def promtool(page: str) -> tuple[int, str]:
     command = [str(find_tool("promtool")), "check", "metrics"]
-    done = subprocess.run(command, input=page, capture_output=True, text=True, check=False, timeout=START_SECONDS)
+    done = subprocess.run(
+        command, input=page, capture_output=True, text=True, check=False, timeout=at_most(START_SECONDS)
+    )
     return done.returncode, done.stdout + done.stderr
 
 

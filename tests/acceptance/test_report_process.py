@@ -8,8 +8,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 from conftest import SERVED, TOUR, Database
-from processes import ANY_PORT, Exporter, environment, eventually, run
+from processes import ANY_PORT, Exporter, environment, run
 from prometheus import running_prometheus
+from waiting import eventually
 
 from exporter.text.times import moment_text
 

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 from conftest import SERVED, Database, NewDatabase
-from processes import ANY_PORT, OPENMETRICS, START_SECONDS, Exporter, Page, environment, family
+from processes import ANY_PORT, OPENMETRICS, Exporter, Page, environment, family
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from waiting import START_SECONDS, at_most
 
 from exporter.demo.scenarios import SCENARIOS, SCHEMA
 from exporter.embedded import EmbeddedPostgres
@@ -81,7 +82,7 @@ async def running(database: Database) -> int:
 
 
 async def when_running(database: Database) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + at_most(10)
     while not await running(database):
         assert time.monotonic() < deadline, "no statement of the exporter was seen"
         await asyncio.sleep(0.02)
@@ -411,7 +412,7 @@ async def test_a_locked_table_does_not_keep_a_scrape_waiting(backfill: Database,
         async with locked(backfill, "fc_scores"):
             await when_running(backfill)
             while it.page()("up") == 1:
-                assert it.get("/metrics").seconds < SCRAPE_SECONDS
+                assert it.get("/metrics").seconds < at_most(SCRAPE_SECONDS)
                 await asyncio.sleep(0.02)
             page = it.page()
             assert (page("collection_errors_total", reason="lock_timeout") or 0) >= 1
@@ -427,11 +428,11 @@ async def test_a_slow_query_keeps_no_scrape_waiting_and_is_never_joined_by_anoth
     with serve(path, backfill.dsn) as it:
         await when_running(backfill)
         rounds, most, seen = 0.0, 0, 0
-        async with asyncio.timeout(START_SECONDS):
+        async with asyncio.timeout(at_most(START_SECONDS)):
             # One whole round, which takes several intervals, and the beginning of the next.
             while not (rounds and seen):
                 answer = it.get("/metrics")
-                assert answer.seconds < SCRAPE_SECONDS
+                assert answer.seconds < at_most(SCRAPE_SECONDS)
                 rounds = Page(answer.text)("collections_total", result="success") or 0
                 seen = await running(backfill)
                 most = max(most, seen)
@@ -499,7 +500,7 @@ async def test_a_server_that_does_not_answer_is_down_after_the_timeout(tmp_path:
 
 def test_a_signal_ends_it_while_a_server_does_not_answer(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.settimeout(START_SECONDS)
+        silent.settimeout(at_most(START_SECONDS))
         with serve(config(tmp_path), f"postgresql://x:y@127.0.0.1:{silent.getsockname()[1]}/z") as it:
             connection, _ = silent.accept()
             with connection:

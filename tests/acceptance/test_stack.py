@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from alertmanager import Alertmanager
-from processes import Exporter, content, environment, family, nothing_left, open_folder, processes, soon
+from processes import Exporter, content, environment, family, nothing_left, open_folder, processes
 from prometheus import Prometheus
 from tools import find_tool
+from waiting import at_most, soon
 
 pytestmark = pytest.mark.prometheus
 
@@ -81,7 +82,7 @@ def test_the_end_of_any_part_is_said_and_ends_all(place: Path, ports: dict[str, 
 
         os.kill(victim, signal.SIGKILL)
 
-        assert it.process.wait(STOP_SECONDS) == 3
+        assert it.process.wait(at_most(STOP_SECONDS)) == 3
         assert f"{part} has ended" in it.log
         assert "Traceback" not in it.log
         assert soon(lambda: nothing_left(pids, place))
@@ -99,7 +100,7 @@ def test_a_signal_while_it_starts_ends_it_too(place: Path, ports: dict[str, int]
 def test_what_is_in_the_way_is_said_all_at_once_with_the_remedy(place: Path, ports: dict[str, int]) -> None:
     with socket.create_server(("127.0.0.1", ports["prometheus"])):
         with stack(place, ports, ALERTMANAGER="/nowhere/alertmanager") as it:
-            assert it.process.wait(START_SECONDS) == 2
+            assert it.process.wait(at_most(START_SECONDS)) == 2
             missing, taken = it.log.splitlines()
             assert missing == "alertmanager is missing: run `make tools`, or name the program in ALERTMANAGER="
             assert taken.startswith(f"prometheus cannot listen on 127.0.0.1:{ports['prometheus']} (")

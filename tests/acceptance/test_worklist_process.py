@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 from conftest import TOUR, Database
-from processes import COMMAND, START_SECONDS, begin, environment, read_terminal, run
+from processes import COMMAND, begin, environment, read_terminal, run
 from test_collect import OURS, until
 from test_gaps_process import DEAD, ONLY_GAPS
 from tools import find_tool
+from waiting import START_SECONDS, at_most
 
 from exporter.demo.scenarios import SCHEMA
 
@@ -344,7 +345,7 @@ async def test_a_signal_leaves_no_file_and_nothing_on_the_server(
     with begin(*words, DATABASE_URL=backfill.dsn) as process:
         await until(backfill, f"exists (select {OURS} and wait_event = 'PgSleep')")
         process.send_signal(number)
-        _, said = await asyncio.to_thread(process.communicate, timeout=START_SECONDS)
+        _, said = await asyncio.to_thread(process.communicate, timeout=at_most(START_SECONDS))
         await until(backfill, f"not exists (select {OURS})")
 
     assert process.returncode == -number
@@ -407,7 +408,7 @@ def on_terminals(*words: str, **environ: str) -> Shown:
     for _, theirs in pairs:
         os.close(theirs)
     shown = [read_terminal(ours).decode() for ours, _ in pairs]
-    return Shown(process.wait(START_SECONDS), *shown)
+    return Shown(process.wait(at_most(START_SECONDS)), *shown)
 
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")

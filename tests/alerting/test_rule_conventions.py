@@ -15,6 +15,7 @@ import yaml
 from conftest import Database, whole_tour
 from prometheus_client.parser import text_string_to_metric_families
 from tools import NEWER_SUITE, find_tool
+from waiting import at_most
 
 from exporter import cli
 from exporter.dimensions import DIMENSIONS
@@ -42,7 +43,7 @@ def named(rules: list[dict[str, Any]]) -> list[Any]:
 def test_promtool_accepts_the_rules_and_lints_them_clean(suite: str | None) -> None:
     """Prometheus' own linter: prometheus.io/docs/prometheus/latest/command-line/promtool."""
     command = [str(find_tool("promtool", suite)), "check", "rules", "--lint=all", "--lint-fatal", "alerts/rules.yml"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=at_most(60))
 
     assert (done.returncode, f"SUCCESS: {len(RULES)} rules found" in done.stdout) == (0, True), done.stderr
 
@@ -252,7 +253,7 @@ def test_the_queries_of_the_objective_are_the_share_of_gaps(tmp_path: Path) -> N
     (tmp_path / "tests.yml").write_text(json.dumps({"tests": [test]}))
     command = [str(find_tool("promtool")), "test", "rules", "tests.yml"]
 
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=at_most(60))
 
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 
 import asyncpg
 import pytest
+from waiting import at_most
 
 from exporter.embedded import Binaries, EmbeddedPostgres, EmbeddedPostgresError, find_binaries
 
@@ -72,7 +73,7 @@ async def _reload(server: EmbeddedPostgres, admin: asyncpg.Connection) -> None:
     """Return when new connections are under the new settings."""
     before = await admin.fetchval("select pg_conf_load_time()")
     await admin.execute("select pg_reload_conf()")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(at_most(5)):
         loaded = before
         while loaded == before:
             connection = await asyncpg.connect(server.dsn())

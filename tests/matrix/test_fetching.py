@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from test_tools import Checkout, executable, needs_flock
+from waiting import at_most
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,7 +73,7 @@ class Matrix:
 
     def run(self, *majors: str, **env: str) -> tuple[int, str, str]:
         with self.start(*majors, **env) as process:
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=at_most(30))
             return process.returncode, out, err
 
     def installed(self) -> dict[str, int]:
@@ -121,7 +122,7 @@ def test_a_new_lock_is_a_new_server(matrix: Matrix) -> None:
 
 def test_runs_side_by_side_fetch_once(matrix: Matrix) -> None:
     runs = [matrix.start("16", SLOW="0.3") for _ in range(3)]
-    said = [run.communicate(timeout=30) for run in runs]
+    said = [run.communicate(timeout=at_most(30)) for run in runs]
 
     assert [run.returncode for run in runs] == [0, 0, 0]
     assert sorted(said) == [("", ""), ("", ""), ("fetching PostgreSQL 16…\n", "")]

@@ -26,6 +26,7 @@ from servers import MAJORS, chosen, name_of
 from test_collect import as_reader, refused
 from test_matrix import GRANT, SLOW, with_password, with_valid
 from tools import find_tool
+from waiting import at_most
 
 from exporter.embedded import EmbeddedPostgres
 
@@ -123,14 +124,14 @@ def new_pooler(server: EmbeddedPostgres) -> NewPooler:
             wait_for(pooler.port, folder / "log")
             yield pooler
         finally:
-            process.communicate(timeout=5)
+            process.communicate(timeout=at_most(5))
 
     return start
 
 
 def wait_for(port: int, log: Path) -> None:
     """Return when somebody listens there; fails with the log after 5 s."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + at_most(5)
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
             return
@@ -173,18 +174,18 @@ async def count(database: Database, condition: str) -> int:
 
 async def until_running(database: Database) -> None:
     """Wait for the slow statement to reach the server."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(at_most(5)):
         while not await count(database, "wait_event = 'PgSleep'"):  # noqa: ASYNC110 - a database has no events
             await asyncio.sleep(0.01)
 
 
 async def assert_left_alone(database: Database) -> None:
     """Within two seconds nothing of ours runs or holds a transaction on the server; then all goes on as before."""
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + at_most(2)
     while await count(database, "state <> 'idle'") and time.monotonic() < deadline:  # noqa: ASYNC110 - as above
         await asyncio.sleep(0.01)
     assert await count(database, "state <> 'idle'") == 0
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(at_most(5)):
         assert (await database.measure()).positive("eligible_sessions") == WHOLE
 
 
@@ -244,7 +245,7 @@ async def test_a_pooler_that_allows_no_transactions_is_named_at_once(
 ) -> None:
     with new_pooler("statement") as pooler:
         database = await as_reader(pooler.of(await new_database("healthy")), GRANT)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(at_most(2)):
             fault = await refused(database, CONFIG)
 
     assert fault.reason == "connect"
@@ -315,7 +316,7 @@ async def test_no_lock_and_no_transaction_is_left(healthy: Database) -> None:
     for collection in COLLECTIONS:
         await collection(healthy)
 
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(at_most(2)):
             await healthy.execute("begin; lock table assessment_sessions, profiles, fc_scores; rollback")
 
 
@@ -359,4 +360,4 @@ async def test_the_exporter_told_to_stop_leaves_nothing_running(
 
     assert await process.wait() == 0
     await assert_left_alone(healthy)
-    assert time.monotonic() - told < 4
+    assert time.monotonic() - told < at_most(4)

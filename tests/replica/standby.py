@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 from conftest import Database
 from tools import NO_STANDBY
+from waiting import at_most
 
 from exporter.embedded import Binaries, EmbeddedPostgres, find_binaries
 
@@ -112,7 +113,7 @@ class Pair:
 
     async def until(self, condition: str, *arguments: object) -> None:
         """Wait until a condition holds on the replica."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(at_most(PATIENCE_SECONDS)):
             while not await self.replica.connection.fetchval(f"select {condition}", *arguments):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 

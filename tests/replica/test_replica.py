@@ -12,6 +12,7 @@ import pytest
 from conftest import Numbers, another_clock
 from standby import Pair, Standby, binaries_with_basebackup, line_to, replicated, source
 from test_collect import ROWS, TABLES, assert_keeps_secrets, assert_whole, config, refused
+from waiting import at_most
 
 from exporter.demo.scenarios import SCENARIOS, SCHEMA
 from exporter.embedded import EmbeddedPostgres
@@ -70,7 +71,7 @@ async def not_measured(pair: Pair, text: str, *words: str) -> Fault:
 async def until_measured(pair: Pair, text: str) -> tuple[list[str], Numbers]:
     """The reasons for which there was no snapshot, and the first one after them."""
     reasons: list[str] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(at_most(20)):
         while True:
             try:
                 return reasons, await pair.replica.measure(text)
