@@ -17,18 +17,18 @@ from exporter.text.exits import ExitCode, NotMeasuredError, StoppedError, UsageE
 log = logging.getLogger(__name__)
 
 COMMANDS: Final = {
-    "serve": "collect on the interval and serve /metrics",
-    "demo": "the same on a private PostgreSQL with sample data",
-    "check": "collect once and hold every number against its limit",
-    "gaps": "list every session with a gap: the key, the record, the reason",
-    "verify": "measure the sessions of a worklist again: fixed, still a gap, vanished, new since",
-    "queries": "print exactly the SQL that a collection runs",
+    "serve": "collect at every interval and serve /metrics",
+    "demo": "run the exporter on a temporary PostgreSQL with sample data",
+    "check": "collect once and compare every number with its limit",
+    "gaps": "list every session with a gap: key, record and reason",
+    "verify": "compare a worklist with the database after a backfill: fixed, still a gap, vanished or new",
+    "queries": "print the exact SQL of a collection",
     "report": "collect once and write the health report",
-    "rules": "print the alerting rules for Prometheus, as they suit your job, interval and addresses",
-    "init": "connect, and propose a commented config for the tables there",
-    "config": "about the config file",
+    "rules": "print the Prometheus alerting rules for your job, interval and URLs",
+    "init": "connect to a database and propose a commented config for its tables",
+    "config": "check the config file",
 }
-"""Every command and its summary; `exporter.commands` has a module for each."""
+"""Every command and its summary; `exporter.commands` has a module for each command."""
 
 Command = Callable[[argparse.Namespace], ExitCode]
 
@@ -37,14 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     streams.settle()
     words = sys.argv[1:] if arguments is None else arguments
-    # The command is the first word that is no option: only its module is loaded.
+    # The command is the first word that is not an option.  Only the module of the command is loaded.
     wanted = [word for word in words if not word.startswith("-")][:1]
     options = build_parser(wanted).parse_args(words)
     logs.configure(options.log_level, options.log_format)
     command: Command = options.command
     try:
         code = command(options)
-        # A short output leaves only here; at exit no handler would catch that its reader is gone.
+        # A short output is written only here.  A broken pipe at exit would reach no handler.
         sys.stdout.flush()
     except UsageError as error:
         say(error.said)
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"{APPLICATION_NAME}: {error}")
         return ExitCode.NOT_MEASURED
     except BrokenPipeError:
-        # The reader of the output has read enough.
+        # The reader of the output, such as `head`, has closed the pipe.
         give_up_output()
         return ExitCode.DONE
     except KeyboardInterrupt:
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StoppedError:
         return _die_of(signal.SIGTERM)
     except Exception:
-        # Python would exit with 1, the code of a broken limit.
+        # Python would exit with 1: the code of a broken limit.
         log.exception("command.crashed")
         return ExitCode.NOT_MEASURED
     return code
@@ -72,7 +72,7 @@ def build_parser(loaded: Collection[str] = COMMANDS.keys()) -> argparse.Argument
     parser = argparse.ArgumentParser(
         prog=APPLICATION_NAME,
         allow_abbrev=False,
-        description="Prometheus exporter that answers: is our data whole?",
+        description="Prometheus exporter for data completeness: missing, outdated and invalid records of sessions.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     describe(parser, "demo --scenario backfill")
@@ -93,7 +93,7 @@ def build_parser(loaded: Collection[str] = COMMANDS.keys()) -> argparse.Argument
 
 
 def _die_of(number: signal.Signals) -> int:
-    """End by the signal itself, as the sender of the signal expects, a shell's loop too; without a traceback.
+    """End by the signal itself, without a traceback: the sender of the signal, such as a shell, expects this end.
 
     https://www.cons.org/cracauer/sigint.html
     """

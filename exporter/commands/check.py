@@ -1,4 +1,4 @@
-"""`check`: collect once, and hold every number against its limit."""
+"""`check`: collect once, and compare every number with its limit."""
 
 import argparse
 import os
@@ -20,17 +20,20 @@ def declare(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
         "check --fail-on critical --format junit > session-health.xml",
-        "Exit codes, the first that holds: 1 a critical limit is broken, 3 something could not be measured, "
-        "1 a warning limit is broken, 4 no session to judge, 0 healthy; 2 the config cannot be used.",
+        "Exit codes: 0 healthy; 1 a limit is broken (see --fail-on); 2 wrong usage or config; 3 something could not "
+        "be measured; 4 no session to judge.  A broken critical limit (1) wins over 3; 3 wins over a broken warning "
+        "limit.",
     )
     add_config_file(parser)
-    parser.add_argument("--format", choices=tuple(FORMATS), default="text", help="default: %(default)s")
+    parser.add_argument(
+        "--format", choices=tuple(FORMATS), default="text", help="format of the result (default: %(default)s)"
+    )
     parser.add_argument(
         "--fail-on",
         dest="fail_on",
         choices=SEVERITIES,
         default="warning",
-        help="the least severe broken limit that makes the exit code 1 (default: %(default)s)",
+        help="the lowest severity of a broken limit that makes the exit code 1 (default: %(default)s)",
     )
     parser.set_defaults(command=run)
 
@@ -40,6 +43,6 @@ def run(options: argparse.Namespace) -> ExitCode:
     check = Check(finish(collect_once(plans_of(load(options)).values())), options.fail_on)
     write(FORMATS[options.format], check)
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        # The runner reads both streams; standard output belongs to the chosen format.
+        # GitHub's runner reads both streams; standard output is for the chosen format.
         sys.stderr.write(as_annotations(check))
     return check.exit_code

@@ -1,4 +1,4 @@
-"""`config check`: every problem of the config file, and with `--connect` of the databases."""
+"""`config check`: list every problem of the config file, and with `--connect` of the databases."""
 
 import argparse
 import asyncio
@@ -23,9 +23,9 @@ from exporter.text.exits import ExitCode
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Add the command below, and its arguments."""
+    """Add the command `config check` and its arguments."""
     describe(parser, "config check --connect")
-    summary = "say every problem of the config file, without connecting"
+    summary = "list every problem of the config file, without a connection"
     check = parser.add_subparsers(title="commands", metavar="COMMAND", required=True).add_parser(
         "check",
         help=summary,
@@ -39,7 +39,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--connect",
         action="store_true",
-        help="connect as well: say everything in the databases that keeps us from measuring, and collect once",
+        help="also connect: list every problem in the databases that prevents a measurement, and collect once",
     )
     check.set_defaults(command=run)
 
@@ -65,7 +65,10 @@ def run(options: argparse.Namespace) -> ExitCode:
 
 
 async def _urls(databases: Mapping[str, Database]) -> dict[str, str | None]:
-    """The url of each database; a database is left out if its file cannot be read here, as with remote secrets."""
+    """The URL of each database, without databases whose `url_file` cannot be read here.
+
+    The value is None if the config has no URL: libpq's PG* variables apply.
+    """
     found = {}
     for name, database in databases.items():
         with suppress(CollectionError, OSError):
@@ -75,7 +78,7 @@ async def _urls(databases: Mapping[str, Database]) -> dict[str, str | None]:
 
 
 def _refuse(source: str, urls: Mapping[str, str | None]) -> None:
-    """Raises ConfigError with every mistake in urls and variables of the environment."""
+    """Raises ConfigError with every mistake in URLs and PG* variables."""
     problems: list[Problem] = []
     for name, url in urls.items():
         try:

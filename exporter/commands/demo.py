@@ -20,7 +20,7 @@ from exporter.text.exits import ExitCode, NotMeasuredError
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     describe(parser, "demo --scenario backfill --live")
-    add_config_file(parser, None, "the commented tour that comes with the exporter")
+    add_config_file(parser, None, "the commented sample config of the exporter")
     add_web(parser)
     parser.add_argument(
         "--scenario",
@@ -28,19 +28,20 @@ def declare(parser: argparse.ArgumentParser) -> None:
         default="healthy",
         help="the state of the sample data (default: %(default)s)",
     )
-    parser.add_argument("--live", action="store_true", help="keep writing sessions, so that graphs move")
+    parser.add_argument("--live", action="store_true", help="write new sessions all the time, so that graphs move")
     parser.add_argument(
         "--postgres.url",
         dest="postgres_url",
         metavar="URL",
-        help="use this server: a database is created and dropped (or SESSION_HEALTH_POSTGRES_URL)",
+        help="use this server: the demo creates a database and drops the database at the end "
+        "(or SESSION_HEALTH_POSTGRES_URL)",
     )
     parser.add_argument(
         "--postgres.bin",
         dest="postgres_bin",
         type=Path,
         metavar="FOLDER",
-        help="PostgreSQL's programs (or SESSION_HEALTH_POSTGRES_BIN)",
+        help="the folder with the programs initdb and postgres (or SESSION_HEALTH_POSTGRES_BIN)",
     )
     parser.set_defaults(command=run)
 
@@ -72,6 +73,6 @@ def run(options: argparse.Namespace) -> ExitCode:
 
 
 def tour() -> Path:
-    """The commented tour: of the checkout, or the copy that the package carries."""
+    """The commented sample config: the file in the checkout, or the copy in the package."""
     checkout = Path(__file__).parent.parent.parent / "config.yaml"
     return checkout if checkout.exists() else Path(str(files("exporter.demo").joinpath("config.yaml")))

@@ -33,31 +33,35 @@ def declare(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
         "gaps --record invoices --format ndjson | jq -r .session",
-        "Nothing is printed before the whole list is known.  Exit codes: 0 the list is whole, 2 wrong usage or "
-        "config, 3 something could not be measured, and nothing is listed.",
+        "All or nothing: gaps prints the list only when the list is complete.  Exit codes: 0 the list is complete; "
+        "2 wrong usage or config; 3 something could not be measured: no list, or policies hide rows.",
     )
     add_config_file(parser)
-    parser.add_argument("--pipeline", metavar="NAME", help="needed where the config has several")
-    parser.add_argument("--record", metavar="NAME", help="only the gaps of this record; no other needs to be readable")
-    parser.add_argument("--reason", choices=GAP_REASONS, help="only gaps of this reason")
+    parser.add_argument("--pipeline", metavar="NAME", help="the pipeline; required if the config has several pipelines")
+    parser.add_argument(
+        "--record",
+        metavar="NAME",
+        help="list only gaps of this record; the exporter reads no other record table",
+    )
+    parser.add_argument("--reason", choices=GAP_REASONS, help="list only gaps with this reason")
     parser.add_argument(
         "--format",
         choices=tuple(FORMATS),
         help="csv, ndjson (one JSON object per line) or json (one array); default: csv",
     )
-    parser.add_argument("--count", action="store_true", help="print how many sessions the list has, and not the list")
+    parser.add_argument("--count", action="store_true", help="print only the number of sessions")
     parser.add_argument(
         "--worklist",
         type=Path,
         metavar="FILE",
-        help="write the list for a backfill, in batches, to a file that does not exist yet; see verify",
+        help="write a worklist for a backfill, in batches, to a new file; verify reads the file after the backfill",
     )
     parser.add_argument(
         "--batch-size",
         dest="batch_size",
         type=_batch_size,
         metavar="NUMBER",
-        help=f"sessions of a batch of the worklist (default: {BATCH_SIZE})",
+        help=f"sessions in one batch of the worklist (default: {BATCH_SIZE})",
     )
     parser.set_defaults(command=run)
 
@@ -83,35 +87,38 @@ def run(options: argparse.Namespace) -> ExitCode:
             found = _list_gaps(plan, reasons, options.format or "csv")
     except GapsNotMeasuredError as error:
         is_alone = options.record or len(plan.pipeline.records) == 1
-        alone = "" if is_alone else "; --record NAME asks for those of one record alone"
-        return say_not_measured(error, f"nothing is listed: which sessions are a gap cannot be told without it{alone}")
-    say_hidden(found.restricted, "only what they show is listed")
+        alone = "" if is_alone else "; --record NAME lists the gaps of one record without reading the others"
+        return say_not_measured(error, f"no list: gaps needs every record of the list{alone}")
+    say_hidden(found.restricted, "the list has only gaps of visible rows")
     return exit_code_of(found)
 
 
 def _plan(config: Config, options: argparse.Namespace) -> Plan:
-    """The plan of the pipeline and the record that the options name.  Raises UsageError."""
+    """The plan of the chosen pipeline and record.  Raises UsageError."""
     name = _pipeline(config, options.pipeline)
     records = config.pipelines[name].records
     if options.record is not None and options.record not in records:
-        raise UsageError(f"--record {options.record} is no record of {name}{known_names(options.record, records)}")
+        raise UsageError(f"--record {options.record} is not a record of {name}{known_names(options.record, records)}")
     wanted = [records[options.record]] if options.record else [*records.values()]
     if options.reason and not any(options.reason in gap_reasons(record) for record in wanted):
-        which = f"{options.record} is" if options.record else "every record is"
-        raise UsageError(f"--reason {options.reason} never makes a gap here: {which} satisfied by any_version")
+        which = options.record or "every record"
+        raise UsageError(
+            f"--reason {options.reason} never makes a gap here: {which} has satisfied_by: any_version; "
+            "choose another reason"
+        )
     if options.worklist is not None and (options.count or options.format):
-        raise UsageError("--worklist has a form of its own: leave out --count and --format")
+        raise UsageError("--worklist has its own format: remove --count and --format")
     if options.batch_size is not None and options.worklist is None:
-        raise UsageError("--batch-size is of --worklist: name the file as well")
+        raise UsageError("--batch-size needs --worklist: add --worklist FILE, or remove --batch-size")
     return plans_of(narrowed(config, name, [options.record] if options.record else ()))[name]
 
 
 def _pipeline(config: Config, name: str | None) -> str:
-    """The pipeline that the options name, or the only one.  Raises UsageError."""
+    """The name of the chosen pipeline, or of the only pipeline.  Raises UsageError."""
     known = config.pipelines
     if name is None:
         if len(known) > 1:
-            raise UsageError(f"which pipeline? add --pipeline with one of {', '.join(known)}")
+            raise UsageError(f"the config has several pipelines: add --pipeline with one of {', '.join(known)}")
         return next(iter(known))
     if name not in known:
         raise UsageError(f"--pipeline {name} is not in the config{known_names(name, known)}")
@@ -125,7 +132,7 @@ def _list_gaps(plan: Plan, reasons: Sequence[GapReason], chosen: str) -> Listing
             found = finish(list_gaps(plan, writer.take, reasons, on_progress))
         writer.end()
         file.seek(0)
-        # The transaction is over: a slow reader holds nothing on the server.
+        # The transaction has ended: a slow reader holds no locks on the server.
         copy_out(file)
     return found
 

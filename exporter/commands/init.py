@@ -1,4 +1,4 @@
-"""`init`: connect, and propose a config."""
+"""`init`: connect to a database, and propose a config."""
 
 import argparse
 import os
@@ -21,13 +21,13 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--database.url",
         dest="database_url",
         metavar="URL",
-        help="default: DATABASE_URL, else the PG* variables; never written into the config",
+        help="the database (default: DATABASE_URL, else the PG* variables); init never writes the URL into the config",
     )
     parser.add_argument(
         "--sessions",
         type=_table,
         metavar="TABLE",
-        help="the table of sessions (default: the one that looks most like it)",
+        help="the table of sessions (default: the most likely table)",
     )
     parser.add_argument(
         "--record",
@@ -35,10 +35,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
         action="append",
         type=_table,
         metavar="TABLE",
-        help="a table of records; may be repeated (default: those that point at the sessions)",
+        help="a record table; may be repeated (default: every table that references the table of sessions)",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="a file that does not exist yet (default: to stdout)"
+        "--output", type=Path, metavar="FILE", help="write the config to this new file (default: standard output)"
     )
     parser.set_defaults(command=run)
 
@@ -57,12 +57,12 @@ def run(options: argparse.Namespace) -> ExitCode:
     warn_of_unread([url])
     output: Path | None = options.output
     if output is not None and output.exists():
-        raise UsageError(f"{output} exists: name another file with --output, or remove it")
+        raise UsageError(f"{output} exists: write --output with a new name, or remove the file")
     proposal = finish(survey(database, options.sessions, options.records or (), has_url=url is not None))
     for remark in proposal.said:
         say(remark)
     if options.database_url:
-        say("set DATABASE_URL to the url before you use the config: it names the variable, and holds no secret")
+        say("set DATABASE_URL before you use the config: the config reads the url from DATABASE_URL")
     if output is None:
         hand_over(proposal.text)
         return ExitCode.DONE

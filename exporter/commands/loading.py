@@ -1,4 +1,4 @@
-"""The config of a command, and the environment that it is read in."""
+"""The config of a command, read with the variables of the environment."""
 
 import argparse
 import logging
@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 
 
 def load(options: argparse.Namespace) -> Config:
-    """The config that the options name.  Raises ConfigError."""
+    """The config of `--config.file`.  Raises ConfigError."""
     config = load_config(options.config_file, os.environ)
-    # The url in a file is read at each connect: nothing can be said of it here.
+    # A url_file is read at each connect, not here.
     warn_of_unread(database.url for database in config.databases.values() if database.url_file is None)
     return config
 

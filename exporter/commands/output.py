@@ -62,7 +62,7 @@ def save(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"{path} cannot be written ({error.strerror}): name another with --output") from None
+        raise UsageError(f"{path} cannot be written ({error.strerror}): name another file with --output") from None
 
 
 def hand_over(text: str) -> None:
@@ -79,12 +79,12 @@ def copy_out(file: IO[bytes]) -> None:
     except OSError as error:
         give_up_output()
         raise OutputError(
-            f"the output could not be written to its end ({error.strerror}): what is there is not all"
+            f"the output is incomplete ({error.strerror}): correct the cause and run the command again"
         ) from None
 
 
 def give_up_output() -> None:
-    """Send further output nowhere; else Python writes the rest at exit, and complains once more."""
+    """Send further output to /dev/null; otherwise Python writes the rest at exit and fails again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -40,7 +40,7 @@ def serve_until_stopped(work: Callable[[asyncio.Event], Awaitable[None]]) -> Non
 
 
 class _UnwaitedThreads(ThreadPoolExecutor):
-    """Threads that do not delay the end of the process: a thread may wait for a DNS server that does not answer."""
+    """Threads that do not delay the end of the process: a thread may wait for a silent DNS server."""
 
     def submit(self, fn: Callable[..., T], /, *args: object, **kwargs: object) -> Future[T]:
         """Run `fn` in a thread of its own."""

@@ -14,7 +14,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     describe(parser, "queries --explain | less")
     add_config_file(parser)
-    parser.add_argument("--explain", action="store_true", help="connect, and add the database's estimate of each")
+    parser.add_argument(
+        "--explain", action="store_true", help="connect, and add the plan (EXPLAIN) of every measuring query"
+    )
     parser.set_defaults(command=run)
 
 

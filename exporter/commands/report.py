@@ -24,22 +24,34 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     describe(parser, "report --baseline before.json --output report.md")
     add_config_file(parser)
-    parser.add_argument("--format", choices=tuple(FORMATS), default="markdown", help="default: %(default)s")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: to stdout")
+    parser.add_argument(
+        "--format", choices=tuple(FORMATS), default="markdown", help="format of the report (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="write the report to this file (default: standard output)"
+    )
     parser.add_argument(
         "--baseline", type=Path, metavar="FILE", help="compare with an earlier report, written with --format json"
     )
-    parser.add_argument("--prometheus", type=base_url, metavar="URL", help="compare with what it knows of a moment")
+    parser.add_argument(
+        "--prometheus",
+        type=base_url,
+        metavar="URL",
+        help="compare with the values in this Prometheus at the time of --at",
+    )
     parser.add_argument(
         "--match",
         type=_matcher,
         action="append",
         default=[],
         metavar="LABEL=VALUE",
-        help="of which exporter there, where several measure pipelines of one name; may be repeated",
+        help="select one exporter by label, such as cluster=east, if several report this pipeline; may be repeated",
     )
     parser.add_argument(
-        "--at", type=_past_moment, metavar="TIME", help="that moment: 2025-09-17T08:00:00Z, a date, or 7d back"
+        "--at",
+        type=_past_moment,
+        metavar="TIME",
+        help="the time for --prometheus: 2025-09-17T08:00:00Z, a date such as 2025-09-17, or 7d for 7 days ago",
     )
     parser.set_defaults(command=run)
 
@@ -47,7 +59,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def _matcher(text: str) -> tuple[str, str]:
     label, equals, value = text.partition("=")
     if not equals or not label.isidentifier():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a label and its value: write cluster=east")
+        raise argparse.ArgumentTypeError(f"{text!r} is not LABEL=VALUE: write for example cluster=east")
     return label, value
 
 
@@ -57,15 +69,15 @@ def _past_moment(text: str) -> datetime:
     try:
         return parse_moment(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} {error}; or write a duration back from now, as 7d") from None
+        raise argparse.ArgumentTypeError(f"{text!r} {error}; or write a duration before now, such as 7d") from None
 
 
 def run(options: argparse.Namespace) -> ExitCode:
     """Write the report on every pipeline of the config."""
     if (options.prometheus is None) != (options.at is None):
-        raise UsageError("--prometheus and --at belong together: where the history is, and which moment of it")
+        raise UsageError("--prometheus and --at need each other: add --prometheus URL and --at TIME, or remove both")
     if options.baseline and options.prometheus:
-        raise UsageError("--baseline and --prometheus exclude each other: name one past to compare with")
+        raise UsageError("--baseline and --prometheus exclude each other: remove one of the two")
     baseline = _baseline(options.baseline) if options.baseline else None
     statuses = finish(collect_once(plans_of(load(options)).values()))
     pasts: dict[str, Baseline] = {}
@@ -79,7 +91,7 @@ def run(options: argparse.Namespace) -> ExitCode:
         )
     report = report_on(statuses, DIMENSIONS, time.time(), pasts, shell_for(options.config_file))
     write(FORMATS[options.format], report, options.output)
-    # A report is written in every case; the exit code tells a job that a number is missing.
+    # `report` always writes a report; exit code 3 tells a job that numbers are missing.
     return ExitCode.DONE if all(status.snapshot for status in statuses) else ExitCode.NOT_MEASURED
 
 
@@ -87,7 +99,9 @@ def _baseline(path: Path) -> Document:
     try:
         return read_document(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
-        raise UsageError(f"--baseline {path} cannot be read ({why})") from None
+        why = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise UsageError(
+            f"--baseline {path} cannot be read ({why}): name a report written with --format json"
+        ) from None
     except DocumentError as error:
         raise UsageError(f"--baseline {path}: {error}") from None

@@ -18,13 +18,16 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     describe(parser, "rules --runbook-url https://wiki.example/runbooks > session-health.yml")
     usual = RuleSettings()
-    parser.add_argument("--job", default=usual.job, help="the job that scrapes the exporter (default: %(default)s)")
+    parser.add_argument(
+        "--job", default=usual.job, help="the Prometheus job that scrapes the exporter (default: %(default)s)"
+    )
     parser.add_argument(
         "--interval",
         type=_interval,
         default=usual.interval,
         metavar="DURATION",
-        help="the longest interval of collecting or scraping, by which all times are counted (default: 30s)",
+        help="the longest of all collection and scrape intervals; the rules derive every time from this interval "
+        "(default: 30s)",
     )
     parser.add_argument(
         "--dashboard-url",
@@ -32,7 +35,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         type=base_url,
         default=usual.dashboards,
         metavar="URL",
-        help="where Grafana is (default: %(default)s, a placeholder)",
+        help="the URL of Grafana (default: %(default)s, a placeholder)",
     )
     parser.add_argument(
         "--runbook-url",
@@ -40,7 +43,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         type=base_url,
         default=usual.runbooks,
         metavar="URL",
-        help="where docs/runbooks is (default: %(default)s, a placeholder)",
+        help="the URL of your copy of docs/runbooks (default: %(default)s, a placeholder)",
     )
     parser.add_argument(
         "--config.file",
@@ -48,7 +51,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
         type=_printed_path,
         default=usual.config_file,
         metavar="FILE",
-        help="the exporter's config, as the commands in alerts name the file; not read (default: %(default)s)",
+        help="the path of the config in commands that alerts print; rules does not read the file "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--passing-label",
@@ -57,10 +61,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="a label of targets that a restart, a reschedule or a deploy changes; repeatable, beside instance, pod, "
-        "node and the like",
+        help="a target label that a restart or deploy changes, such as alloc_id; the rules already know instance, "
+        "pod, node and similar labels; may be repeated",
     )
-    parser.add_argument("--format", choices=tuple(FORMATS), default="prometheus", help="default: %(default)s")
+    parser.add_argument(
+        "--format", choices=tuple(FORMATS), default="prometheus", help="format of the rules (default: %(default)s)"
+    )
     parser.set_defaults(command=run)
 
 
@@ -75,23 +81,25 @@ def _interval(text: str) -> timedelta:
 
 
 def _printed_path(text: str) -> str:
-    # Alerts are templates of Prometheus, where braces mean something, and one line each.
+    # The text of an alert is one line, and a Prometheus template: braces have a meaning.
     if not text or any(sign in "{}" or not sign.isprintable() for sign in text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no path for an alert: write one without braces and line breaks")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} cannot stand in an alert: write a path without braces, line breaks and control characters"
+        )
     return text
 
 
 def _label_name(text: str) -> str:
     if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", text) or text in {"job", "database", "pipeline"}:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no label to pass over: write a name as pod or alloc_id, of letters, digits and _; "
-            "job, database and pipeline always count"
+            f"{text!r} cannot be a passing label: write a name of letters, digits and _, such as alloc_id, "
+            "and not job, database or pipeline"
         )
     return text
 
 
 def run(options: argparse.Namespace) -> ExitCode:
-    """Print the rules for every limit that a config may set."""
+    """Print the rules for every limit of the config format."""
     settings = RuleSettings(
         options.job,
         options.interval,

@@ -1,4 +1,4 @@
-"""`serve`: collect on the interval, and answer over HTTP."""
+"""`serve`: collect at every interval, and answer over HTTP."""
 
 import argparse
 from pathlib import Path
@@ -31,42 +31,42 @@ def run(options: argparse.Namespace) -> ExitCode:
 
 
 def web_options(options: argparse.Namespace, config_file: Path) -> WebOptions:
-    """Where to listen, and what the page shows."""
+    """The addresses to listen on, and the links of the page."""
     addresses = options.addresses or [parse_address(DEFAULT_ADDRESS)]
     links = Links(options.runbooks, options.dashboards, config_file.name)
     return WebOptions(tuple(addresses), options.enable_lifecycle, links)
 
 
 def add_web(parser: argparse.ArgumentParser) -> None:
-    """Where to listen, and what the page links to."""
+    """Add the options for the addresses to listen on and the links of the page."""
     parser.add_argument(
         "--web.listen-address",
         dest="addresses",
         action="append",
         type=_address,
         metavar="ADDRESS",
-        help="[::]:10157 is every interface, as :10157 is, 0.0.0.0:10157 those of IPv4; may be repeated; "
-        f"default: {DEFAULT_ADDRESS}",
+        help="the address to listen on: [::]:10157 or :10157 for every interface, 0.0.0.0:10157 for every IPv4 "
+        f"interface; may be repeated (default: {DEFAULT_ADDRESS})",
     )
     parser.add_argument(
         "--web.enable-lifecycle",
         dest="enable_lifecycle",
         action="store_true",
-        help="let POST /-/reload read the config again; `serve` also does at SIGHUP, always",
+        help="allow POST /-/reload, which reads the config again; serve always reloads on SIGHUP",
     )
     parser.add_argument(
         "--web.runbook-url",
         dest="runbooks",
         type=base_url,
         metavar="URL",
-        help="where docs/runbooks is, for the page to link to (default: it links to none)",
+        help="the URL of your copy of docs/runbooks, for links of the page (default: no links)",
     )
     parser.add_argument(
         "--web.dashboard-url",
         dest="dashboards",
         type=base_url,
         metavar="URL",
-        help="where Grafana is, for the page to link to (default: it links to none)",
+        help="the URL of Grafana, for links of the page (default: no links)",
     )
 
 

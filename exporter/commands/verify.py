@@ -1,4 +1,4 @@
-"""`verify`: measure the sessions of a worklist again."""
+"""`verify`: compare a worklist with the database after a backfill."""
 
 import argparse
 import shlex
@@ -29,24 +29,26 @@ def declare(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
         "verify before.jsonl --still rest.jsonl",
-        "Exit codes: 0 every session of the list is fixed, 1 not every one is, or the config decides otherwise "
-        "what is a gap, 2 wrong usage or config, or the file is no whole worklist of this database, pipeline and "
-        "window, 3 something could not be measured.",
+        "Exit codes: 0 every session of the worklist is fixed; 1 a session is not fixed, or the config now decides "
+        "differently about gaps (see --allow-vanished and --allow-changed); 2 wrong usage or config, or the file is "
+        "incomplete or from another database, pipeline or window; 3 something could not be measured.",
     )
     add_config_file(parser)
-    parser.add_argument("worklist", type=Path, metavar="FILE", help="what gaps --worklist wrote")
-    parser.add_argument("--format", choices=tuple(FORMATS), default="text", help="default: %(default)s")
+    parser.add_argument("worklist", type=Path, metavar="FILE", help="a worklist written by gaps --worklist")
+    parser.add_argument(
+        "--format", choices=tuple(FORMATS), default="text", help="format of the result (default: %(default)s)"
+    )
     parser.add_argument(
         "--still",
         type=Path,
         metavar="FILE",
-        help="write those that are still a gap as a new worklist, to a file that does not exist yet",
+        help="write the sessions that still have a gap to this new file, as a worklist",
     )
     parser.add_argument(
         "--allow-vanished",
         dest="allow_vanished",
         action="store_true",
-        help="exit with 0 also where sessions are gone, left the window or are not eligible any more",
+        help="also exit with 0 if sessions are deleted, left the window or are no longer eligible",
     )
     parser.add_argument(
         "--allow-changed",
@@ -54,8 +56,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY",
-        help="exit with 0 also where this key of the config has another value than when the list was made, such as "
-        "records.invoices.version.current; may be repeated",
+        help="also exit with 0 if this key of the config, such as records.invoices.version.current, has changed "
+        "since the worklist was made; may be repeated",
     )
     parser.set_defaults(command=run)
 
@@ -70,7 +72,7 @@ def run(options: argparse.Namespace) -> ExitCode:
     except WorklistError as error:
         raise UsageError(f"{path}: {error}") from None
     except GapsNotMeasuredError as error:
-        return say_not_measured(error, "nothing is verified: which sessions are a gap cannot be told without it")
+        return say_not_measured(error, "nothing is verified: verify needs every record of the worklist")
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -78,7 +80,7 @@ def _opened(path: Path) -> IO[bytes]:
         return path.open("rb")
     except OSError as error:
         raise UsageError(
-            f"{path} cannot be read ({error.strerror}): name a file that `gaps --worklist` wrote"
+            f"{path} cannot be read ({error.strerror}): name a worklist written by gaps --worklist"
         ) from None
 
 
@@ -93,11 +95,14 @@ def _verify(worklist: Worklist, config: Config, options: argparse.Namespace) -> 
             found = finish(verify(plan, worklist, author.add if target else ignore_remaining, on_progress))
         is_of_another_config = _say_changed(found.changed, allowed)
         if target and is_of_another_config:
-            say(f"{still} is not written: what another config calls fixed would be missing there")
+            say(f"{still} is not written: the worklist was made with another config")
         rest = author.publish(target, found.listing, header.filters) if target and not is_of_another_config else None
     if header.identity is None or found.listing.identity is None:
-        say("session-health-exporter: whether this is the database of the list cannot be told, for it has no identity")
-    say_hidden(found.listing.restricted, "only what they show is verified")
+        say(
+            "session-health-exporter: cannot check that the worklist is from this database: no identity (the role "
+            "could not read pg_control_system(), now or for the worklist)"
+        )
+    say_hidden(found.listing.restricted, "verify checked only visible rows")
     if rest is not None:
         say_listed(still, rest, options.config_file)
     outcome = VerifyResult(found, options.worklist.name, allowed)
@@ -109,18 +114,18 @@ def _allowed_keys(names: Sequence[str], header: Header, plan: Plan) -> frozenset
     known = {*header.terms, *names_of(plan.pipeline, plan.database)}
     for name in names:
         if name not in known:
-            raise UsageError(f"--allow-changed {name} is no key that decides what is a gap{known_names(name, known)}")
+            raise UsageError(f"--allow-changed {name} is not a key that decides about gaps{known_names(name, known)}")
     return frozenset(names)
 
 
 def _say_changed(changed: Sequence[str], allowed: Allowed) -> bool:
-    """Name the keys of the config with another value; whether one of them keeps the list from being proved."""
+    """Print the changed keys of the config; returns whether a changed key is not allowed."""
     if kept := [name for name in changed if name in allowed.keys]:
-        say(f"session-health-exporter: changed since the list was made, as allowed: {', '.join(kept)}")
+        say(f"session-health-exporter: changed since the worklist was made, and allowed: {', '.join(kept)}")
     if refused := [name for name in changed if name not in allowed.keys]:
         flags = shlex.join(word for name in refused for word in ("--allow-changed", name))
         say(
-            f"session-health-exporter: changed since the list was made: {', '.join(refused)}; nothing is proved by "
-            f"another config: verify with that of then or, where the change is meant, with {flags}"
+            f"session-health-exporter: changed since the worklist was made: {', '.join(refused)}; verify with the "
+            f"earlier config or, if the change is intended, add {flags}"
         )
     return bool(refused)

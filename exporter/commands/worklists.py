@@ -1,4 +1,4 @@
-"""What `gaps` and `verify` say about a worklist, and about a list that is not complete."""
+"""Remarks of `gaps` and `verify` about a worklist and about an incomplete list."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from exporter.text.exits import ExitCode
 
 
 def say_not_measured(error: GapsNotMeasuredError, consequence: str) -> ExitCode:
-    """Say why gaps cannot be measured."""
+    """Print the faults and the consequence; returns NOT_MEASURED."""
     for fault in error.faults:
         say(f"session-health-exporter: {fault.message}")
     say(consequence)
@@ -19,23 +19,23 @@ def say_not_measured(error: GapsNotMeasuredError, consequence: str) -> ExitCode:
 
 
 def say_hidden(tables: Sequence[str], consequence: str) -> None:
-    """Say of which tables policies may hide rows; nothing where there is none."""
+    """Print the tables with policies that may hide rows; prints nothing if `tables` is empty."""
     if tables:
         say(f"session-health-exporter: policies may hide rows of {', '.join(tables)}: {consequence}")
 
 
 def say_listed(path: Path, header: Header, config_file: Path) -> None:
-    """Say how many sessions a worklist has, and what comes next."""
-    batches = "a batch" if header.batches == 1 else f"{header.batches} batches of at most {header.batch_size}"
+    """Print the number of sessions in a worklist, and the next command."""
+    batches = "1 batch" if header.batches == 1 else f"{header.batches} batches of at most {header.batch_size}"
     say(f"{path}: {counted(header.sessions, 'session')}" + (f" in {batches}" if header.batches else ""))
     for part in header.records:
-        say(f"  {part.record}: {part.changes.create} to create, {part.changes.derive_anew} to derive anew")
+        say(f"  {part.record}: {part.changes.create} to create, {part.changes.derive_anew} to derive again")
     if header.unnamed:
-        say(f"  beside {header.unnamed} that no list can name, for their key has a NULL")
+        say(f"  not listed: {counted(header.unnamed, 'session')} with NULL in the key")
     if header.sessions:
-        say(f"next: the backfill, then {shell_for(config_file).command('verify', str(path.absolute()))}")
+        say(f"next: run the backfill, then {shell_for(config_file).command('verify', str(path.absolute()))}")
 
 
 def exit_code_of(listing: Listing) -> ExitCode:
-    """NOT_MEASURED where policies may hide rows: a reader of the code alone must not take a part for the whole."""
+    """NOT_MEASURED if policies may hide rows: exit code 0 promises a complete list."""
     return ExitCode.NOT_MEASURED if listing.restricted else ExitCode.DONE

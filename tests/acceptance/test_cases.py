@@ -417,7 +417,7 @@ async def test_a_looser_config_proves_no_backfill(empty: Database, tmp_path: Pat
     path.write_text(strict)
     verify = f"verify {listed}"
     assert_runs(
-        (Run(f"gaps --worklist {listed}", 0, ("1 to create, 1 to derive anew",)), Run(verify, 1, ("0 of 2",))),
+        (Run(f"gaps --worklist {listed}", 0, ("1 to create, 1 to derive again",)), Run(verify, 1, ("0 of 2",))),
         path,
         empty.dsn,
     )
@@ -427,5 +427,5 @@ async def test_a_looser_config_proves_no_backfill(empty: Database, tmp_path: Pat
     path.write_text(strict.replace(old, new))
 
     named = "records.r.accepted_values, records.r.satisfied_by" if key == "satisfied_by" else key
-    words = (f"{named}; nothing is proved by another config", "changed in the config since")
+    words = (f"{named}; verify with the earlier config", "changed in the config since")
     assert_runs((Run(verify, 1, words),), path, empty.dsn)

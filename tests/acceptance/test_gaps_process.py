@@ -165,7 +165,7 @@ def test_a_disk_that_is_full_is_said_and_exits_3(backfill: Database, arguments: 
         _, said = process.communicate(timeout=at_most(START_SECONDS))
 
     assert process.returncode == 3
-    assert said.endswith(b"(No space left on device): what is there is not all\n")
+    assert said.endswith(b"(No space left on device): correct the cause and run the command again\n")
 
 
 # --- Whoever reads it

@@ -65,12 +65,15 @@ async def test_as_html_it_is_one_file_with_the_same_first_line(backfill: Databas
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [
-        (("--prometheus", "http://127.0.0.1:1"), "--prometheus and --at belong together"),
-        (("--at", "7d"), "--prometheus and --at belong together"),
-        (("--at", "yesterday"), "or write a duration back from now, as 7d"),
+        (("--prometheus", "http://127.0.0.1:1"), "--prometheus and --at need each other"),
+        (("--at", "7d"), "--prometheus and --at need each other"),
+        (("--at", "yesterday"), "or write a duration before now, such as 7d"),
         (("--baseline", "/nowhere/x.json"), "--baseline /nowhere/x.json cannot be read (No such file or directory)"),
         (("--baseline", str(TOUR)), "it is no report of format 1"),
-        (("--output", "/nowhere/report.md"), "cannot be written (No such file or directory): name another"),
+        (
+            ("--output", "/nowhere/report.md"),
+            "cannot be written (No such file or directory): name another file with --output",
+        ),
         (("--prometheus", "http://127.0.0.1:1", "--at", "7d"), "Prometheus cannot be asked"),
         (("--prometheus", "http://127.0.0.1:1", "--at", "7d", "--baseline", "x"), "exclude each other"),
     ],

@@ -71,9 +71,9 @@ def test_rules_names_the_config_as_it_is_called_and_passes_over_labels() -> None
         (("--interval", "0s"), "is 0: write a duration such as 30s"),
         (("--dashboard-url", "grafana"), "write https://host/path"),
         (("--runbook-url", "https://x/{{ y }}"), "write https://host/path"),
-        (("--config.file", "{{ y }}.yaml"), "write one without braces"),
-        (("--passing-label", "k8s.pod"), "write a name as pod"),
-        (("--passing-label", "pipeline"), "always count"),
+        (("--config.file", "{{ y }}.yaml"), "write a path without braces"),
+        (("--passing-label", "k8s.pod"), "write a name of letters, digits and _, such as alloc_id"),
+        (("--passing-label", "pipeline"), "and not job, database or pipeline"),
     ],
 )
 def test_rules_refuses_what_would_make_no_rule(arguments: tuple[str, str], remedy: str) -> None:

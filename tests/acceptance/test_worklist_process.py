@@ -93,9 +93,9 @@ async def test_a_backfill_by_the_worklist_is_proved(backfill: Database, tmp_path
     assert (made.returncode, made.stdout) == (0, "")
     assert made.stderr.splitlines() == [
         f"{path}: 39 sessions in 4 batches of at most 10",
-        "  profiles: 13 to create, 0 to derive anew",
-        "  fc_scores: 28 to create, 11 to derive anew",
-        f"next: the backfill, then session-health-exporter verify {path} --config.file {TOUR}",
+        "  profiles: 13 to create, 0 to derive again",
+        "  fc_scores: 28 to create, 11 to derive again",
+        f"next: run the backfill, then session-health-exporter verify {path} --config.file {TOUR}",
     ]
     assert (before.returncode, before.stderr) == (1, "")
     assert before.stdout.startswith("assessments: not all fixed: 0 of 39 sessions fixed, measured at ")
@@ -169,17 +169,17 @@ async def test_another_config_proves_nothing_until_its_keys_are_allowed_as_print
 
     assert (refused.returncode, as_json.returncode, some.returncode) == (1, 1, 1)
     assert refused.stderr == (
-        f"session-health-exporter: changed since the list was made: {', '.join(keys)}; nothing is proved by another "
-        f"config: verify with that of then or, where the change is meant, with {flags}\n"
-        f"{rest} is not written: what another config calls fixed would be missing there\n"
+        f"session-health-exporter: changed since the worklist was made: {', '.join(keys)}; verify with the earlier "
+        f"config or, if the change is intended, add {flags}\n"
+        f"{rest} is not written: the worklist was made with another config\n"
     )
     assert refused.stdout.startswith("assessments: not proved: 39 of 39 sessions fixed, by another config than that ")
     assert json.loads(as_json.stdout)["changed"] == [{"key": key, "allowed": False} for key in keys]
-    assert "as allowed: grace\n" in some.stderr
-    assert f"the list was made: {', '.join(keys[1:])}; nothing is proved" in some.stderr
+    assert "and allowed: grace\n" in some.stderr
+    assert f"the worklist was made: {', '.join(keys[1:])}; verify with the earlier config" in some.stderr
     assert allowed.returncode == 0
     assert allowed.stdout.startswith("assessments: 39 of 39 sessions fixed, measured at ")
-    assert f"as allowed: {', '.join(keys)}\n" in allowed.stderr
+    assert f"and allowed: {', '.join(keys)}\n" in allowed.stderr
     assert json.loads(rest.read_text().partition("\n")[0])["sessions"] == 0
 
 
@@ -242,7 +242,7 @@ async def test_where_no_identity_is_told_that_is_said(backfill: Database, tmp_pa
         await backfill.execute("drop owned by reader; drop role reader")
 
     assert done.returncode == 1, done.stderr
-    assert "whether this is the database of the list cannot be told" in done.stderr
+    assert "cannot check that the worklist is from this database: no identity" in done.stderr
 
 
 # --- What is wrong
@@ -251,11 +251,14 @@ async def test_where_no_identity_is_told_that_is_said(backfill: Database, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [
-        (("--worklist", "/nowhere/list"), "/nowhere/list cannot be written (No such file or directory): name another"),
+        (
+            ("--worklist", "/nowhere/list"),
+            "/nowhere/list cannot be written (No such file or directory): name another file",
+        ),
         (("--worklist", str(TOUR)), f"{TOUR} exists: name another file, or remove it"),
-        (("--worklist", "l", "--count"), "--worklist has a form of its own: leave out --count and --format"),
-        (("--worklist", "l", "--format", "csv"), "leave out --count and --format"),
-        (("--batch-size", "5"), "--batch-size is of --worklist"),
+        (("--worklist", "l", "--count"), "--worklist has its own format: remove --count and --format"),
+        (("--worklist", "l", "--format", "csv"), "remove --count and --format"),
+        (("--batch-size", "5"), "--batch-size needs --worklist"),
         (("--worklist", "l", "--batch-size", "0"), "'0' is not a number from 1 to 10000"),
         (("--worklist", "l", "--batch-size", "many"), "'many' is not a number from 1 to 10000"),
     ],
@@ -281,7 +284,10 @@ async def test_a_list_of_something_else_exits_2_and_says_what_to_do(backfill: Da
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for done, remedy in (
-        (verify(tmp_path / "none", DEAD), "none cannot be read (No such file or directory): name a file that `gaps"),
+        (
+            verify(tmp_path / "none", DEAD),
+            "none cannot be read (No such file or directory): name a worklist written by gaps",
+        ),
         (verify(tmp_path, DEAD), "cannot be read (Is a directory)"),
         (verify(TOUR, DEAD), f"{TOUR}: it is no worklist: name a file that `gaps --worklist` wrote"),
         (verify(cut, DEAD), "cut: it is cut off, for its last line, the digest, is missing: copy it again"),
@@ -290,9 +296,12 @@ async def test_a_list_of_something_else_exits_2_and_says_what_to_do(backfill: Da
         (verify(path, DEAD, "--format", "xml"), "choose from"),
         (
             verify(path, DEAD, "--allow-changed", "grcae"),
-            "--allow-changed grcae is no key that decides what is a gap; d",
+            "--allow-changed grcae is not a key that decides about gaps; d",
         ),
-        (verify(path, DEAD, "--allow-changed", "interval"), "--allow-changed interval is no key that decides what is"),
+        (
+            verify(path, DEAD, "--allow-changed", "interval"),
+            "--allow-changed interval is not a key that decides about gaps",
+        ),
         (verify(of_before, DEAD), "it is a worklist of format 1, which does not say what the config measured"),
     ):
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
@@ -327,7 +336,7 @@ async def test_what_cannot_be_measured_writes_no_list_proves_nothing_and_exits_3
         assert (done.returncode, done.stdout) == (3, "")
         assert "geheim" not in done.stderr
     assert 'records.profiles: relation "public.profiles" does not exist' in unproved.stderr
-    assert "nothing is verified: which sessions are a gap cannot be told without it" in unproved.stderr
+    assert "nothing is verified: verify needs every record of the worklist" in unproved.stderr
     assert "connection refused" in dead.stderr
     assert names(tmp_path) == ["list"]
 
