@@ -2,11 +2,18 @@
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
 
 from exporter import cli
+from exporter.mend import gaps, verify_formats
+from exporter.present import check_formats
+from exporter.present.report import formats as report_formats
+from exporter.rules import formats as rules_formats
+
+ROOT = Path(__file__).parent.parent
 
 COMMAND = "session-health-exporter "
 
@@ -30,3 +37,20 @@ def test_every_help_has_an_example_that_the_command_would_take(
     words = re.split(r" [|>] ", example)[0].split()
     assert f"{COMMAND}{example} ".startswith(f"{parser.prog} ")
     assert callable(cli.build_parser().parse_args(words).command)
+
+
+def test_the_docs_list_the_formats_of_every_command() -> None:
+    """In the order of the tables; the first is the default."""
+    known: dict[str, Iterable[str]] = {
+        "check": check_formats.FORMATS,
+        "gaps": gaps.FORMATS,
+        "report": report_formats.FORMATS,
+        "rules": rules_formats.FORMATS,
+        "verify": verify_formats.FORMATS,
+    }
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ((?:`\w+`(?:, )?)+) \|$", page, re.MULTILINE)
+
+    assert {command: re.findall(r"\w+", formats) for command, formats in rows} == {
+        command: list(formats) for command, formats in known.items()
+    }
