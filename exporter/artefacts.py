@@ -11,6 +11,7 @@ from typing import Final
 
 from exporter.config.editor import config_schema
 from exporter.config.read import load_config
+from exporter.config.reference import reference_page
 from exporter.dashboards.files import dashboard_files
 from exporter.dimensions import DIMENSIONS
 from exporter.mend.worklist import worklist_schema
@@ -99,6 +100,7 @@ def artefacts() -> dict[Path, str]:
     rules = groups(DIMENSIONS, RuleSettings())
     return {
         Path("docs/metrics.md"): metrics_page(DIMENSIONS),
+        Path("docs/config.md"): reference_page(config_schema()),
         Path("docs/config.schema.json"): json.dumps(config_schema(), indent=2, ensure_ascii=False) + "\n",
         Path("docs/report.schema.json"): json.dumps(document_schema(), indent=2, ensure_ascii=False) + "\n",
         Path("docs/worklist.schema.json"): json.dumps(worklist_schema(), indent=2, ensure_ascii=False) + "\n",

@@ -33,7 +33,7 @@ def _limits() -> type[Section]:
         model: Any = THRESHOLDS[limit.unit]
         fields[limit.name] = (
             Annotated[model, ordered] | None,
-            Field(default=None, description=f"{limit.what}: broken {side} it."),
+            Field(default=None, description=f"{limit.what}: broken {side} the threshold."),
         )
     made = create_model(Limits.__name__, __base__=Limits, __doc__=Limits.__doc__, **fields)
     made.renamed = {limit.former_name: limit.name for limit in LIMITS if limit.former_name}

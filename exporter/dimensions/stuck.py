@@ -22,13 +22,13 @@ class Stuck(Section):
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["statuses"]}, {"required": ["where"]}]})
 
     statuses: TextList = ()
-    """The statuses that a session must leave, as text."""
+    """The statuses to watch, as text."""
     where: Expression | None = None
-    """SQL over this table instead of statuses: the sessions that must change; NULL is not stuck."""
+    """SQL over this table instead of statuses: true for the sessions to watch; NULL is not stuck."""
     since: ColumnName | None = None
-    """The column with the time at which the status began; started_at unless given."""
+    """The column with the start time of the status.  If not set: started_at."""
     after: Interval
-    """The longest time that is normal, from that time on."""
+    """The longest normal time in the status."""
 
     @model_validator(mode="after")
     def _has_one_condition(self) -> "Stuck":
@@ -42,7 +42,7 @@ STUCK_STATUS: Final[Key[Stuck | None]] = Key(
     "stuck",
     Stuck | None,
     default=None,
-    help="The statuses, or an SQL condition, in which a session must not stay for longer than a duration.",
+    help="Statuses, or an SQL condition, with the longest normal time.",
     example={"statuses": ["in_progress"], "after": "2h"},
 )
 

@@ -1,0 +1,88 @@
+"""The JSON Schema of a config -> the reference page: every key of every section, for people."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+_TOP: Final = {
+    "database": "How to connect, for a config with one database.",
+    "databases": "A name of your choice for each database, then how to connect.",
+    "collection": "When to collect, and how many values to keep.",
+    "pipelines": "A name of your choice for each pipeline, then its sessions and records.",
+}
+_SECTIONS: Final = {
+    "Database": "`database`, `databases.NAME`",
+    "CollectionSettings": "`collection`",
+    "Pipeline": "`pipelines.NAME`",
+    "Window": "`pipelines.NAME.window`",
+    "Sessions": "`pipelines.NAME.sessions`",
+    "Check": "`pipelines.NAME.sessions.checks.NAME`",
+    "Stuck": "`pipelines.NAME.sessions.stuck`",
+    "Record": "`pipelines.NAME.records.NAME`",
+    "KeyPart": "`pipelines.NAME.records.NAME.session_key`",
+    "Version": "`pipelines.NAME.records.NAME.version`",
+    "Cohort": "`pipelines.NAME.cohort`",
+    "Limits": "`pipelines.NAME.limits`",
+    "CountThresholds": "`pipelines.NAME.limits.NAME`, a limit on a count",
+    "RatioThresholds": "`pipelines.NAME.limits.NAME`, a limit on a share",
+    "AgeThresholds": "`pipelines.NAME.limits.NAME`, a limit on a duration",
+}
+"""Every section of the schema and its place in a file, from the top of the file down."""
+
+_INTRODUCTION: Final = """
+Every key of the config.  The commented example is [config.yaml](../config.yaml); an editor completes and checks
+keys with [config.schema.json](config.schema.json).  `config check` lists every mistake of a file at once, and
+`config check --connect` asks the databases too.
+
+- A duration is a number with a unit: `30s`, `5m`, `1h30m`, `90d`.
+- SQL is an expression over the table of the section.  The row is called `session` (`record` in `valid` and `where`).
+- `${NAME}` takes the value of a variable of the environment, `${NAME:-default}` with a default.
+- Quote a text if YAML reads the text as a number: `current: "3"`.
+
+## Add a record table
+
+A table `invoices` with a text column `order_id`, for sessions with a uuid as key, and with 3 as the current version:
+
+```yaml
+      invoices:
+        table: public.invoices
+        session_key: {column: order_id, cast: uuid}
+        version: {column: schema_version, current: "3"}
+        created_at: created_at
+```
+
+1. Grant `select` on the table to the role of the exporter.
+2. Run `config check --connect --config.file FILE`: the command names missing columns, key types that do not compare,
+   and a failed cast.
+3. Run `gaps --record invoices --count --config.file FILE`: every eligible session without a row is a gap from the
+   first collection on.  Backfill first, or select the sessions with `required_when`.
+4. Reload the exporter (SIGHUP).  Rules and dashboards need no change.
+"""
+
+
+def reference_page(schema: Mapping[str, Any]) -> str:
+    """The page, in Markdown.  Raises KeyError for a section without a place."""
+    lines = [
+        "<!-- Generated from exporter/model and exporter/dimensions by `make generate`: change it there. -->",
+        "# Config reference",
+        _INTRODUCTION,
+        "## Top level",
+        "",
+        "| key | meaning |",
+        "|---|---|",
+        *(f"| `{key}` | {text} |" for key, text in _TOP.items()),
+    ]
+    missing = schema["$defs"].keys() - _SECTIONS.keys()
+    if missing:
+        raise KeyError(f"say in exporter/config/reference.py where {', '.join(sorted(missing))} stands in a file")
+    for name, place in _SECTIONS.items():
+        lines += ["", f"## {place}", "", *_section(schema["$defs"][name])]
+    return "\n".join(lines) + "\n"
+
+
+def _section(section: Mapping[str, Any]) -> Iterator[str]:
+    yield from (section["description"], "", "| key | | meaning |", "|---|---|---|")
+    required = section.get("required", ())
+    for key, made in section["properties"].items():
+        if not made.get("deprecated"):
+            text = made["description"].replace("|", "\\|").replace("<", "\\<")
+            yield f"| `{key}` | {'required' if key in required else ''} | {text} |"
