@@ -1,6 +1,6 @@
 """Dimensions and schema -> the generated files: written by `make generate`, compared by `make check`.
 
-A generated file says so at its top and is committed, so that users need no Python to read it.
+A generated file has a note at the top, and is committed: users can read the file without Python.
 """
 
 import json
@@ -118,7 +118,7 @@ def _tour() -> AsRead:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the files, or with --check only say which are stale; returns the exit code."""
+    """Write the files, or with --check only list stale files; returns the exit code."""
     stale = []
     for path, text in artefacts().items():
         target = ROOT / path

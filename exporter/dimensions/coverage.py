@@ -176,8 +176,8 @@ _GAP_CAUSES = (
 )
 _GAP_REMEDY = (
     "Get the worker going: new sessions must get records before a backfill of old sessions.",
-    "List the sessions (`gaps`), and run the backfill over the list.",
-    "Watch the number fall to 0, on the command line and on the dashboard.",
+    "Write a worklist (`gaps --worklist FILE`), and run the backfill over the file.",
+    "Verify the backfill (`verify FILE`), and watch the number fall to 0 on the dashboard.",
 )
 
 GAP_LIMITS = (

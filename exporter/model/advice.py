@@ -1,4 +1,4 @@
-"""What an alert and a runbook say of a broken limit: the meaning, the causes and the steps."""
+"""The texts of an alert and a runbook: the meaning, the causes and the steps."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -18,44 +18,44 @@ DASHBOARDS: Final[Mapping[Dashboard, str]] = {
     "timeliness": "Timeliness and conversion",
     "exporter": "Exporter",
 }
-"""What each is called."""
+"""The titles of the dashboards."""
 
 
 @dataclass(frozen=True, slots=True)
 class AsRead:
-    """A pipeline as the database was asked: every table under its full name, and by record how keys are compared.
+    """A pipeline with full names of tables, and the comparison of keys by record.
 
-    Its SQL is for people to type: one line, with `records` and `sessions` for the rows of the two tables.
+    The SQL is for the operator: one line, with `records` and `sessions` for the rows of the two tables.
     """
 
     pipeline: Pipeline
     links: Mapping[str, Link]
 
     def rows(self, record: str, *conditions: str) -> str:
-        """A FROM item: the rows of a record that exist for us and for which `conditions` hold."""
+        """A FROM item: the rows of a record that pass `where` and `conditions`."""
         section = self.pipeline.records[record]
         return f"{only_rows(section.table, 'record', (section.where or '', *conditions))} as records"
 
     def sessions(self, *conditions: str) -> str:
-        """A FROM item: the sessions, in or out of the window, for which `conditions` hold."""
+        """A FROM item: the sessions that pass `conditions`, in or out of the window."""
         return f"{only_rows(self.pipeline.sessions.table, 'session', conditions)} as sessions"
 
     def is_linked(self, record: str) -> str:
-        """A condition on `records` and `sessions`: whether the row is of the session."""
+        """A condition on `records` and `sessions`: whether the row belongs to the session."""
         parts = zip(self.links[record], self.pipeline.sessions.key, self.keys(record), strict=True)
         held = [one.holds(f"sessions.{quote(own)}", one.of_record.format(theirs)) for one, own, theirs in parts]
         return " and ".join(held).replace(" operator(pg_catalog.=) ", " = ")
 
     def keys(self, record: str) -> list[str]:
-        """The columns of `records` that name a session."""
+        """The columns of `records` with the session key."""
         return [f"records.{quote(part.column)}" for part in self.pipeline.records[record].session_key]
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step to take, in Markdown, and the SQL to type for it, of a pipeline and the record or check that is judged.
+    """A step in Markdown, and the SQL for a pipeline and the judged record or check.
 
-    The SQL is empty where there is none to type for a config: then the words are all.
+    The SQL is empty if a config has no SQL for the step.
     """
 
     text: str
@@ -64,11 +64,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What whoever is told of a fault needs to know, for alerts and runbooks.
+    """The texts for the on-call engineer, in alerts and runbooks.
 
     `summary` is one sentence, the same for every subject.  `means`, `causes` (the likeliest first) and `mend` (steps
-    in order) are Markdown.  `dashboard` shows it best.  `gaps` are the options of the command that lists what to mend,
-    beside those that name the pipeline and the record; None where it lists nothing of the kind.
+    in order) are Markdown.  `dashboard` is the best dashboard.  `gaps` are further options of the command `gaps`,
+    besides pipeline and record; None if `gaps` does not list the affected sessions.
     """
 
     summary: str
@@ -79,7 +79,7 @@ class Advice:
     gaps: str | None = None
 
     def steps(self, read: AsRead, subject: str) -> tuple[str, ...]:
-        """The steps of `mend` with the SQL for a pipeline, and the record or check that is judged."""
+        """The steps of `mend` with the SQL for a pipeline, and the judged record or check."""
         return tuple(step if isinstance(step, str) else _typed(step, read, subject) for step in self.mend)
 
 
@@ -89,7 +89,7 @@ def _typed(step: Step, read: AsRead, subject: str) -> str:
 
 
 def code(text: str) -> str:
-    """A text as code within a line of Markdown, to be taken as it is."""
+    """A text as code within a line of Markdown."""
     ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     space = " " if len(ticks) > 1 else ""
     return f"{ticks}{space}{printable(text)}{space}{ticks}"

@@ -1,4 +1,4 @@
-"""The names of alerts, and the place of their runbooks."""
+"""The names of alerts, and the places of runbooks."""
 
 from typing import Final
 
@@ -9,15 +9,15 @@ ALERT_PREFIX: Final = "SessionHealth"
 
 
 def alert_name(limit: Limit) -> str:
-    """The alert of a limit is called as the limit is: sessions_with_gap, SessionHealthSessionsWithGap."""
+    """The name of the alert of a limit: sessions_with_gap, SessionHealthSessionsWithGap."""
     return ALERT_PREFIX + "".join(map(str.capitalize, limit.name.split("_")))
 
 
 def runbook_of(limit: Limit, dimension: Dimension) -> str:
-    """Where the runbooks speak of its alert."""
+    """The page and section of the runbook for the alert."""
     return f"{dimension.name}.md#{alert_name(limit).lower()}"
 
 
 def subject_label(limit: Limit) -> str | None:
-    """The label that names what is judged; None where it is the pipeline."""
+    """The label of the judged record or check; None for a judged pipeline."""
     return {"pipeline": None, "record": "record", "part": "check"}[limit.per]

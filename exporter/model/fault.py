@@ -1,4 +1,4 @@
-"""Why something could not be measured."""
+"""The reasons of failed measurements."""
 
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
@@ -23,16 +23,16 @@ Reason = Literal[
     "replica_lag",
     "internal",
 ]
-"""Why something could not be measured; a closed set, for it is a label."""
+"""The reason of a failed measurement; a closed set, because the reason is a label."""
 
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why something could not be measured.
+    """The fault of a failed measurement.
 
-    `message` names the remedy and holds no address, user, id or value of a row: it may be logged.
+    `message` names the remedy, without an address, user, id or value of a row: the message may be logged.
     """
 
     reason: Reason
@@ -40,7 +40,7 @@ class Fault:
 
 
 class CollectionError(NotMeasuredError):
-    """Nothing can be measured for now, and `fault` says why."""
+    """No measurement is possible now, because of `fault`."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.message)

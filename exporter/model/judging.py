@@ -11,14 +11,15 @@ from exporter.text.figures import LimitUnit
 
 
 class UnmeasuredError(Exception):
-    """A number that every complete snapshot has is not there."""
+    """A number of every complete snapshot is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What one snapshot found, for whoever judges it: by name of metric, then by labels.  `clock` in Unix seconds.
+    """The numbers of a snapshot by metric, then by labels.  `clock` is in Unix seconds.
 
-    `measured` names the records that were: of those, what has no number is not there; of others nobody knows.
+    `measured` names the measured records.  For a measured record, a missing number means that nothing exists; for other
+    records, the number is unknown.
     """
 
     pipeline: Pipeline
@@ -28,7 +29,7 @@ class Readings:
 
     @property
     def numbers(self) -> dict[tuple[str, ...], float]:
-        """Every number, by the name of its metric and its labels."""
+        """Every number, by name of the metric and labels."""
         return {
             (metric.name, *labels): number
             for metric, family in self.families.items()
@@ -36,11 +37,11 @@ class Readings:
         }
 
     def get(self, metric: Metric, *labels: str) -> float | None:
-        """A number, None where there is none to tell."""
+        """A number, None without a measurement."""
         return self.families.get(metric, {}).get(labels)
 
     def total(self, metric: Metric, **labels: str) -> float | None:
-        """The sum over all series with these labels, None where there is none of the metric for them."""
+        """The sum over all series of the metric with the given labels, None without a series."""
         places = {metric.labels.index(name): value for name, value in labels.items()}
         found = [
             number
@@ -50,13 +51,13 @@ class Readings:
         return sum(found) if found else None
 
     def series(self, metric: Metric, first: str) -> dict[tuple[str, ...], float]:
-        """The numbers of a metric for one record or check, by its further labels."""
+        """The numbers of a metric for one record or check, by the further labels."""
         return {
             values[1:]: number for values, number in self.families.get(metric, {}).items() if values[:1] == (first,)
         }
 
     def need(self, metric: Metric, *labels: str) -> float:
-        """A number that is always there when it was measured; raises UnmeasuredError."""
+        """A number of every complete measurement; raises UnmeasuredError if missing."""
         value = self.get(metric, *labels)
         if value is None:
             raise UnmeasuredError
@@ -64,21 +65,21 @@ class Readings:
 
 
 class Select(Protocol):
-    """Writes PromQL for the series of a metric that have these labels: `select(GAPS, reason="missing")`."""
+    """Writes PromQL for the series of a metric with the given labels: `select(GAPS, reason="missing")`."""
 
     def __call__(self, metric: Metric, /, **labels: str) -> str:
-        """The selector, with whatever else whoever asks wants of it."""
+        """The selector, with the additions of the caller."""
         ...
 
 
 PromQL = Callable[[Select], str]
 
 Per = Literal["pipeline", "record", "part"]
-"""Of what a limit judges one number each."""
+"""The subject of one judged number."""
 
 
 def series_of(metric: Metric, **labels: str) -> PromQL:
-    """Those of a metric that have these labels, without them: one for each pipeline, record or check."""
+    """The series of a metric with the given labels, without the labels: one per pipeline, record or check."""
 
     def written(select: Select) -> str:
         selector = select(metric, **labels)
@@ -89,15 +90,14 @@ def series_of(metric: Metric, **labels: str) -> PromQL:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A value that is held against a threshold, said twice: of a snapshot, and in PromQL of the page's series.
+    """A judged value, defined twice: from a snapshot, and in PromQL from the series of the page.
 
-    `read` gives it for the pipeline, or for the record or part whose name it gets.  None stands for nothing to judge,
-    and `nothing` says why, in words; it raises UnmeasuredError where something was not measured.  A ratio comes with
-    the number of sessions that it rests on.  `promql` gives one series for each of these, with the labels of the
-    pipeline, the record or the check, and none where there is nothing to judge; `rests_on` gives that number of
-    sessions.  `whole` gives how many sessions a count was taken of: of none, there is nothing to judge.  `in_words`
-    says what the value stands for where it is no measurement, and is empty where it is one.  `per` says of what there
-    is one number; None where only `read` knows.
+    `read` gives the value for the pipeline, or for the named record or part.  None means nothing to judge, for the
+    reason `nothing`; `read` raises UnmeasuredError after a failed measurement.  A ratio comes with the number of
+    sessions behind the ratio.  `promql` gives one series per pipeline, record or check, no series with nothing to
+    judge; `rests_on` gives the number of sessions behind the ratio.  `whole` gives the number of counted sessions:
+    without a session there is nothing to judge.  `in_words` describes a value that is no measurement, else is empty.  `per` is
+    the subject of the one number; None if only `read` knows.
     """
 
     read: Callable[[Readings, str], float | tuple[float, float] | None]
@@ -148,7 +148,7 @@ def total_of(metric: Metric) -> Judged:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A judged value, with thresholds that the operator sets under `limits.NAME` of a pipeline.
+    """A judged value, with thresholds under `limits.NAME` of a pipeline.
 
     A `below` limit is broken by a value below the threshold.  `needs` are paths of keys of the pipeline without which
     the limit has no value.  An alert fires after the limit stays broken for `rounds` collections.  `former_name` is the
@@ -172,7 +172,7 @@ class Limit:
             raise ValueError(f"limit {self.name}: its number is per {self.value.per}, the limit per {self.per}")
 
     def command(self, pipeline: str, record: str | None) -> tuple[str, ...]:
-        """The words of the command that shows what to mend: the list of gaps, or the check where no list shows it."""
+        """The words of the command that shows the affected sessions: `gaps`, else `check`."""
         if self.advice.gaps is None:
             return ("check",)
         about = ("--record", record) if record else ()

@@ -1,7 +1,7 @@
-"""Types of key columns -> how a record's key is compared with the key of its session.  No I/O.
+"""Types of key columns -> the comparison of a record's key with the session's key.  No I/O.
 
-One equality holds wherever rows are grouped and joined by a key: `Equality` says it in SQL, column by column.  Two
-types without a common equality are refused, for PostgreSQL would group by one and join by another.
+Groups and joins by a key use the same equality: `Equality` has the SQL, column by column.  Two types without a common
+equality are refused: PostgreSQL would group by one equality and join by another.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from exporter.model.sql import STRINGS, Bindings, base_type, parse_type_name, re
 
 @dataclass(frozen=True, slots=True)
 class Equality:
-    """How a column of `sessions.key` and its column of `session_key` are compared.
+    """The comparison of a column of `sessions.key` with the column of `session_key`.
 
     `of_session` and `of_record` are SQL with `{}` for the column; `operator` compares the two.  Rows with equal
     `of_record` are equal by `operator`, too: `group by` uses the equality of the type.
@@ -25,16 +25,16 @@ class Equality:
     operator: str = "operator(pg_catalog.=)"
 
     def holds(self, session: str, record: str) -> str:
-        """SQL: whether a session's column and a record's, as `of_record` has it already, are equal."""
+        """SQL: whether a session's column and a record's column (as `of_record`) are equal."""
         return f"{self.of_session.format(session)} {self.operator} {record}"
 
 
 Link = tuple[Equality, ...]
-"""How a record points at its session: an equality for each column of the key."""
+"""The link from a record to the session: an equality for each column of the key."""
 
 
 def presumed_link(record: Record) -> Link:
-    """The link before anybody has looked at the types: as if both columns were of one built-in type."""
+    """The link before the types are known: as if both columns had the same built-in type."""
     return tuple(Equality("{}", f"{{}}::{part.cast}" if part.cast else "{}") for part in record.session_key)
 
 
@@ -55,11 +55,11 @@ class KeyType:
 
     @property
     def is_string(self) -> bool:
-        """Whether it is one of the built-in types of strings."""
+        """Whether the type is a built-in string type."""
         return self.name in _STRINGS
 
     def beside(self, other: "KeyType") -> str:
-        """The type, and the collation where that is what tells it from another."""
+        """The type, with the collation if both types are strings."""
         return f"{self.shown} collate {self.collation}" if self.is_string and other.is_string else self.shown
 
 
@@ -75,7 +75,7 @@ class UnlikeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """What `cast` of a key makes of a value: the type, its name in SQL, and whether that keeps every value apart."""
+    """The `cast` of a key: the type, the name in SQL, and whether different values stay different."""
 
     type: KeyType
     sql: str
@@ -83,7 +83,7 @@ class Cast:
 
 
 def equality_of(session: KeyType, record: KeyType, part: KeyPart, cast: Cast | None) -> Equality:
-    """How two columns are compared; raises UnlikeError."""
+    """The comparison of two columns; raises UnlikeError."""
     if cast is None:
         return _compared(session, record, "{}", _advice(session, record, part))
     if cast.type.is_string:
@@ -104,7 +104,7 @@ def _compared(session: KeyType, record: KeyType, sql: str, advice: str) -> Equal
         if session.is_deterministic and record.is_deterministic:
             return Equality(_TEXT, same_text(sql))
     elif session.name == record.name:
-        # A type without a hash has a text that tells its values apart, and which can be joined in linear time.
+        # A type without a hash is compared as text: a text can be joined in linear time.
         return Equality("{}", sql, session.equality) if session.equality else Equality(_TEXT, same_text(sql))
     elif all(kind in _WHOLE for kind in kinds):
         return Equality("{}", sql)
@@ -127,7 +127,7 @@ def _advice(session: KeyType, record: KeyType, part: KeyPart) -> str:
 
 
 def _can_be_cast_to(name: str) -> bool:
-    """Whether a config takes the name of a type as it is printed."""
+    """Whether a config accepts the printed name of a type."""
     try:
         return parse_type_name(name) == name and '"' not in name
     except ValueError:
@@ -139,7 +139,7 @@ def _can_be_cast_to(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class KeyColumn:
-    """A column of a key that is there: of a record, or of the sessions (None), and its place in the key."""
+    """An existing column of a key: of a record, or of the sessions (None), with the place in the key."""
 
     record: str | None
     place: int
@@ -147,7 +147,7 @@ class KeyColumn:
 
 
 def key_columns(pipeline: Pipeline, bind: Bindings) -> str:
-    """SQL for the types of all columns of keys: a row for each that is there, for `read_key_columns`."""
+    """SQL for the types of all key columns: a row per existing column, for `read_key_columns`."""
     named = [
         f"(null::text, {place}, {relation(pipeline.sessions.table, bind)}, {bind(column, 'text')})"
         for place, column in enumerate(pipeline.sessions.key)
@@ -176,9 +176,9 @@ def read_key_columns(rows: Sequence[Sequence[Any]]) -> tuple[KeyColumn, ...]:
 
 
 def cast_type(record: Record, part: KeyPart, name: str, bind: Bindings) -> str:
-    """SQL for the type of a cast that is called `name`, and whether it keeps every value apart; no row where none is.
+    """SQL for the type `name` of a cast, and whether different values stay different; no row for an unknown type.
 
-    Refused by the server where the name cannot be one.
+    The server refuses a malformed name.
     """
     target, source = base_type("named.id"), base_type("a.atttypid")
     whole = "('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype)"
@@ -198,7 +198,7 @@ where named.id is not null"""
 
 
 def _modified(oid: str) -> str:
-    """SQL for the domains over a type that give it a length, which cuts or rounds values."""
+    """SQL for the domains over a type with a length: a length cuts or rounds values."""
     return f"""
     with recursive below(id) as (
       select {oid}

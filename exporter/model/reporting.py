@@ -1,4 +1,4 @@
-"""What a dimension contributes to the report and the page."""
+"""The lines, bars and curves of a dimension for the report and the page."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,23 +10,23 @@ from exporter.text.terminal import Tone
 Chapter = Literal[
     "base", "finding", "impact", "state", "versions", "quality", "completeness", "consistency", "operation"
 ]
-"""Where a line of the report belongs: the number analysed, what is missing, what that amounts to, what is there, its
-versions, how good it is, whether everything is covered, whether versions are consistent, how the pipeline does."""
+"""The chapter of a line: analysed sessions, missing records, total impact, existing records, versions, quality,
+coverage, consistency of versions, operation of the pipeline."""
 
 Evidence = Literal["measured", "enforced", "by_definition", "visible", "not_measured"]
-"""What a line rests on: counted in this snapshot, ruled out by a constraint of the database, said by the config,
-counted of those rows that policies show, or nothing."""
+"""The evidence of a line: counted in this snapshot, enforced by a constraint, true by the config, counted in the rows
+that policies show, or not measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportLine:
-    """One line of the report: what `value` is, and of how many.
+    """One line of the report: a value, and the whole.
 
-    That is `of`, None where it is part of nothing, or with `of_analysed` the sessions analysed.  `record` is the one
-    that it is about, None for the sessions.  A value of None with `words` was looked for, and they say what is there
-    instead; without it was not measured.  `reason` says why, where that is no fault, and `remedy` which keys of the
-    config would have it measured.  `good` says when it is fine by itself; None
-    only informs.  `limit` names the one that judges it: of the record, or of the part `subject`.
+    The whole is `of` (None without a whole), or with `of_analysed` the analysed sessions.  `record` names the record,
+    None for the sessions.  A value of None with `words` was measured: `words` replace the value.  A value of None
+    without `words` was not measured: `reason` explains a cause other than a fault, `remedy` names the missing keys of
+    the config.  `good` says which value is good without a limit; None only informs.  `limit` names the limit that
+    judges the line, for the record or the part `subject`.
     """
 
     chapter: Chapter
@@ -47,7 +47,7 @@ class ReportLine:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A part of a whole; `count` is None where it was not measured."""
+    """A part of a whole; `count` is None without a measurement."""
 
     name: str
     count: float | None
@@ -56,7 +56,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
-    """A whole in parts that add up to it, for a bar; `record` is the one that it is about, None for the sessions."""
+    """A whole as a sum of parts, for a bar; `record` names the record, None for the sessions."""
 
     text: str
     slices: tuple[Slice, ...]
@@ -71,7 +71,7 @@ class Breakdown:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """A number of the pipeline that is drawn over time; `good` says which side is the better one."""
+    """A number of the pipeline as a curve over time; `good` names the better side."""
 
     text: str
     metric: Metric
@@ -81,7 +81,7 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Caveat:
-    """What keeps a pipeline from being healthy beside its limits, and why in words."""
+    """A reason besides the limits for a verdict other than healthy."""
 
     verdict: Literal["unknown", "no_data"]
     message: str

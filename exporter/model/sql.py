@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 
 class Moment(Enum):
-    """A value that is known only when a collection runs."""
+    """A value known only during a collection."""
 
     CLOCK = "the snapshot's clock"
 
@@ -28,13 +28,13 @@ def quote(name: str) -> str:
 
 
 def unquoted(identifier: str) -> str:
-    """The name that a quoted SQL identifier stands for; the inverse of `quote`."""
+    """The name in a quoted SQL identifier; the inverse of `quote`."""
     return identifier[1:-1].replace('""', '"')
 
 
 @dataclass(frozen=True, slots=True)
 class TableName:
-    """A table or view, already split and folded as PostgreSQL would; schema None means search_path."""
+    """A table or view, split and folded like PostgreSQL; schema None means search_path."""
 
     schema: str | None
     name: str
@@ -46,7 +46,7 @@ class TableName:
 
     @property
     def written(self) -> str:
-        """The name as people write it: quoted only where `parse_table_name` needs it."""
+        """The name with quotes only where `parse_table_name` needs quotes."""
         return ".".join(part if _BARE.fullmatch(part) else quote(part) for part in (self.schema, self.name) if part)
 
     def __str__(self) -> str:
@@ -56,13 +56,13 @@ class TableName:
 def parse_table_name(text: str) -> TableName:
     """Read a table name written as in SQL: `public.orders`, `"My Schema"."Or ders"`.
 
-    Raises ValueError with the remedy where PostgreSQL would refuse it.
+    Raises ValueError with the remedy for a name that PostgreSQL would refuse.
     """
     parts: list[str] = []
     position = 0
     while match := _PART.match(text, position):
         quoted = match["quoted"]
-        # PostgreSQL folds what is not quoted; only ASCII letters, whatever the locale.
+        # PostgreSQL folds unquoted names; only ASCII letters, in every locale.
         parts.append(quoted.replace('""', '"') if quoted else _ascii_lower(match["plain"]))
         position = match.end()
         if position == len(text):
@@ -105,7 +105,7 @@ _BLOCK: Final = re.compile(r"/\*|\*/")
 def lexemes(sql: str) -> Iterator[tuple[str, str]]:
     """An expression piece by piece, each with its kind: comment, literal, quoted, word or other.
 
-    Raises ValueError where a comment, a literal or a quoted name has no end, so that it would swallow what follows.
+    Raises ValueError for a comment, a literal or a quoted name without an end, which would swallow the next SQL.
     https://www.postgresql.org/docs/current/sql-syntax-lexical.html
     """
     position = 0
@@ -129,7 +129,7 @@ def _end_of_block(sql: str, start: int) -> int:
 
 
 def one_line(sql: str) -> str:
-    """An expression as one line that means the same: without comments, and with line breaks in literals spelt."""
+    """An expression as one line with the same meaning: without comments, with escaped line breaks in literals."""
     parts: list[str] = []
     for kind, text in lexemes(sql):
         piece = _on_one_line(kind, text)
@@ -148,13 +148,13 @@ def _on_one_line(kind: str, text: str) -> str:
 
 
 STRINGS: Final = frozenset({"text", "varchar", "bpchar", "char", "name", "character", "character varying"})
-"""The built-in types of strings, by every name that SQL has for them."""
+"""The built-in string types, by every SQL name."""
 
 
 def parse_type_name(text: str) -> str:
     """Read the name of the SQL type of a cast, such as `uuid` or `bigint`; raises ValueError.
 
-    A length is for strings alone, which a cast compares whole: of another type it would change values.
+    Only strings may have a length: a cast compares whole strings; a length of another type would change values.
     """
     if not _TYPE_NAME.fullmatch(text):
         raise ValueError("is not the name of a type: write it as in SQL, such as uuid or bigint")
@@ -167,7 +167,7 @@ def parse_type_name(text: str) -> str:
 
 
 def same_text(expression: str) -> str:
-    """`expression` as text that is compared byte by byte, whatever its type and collation.
+    """`expression` as text, compared byte by byte, for every type and collation.
 
     https://www.postgresql.org/docs/current/collation.html#COLLATION-CONCEPTS
     """
@@ -180,26 +180,26 @@ def text_literal(text: str) -> str:
 
 
 def condition(expression: str) -> str:
-    """An operator's condition as one operand: true, or false where it is not (NULL, too).
+    """A condition of the config as one operand: true, or else false (also for NULL).
 
-    The line breaks keep a trailing `--` comment inside.  Between these words nothing but one whole expression
-    fits: `a) or (b` is refused by the server.
+    The line breaks keep a trailing `--` comment inside.  Only one complete expression fits between the words: the
+    server refuses `a) or (b`.
     """
     return f"case when\n{expression.strip()}\nthen true else false end"
 
 
 RowName = Literal["session", "record"]
-"""How the SQL of the config may call the row that it is about, beside the name of its table."""
+"""The name of the current row in SQL of the config, besides the name of the table."""
 
 OURS: Final = quote("our values")
-"""What `with_values` computes for a row: a name that no table and no column has."""
+"""The alias of the values computed by `with_values`: no table and no column has the name."""
 
 
 def with_values(table: TableName, row: RowName, values: Sequence[tuple[str, str]]) -> str:
-    """A FROM item: the rows of `table`, each with the `values` (name and SQL over one row), once, as columns of `OURS`.
+    """A FROM item: the rows of `table`, each with the `values` (name and SQL over one row) as columns of `OURS`.
 
-    Inside them the row is called `row` as well.  They stand in VALUES, where the server refuses aggregates, window
-    functions and calls that yield several rows: what these mean depends on the rest of a statement.
+    In the SQL of a value, the row is also named `row`.  The values stand in VALUES: there the server refuses
+    aggregates, window functions and functions with several rows, whose meaning depends on the rest of a statement.
     """
     if not values:
         return table.sql
@@ -216,30 +216,30 @@ def with_values(table: TableName, row: RowName, values: Sequence[tuple[str, str]
 
 
 def only_rows(table: TableName, row: RowName, conditions: Sequence[str]) -> str:
-    """A FROM item of one line for people to type: the rows of `table` for which `conditions` over one row hold."""
+    """A FROM item in one line, for the operator: the rows of `table` that pass `conditions` over one row."""
     wanted = []
     for text in filter(None, map(one_line, conditions)):
         words = {piece.lower() for kind, piece in lexemes(text) if kind == "word"}
-        # Only then, for it reads badly: elsewhere a column and the name of the table are enough.
+        # Only if used: the alias is hard to read, and columns and the name of the table are enough.
         alias = f" from (select {quote(table.name)}.*) as {row}"
         wanted.append(f"(select {text}{alias})" if row in words else f"({text})")
     return f"(select * from {table.sql} where {conjunction(wanted)})" if wanted else table.sql
 
 
 def conjunction(conditions: list[str]) -> str:
-    """All of the conditions; true when there is none."""
+    """All conditions; true for an empty list."""
     return " and ".join(conditions) if conditions else "true"
 
 
 @dataclass(slots=True)
 class Bindings:
-    """The values of one statement while it is being written; equal values share a placeholder."""
+    """The values of a statement in construction; equal values share a placeholder."""
 
     values: list[Bound] = field(default_factory=list)
     _types: list[str] = field(default_factory=list)
 
     def __call__(self, value: Bound, sql_type: str) -> str:
-        """A placeholder for `value`, typed so that PostgreSQL never has to guess."""
+        """A placeholder for `value` with an explicit type."""
         for index, known in enumerate(zip(self.values, self._types, strict=True), start=1):
             if known == (value, sql_type):
                 return f"${index}::{sql_type}"
@@ -249,18 +249,18 @@ class Bindings:
 
 
 def moment(column: str, zone: str | None, bind: Bindings) -> str:
-    """A column of times (SQL) as timestamptz; an infinite time says as little as none, and is NULL.
+    """A column of times (SQL) as timestamptz; an infinite time becomes NULL.
 
-    A time without a zone is of `zone`, UTC where that is None.  The type of the column is looked at, since
-    `at time zone` means the contrary for a time that has a zone.
+    A time without a zone is in `zone`, or UTC if None.  The SQL checks the type of the column: `at time zone` does the
+    opposite for a time with a zone.
     https://www.postgresql.org/docs/current/functions-datetime.html#FUNCTIONS-DATETIME-ZONECONVERT
     """
-    # A column of text is refused, rather than read as a time wherever its rows happen to look like one.
+    # The server refuses a column of text, even if the texts look like times.
     finite = f"pg_catalog.isfinite({column})"
     if zone is None:
         return f"case when {finite} then {column}::timestamptz end"
     local = f"{column}::timestamp at time zone {bind(zone, 'text')}"
-    # Of an expression, for a column may be of a domain over the type.
+    # The type of an expression: a column can have a domain over the type.
     kind = f"pg_catalog.pg_typeof(coalesce({column}, null))"
     return (
         f"case when not {finite} then null"
@@ -269,7 +269,7 @@ def moment(column: str, zone: str | None, bind: Bindings) -> str:
 
 
 def relation(table: TableName, bind: Bindings) -> str:
-    """SQL for the oid of a table; NULL, and not the error of to_regclass, where its schema is closed to us."""
+    """SQL for the oid of a table; NULL, not the error of to_regclass, without USAGE on the schema."""
     if table.schema is None:
         return f"to_regclass({bind(table.sql, 'text')})"
     return f"""(
@@ -281,7 +281,7 @@ def relation(table: TableName, bind: Bindings) -> str:
 
 
 def base_type(oid: str) -> str:
-    """SQL for the oid of a type below all domains over it; `oid` is SQL for the type's own."""
+    """SQL for the oid of the type below all domains; `oid` is SQL for the oid of the type itself."""
     return f"""(
     with recursive below(id) as (
       select {oid}

@@ -1,4 +1,4 @@
-"""How a pipeline, a limit or a line of the report stands: the words, and one table of signs, tones and ranks."""
+"""The judgement of a pipeline, a limit or a line: the words, and one table of signs, tones and ranks."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -7,18 +7,18 @@ from typing import Final, Literal, Self, get_args
 from exporter.text.terminal import Tone
 
 Verdict = Literal["healthy", "degraded", "unhealthy", "no_data", "unknown"]
-"""How a pipeline stands."""
+"""The judgement of a pipeline."""
 VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
 
 Outcome = Literal["within", "warning", "critical", "too_few", "not_judged", "not_measured"]
-"""How a value stands to its limit.
+"""The judgement of a value by a limit.
 
-`too_few`: a ratio rests on fewer sessions than `min_sessions`; `not_judged`: there is no value to judge.
+`too_few`: a ratio of fewer sessions than `min_sessions`; `not_judged`: no value to judge.
 """
 
 
 class Standing(StrEnum):
-    """The six ways to stand, the worst first.
+    """The six marks, the worst first.
 
     `sign` is for Markdown, `glyph` for a place without emoji, `tone` for a terminal, `spoken` for a screen reader.
     """
@@ -36,7 +36,7 @@ class Standing(StrEnum):
     FINE = "fine", "✅", "✓", "good", "fine"
 
     def __new__(cls, value: str, sign: str, glyph: str, tone: Tone, spoken: str) -> Self:
-        """A member is its value, with the other columns of the table as attributes."""
+        """A member is a string with the other columns of the table as attributes."""
         member = str.__new__(cls, value)
         member._value_ = value
         member.sign, member.glyph, member.tone, member.spoken = sign, glyph, tone, spoken
@@ -44,7 +44,7 @@ class Standing(StrEnum):
 
     @property
     def rank(self) -> int:
-        """Its place in the table: 0 is the worst."""
+        """The place in the table: 0 is the worst."""
         return list(Standing).index(self)
 
 
@@ -61,7 +61,7 @@ STANDINGS: Final[Mapping[Verdict | Outcome, Standing]] = {
     "healthy": Standing.FINE,
     "within": Standing.FINE,
 }
-"""How a verdict or an outcome stands."""
+"""The mark of a verdict or an outcome."""
 
 
 def rank(word: Verdict | Outcome) -> int:

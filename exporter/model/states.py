@@ -1,13 +1,13 @@
-"""The state of a record for an eligible session: the one predicate behind every number about gaps.
+"""The state of a record for an eligible session: the single predicate behind every number about gaps.
 
-First that holds:
+The first state that applies:
 
 ==============  =============================================================================
 not_required    `required_when` is not true for the session
 current         a valid row at the current version
 accepted        a valid row at an accepted version
 pending         not satisfied, and the session completed less than `grace` ago
-invalid         a row at such a version, but an invalid one
+invalid         a row at the current or an accepted version, but invalid
 outdated        any other row: an unknown, a NULL or an empty version
 missing         no row
 ==============  =============================================================================
@@ -33,7 +33,7 @@ GAP_REASONS: Final[tuple[GapReason, ...]] = get_args(GapReason)
 
 
 class Rank(IntEnum):
-    """How good one row of a record table is; the smallest of a session's rows decides its state."""
+    """Quality of a row of a record table; the smallest rank of a session's rows decides the state."""
 
     CURRENT = 1
     ACCEPTED = 2
@@ -69,11 +69,11 @@ def version_class(record: Record, bind: Bindings) -> str:
 
 
 PASSES: Final = "passes valid"
-"""Whether a row passes `valid` of its record: computed beside it, see `exporter.model.sql.with_values`."""
+"""Whether a row passes `valid`: a computed column, see `exporter.model.sql.with_values`."""
 
 
 def is_valid(record: Record, bind: Bindings) -> str:
-    """SQL over one row: true where its values are on the lists and `valid` holds; never NULL."""
+    """SQL over one row: true if the values are accepted and `valid` is true; never NULL."""
     conditions = [
         f"{same_text(quote(column))} = any({bind(values, 'text[]')})"
         for column, values in record.accepted_values.items()
@@ -87,20 +87,20 @@ RANK: Final = (
     f"case when class = 'other' then {Rank.OUTDATED:d} when not valid then {Rank.INVALID:d}"
     f" when class = 'accepted' then {Rank.ACCEPTED:d} else {Rank.CURRENT:d} end"
 )
-"""SQL over one row with its `class` and whether it is `valid`: its `Rank`."""
+"""SQL over one row with `class` and `valid`: the `Rank`."""
 
 
 def satisfies(record: Record, best: str) -> str:
-    """SQL: whether a row of the rank `best` (NULL: none) is what a session needs; never NULL."""
+    """SQL: whether a row of the rank `best` (NULL: no row) satisfies a session; never NULL."""
     if record.satisfied_by == "any_version":
         return f"{best} is not null"
     return f"({best} <= {Rank.ACCEPTED:d}) is true"
 
 
 def within_grace(grace: timedelta, bind: Bindings) -> str:
-    """SQL over one session: whether it completed so lately that what it lacks may still come; NULL where never.
+    """SQL over one session: whether the grace period still runs; NULL without a completion.
 
-    A completion ahead of the clock by more than the grace is no excuse: it may never be reached.
+    A completion ahead of the clock by more than the grace period does not count: the time may never come.
     """
     clock, allowed = bind(Moment.CLOCK, "timestamptz"), bind(grace, "interval")
     return f"completed > {clock} - {allowed} and completed <= {clock} + {allowed}"
@@ -109,8 +109,8 @@ def within_grace(grace: timedelta, bind: Bindings) -> str:
 def state(record: Record, best: str, required: str, bind: Bindings) -> str:
     """SQL over one session: its `State`.
 
-    `best` is the smallest rank of the session's rows (NULL where there is none), `required` whether it
-    needs the record.
+    `best` is the smallest rank of the session's rows (NULL without a row), `required` whether the session needs the
+    record.
     """
     satisfied = [
         f"when {best} = {Rank.CURRENT:d} then 'current'",

@@ -1,6 +1,6 @@
-"""Config -> what its numbers rest on, key by key, so that two configs are told apart by name.
+"""Config -> digests of the keys that affect numbers: the names of changed keys tell two configs apart.
 
-A key counts unless `FREE` has it, so one that somebody adds counts until the opposite is written here.
+A key counts unless `FREE` lists the key: a new key counts until listed.
 """
 
 import hashlib
@@ -11,10 +11,10 @@ from typing import Any, Final
 from exporter.model.sections import Database, Pipeline, Record, Section
 
 FREE: Final[Mapping[type[Section], frozenset[str]]] = {
-    # Names, times of measuring, and what judges a number or waits for one.
+    # Names, times of measuring, and limits.
     Pipeline: frozenset({"name", "database", "interval", "limits"}),
     Record: frozenset({"name"}),
-    # How to come to the database: which one it is, its identity tells.
+    # The connection: the identity of the database is compared separately.
     Database: frozenset(
         {
             "url",
@@ -27,33 +27,33 @@ FREE: Final[Mapping[type[Section], frozenset[str]]] = {
         }
     ),
 }
-"""Keys that change no number, by their section; `limits` with all that is below."""
+"""Keys that change no number, by section; `limits` with all keys below."""
 
 INHERITED: Final = frozenset({"grace"})
-"""Keys of a pipeline that its parts take over unless they have one of their own."""
+"""Keys of a pipeline that records inherit."""
 
 Terms = Mapping[str, str]
-"""By the name of a key, as in `records.invoices.valid`: the beginning of the digest of its value.
+"""By name of a key, as in `records.invoices.valid`: the beginning of the digest of the value.
 
-A key with its default has none, so that a version that adds a key makes no other config of an old one.
+A key with the default value has no digest: a version with a new key leaves the digests of old configs unchanged.
 """
 
 _ENOUGH: Final = 16
-"""Hexadecimal digits that tell two values apart; a text of the config may be a secret, and stays where it is."""
+"""Hexadecimal digits that tell two values apart; the text itself may be a secret, and is never stored."""
 
 
 def terms_of(pipeline: Pipeline, database: Database | None = None) -> dict[str, str]:
-    """The terms of a pipeline, and of its database where that is given."""
+    """The terms of a pipeline, and of the database if given."""
     return {name: digest_of(value)[:_ENOUGH] for name, value, default in _keys(pipeline, database) if value != default}
 
 
 def names_of(pipeline: Pipeline, database: Database | None = None) -> tuple[str, ...]:
-    """The name of every key that counts, whether it has its default or not."""
+    """The name of every key that counts, with a default value or not."""
     return tuple(name for name, _, _ in _keys(pipeline, database))
 
 
 def changed_names(then: Terms, now: Terms) -> tuple[str, ...]:
-    """The names of those keys that differ, in order of the config."""
+    """The names of the keys that differ, in order of the config."""
     return tuple(name for name in {**then, **now} if then.get(name) != now.get(name))
 
 
@@ -80,7 +80,7 @@ def _keys(pipeline: Pipeline, database: Database | None) -> Iterator[tuple[str, 
 
 
 def _below(value: object, path: tuple[str, ...], usual: object = None) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
-    """The same of a value at `path`: of each key of a section, and of each section that a mapping names."""
+    """The same for a value at `path`: for each key of a section, and each section of a mapping."""
     if isinstance(value, Section):
         free = frozenset[str]().union(*(FREE.get(kind, ()) for kind in type(value).__mro__))
         for name, field in type(value).model_fields.items():

@@ -1,6 +1,6 @@
-"""The types of the values of a config: how a text of YAML becomes one, and what is refused with which remedy.
+"""The types of config values: conversion from YAML, and messages with a remedy for wrong values.
 
-No message quotes a text from the config: it may have come from the environment, and be a secret.
+No message quotes a text from the config: the text may come from the environment, and be a secret.
 """
 
 import re
@@ -16,17 +16,17 @@ from exporter.model.sql import TableName, lexemes, parse_table_name, parse_type_
 from exporter.text.times import DURATION, parse_duration, parse_moment
 
 KeyPath = tuple[str | int, ...]
-"""The keys and list indices that lead from the top of a config to a place in it."""
+"""The keys and list indices from the top of a config to a value."""
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
-"""How a database, a pipeline or a record may be called."""
+"""A valid name of a database, a pipeline or a record."""
 _ZONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(?:/[A-Za-z0-9_+\-]+)*")
 _NUMBERED: Final = r"(?:Etc/)?GMT[+\-]?[0-9]{1,2}|EST5EDT|CST6CDT|MST7MDT|PST8PDT"
 _OFFSET: Final = re.compile(rf"(?!(?:{_NUMBERED})$).*[0-9].*")
-"""A name with a number.  But for these few, PostgreSQL takes the number for an offset, and counts it westward."""
+"""A name with a number.  Except for a few names, PostgreSQL reads the number as an offset to the west."""
 _SHORT: Final = "UTC|UCT|GMT|PRC|ROC|ROK|Cuba|Eire|Iran|Zulu|Egypt|Japan|Libya"
 _ABBREVIATION: Final = re.compile(rf"(?!(?:{_SHORT})$)[A-Za-z]{{3,5}}")
-"""A short name that is none of the zone database, or one of it that PostgreSQL reads as an abbreviation all the same.
+"""A short name outside the zone database, or a short name that PostgreSQL reads as an abbreviation.
 https://www.postgresql.org/docs/current/datetime-config-files.html"""
 _PLACEHOLDER: Final = re.compile(r"\$[0-9]")
 _LONGEST_TIMEOUT: Final = timedelta(days=1)
@@ -43,7 +43,7 @@ def _check_value(value: str) -> str:
 
 
 def _parse_count(value: object) -> object:
-    # What a variable fills in is text, whatever it looks like.
+    # The value of a variable is always text.
     return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
 
 
@@ -153,7 +153,7 @@ def _check_name(value: str) -> str:
 
 
 def _as(pattern: str) -> WithJsonSchema:
-    """How a value is written, for editors; with a variable in it, which is filled in later, it may be anything."""
+    """The pattern of a value for editors; a value with a variable may be any text."""
     return WithJsonSchema({"type": "string", "pattern": rf"{pattern}|\$\{{"})
 
 

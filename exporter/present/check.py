@@ -1,4 +1,4 @@
-"""Standings -> every judged line, for people or programs, and the exit code.  Judges nothing anew."""
+"""Standings -> every judged line, for people or programs, and the exit code.  Judges nothing again."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,14 +20,14 @@ _WIDTHS: Final = (12, 30, 0)
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Every pipeline, judged; `fail_on` is the least severity of a broken limit that fails the check."""
+    """Every judged pipeline; `fail_on` is the least severity of a broken limit that fails the check."""
 
     statuses: tuple[PipelineStatus, ...]
     fail_on: Severity = "warning"
 
     @property
     def exit_code(self) -> ExitCode:
-        """The first that holds: a critical limit is broken, something is not measured, a warning, no eligible session.
+        """The first that applies: a broken critical limit, a missing measurement, a warning, no eligible session.
 
         With `fail_on` critical, a broken warning limit does not count.
         """
@@ -44,7 +44,7 @@ class Check:
 
 
 def as_blocks(statuses: Sequence[PipelineStatus]) -> Iterator[Block]:
-    """A paragraph for each pipeline: its verdict, what keeps it from health, then every limit, the worst first."""
+    """A paragraph per pipeline: the verdict, faults and caveats, then every limit, the worst first."""
     for place, status in enumerate(statuses):
         if place:
             yield ()
@@ -60,7 +60,7 @@ def _paragraph(status: PipelineStatus) -> Iterator[Block]:
     for caveat in status.caveats:
         yield Span("  "), Span(caveat.verdict, STANDINGS[caveat.verdict].tone), Span(f": {caveat.message}")
     if not status.config.limits.given:
-        yield (Span("  no limits are set, so nothing is judged: see limits in the config"),)
+        yield (Span("  no limits are set, nothing is judged: set limits in the config"),)
     findings = sorted(status.findings, key=lambda finding: rank(finding.outcome))
     yield Table(tuple(_row(finding) for finding in findings), _WIDTHS)
 
@@ -72,7 +72,7 @@ def _row(finding: Finding) -> tuple[Span, ...]:
 
 
 def faults_of(status: PipelineStatus) -> tuple[Fault, ...]:
-    """Why the last collection of a pipeline did not measure everything."""
+    """The faults of the last collection of a pipeline."""
     return status.last.faults if status.last else ()
 
 
@@ -81,7 +81,7 @@ Kind = Literal["failure", "error", "skipped", "passed"]
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """One thing that was judged, for whoever counts cases: what it is called, how it ended, and why."""
+    """A test case: name, result and reason."""
 
     name: str
     kind: Kind
@@ -89,7 +89,7 @@ class _Case:
 
 
 def _cases(status: PipelineStatus, fail_on: Severity) -> Iterator[_Case]:
-    """A broken limit is a failure, what is not known an error; a warning passes where only critical ones count."""
+    """A broken limit is a failure, an unknown value an error; with `fail_on` critical, a warning passes."""
     for fault in faults_of(status):
         yield _Case(f"measured: {fault.reason}", "error", fault.message)
     for caveat in status.caveats:
@@ -106,11 +106,11 @@ def _cases(status: PipelineStatus, fail_on: Severity) -> Iterator[_Case]:
         name = " ".join(filter(None, (finding.limit.name, finding.subject)))
         yield _Case(name, kinds[STANDINGS[finding.outcome]], f"{finding.limit.what}: {finding.text}")
     if not status.findings and not faults_of(status) and not status.caveats:
-        yield _Case("limits", "skipped", "no limits are set, so nothing is judged")
+        yield _Case("limits", "skipped", "no limits are set, nothing is judged")
 
 
 def as_junit(statuses: Sequence[PipelineStatus], fail_on: Severity) -> str:
-    """The same as JUnit's XML: a suite for each pipeline, a case for each judged line.
+    """The check as JUnit XML: a suite per pipeline, a case per judged line.
 
     https://github.com/testmoapp/junitxml
     """
@@ -146,7 +146,7 @@ def _counts(cases: Sequence[_Case]) -> dict[str, str]:
 
 
 def as_annotations(check: "Check") -> str:
-    """What went wrong as commands to the runner of GitHub's workflows, which shows them beside the run.
+    """Failures and errors as workflow commands of GitHub: the runner shows the texts beside the run.
 
     https://docs.github.com/actions/reference/workflow-commands-for-github-actions#setting-an-error-message
     """

@@ -9,7 +9,7 @@ from exporter.text.times import moment_text
 
 
 def as_json(check: Check) -> str:
-    """One JSON object: values in base units, null where there is none."""
+    """One JSON object: values in base units, null without a value."""
     statuses = check.statuses
     worst = min((status.verdict for status in statuses), key=rank)
     return (

@@ -1,6 +1,6 @@
 """Board -> metric families -> text.  Pure: knows neither the database nor HTTP.
 
-Families are made anew from immutable values, so a value that is gone leaves nothing behind.
+Families are built from immutable values: a withdrawn value leaves no series.
 https://prometheus.io/docs/instrumenting/writing_exporters/
 """
 
@@ -62,7 +62,7 @@ def _add(family: Family, status: PipelineStatus, values: OwnNumbers) -> None:
 
 
 class _Ready(Collector):
-    """Families that exist already, in the form that prometheus_client renders."""
+    """Finished families, as prometheus_client renders families."""
 
     def __init__(self, made: Sequence[Family]) -> None:
         self.made = made
@@ -73,7 +73,7 @@ class _Ready(Collector):
 
 @lru_cache(maxsize=4)
 def page(board: Board, withdrawn: frozenset[str], *, openmetrics: bool) -> bytes:
-    """The page as text; rendered once for each board, however often it is scraped."""
+    """The page as text, rendered once per board, not per scrape."""
     ready = _Ready(list(families(board.without_snapshots(withdrawn))))
     render: Callable[[Collector], bytes] = openmetrics_format if openmetrics else text_format
     return render(ready)

@@ -19,7 +19,7 @@ def as_prometheus(rules: tuple[RuleGroup, ...]) -> str:
 
 
 def as_operator(rules: tuple[RuleGroup, ...]) -> str:
-    """The same as an object of the Prometheus Operator.
+    """The rules as an object of the Prometheus Operator.
 
     https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.PrometheusRule
     """
@@ -37,9 +37,9 @@ def as_operator(rules: tuple[RuleGroup, ...]) -> str:
 
 
 def as_sloth(at: RuleSettings) -> str:
-    """The coverage as an objective for Sloth: good sessions are complete ones, all are those whose fate is settled.
+    """The coverage as an objective for Sloth: complete sessions divided by sessions that are complete or have a gap.
 
-    A pair of exporters counts every session twice, above and below the line.
+    A pair of exporters counts every session twice, in both numbers.
     https://sloth.dev/specs/default/
     """
     job = json.dumps(at.job)
@@ -58,7 +58,7 @@ def as_sloth(at: RuleSettings) -> str:
                 {
                     "name": "coverage",
                     "objective": 99.5,
-                    "description": "Eligible sessions have every record that they must have.",
+                    "description": "Eligible sessions have every required record.",
                     "sli": {
                         "events": {
                             "error_query": f"sum(avg_over_time({gap}[{{{{.window}}}}]))",
@@ -68,7 +68,7 @@ def as_sloth(at: RuleSettings) -> str:
                     "alerting": {
                         "name": f"{ALERT_PREFIX}CoverageBudget",
                         "annotations": {
-                            "summary": "Sessions lack records so often that the objective will be missed.",
+                            "summary": "Too many sessions are missing required records: the objective is at risk.",
                             **told,
                         },
                         "page_alert": {"labels": {"severity": "critical"}},
@@ -81,7 +81,7 @@ def as_sloth(at: RuleSettings) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML for people: text of several lines as it is, the indent of lists seen."""
+    """Readable YAML: block style for texts of several lines, indented lists."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: FBT001, FBT002, ARG002
         super().increase_indent(flow, indentless=False)

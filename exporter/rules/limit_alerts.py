@@ -1,4 +1,4 @@
-"""The alerts of a limit, one for each severity.  A rule holds no threshold: it compares with `session_health_limit`."""
+"""The alerts of a limit, one per severity.  Rules hold no threshold, but compare with `session_health_limit`."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -44,10 +44,9 @@ def alerts_of(limit: Limit, dimension: Dimension, at: RuleSettings) -> Iterator[
 
 
 def _broken(limit: Limit, severity: str, at: RuleSettings) -> str:
-    """PromQL: the value where it is beyond the limit of that severity.
+    """PromQL: the value, if beyond the threshold of the severity.
 
-    An alert that fires goes on while nobody measures everything, by the value as it was last known: what was not mended
-    does not end, and none begins on what nobody measured.
+    Without a complete measurement, a firing alert continues with the last known value, and no alert starts.
     """
     known, remembered = (_compared(limit, severity, at, within) for within in (LOOKBACK_ROUNDS, OUTAGE_ROUNDS))
     subject = subject_label(limit)
@@ -56,7 +55,7 @@ def _broken(limit: Limit, severity: str, at: RuleSettings) -> str:
 
 
 def _compared(limit: Limit, severity: str, at: RuleSettings, within: int) -> str:
-    """PromQL: the value as it was last seen within so many rounds, where it is beyond the limit as it was then."""
+    """PromQL: the last value within `within` rounds, if beyond the last threshold."""
     select = at.within(within)
     subject, sign = subject_label(limit), "<" if limit.below else ">"
     side = f"{sign} ignoring ({', '.join(filter(None, (subject, 'limit', 'severity')))})"
@@ -80,7 +79,7 @@ _SHOWN: Final[Mapping[LimitUnit, str]] = {
 
 
 def _description(limit: Limit, severity: str, at: RuleSettings) -> str:
-    """Whose number it is, the number, and the limit that it broke: asked for, as a rule knows its own value only."""
+    """The subject, the number and the threshold; a query reads the threshold, because a rule knows only the value."""
     bound = _asked(
         LIMIT.full_name, {"limit": limit.name, "severity": severity}, f"first | value | {_SHOWN[limit.unit]}", at
     )
@@ -92,7 +91,7 @@ def _description(limit: Limit, severity: str, at: RuleSettings) -> str:
 
 
 def _asked(metric: str, labels: Mapping[str, str], shown: str, at: RuleSettings) -> str:
-    """Template: what a query for a series of the alert's own pipeline answers."""
+    """Template: the answer to a query for a series of the alert's pipeline."""
     own = ("job", "instance", "database", "pipeline")
     matchers = [f"{label}=%q" for label in own] + [f"{label}={json.dumps(value)}" for label, value in labels.items()]
     query = f"last_over_time({metric}{{{','.join(matchers)}}}[{at.rounds(LOOKBACK_ROUNDS)}])"
@@ -101,7 +100,7 @@ def _asked(metric: str, labels: Mapping[str, str], shown: str, at: RuleSettings)
 
 
 def command_of(limit: Limit, at: RuleSettings) -> str:
-    """The command to type when a limit is broken, in Prometheus' template language."""
+    """The command of the alert for a broken limit, in Prometheus' template language."""
     label = "{{ $labels.%s }}"
     command, *options = limit.command(label % "pipeline", label % "record" if limit.per == "record" else None)
     return " ".join(["session-health-exporter", command, config_option(at), *options])

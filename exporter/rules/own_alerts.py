@@ -21,11 +21,11 @@ from exporter.state.self_metrics import (
 
 @dataclass(frozen=True, slots=True)
 class OwnAlert:
-    """An alert about the measuring itself: `expr`, and after how many rounds it is of which severity.
+    """An alert about the exporter: `expr`, and the number of rounds before each severity.
 
-    `expr` gets for how many rounds a value counts as it was last seen.  `says` is the description, in Prometheus'
-    template language, and `command` is what to type first; options follow its `{config}`.  One that `outlasts` its
-    exporter is of a pipeline, and goes on where the exporter is gone and none has taken over.
+    `expr` gets the rounds of look-back.  `says` is the description, in Prometheus' template language, and `command` is
+    the first command, with options after `{config}`.  An alert that `outlasts` the exporter is about a pipeline, and
+    continues after the loss of the exporter until another exporter takes over.
     """
 
     name: str
@@ -39,12 +39,12 @@ class OwnAlert:
 
 
 def own_command(own: OwnAlert, at: RuleSettings) -> str:
-    """What to type first when the measuring itself is in doubt, in Prometheus' template language."""
+    """The command of an alert about the exporter, in Prometheus' template language."""
     return own.command.replace("{config}", config_option(at))
 
 
 def own_alerts_of(own: OwnAlert, at: RuleSettings) -> Iterator[Alert]:
-    """The alerts of one own alert, one for each severity."""
+    """The rules of an alert about the exporter, one per severity."""
     for severity, rounds in own.after.items():
         yield Alert(
             name=ALERT_PREFIX + own.name,
@@ -79,7 +79,7 @@ def _verdict(verdict: str) -> Callable[[RuleSettings, int], str]:
 
 
 def _failing(at: RuleSettings, within: int) -> str:
-    """PromQL: nothing whole was measured; or now and then only, so that it never fails for long."""
+    """PromQL: no complete collection, or only some complete collections."""
     often = f"avg_over_time({at.selector(UP.full_name)}[{at.rounds(max(within, 2 * WARN_ROUNDS))}]) < 0.9"
     return f"{at.last(within, UP.full_name)} == 0\nor\n{often}"
 
@@ -90,7 +90,7 @@ def _stale(at: RuleSettings, within: int) -> str:
 
 
 def _absent(at: RuleSettings, within: int) -> str:
-    """PromQL: the pipelines that were delivered, with all labels that say whose they are, and are not any more."""
+    """PromQL: the pipelines that were delivered, with all identifying labels, and are no longer delivered."""
     passing = at.but_passing()
     return (
         f"max without {passing} (\n  {at.last(OUTAGE_ROUNDS * 6, UP.full_name)}\n)\n"

@@ -17,24 +17,24 @@ from exporter.state.self_metrics import (
 )
 
 Urgency = Literal["critical", "warning", "info", "none"]
-"""critical: somebody must act now; warning: within days; info: nobody is told; none: the proof that telling works."""
+"""critical: act now; warning: act within days; info: no notification; none: the heartbeat."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A rule that keeps the value of an expression under a name of its own."""
+    """A rule that records the value of an expression under a name."""
 
     name: str
     expr: str
 
     def as_dict(self) -> dict[str, Any]:
-        """In the form of the rule file."""
+        """The rule as in the rule file."""
         return {"record": self.name, "expr": self.expr}
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A rule that fires once `expr` has held for `hold`, and for `keep` after: durations of Prometheus, or None."""
+    """A rule that fires after `expr` holds for `hold`, and for `keep` longer: Prometheus durations, or None."""
 
     name: str
     severity: Urgency
@@ -44,7 +44,7 @@ class Alert:
     annotations: Mapping[str, str]
 
     def as_dict(self) -> dict[str, Any]:
-        """In the form of the rule file."""
+        """The rule as in the rule file."""
         times = {"for": self.hold, "keep_firing_for": self.keep}
         return {
             "alert": self.name,
@@ -57,7 +57,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class RuleGroup:
-    """Rules of one subject, evaluated one after the other."""
+    """Rules of one subject, evaluated in order."""
 
     name: str
     rules: tuple[Recording | Alert, ...]
@@ -67,10 +67,10 @@ LOST_PIPELINES: Final = "pipeline:session_health_up:lost"
 
 
 def lost_pipelines(at: RuleSettings) -> str:
-    """PromQL: the pipelines of each exporter, now or lately, for which no exporter measures everything by now.
+    """PromQL: the pipelines of each exporter, now or recently, that no exporter measures completely now.
 
-    For an exporter that takes over has to measure for as long as alerts take to begin.  This is known sooner than
-    values end, as rules of other groups read it a round later.
+    An exporter that takes over must measure for as long as alerts take to start.  The look-back is shorter than the
+    look-back of values: rules of other groups read the recorded value one collection later.
     """
     lately = f"{at.selector(UP.full_name)}[{at.rounds(LOOKBACK_ROUNDS - 2)}]"
     return (
@@ -81,9 +81,9 @@ def lost_pipelines(at: RuleSettings) -> str:
 
 
 def lasting(known: str, remembered: str, alert: tuple[str, str], at: RuleSettings, *lost: str) -> str:
-    """PromQL: what is known, and beside it what was last known of an alert that fires, where its pipeline is lost.
+    """PromQL: the known value, or for a firing alert of a lost pipeline the last known value.
 
-    All labels of a series say which alert is meant: there may be another of the same instance and pipeline, elsewhere.
+    All labels of a series identify the alert: another environment can have the same instance and pipeline.
     """
     name, severity = alert
     firing = at.last(LOOKBACK_ROUNDS, "ALERTS", alertname=name, alertstate="firing", severity=severity)
@@ -103,7 +103,7 @@ def config_option(at: RuleSettings) -> str:
 def annotations(
     advice: Advice, *, description: str, command: str, runbook: str, labels: tuple[str, ...], at: RuleSettings
 ) -> dict[str, str]:
-    """The annotations of an alert: what it says, and where to look."""
+    """The annotations of an alert: texts, command and links."""
     chosen = "&".join(f"var-{label}={{{{ $labels.{label} | urlquery }}}}" for label in labels if label != "check")
     return {
         "summary": advice.summary,

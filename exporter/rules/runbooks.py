@@ -68,8 +68,8 @@ def _index(dimensions: tuple[Dimension, ...]) -> str:
             "",
             "One section per alert.  For limits and thresholds, see [operations](../operations.md).  For the delivery",
             "of alerts, see [alerting](../alerting.md).  In commands, `config.yaml` stands for the path of a config.",
-            "Commands and SQL use the names of the tour; the report and the page print commands and SQL with the names",
-            "of your config.",
+            "Commands and SQL name the sample pipeline `assessments`: replace the name with the `pipeline` label of your",
+            "alert.  The report and the exporter's page print commands and SQL with your names.",
             "",
             "| alert | summary |",
             "|---|---|",
@@ -90,7 +90,10 @@ def _of_limit(limit: Limit, tour: AsRead) -> Iterator[str]:
     name, label = alert_name(limit), subject_label(limit)
     per = f"each {label}" if label else "the pipeline"
     side = "below" if limit.below else "above"
-    condition = f"{limit.what} {side} the limit `{limit.name}`, for {per}; fires after {_time(limit.rounds)}"
+    condition = (
+        f"The alert fires if the value stays {side} the threshold of `limits.{limit.name}` for {_time(limit.rounds)}.  "
+        f"The value, for {per}: {limit.what[0].lower()}{limit.what[1:]}"
+    )
     yield from _section(
         name,
         condition,
@@ -98,7 +101,7 @@ def _of_limit(limit: Limit, tour: AsRead) -> Iterator[str]:
         limit.advice.steps(tour, _EXAMPLE.get(label or "", "")),
         command_of(limit, RuleSettings()),
         limit.value.promql(_as_on_the_page),
-        ("pipeline", *([label] if label else [])),
+        ("database", "pipeline", *([label] if label else [])),
     )
 
 
@@ -140,6 +143,8 @@ def _section(
     matchers = " ".join([f"alertname={name}", *(f"{label}={_EXAMPLE[label]}" for label in labels)])
     yield from ("", "**Silence** during the repair:", "", "```console")
     yield from (f'$ amtool silence add {matchers} --duration=4h --comment="under repair"', "```", "")
+    if "pipeline" in labels:
+        yield from ("One cause can break several limits.  Without `alertname`, the silence covers the pipeline.", "")
 
 
 def _filled(command: str) -> str:

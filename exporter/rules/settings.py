@@ -1,7 +1,7 @@
-"""Where the rules are used, and the times in them.
+"""Settings and times of the rules.
 
-Times are counted in rounds of collecting: with an interval of five minutes, rules wait ten times as long as with 30 s.
-
+Times are multiples of the collection interval (rounds): with an interval of 5 minutes, rules wait 10 times as long as
+with 30 s.
 """
 
 import json
@@ -13,19 +13,19 @@ from exporter.model.judging import Select
 from exporter.model.metric import Metric
 
 OUTAGE_ROUNDS: Final = 140
-"""Rounds for which a value stands as it was last known while nothing is measured: until not knowing pages by itself."""
+"""Rounds for which the last known value counts without a measurement: until the missing measurement itself pages."""
 
 LOOKBACK_ROUNDS: Final = 6
-"""Rounds for which a value is taken as it was last seen: one scrape that fails neither hides nor resets anything."""
+"""Rounds of look-back for every value: a failed scrape neither hides nor resets an alert."""
 
 KEEP_FIRING_ROUNDS: Final = 20
-"""Rounds for which an alert goes on firing: a number that comes and goes about its limit tells nobody twice."""
+"""Rounds for which an alert continues to fire: a number around the limit notifies only once."""
 
 WARN_ROUNDS: Final = 10
 PAGE_ROUNDS: Final = 120
 
 TAKEOVER_ROUNDS: Final = 30
-"""Rounds in which every alert on data begins: whoever measures for so long in another's place has told all of it."""
+"""Rounds in which every alert on data starts: after so many rounds, a second exporter has raised every alert."""
 
 PASSING_LABELS: Final = (
     *("instance", "replica", "prometheus_replica", "service_instance_id"),
@@ -38,17 +38,17 @@ PASSING_LABELS: Final = (
     *("availability_zone", "topology_kubernetes_io_zone"),
     *("version", "revision", "image", "image_tag", "service_version", "app_kubernetes_io_version", "helm_sh_chart"),
 )
-"""Labels of targets that change with a restart, a reschedule or a release, by the usual ways of discovery.
+"""Labels of targets that change with a restart, a reschedule or a release, for the usual kinds of discovery.
 
-All others (env, cluster, region, namespace, …) say whose data a pipeline's are.
+All other labels (env, cluster, region, namespace, …) identify a pipeline.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class RuleSettings:
-    """Where rules are used: the job that scrapes, how often is measured, and where dashboards and runbooks are.
+    """The scrape job, the collection interval, and the addresses of dashboards and runbooks.
 
-    `config_file` is the path in printed commands, `passing` are more labels of targets like `PASSING_LABELS`.
+    `config_file` is the path in printed commands; `passing` adds labels to `PASSING_LABELS`.
     """
 
     job: str = "session-health"
@@ -59,11 +59,11 @@ class RuleSettings:
     passing: tuple[str, ...] = ()
 
     def select(self, metric: Metric, /, **labels: str) -> str:
-        """The series of our job, each as it was last seen."""
+        """The series of the job, each with the last value."""
         return self.last(LOOKBACK_ROUNDS, metric.full_name, **labels)
 
     def within(self, count: int) -> Select:
-        """How the series of our job are selected, each as it was last seen within so many rounds."""
+        """A selector of the series of the job, each with the last value within `count` rounds."""
 
         def select(metric: Metric, /, **labels: str) -> str:
             return self.last(count, metric.full_name, **labels)
@@ -71,20 +71,20 @@ class RuleSettings:
         return select
 
     def last(self, count: int, name: str, /, **labels: str) -> str:
-        """The series of our job, each as it was last seen within so many rounds."""
+        """The series of the job, each with the last value within `count` rounds."""
         return f"last_over_time({self.selector(name, **labels)}[{self.rounds(count)}])"
 
     def selector(self, name: str, /, **labels: str) -> str:
-        """The series of our job, as they are."""
+        """The current series of the job."""
         given = {"job": self.job, **labels}
         return name + "{" + ",".join(f"{label}={json.dumps(value)}" for label, value in given.items()) + "}"
 
     def but_passing(self, *others: str) -> str:
-        """The labels that make no other pipeline of a series, for `without` and `ignoring`."""
+        """The labels that do not identify a pipeline, for `without` and `ignoring`."""
         return f"({', '.join(dict.fromkeys((*PASSING_LABELS, *self.passing, *others)))})"
 
     def rounds(self, count: int) -> str:
-        """So many rounds of collecting, as a duration of Prometheus."""
+        """`count` rounds as a Prometheus duration."""
         milliseconds = round(count * self.interval / timedelta(milliseconds=1))
         for unit, length in (("h", 3_600_000), ("m", 60_000), ("s", 1000)):
             if milliseconds % length == 0:

@@ -1,4 +1,4 @@
-"""What is known of every pipeline, for whoever asks: one immutable `Board`, in the one mutable cell."""
+"""The state of every pipeline: an immutable `Board` in the only mutable cell."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -17,13 +17,13 @@ from exporter.state.snapshot import RESULTS, Collection, Result, Snapshot
 
 @dataclass(frozen=True, slots=True)
 class PipelineStatus:
-    """What is known of one pipeline.
+    """The state of one pipeline.
 
-    `snapshot` is the one to serve, None before the first; it was published at `published` (seconds of a
-    clock that never steps) and is withdrawn when older than `max_age` seconds.  `last` is the latest
-    round, which may have failed.  `last_success` (Unix seconds) is None until everything was measured once.
-    `history` remembers the rounds since the beginning, with the number of each of the `tracks`.  `due` is when the next
-    round starts (Unix seconds), None until that is known.
+    `snapshot` is the served snapshot, None before the first.  The snapshot was published at `published` (seconds of a
+    clock that never steps), and is withdrawn at an age of `max_age` seconds.  `last` is the latest collection, failed
+    or not.  `last_success` (Unix seconds) is None before the first complete collection.  `history` has the collections
+    since the start, with the number of each of the `tracks`.  `due` is the start of the next collection (Unix seconds),
+    None if unknown.
     """
 
     config: Pipeline
@@ -41,21 +41,21 @@ class PipelineStatus:
 
     @property
     def pipeline(self) -> str:
-        """Its name."""
+        """The name of the pipeline."""
         return self.config.name
 
     @property
     def database(self) -> str:
-        """The name of its database."""
+        """The name of the database."""
         return self.config.database
 
     @property
     def records(self) -> tuple[str, ...]:
-        """The names of its records."""
+        """The names of the records."""
         return tuple(self.config.records)
 
     def after(self, collection: Collection, now: float) -> "PipelineStatus":
-        """The status once a round has ended at `now`."""
+        """The status after a collection that ended at `now`."""
         errors = dict(self.errors)
         for fault in collection.faults:
             errors[fault.reason] += 1
@@ -72,7 +72,7 @@ class PipelineStatus:
         if collection.snapshot is not None:
             status = replace(status, snapshot=collection.snapshot, published=now)
         readings = collection.snapshot.readings if collection.snapshot else None
-        # A broken limit of what is served outlasts an outage; of what is withdrawn nobody knows anything.
+        # A broken limit of a served snapshot outlasts an outage; after the withdrawal the verdict is unknown.
         verdict = replace(status, snapshot=None).verdict if status.is_withdrawn(now) else status.verdict
         point = Point(
             collection.ended_at,
@@ -89,29 +89,29 @@ class PipelineStatus:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst that is known: a broken critical limit of what is served, else unknown unless all was measured."""
+        """Unhealthy for a broken critical limit of the served snapshot, else unknown unless everything was measured."""
         if self.snapshot is None or self.last is None:
             return "unknown"
         return self.snapshot.judgement.verdict(is_complete=self.last.result == "success")
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Every value of what is served that was held against a limit."""
+        """Every judged value of the served snapshot."""
         return self.snapshot.judgement.findings if self.snapshot else ()
 
     @property
     def caveats(self) -> tuple[Caveat, ...]:
-        """What else keeps what is served from being healthy."""
+        """Other reasons of the served snapshot for a verdict other than healthy."""
         return self.snapshot.judgement.caveats if self.snapshot else ()
 
     @property
     def readings(self) -> Readings | None:
-        """The numbers of the served snapshot, None where none is served."""
+        """The numbers of the served snapshot, None without a served snapshot."""
         return self.snapshot.readings if self.snapshot else None
 
     @property
     def record_faults(self) -> Mapping[str, Fault]:
-        """The records that the last round could not measure; all of them when it could not look at all."""
+        """The records without a measurement in the last collection; all records without a snapshot."""
         if self.last is None or self.last.snapshot is None:
             fault = self.last.fault if self.last and self.last.fault else _NOT_YET
             return dict.fromkeys(self.records, fault)
@@ -123,7 +123,7 @@ _NOT_YET: Final = Fault("internal", "nothing has been measured yet")
 
 @dataclass(frozen=True, slots=True)
 class ReloadStatus:
-    """The last attempt to read the config: whether it succeeded, and when one last did (Unix seconds)."""
+    """The last attempt to read the config: the success, and the time of the last success (Unix seconds)."""
 
     succeeded: bool
     last_success: float
@@ -141,7 +141,7 @@ class Board:
         return frozenset(name for name, status in self.statuses.items() if status.is_withdrawn(now))
 
     def without_snapshots(self, pipelines: frozenset[str]) -> "Board":
-        """The board as it is when the values of some pipelines are withdrawn."""
+        """The board without the snapshots of some pipelines."""
         visible = {
             name: replace(status, snapshot=None) if name in pipelines else status
             for name, status in self.statuses.items()
@@ -150,24 +150,24 @@ class Board:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the first round of every pipeline has ended, well or not."""
+        """Whether the first collection of every pipeline has ended, with or without success."""
         return all(status.last is not None for status in self.statuses.values())
 
 
 class Latest:
-    """The one mutable cell: the board that readers see; `ready` is set once the board is."""
+    """The only mutable cell: the current board; `ready` is set as soon as the board is ready."""
 
     def __init__(self, statuses: Iterable[PipelineStatus], now: float) -> None:
-        """Begin with the statuses of a config that was read at `now` (Unix seconds)."""
+        """Start with the statuses of a config read at `now` (Unix seconds)."""
         self.board = Board(_by_pipeline(statuses), ReloadStatus(succeeded=True, last_success=now))
         self.ready = asyncio.Event()
 
     def reloaded(self, statuses: Iterable[PipelineStatus], now: float) -> None:
-        """Begin anew with the statuses of another config, read at `now`."""
+        """Start again with the statuses of another config, read at `now`."""
         self.board = Board(_by_pipeline(statuses), ReloadStatus(succeeded=True, last_success=now))
 
     def reload_failed(self) -> None:
-        """Note that another config could not be read, and go on as before."""
+        """Record a failed read of another config, and keep the statuses."""
         self.board = replace(self.board, reload=replace(self.board.reload, succeeded=False))
 
     def publish(self, status: PipelineStatus) -> None:

@@ -1,6 +1,6 @@
-"""Rounds -> a memory of them in bounded space: the longer it reaches back, the more rounds share a point.  Pure.
+"""Collections -> a history of bounded size: with age, more collections share a point.  Pure.
 
-Every point but the last stands for equally many rounds, and for the worst of them: no fault is thinned away.
+Every point except the last covers the same number of collections, and has the worst values: no fault disappears.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from exporter.model.reporting import Track
 from exporter.model.standing import Verdict, rank
 
 MOST_POINTS: Final = 240
-"""Even, so that pairs of them are whole."""
+"""An even number: points are merged in pairs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What is remembered of some rounds: they ended from `since` until `until`, in Unix seconds.
+    """Some collections in one point: the ends are from `since` to `until`, in Unix seconds.
 
-    `verdict` is the worst of them.  `values` has the worst number of each track, None where no round measured it.
+    `verdict` is the worst verdict.  `values` has the worst number of each track, None without a measurement.
     """
 
     since: float
@@ -29,7 +29,7 @@ class Point:
 
 
 def remembered(history: Sequence[Point], latest: Point, tracks: Sequence[Track]) -> tuple[Point, ...]:
-    """The history with one round more."""
+    """The history with one more collection."""
     if history and history[-1].rounds < history[0].rounds:
         points = [*history[:-1], _merged(history[-1], latest, tracks)]
     else:

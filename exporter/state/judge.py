@@ -1,6 +1,6 @@
-"""Readings + limits -> Judgement: the one place where a number is held against its limit.  Pure.
+"""Readings + limits -> Judgement: the only place that compares numbers with limits.  Pure.
 
-What the verdict, `check` and every report say of a snapshot is what was judged here, once.
+The verdict, `check` and every report use the same judgement of a snapshot.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,11 @@ from exporter.text.figures import format_exactly, format_value
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One value held against its limit: `subject` is the record or check that it is about, None for the pipeline.
+    """A value compared with the limit: `subject` is the record or check, None for the pipeline.
 
-    `value` is in base units (seconds, a share from 0 to 1, a count); None where there was nothing to judge, or it
-    was not measured.  `sessions` is the number that a ratio rests on, None for others.  `thresholds` is what the config
-    sets.  `words` are told in place of the value: why it was not judged, or what it stands for; empty where it is told.
+    `value` is in base units (seconds, a share from 0 to 1, a count); None with nothing to judge, or without a
+    measurement.  `sessions` is the number of sessions behind a ratio, else None.  `thresholds` come from the config.
+    `words` replace the value: why the value was not judged, or a description; else empty.
     """
 
     limit: Limit
@@ -36,7 +36,7 @@ class Finding:
 
     @property
     def text(self) -> str:
-        """The value beside the threshold that decided, in words and figures; or why there is no such thing."""
+        """The value beside the deciding threshold; or the reason without a judgement."""
         if self.outcome == "not_measured":
             return in_words(self.outcome)
         if self.outcome in ("too_few", "not_judged"):
@@ -45,7 +45,7 @@ class Finding:
 
     @property
     def comparison(self) -> str:
-        """`39 > 0`, `90% of 157 sessions ≥ 75%`: no digit is lost that it takes to see so."""
+        """`39 > 0`, `90% of 157 sessions ≥ 75%`, with enough digits to see the difference."""
         unit = self.limit.unit
         rests = "" if self.sessions is None else f" of {_sessions(self.sessions)}"
         broken: Severity | None = self.outcome if self.outcome in ("warning", "critical") else None
@@ -63,13 +63,13 @@ def _sessions(count: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """All that was held against a limit, and what else keeps a pipeline from being healthy."""
+    """All judged values, and other reasons for a verdict other than healthy."""
 
     findings: tuple[Finding, ...]
     caveats: tuple[Caveat, ...]
 
     def verdict(self, *, is_complete: bool) -> Verdict:
-        """The worst that holds; `is_complete` says whether the last collection measured everything."""
+        """The worst verdict that applies; `is_complete`: the last collection measured everything."""
         outcomes = {finding.outcome for finding in self.findings}
         kept_from = {caveat.verdict for caveat in self.caveats}
         if "critical" in outcomes:
@@ -88,10 +88,10 @@ def judge(
     faulty_parts: frozenset[str],
     restricted: Sequence[str],
 ) -> Judgement:
-    """Hold every value that has a limit against it.
+    """Compare every value with the limit, if set.
 
-    `faulty_records` (by name) and `faulty_parts` (by path) were not measured, of the tables `restricted` policies show
-    some rows only.
+    `faulty_records` (by name) and `faulty_parts` (by path) were not measured.  Policies hide rows of the tables
+    `restricted`.
     """
     findings: list[Finding] = []
     caveats: list[Caveat] = []
@@ -123,12 +123,12 @@ def judge(
 
 
 def could_judge(limit: Limit, pipeline: Pipeline) -> bool:
-    """Whether the config has what the limit needs, so that there may be something to judge."""
+    """Whether the config has the keys that the limit needs."""
     return all(_reaches(pipeline, keys) for keys in limit.needs)
 
 
 def _applies(limit: Limit, readings: Readings, subject: str) -> bool:
-    """Whether the config gives a record what the limit needs."""
+    """Whether the config of the record has the keys that the limit needs."""
     if limit.per != "record":
         return True
     record = readings.pipeline.records[subject]
@@ -136,7 +136,7 @@ def _applies(limit: Limit, readings: Readings, subject: str) -> bool:
 
 
 def _reaches(section: Any, keys: Sequence[str]) -> bool:  # noqa: ANN401 - any part of a config
-    """Whether the config gives something at this place, for any of those whose name is `*`."""
+    """Whether the config has a value at the place; `*` stands for any name."""
     if not keys:
         return section is not None and section != {}
     first, *rest = keys
@@ -169,7 +169,7 @@ def _find(limit: Limit, readings: Readings, subject: str, given: Thresholds, *, 
 
 
 def _of_what_is_shown(finding: Finding) -> Finding:
-    """What is within its limit is not where rows are hidden: with them it may be beyond."""
+    """With hidden rows, a value within the limit proves nothing: the complete value may be beyond."""
     if finding.outcome != "within":
         return finding
     return replace(finding, outcome="not_judged", words=f"{finding.comparison}, of the rows that policies show")
@@ -184,7 +184,7 @@ def _outcome(limit: Limit, value: float, bounds: Mapping[Severity, float]) -> Ou
 
 
 def thresholds(given: Thresholds) -> dict[Severity, float]:
-    """What the config sets for one limit, in base units."""
+    """The thresholds of one limit in the config, in base units."""
     found: dict[Severity, float] = {}
     for severity in SEVERITIES:
         value = getattr(given, severity)

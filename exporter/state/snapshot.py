@@ -1,4 +1,4 @@
-"""The single truth: what one collection of a pipeline found, and what it could not find out."""
+"""The result of one collection of a pipeline: numbers and faults."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,8 +23,8 @@ class Snapshot:
     totals that need them, are absent.  `restricted` names the tables with a policy that hides rows from the role.
     `folded` has for each metric with an open label how many series are added up in `<other>`.  `replica_lag` is the
     lag of the database behind its primary, in seconds; None for a primary.  `identity` tells databases apart; None
-    where the server hides its identity.  `found` has, for each table without a schema in the config, the table that
-    was read.  `read` is for SQL to type about the numbers; None where there is no database behind them.
+    if the server hides the identity.  `found` has, for each table without a schema in the config, the table that was
+    read.  `read` is for printed SQL about the numbers; None for numbers without a database.
     """
 
     readings: Readings
@@ -51,7 +51,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """One round: its snapshot, or the fault for which none could be taken.
+    """One collection: the snapshot, or the fault that prevented a snapshot.
 
     `duration` is in seconds; `ended_at` is by the exporter's clock, in Unix seconds.
     """
@@ -63,14 +63,14 @@ class Collection:
 
     @property
     def result(self) -> Result:
-        """`success` when everything was measured, `partial` when records or other parts were not."""
+        """`success` if everything was measured, `partial` if a record or another part was not."""
         if self.snapshot is None:
             return "failure"
         return "partial" if self.snapshot.record_faults or self.snapshot.part_faults else "success"
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """Everything that went wrong."""
+        """All faults."""
         if self.snapshot is None:
             return (self.fault,) if self.fault else ()
         return (*self.snapshot.record_faults.values(), *self.snapshot.part_faults.values())
@@ -82,8 +82,8 @@ _RESERVED: Final = frozenset({"<null>", "<empty>", Folded.OTHER.value})
 def label_text(value: LabelValue) -> str:
     r"""A value of the database as a label.
 
-    NULL is `<null>`, the empty string `<empty>`, what exceeds the cap `<other>`.  Text that looks like one
-    of these, with or without backslashes before it, gets one more backslash: two values never share a label.
+    NULL is `<null>`, the empty string `<empty>`, values beyond the cap `<other>`.  Text equal to a reserved label, with
+    or without leading backslashes, gets one more backslash: two values never share a label.
     """
     if value is None:
         return "<null>"
@@ -95,9 +95,9 @@ def label_text(value: LabelValue) -> str:
 
 
 def fold(metric: Metric, values: Mapping[tuple[str, ...], float], limit: int) -> dict[tuple[str, ...], float]:
-    """Keep at most `limit` series of a metric with an open label; the others are added up in `<other>`.
+    """Keep at most `limit` series of a metric with an open label, and add up the rest in `<other>`.
 
-    Those of class current or accepted come first, then the largest.
+    Series of class current or accepted come first, then the largest.
     """
     if metric.open_label is None:
         return dict(values)
@@ -120,7 +120,7 @@ def fold(metric: Metric, values: Mapping[tuple[str, ...], float], limit: int) ->
 
 
 def folded(metric: Metric, values: Mapping[tuple[str, ...], float], limit: int) -> int:
-    """How many series `fold` adds up in `<other>`; what the database has added up already counts as one."""
+    """The number of series that `fold` adds up in `<other>`; a sum made by the database counts as one series."""
     if metric.open_label is None:
         return 0
     place = metric.labels.index(metric.open_label)

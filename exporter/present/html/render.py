@@ -1,6 +1,6 @@
-"""A template and values -> one HTML document that needs nothing else: no script, no request, its style within.
+"""A template and values -> one self-contained HTML document: no script, no request, inline style.
 
-Every value is escaped (a status or a version comes from the database), and one that is missing is an error.
+Every value is escaped (a status or a version comes from the database), and a missing value is an error.
 https://jinja.palletsprojects.com/en/stable/api/#autoescaping
 """
 
@@ -27,22 +27,22 @@ STYLE: Final = _OURS.joinpath("style.css").read_text(encoding="utf-8")
 ICON: Final = _OURS.joinpath("icon.svg").read_bytes()
 
 STYLE_SOURCE: Final = f"'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'"
-"""What a Content-Security-Policy allows so that this style is applied, and no other.
+"""The source for a Content-Security-Policy that allows only this style.
 
 https://www.w3.org/TR/CSP3/#grammardef-hash-source
 """
 
 WORDS: Final[Mapping[Verdict, str]] = {verdict: in_words(verdict).capitalize() for verdict in VERDICTS}
-"""A verdict in words; each has a colour and a sign of its own as well."""
+"""A verdict in words; each verdict also has a colour and a sign."""
 
 
 def render(template: str, /, **values: object) -> Markup:
-    """What a template of this room makes of the values; in another template it stays as it is."""
+    """A rendered template of this folder; other templates do not escape the result again."""
     return Markup(_ENVIRONMENT.get_template(template).render(values))  # noqa: S704 - all that was filled in is escaped
 
 
 def inline(text: str) -> Markup:
-    """A text with the Markdown that our own texts have: `code`, **strong**, and signs escaped by a backslash."""
+    """A text with the Markdown of our texts: `code`, **strong**, and signs escaped by a backslash."""
     parts: list[Any] = []
     place = 0
     for found in _INLINE.finditer(text):
@@ -72,32 +72,32 @@ def moment(unix_seconds: float | None) -> Markup:
 
 
 def percent(share: float, marks: Sequence[float] = ()) -> str:
-    """A share from 0 to 1, to a tenth of a percent unless that is across one of the `marks`; all only where it is."""
+    """A share from 0 to 1, to a tenth of a percent, but not rounded across a mark; 100% only for the whole."""
     return format_value(share, "ratio", marks, places=1)
 
 
 def width(share: float) -> str:
-    """How wide a bar is: the least that there is can still be seen."""
+    """The width of a bar: the smallest part stays visible."""
     return f"{min(max(share, 0.008 if share > 0 else 0.0), 1.0):.2%}"
 
 
 def limit_title(finding: Finding) -> str:
-    """What a limit judges, and of which record or check."""
+    """The title of a limit, with the record or check."""
     return finding.limit.what + (f" ({finding.subject})" if finding.subject else "")
 
 
 def standing(word: Verdict | Outcome | Standing) -> Standing:
-    """How a verdict, an outcome or a line stands."""
+    """The mark of a verdict, an outcome or a line."""
     return word if isinstance(word, Standing) else STANDINGS[word]
 
 
 def sentence(text: str) -> str:
-    """With a capital at its start."""
+    """The text with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 
 def duration(seconds: float) -> str:
-    """How long something took, or is away, in whole seconds."""
+    """A duration in whole seconds."""
     return "less than 1s" if 0 < seconds < 1 else format_value(float(int(seconds)), "seconds")
 
 
@@ -108,7 +108,7 @@ _ENVIRONMENT: Final = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
-    # The templates are part of the package: they do not change while it runs.
+    # The templates are part of the package, and do not change at run time.
     auto_reload=False,
 )
 _ENVIRONMENT.filters |= {

@@ -1,1 +1,1 @@
-"""Board -> what people read in a browser, rendered once for each board; no request waits for a database."""
+"""Board -> pages for a browser, rendered once per board; no request waits for a database."""

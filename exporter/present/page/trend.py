@@ -1,4 +1,4 @@
-"""History -> the lines and the strip of an SVG that needs no script: how it was since the exporter began to look."""
+"""History -> the curves and the strip of an SVG without a script: numbers and verdicts since the first collection."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,16 +12,17 @@ from exporter.text.terminal import Tone
 
 WIDTH: Final = 1000
 HEIGHT: Final = 100
-"""Of a plot, in its own units: it is stretched to whatever room there is."""
+"""Size of a plot in its own units; the browser stretches the plot."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One number over time: `strokes` and `areas` are path data, one for each stretch without a break.
+    """One number over time: `strokes` and `areas` are path data, one per stretch without an interruption.
 
-    Where `is_cut` its plot begins above nothing, and there are no areas.
+    With `is_cut` the scale starts above 0, without areas.
 
-    `latest` is None where the last round did not measure it, `least` and `most` where none did.
+    `latest` is None if the last collection did not measure the number; `least` and `most` are None without any
+    measurement.
     """
 
     text: str
@@ -36,7 +37,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class VerdictSpan:
-    """A stretch of one verdict: from `start` for `length`, in percent of the width, and how high it is drawn."""
+    """A stretch of one verdict: `start` and `length` in percent of the width, and the height."""
 
     verdict: Verdict
     start: float
@@ -46,7 +47,7 @@ class VerdictSpan:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """How it was from `since` to `until` (Unix seconds); `lasted` has the seconds of each verdict, the worst first."""
+    """Curves and verdicts from `since` to `until` (Unix seconds); `lasted`: seconds per verdict, the worst first."""
 
     since: float
     until: float
@@ -59,11 +60,11 @@ _HEIGHTS: Final[dict[Verdict, int]] = {"healthy": 30, "degraded": 60, "unhealthy
 
 
 def trend_of(history: Sequence[Point], tracks: Sequence[Track]) -> Trend | None:
-    """The trend; None while there are no two moments to draw a line between."""
+    """The trend; None with fewer than two collections."""
     if not history or history[-1].until <= history[0].since:
         return None
     since, until = history[0].since, history[-1].until
-    # A verdict holds until halfway to the round that found another.
+    # A verdict lasts until halfway to the next point.
     turns = [since, *((one.until + other.since) / 2 for one, other in pairwise(history)), until]
     stretches = [(point.verdict, start, end) for point, (start, end) in zip(history, pairwise(turns), strict=True)]
     lasted = dict.fromkeys(WORST_FIRST, 0.0)
@@ -110,16 +111,16 @@ def _curve(track: Track, history: Sequence[Point], values: Sequence[float | None
         min(known, default=None),
         max(known, default=None),
         tuple(_path(run) for run in runs),
-        # A filled hill says how much there is: only above nothing.
+        # A filled area shows a quantity: only with a scale from 0.
         tuple(map(_area, runs)) if low == 0 else (),
         is_cut=low > 0,
     )
 
 
 def _scale(track: Track, known: Sequence[float]) -> tuple[float, float]:
-    """From nothing, where that is what one hopes for or nothing changes; else what there was, so that a dent is seen.
+    """From 0 if 0 is good or nothing changes; else the range of the values, to make a dent visible.
 
-    Below and above what there was is some air, but never less than nothing.
+    The scale has some space below and above the range, but never starts below 0.
     """
     least, most = min(known, default=0.0), max(known, default=0.0)
     if least == most:
@@ -135,6 +136,6 @@ def _area(run: Sequence[tuple[float, float]]) -> str:
 
 
 def _path(run: Sequence[tuple[float, float]]) -> str:
-    # A stretch of one moment is a dot: a line of no length with round ends.
+    # A stretch of one collection is a dot: a line without length, with round ends.
     whole = [*run, run[-1]] if len(run) == 1 else run
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in whole)

@@ -1,6 +1,6 @@
-"""Board -> the page at `/`, and the reports of what is served.
+"""Board -> the page at `/`, and the reports on the served snapshots.
 
-All but the ages is rendered once for each board, however often it is asked for: as `/metrics` is.
+Like `/metrics`, everything except ages is rendered once per board.
 """
 
 import time
@@ -27,9 +27,9 @@ from exporter.text.terminal import plain
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """What the page refers to: where runbooks and Grafana are (what is None is not linked to), and the config.
+    """Addresses of runbooks and Grafana (None: no link), and the config.
 
-    `config_file` is the name of the config without its folder: strangers see the page.
+    `config_file` is the name of the config without the folder, because strangers can see the page.
     """
 
     runbooks: str | None = None
@@ -37,14 +37,14 @@ class Links:
     config_file: str = "config.yaml"
 
     def runbook(self, finding: Finding | None) -> str | None:
-        """What to read of a broken limit; of None, of what could not be measured or judged."""
+        """The runbook of a broken limit; for None, of a value not measured or judged."""
         if self.runbooks is None:
             return None
         page = f"exporter.md#{ALERT_PREFIX.lower()}unknown" if finding is None else _RUNBOOKS[finding.limit.name]
         return f"{self.runbooks}/{page}"
 
     def dashboard(self, account: PipelineReport, finding: Finding | None) -> str | None:
-        """What shows it best, with the pipeline and the record chosen."""
+        """The best dashboard, with the pipeline and the record selected."""
         if self.dashboards is None:
             return None
         chosen = {"var-database": account.database, "var-pipeline": account.pipeline}
@@ -59,9 +59,9 @@ _RUNBOOKS: Final = {limit.name: runbook_of(limit, dimension) for dimension in DI
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """One pipeline in a line: how old its values are, and in how long they are measured anew, in seconds.
+    """One pipeline in a line: the age of the values, and the time until the next collection, in seconds.
 
-    `age` is None where none are served, `due` while a round is under way or about to begin.
+    `age` is None without served values, `due` is None during a collection or just before the start.
     """
 
     account: PipelineReport
@@ -72,7 +72,7 @@ class Glance:
 
 
 def page(board: Board, links: Links, *, clock: float, now: float, is_paused: bool) -> str:
-    """The page as of `now` (Unix seconds), which is `clock` on the clock that never steps."""
+    """The page at `now` (Unix seconds), equal to `clock` on the clock that never steps."""
     withdrawn = board.withdrawn(clock)
     report, pipelines = _rendered(board, withdrawn, links)
     served = board.without_snapshots(withdrawn).statuses
@@ -91,14 +91,14 @@ def page(board: Board, links: Links, *, clock: float, now: float, is_paused: boo
 
 
 def refresh_seconds(board: Board) -> int:
-    """How often there may be something new to see."""
+    """The interval of new values."""
     intervals = (status.config.interval.total_seconds() for status in board.statuses.values())
     return max(1, round(min(intervals, default=30)))
 
 
 @lru_cache(maxsize=8)
 def report_as(form: str, board: Board, withdrawn: frozenset[str], links: Links = Links()) -> str:
-    """The report on what is served, as one of FORMATS."""
+    """The report on the served snapshots, in one of FORMATS."""
     rendered = FORMATS[form].render(_report(board, withdrawn, links))
     return rendered if isinstance(rendered, str) else plain(rendered)
 

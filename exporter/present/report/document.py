@@ -1,6 +1,6 @@
-"""Report -> JSON for programs, and what a later report compares with; its schema is docs/report.schema.json.
+"""Report -> JSON for programs and for later comparisons; the schema is docs/report.schema.json.
 
-A field that is added changes nothing for a reader; one that changes its meaning gets another `format`.
+A new field changes nothing for readers; a field with a new meaning needs another `format`.
 """
 
 from typing import Annotated, Any, Literal
@@ -21,17 +21,17 @@ from exporter.text.times import moment_text, parse_moment
 
 
 class DocumentError(Exception):
-    """A file that is no such report; the message says why."""
+    """A file that is no report; the message says why."""
 
 
 class Part(BaseModel):
-    """Anything in the document: made once, extended by later versions."""
+    """A part of the document: immutable, extended by later versions."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class FaultPart(Part):
-    """Why something could not be measured."""
+    """The fault of a failed measurement."""
 
     reason: Reason
     message: str
@@ -43,7 +43,7 @@ class FaultPart(Part):
 
 
 class CaveatPart(Part):
-    """What keeps a pipeline from being healthy beside its limits."""
+    """A reason besides the limits for a verdict other than healthy."""
 
     verdict: Literal["unknown", "no_data"]
     message: str
@@ -55,18 +55,18 @@ class CaveatPart(Part):
 
 
 class FindingPart(Part):
-    """One value held against its limit; in base units, null where there is none."""
+    """One value compared with the limit; in base units, null without a value."""
 
     limit: str
-    subject: str | None = Field(description="The record or check that it is about, null for the pipeline.")
+    subject: str | None = Field(description="The record or check, null for the pipeline.")
     outcome: Outcome
     value: float | None
     unit: LimitUnit
     warning: float | None
     critical: float | None
-    sessions: int | None = Field(description="How many sessions a ratio rests on.")
+    sessions: int | None = Field(description="The number of sessions behind a ratio.")
     meaning: str
-    words: str = Field("", description="Why nothing was judged, or what the value stands for; else empty.")
+    words: str = Field("", description="Why the value was not judged, or a description of the value; else empty.")
 
     @classmethod
     def of(cls, finding: Finding) -> "FindingPart":
@@ -86,7 +86,7 @@ class FindingPart(Part):
 
 
 class LinePart(Part):
-    """One line of the report: `value` of `of`, null where it was not measured or is part of nothing."""
+    """One line of the report: `value` of `of`; null without a measurement, or without a whole."""
 
     chapter: Chapter
     record: str | None
@@ -99,8 +99,8 @@ class LinePart(Part):
     limit: str | None
     bound: str
     reason: str
-    words: str = Field("", description="What was found in place of a value; else empty.")
-    before: float | None = Field(description="The value in the past that the report compares with, null without one.")
+    words: str = Field("", description="Words in place of a value; else empty.")
+    before: float | None = Field(description="The earlier value of the comparison, null without a comparison.")
 
     @classmethod
     def of_entry(cls, entry: JudgedLine, before: float | None) -> "LinePart":
@@ -132,7 +132,7 @@ class ActionPart(Part):
 
 
 class NumberPart(Part):
-    """One series of the page: what every line was made of."""
+    """One series of the page."""
 
     metric: str
     labels: dict[str, str]
@@ -140,7 +140,7 @@ class NumberPart(Part):
 
 
 class WindowPart(Part):
-    """The sessions that were looked at: from a moment on, or so many seconds back; as the config says."""
+    """The window of the config: a start, or seconds before now."""
 
     since: str | None
     last_seconds: float | None
@@ -153,7 +153,7 @@ class WindowPart(Part):
 
 
 class PastPart(Part):
-    """What the report compares with."""
+    """The earlier report of the comparison."""
 
     source: str
     measured_at: str
@@ -170,11 +170,11 @@ class PipelinePart(Part):
 
     database: str
     pipeline: str
-    identity: str | None = Field(description="Tells databases apart, and nothing about them.")
+    identity: str | None = Field(description="A digest that identifies the database, without further information.")
     verdict: Verdict
     headline: str
     measured_at: Annotated[str | None, AfterValidator(_is_moment)]
-    measures: str = Field(description="A digest of what the config measures; another one means other numbers.")
+    measures: str = Field(description="A digest of the keys that affect numbers; another digest means other numbers.")
     window: WindowPart
     faults: list[FaultPart]
     caveats: list[CaveatPart]
@@ -187,7 +187,7 @@ class PipelinePart(Part):
 
 
 class Document(Part):
-    """The report, whole."""
+    """The whole report."""
 
     format: Literal[1]
     exporter_version: str
@@ -237,7 +237,7 @@ def _pipeline(account: PipelineReport) -> PipelinePart:
 
 
 def measured_by(config: Pipeline) -> str:
-    """A digest of everything in the config that a number depends on."""
+    """A digest of all keys of the config that affect numbers."""
     return digest_of(terms_of(config))
 
 
@@ -258,12 +258,12 @@ def document_schema() -> dict[str, Any]:
 
 
 def read_document(text: str) -> Document:
-    """A report that was written as JSON; raises DocumentError."""
+    """Read a report in JSON; raises DocumentError."""
     try:
         return Document.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise DocumentError(
-            f"it is no report of format 1 (at {place}: {first['msg']}): write one with report --format json"
+            f"it is no report of format 1 (at {place}: {first['msg']}): write a report with report --format json"
         ) from None
