@@ -96,8 +96,8 @@ class Judged:
     reason `nothing`; `read` raises UnmeasuredError after a failed measurement.  A ratio comes with the number of
     sessions behind the ratio.  `promql` gives one series per pipeline, record or check, no series with nothing to
     judge; `rests_on` gives the number of sessions behind the ratio.  `whole` gives the number of counted sessions:
-    without a session there is nothing to judge.  `in_words` describes a value that is no measurement, else is empty.  `per` is
-    the subject of the one number; None if only `read` knows.
+    without a session there is nothing to judge.  `in_words` describes a value that is no measurement, else is empty.
+    `per` is the subject of the one number; None if only `read` knows.
     """
 
     read: Callable[[Readings, str], float | tuple[float, float] | None]
