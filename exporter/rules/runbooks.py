@@ -90,7 +90,7 @@ def _of_limit(limit: Limit, tour: AsRead) -> Iterator[str]:
     name, label = alert_name(limit), subject_label(limit)
     per = f"each {label}" if label else "the pipeline"
     side = "below" if limit.below else "above"
-    condition = f"{limit.what} {side} the limit `{limit.name}`, for {per}; fires after {_time(limit.rounds)}"
+    condition = f"{limit.what}: {side} the threshold of `limits.{limit.name}` for {_time(limit.rounds)}, for {per}"
     yield from _section(
         name,
         condition,
