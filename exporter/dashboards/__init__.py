@@ -1,1 +1,1 @@
-"""Dimensions -> Grafana dashboards.  Needs the development packages; no command imports it."""
+"""Dimensions -> Grafana dashboards.  Needs the development packages; no command imports this folder."""

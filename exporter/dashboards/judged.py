@@ -1,6 +1,6 @@
-"""What every limit judges, of all that is chosen, and how it stands to its thresholds.
+"""The judged values of every limit in PromQL, and the comparison with the thresholds.
 
-A limit says itself what it judges in PromQL; here is what is said where there is nothing to judge.
+A limit has its own PromQL; this module adds the values for nothing to judge.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ from exporter.model.metric import METRIC_PREFIX, Metric
 from exporter.state.self_metrics import LIMIT, LIMIT_MIN_SESSIONS, UP
 
 LIMITS: Final = tuple(limit for dimension in DIMENSIONS for limit in dimension.limits)
-"""Every limit that a config may set, in the order of the dimensions."""
+"""Every limit of a config, in the order of the dimensions."""
 
 COUNTED: Final[Mapping[str, Metric]] = {
     metric.name: metric
@@ -35,7 +35,7 @@ COUNTED: Final[Mapping[str, Metric]] = {
     for metric in dimension.metrics
     if metric.labels == ("record",) and metric.name in {limit.name for limit in LIMITS}
 }
-"""Counts of a record's rows that have a limit, which is called as they are."""
+"""Counts of rows of a record whose limit has the same name."""
 
 _GAPS: Final = f"sum {by(PIPELINE)} ({latest(GAP_SESSIONS)})"
 
@@ -44,22 +44,22 @@ _NOTHING_TO_JUDGE: Final[Mapping[str, str]] = {
     "newest_record_age": f"0 * {first_of(latest(NEWEST_RECORD), latest(NEWEST_DUE))}",
     "processing_delay_p95": f"0 * ({latest(DELAYED)} == 0) - 1",
 }
-"""By name of a limit: 0 where all is measured and nothing is a gap or late, -1 where no session has a delay."""
+"""By name of a limit: 0 if everything is measured without a gap or late record, -1 without a session with a delay."""
 
 VALUES: Final[Mapping[str, str]] = {
     limit.name: first_of(limit.value.promql(latest), *filter(None, [_NOTHING_TO_JUDGE.get(limit.name)]))
     for limit in LIMITS
 }
-"""By name of a limit what it judges, once for each pipeline, record or check."""
+"""By name of a limit: the judged value of each pipeline, record or check."""
 
 RESTS_ON: Final[Mapping[str, str]] = {
     limit.name: f"({limit.value.rests_on(latest)})" for limit in LIMITS if limit.value.rests_on is not None
 }
-"""By name of a limit on a ratio: of how many sessions it is one."""
+"""By name of a limit on a ratio: the number of sessions behind the ratio."""
 
 
 def shown(name: str, vector: str | None = None) -> str:
-    """What a limit judges, or a vector of the like, as it is shown: rounded to the side on which a limit is broken."""
+    """The judged value, or a similar vector, for display: rounded towards the broken side of the limit."""
     limit = next(one for one in LIMITS if one.name == name)
     value = VALUES[name] if vector is None else vector
     if limit.unit == "count":
@@ -73,12 +73,12 @@ _ROW: Final = (*PIPELINE, "limit")
 
 
 def bound(severity: str, name: str) -> str:
-    """The threshold of one limit, for each pipeline that has it."""
+    """The threshold of one limit, for each pipeline with the limit."""
     return latest(LIMIT, limit=name, severity=severity)
 
 
 def with_enough_sessions(name: str, vector: str) -> str:
-    """The values of a limit without the ratios that rest on too few sessions to be judged."""
+    """The values of a limit, without ratios of too few sessions."""
     if name not in RESTS_ON:
         return f"({vector})"
     return (
@@ -87,7 +87,7 @@ def with_enough_sessions(name: str, vector: str) -> str:
 
 
 def _values(limits: Sequence[Limit], *, to_show: bool = False) -> str:
-    """For each pipeline and limit, configured or not, the value that stands worst."""
+    """For each pipeline and limit, configured or not, the worst value."""
 
     def one(limit: Limit) -> str:
         worst_one = f"{'min' if limit.below else 'max'} {by(PIPELINE)} ({VALUES[limit.name]})"
@@ -99,20 +99,20 @@ def _values(limits: Sequence[Limit], *, to_show: bool = False) -> str:
 
 
 def _of_counts(names: Sequence[str]) -> str:
-    """The counts whose metric has the name of the limit, all at once."""
+    """The counts whose metric has the name of the limit, in one query."""
     series = selector_of_any([COUNTED[name] for name in names])
     by_name = f"max {by((*PIPELINE, '__name__'))} ({series})"
     return f"max {by(_ROW)} ({named(by_name, 'limit', '$1', '__name__', f'{METRIC_PREFIX}(.+)')})"
 
 
 def worst(limits: Sequence[Limit]) -> str:
-    """For each pipeline and limit that its config sets the value that stands worst; -1 of a ratio of no session."""
+    """For each pipeline and configured limit the worst value; -1 for a ratio without a session."""
     none = [named(f"0 * ({RESTS_ON[name]} == 0) - 1", "limit", name) for name in _names(limits) if name in RESTS_ON]
     return f"({first_of(_values(limits, to_show=True), *none)} and {configured(limits)})"
 
 
 def configured(limits: Sequence[Limit]) -> str:
-    """Each pipeline and limit that its config sets."""
+    """Each pipeline and configured limit."""
     return f"max {by(_ROW)} ({latest(LIMIT, _one_of(limits))})"
 
 
@@ -134,7 +134,7 @@ _RANKS: Final = {"warning": WARNED, "critical": BROKEN}
 
 
 def standing(limits: Sequence[Limit]) -> str:
-    """For each pipeline and limit how its worst value stands."""
+    """For each pipeline and limit the judgement of the worst value."""
     few = [
         named(f"0 * ({base} < {latest(LIMIT_MIN_SESSIONS, limit=name)} or {base} == 0) + {TOO_FEW}", "limit", name)
         for name, base in RESTS_ON.items()
@@ -151,6 +151,6 @@ def standing(limits: Sequence[Limit]) -> str:
         if chosen
     ]
     broken = f"max {by(_ROW)} ({first_of(*ranks)} and {first_of(*beyond)})"
-    # Where something was not measured, what was is no proof that a limit is kept.
+    # After a failed measurement, the remaining values do not prove that a limit is within.
     within = f"0 * {configured(limits)} + {WITHIN} and on ({', '.join(PIPELINE)}) ({latest(UP)} == 1)"
     return first_of(*few, broken, within, f"0 * {configured(limits)} + {NOT_KNOWN}")

@@ -1,4 +1,4 @@
-"""Where the dashboards lead: runbooks, each other, and what a click keeps."""
+"""Links of the dashboards: runbooks, other dashboards, and the variables that a click keeps."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ from exporter.rules.own_alerts import OWN_ALERTS
 from exporter.rules.settings import RuleSettings
 
 RUNBOOKS: Final = RuleSettings().runbooks
-"""A stand-in for where an operator keeps them; the rules have the same."""
+"""A placeholder for the operator's address of runbooks, as in the rules."""
 ALL_RUNBOOKS: Final = f"{RUNBOOKS}/README.md"
 TAG: Final = "session-health"
 
@@ -26,11 +26,11 @@ _PAGES: Final = {alert_name(limit): dimension.name for dimension in DIMENSIONS f
 
 
 def runbook(alert: str) -> str:
-    """The section on an alert, by its name without our prefix."""
+    """The section on an alert, by name without the prefix."""
     return f"{RUNBOOKS}/{_PAGES[ALERT_PREFIX + alert]}.md#{(ALERT_PREFIX + alert).lower()}"
 
 
 def drill_down(uid: str, **fields: str) -> str:
-    """A link from a cell to a dashboard, with the time, the source and what the row is about: variable and field."""
+    """A link from a cell to a dashboard, with the time, the data source, and variables from fields of the row."""
     chosen = "".join(f"&var-{variable}=${{__data.fields.{name}:percentencode}}" for variable, name in fields.items())
     return f"/d/{uid}?{_KEPT}{chosen}"

@@ -1,6 +1,6 @@
-"""Panels -> a dashboard as canonical JSON: where they stand, and what all dashboards have in common.
+"""Panels -> a dashboard as canonical JSON: the places of panels, and the common parts of all dashboards.
 
-The classic model (schema 42), which every Grafana from 10 on imports and provisions as it is.
+The classic model (schema 42): every Grafana from 10 on imports and provisions the file unchanged.
 https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model/
 """
 
@@ -22,12 +22,12 @@ from exporter.model.alert_names import ALERT_PREFIX
 from exporter.state.self_metrics import BUILD_INFO, RECORD_UP, RELOAD_SUCCESS_TIME, UP
 
 COLUMNS: Final = 24
-"""Of the grid that panels stand on; a row of it is 38 pixels high."""
+"""Columns of the grid of panels; a row of the grid is 38 pixels high."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A panel and its size on the grid."""
+    """A panel and the size on the grid."""
 
     panel: Panel
     width: int
@@ -36,9 +36,9 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Panels below a heading, `id` being the heading's; the first section of a page has none.
+    """Panels below a heading with the id `id`; the first section of a page has no heading.
 
-    With `repeat` it is there once for each value of that variable.
+    With `repeat` the section is repeated for each value of the variable.
     """
 
     tiles: Sequence[Tile]
@@ -49,7 +49,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A dashboard: its own address, what it answers, and its sections from top to bottom."""
+    """A dashboard: the address, the questions, and the sections from top to bottom."""
 
     uid: str
     subject: str
@@ -87,7 +87,7 @@ class Page:
 
 
 def _placed(sections: Sequence[Section]) -> list[dict[str, Any]]:
-    """The panels with their places: each as far up, then as far left, as it fits below its heading."""
+    """The panels with places: each as far up, then as far left, as possible below the heading."""
     placed: list[dict[str, Any]] = []
     top = 0
     for section in sections:
@@ -110,7 +110,7 @@ def _placed(sections: Sequence[Section]) -> list[dict[str, Any]]:
 
 
 def _variables() -> list[Builder[model.VariableModel]]:
-    """Each is chosen among what the ones before it leave."""
+    """The choice of a variable is limited by the variables before."""
     metrics = {"job": BUILD_INFO, "instance": BUILD_INFO, "database": UP, "pipeline": UP, "record": RECORD_UP}
     chosen: list[str] = []
     asked = {}
@@ -141,14 +141,14 @@ ALERTS: Final = (
     'job=~"$job|", instance=~"$instance|", database=~"$database|", pipeline=~"$pipeline|", '
     f'alertname=~"{ALERT_PREFIX}.+", alertname!="{ALERT_PREFIX}Watchdog"'
 )
-"""Our alerts about what is chosen; some are of no pipeline."""
+"""The alerts about the chosen targets and pipelines; some alerts have no pipeline."""
 
 WATCHDOG: Final = f'ALERTS{{alertname="{ALERT_PREFIX}Watchdog", alertstate="firing"}}'
-"""Fires for ever where our rules are loaded."""
+"""Always fires if the rules are loaded."""
 
 
 def _annotations() -> list[Builder[model.AnnotationQuery]]:
-    """When alerts began to fire, and when a config came into force."""
+    """The starts of alerts, and the reads of the config."""
 
     def firing(severity: str, offset: str = "") -> str:
         alerts = f'ALERTS{{{ALERTS}, alertstate="firing", severity="{severity}"}}{offset}'
@@ -175,8 +175,8 @@ def _annotations() -> list[Builder[model.AnnotationQuery]]:
         .enable(False)
         .icon_color(palette.GOOD)
         .expr(f"1000 * {latest(RELOAD_SUCCESS_TIME)}")
-        .title_format("The exporter read its config")
-        .text_format("at its start or for a reload")
+        .title_format("The exporter read the config")
+        .text_format("at the start or at a reload")
         .use_value_for_time(True)
         .step("60s")
     )

@@ -1,7 +1,7 @@
-"""One colour for each named state, in all dashboards.
+"""One colour per state, in all dashboards.
 
-Blue is good, yellow is a warning, red is bad: three colours that stay apart in every kind of colour blindness, where
-green and red do not.  Purple is unknown, grey is nothing to tell.  No state is told by its colour alone.
+Blue is good, yellow is a warning, red is bad: the three colours stay distinct in every kind of colour blindness, unlike
+green and red.  Purple is unknown, grey is nothing to show.  Every state has a word or sign besides the colour.
 https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/best-practices/
 """
 
@@ -14,17 +14,17 @@ CRITICAL: Final = "semi-dark-red"
 BAD: Final = "orange"
 UNKNOWN: Final = "purple"
 NOTHING: Final = "#8e8e8e"
-"""Grey, for which Grafana has no name; it stands out from both themes."""
+"""Grey; Grafana has no name for the colour.  Visible in both themes."""
 PLAIN: Final = "text"
-"""The colour of text in the theme: of a number that nobody judges."""
+"""The colour of text in the theme, for numbers without a limit."""
 
 GOOD_GROUND: Final = "dark-blue"
 WARNING_GROUND: Final = "yellow"
 CRITICAL_GROUND: Final = "dark-red"
 UNKNOWN_GROUND: Final = "#e0c3f0"
-"""The same behind words, which are black or white on it, whichever is read more easily.
+"""Background colours behind black or white words.
 
-Some see no purple but blue: unknown is light where healthy is dark, in both themes, for which Grafana has no name.
+Some people see purple as blue: unknown is light and healthy is dark, in both themes.
 """
 
 SESSION_STATES: Final = {"gap": CRITICAL, "pending": NOTHING, "complete": GOOD}

@@ -1,4 +1,4 @@
-"""The vocabulary of panels: what every panel says of itself, and the few kinds that the dashboards are made of.
+"""The kinds of panels in the dashboards, and the texts of every panel.
 
 Built with Grafana's own typed model of its panels.  https://grafana.github.io/grafana-foundation-sdk/
 """
@@ -28,15 +28,15 @@ from exporter.dashboards.promql import PIPELINE, SHARE_DECIMALS, or_unknown
 NOT_MEASURED: Final = "not measured"
 
 COUNT: Final = "locale"
-"""The unit of a count: every digit of it, with the separators of the reader's language.  `short` says 1 K for 1,251."""
+"""The unit of a count: every digit, with the separators of the reader's language.  `short` shows 1 K for 1,251."""
 SHARE: Final = "percentunit"
 TIME: Final = "dtdhms"
-"""The unit of a time that has a limit: every second of it.  `s` says 2 hours for 90 minutes, cut to what fits."""
+"""The unit of a time with a limit: every second.  `s` shows 2 hours for 90 minutes."""
 _DECIMALS: Final = {SHARE: SHARE_DECIMALS}
 
 SOURCE: Final = options.DataSourceRef(type_val="prometheus", uid="${datasource}")
 MIN_STEP: Final = "1m"
-"""Of graphs: no shorter than anybody's scrape interval."""
+"""The step of graphs: at least the usual scrape interval."""
 
 Panel = stat.Panel | table.Panel | timeseries.Panel | bargauge.Panel | statetimeline.Panel
 Kind = TypeVar("Kind", stat.Panel, table.Panel, timeseries.Panel, bargauge.Panel, statetimeline.Panel)
@@ -44,11 +44,10 @@ Kind = TypeVar("Kind", stat.Panel, table.Panel, timeseries.Panel, bargauge.Panel
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a panel is: `says` what it shows, what is normal and what to do; `none` is said where it has no value.
+    """The texts of a panel: `says` explains value, normal value and remedy; `none` replaces a missing value.
 
-    `id` is its own for ever, for links to it.  `runbook` names the alert whose
-    runbook says what to do, without our prefix.  With `none_is_known`
-    no value is an answer, not something unknown.
+    `id` never changes, for links.  `runbook` is the name of an alert without the prefix: the panel links to the
+    runbook.  With `none_is_known` a missing value is an answer, not an unknown.
     """
 
     id: int
@@ -62,11 +61,11 @@ class About:
     high: float | None = None
     runbook: str | None = None
     texts: Mapping[int, tuple[str, str]] = field(default_factory=dict)
-    """Values that stand for words: text and colour."""
+    """Values shown as words: text and colour."""
 
 
 def framed(panel: Kind, about: About) -> Kind:
-    """The panel with all that every panel has."""
+    """The panel with the common properties of all panels."""
     panel.id(about.id).title(about.title).description(about.says).datasource(SOURCE)
     panel.unit(about.unit).no_value(about.none).mappings(mappings(about.texts, about.none, known=about.none_is_known))
     if (decimals := _decimals(about.unit, about.decimals)) is not None:
@@ -85,7 +84,7 @@ def _decimals(unit: str | None, given: int | None) -> int | None:
 
 
 def mappings(texts: Mapping[int, tuple[str, str]], none: str, *, known: bool = False) -> list[model.ValueMapping]:
-    """Words for numbers, and for no number at all."""
+    """Words for numbers, and for a missing number."""
     found: list[model.ValueMapping] = []
     if texts:
         results = {
@@ -99,23 +98,23 @@ def mappings(texts: Mapping[int, tuple[str, str]], none: str, *, known: bool = F
 
 
 def property_(name: str, value: object) -> model.DynamicConfigValue:
-    """One thing that is different for some fields."""
+    """An override for some fields."""
     return model.DynamicConfigValue(id_val=name, value=value)
 
 
 def fixed(color: str) -> model.DynamicConfigValue:
-    """One colour, whatever the value."""
+    """One colour for every value."""
     return property_("color", {"mode": "fixed", "fixedColor": color})
 
 
 def shades(color: str) -> model.DynamicConfigValue:
-    """Shades of this colour, one for each series."""
+    """Shades of one colour, one per series."""
     return property_("color", {"mode": "shades", "fixedColor": color})
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """An expression, and what its series are called; `color` where all have one, `dashed` for a bound in a graph."""
+    """An expression and the names of the series; `color` for all series, `dashed` for a threshold in a graph."""
 
     expr: str
     legend: str = "__auto"
@@ -124,7 +123,7 @@ class Query:
 
     @property
     def properties(self) -> list[model.DynamicConfigValue]:
-        """What is different for its series."""
+        """The overrides for the series."""
         found = [fixed(self.color)] if self.color is not None else []
         if self.dashed:
             found.append(property_("custom.lineStyle", {"fill": "dash", "dash": [8, 6]}))
@@ -155,7 +154,7 @@ def _color(color: str) -> dashboard.FieldColor:
 
 
 def number(about: About, *queries: Query, fill: bool = False, alarm: str | None = None) -> stat.Panel:
-    """A number or a word for each query; with `fill` its colour is the background's, `alarm` is that above 0."""
+    """A number or a word per query; with `fill` the background has the colour; `alarm` is the colour above 0."""
     panel = framed(stat.Panel(), about).reduce_options(_last()).graph_mode(options.BigValueGraphMode.NONE)
     panel.color_mode(options.BigValueColorMode.BACKGROUND_SOLID if fill else options.BigValueColorMode.VALUE)
     panel.text_mode(options.BigValueTextMode.AUTO).justify_mode(options.BigValueJustifyMode.CENTER)
@@ -174,7 +173,7 @@ def trend(
     stacked: bool = False,
     with_table: bool = False,
 ) -> timeseries.Panel:
-    """Values over time; `colors` gives shades of one to all series whose name matches.  A hole stays a hole."""
+    """Values over time; `colors` gives shades of one colour to all matching series.  Interruptions stay visible."""
     panel = framed(timeseries.Panel(), about).interval(MIN_STEP)
     panel.draw_style(options.GraphDrawStyle.LINE).line_width(2).fill_opacity(60 if stacked else 8)
     panel.line_interpolation(options.LineInterpolation.STEP_AFTER).show_points(options.VisibilityMode.NEVER)
@@ -197,7 +196,7 @@ def trend(
 
 
 def timeline(about: About, *queries: Query) -> statetimeline.Panel:
-    """States over time, one lane for each series."""
+    """States over time, one lane per series."""
     panel = framed(statetimeline.Panel(), about).interval(MIN_STEP)
     panel.show_value(options.VisibilityMode.AUTO).align_value(options.TimelineValueAlignment.LEFT).row_height(0.85)
     panel.merge_values(True).fill_opacity(80).line_width(0)
@@ -208,7 +207,7 @@ def timeline(about: About, *queries: Query) -> statetimeline.Panel:
 
 
 def bars(about: About, *queries: Query, colors: Mapping[str, str] | None = None) -> bargauge.Panel:
-    """One bar for each series; `colors` gives one to all whose name matches."""
+    """One bar per series; `colors` gives one colour to all matching series."""
     panel = framed(bargauge.Panel(), about).reduce_options(_last()).orientation(options.VizOrientation.HORIZONTAL)
     panel.display_mode(options.BarGaugeDisplayMode.BASIC).value_mode(options.BarGaugeValueMode.COLOR)
     panel.name_placement(options.BarGaugeNamePlacement.LEFT).show_unfilled(True)
@@ -222,10 +221,10 @@ def bars(about: About, *queries: Query, colors: Mapping[str, str] | None = None)
 
 @dataclass(frozen=True, slots=True)
 class PanelColumn:
-    """A column of a table: its name, and what is different in it.
+    """A column of a table: the name and the overrides.
 
-    `alarm` is the colour of a number above 0, `link` where a click leads, `width` in pixels where it must be narrow.
-    `low` and `high` make it a bar between the two.
+    `alarm` is the colour of a number above 0, `link` the target of a click, `width` the width in pixels, `bar` draws a
+    bar from 0 to 1.
     """
 
     name: str
@@ -244,7 +243,7 @@ class PanelColumn:
 
     @property
     def properties(self) -> list[model.DynamicConfigValue]:
-        """The overrides of its field."""
+        """The overrides of the field."""
         found = [property_("unit", self.unit)] if self.unit else []
         decimals = _decimals(self.unit, self.decimals)
         found += [property_("decimals", decimals)] if decimals is not None else []
@@ -290,9 +289,9 @@ def grid(
     sort: str | None = None,
     descending: bool = False,
 ) -> table.Panel:
-    """A table: one row for each set of the labels `keys`, one column for each of these and for each expression.
+    """A table: one row per set of the labels `keys`, one column per label and per expression.
 
-    With `rows`, a vector, there is a row for each of its label sets, and in every column something is said of it.
+    With `rows`, a vector, the table has a row per label set of the vector, with a value or a question mark per column.
     """
     if rows is not None:
         values = [(column, expr if expr == rows else or_unknown(expr, rows)) for column, expr in values]

@@ -1,4 +1,4 @@
-"""Work that is being done: how much is left, how fast it goes, and when it ends if it goes on like that."""
+"""Progress of a backfill: the remaining work, the pace, and the estimated end."""
 
 from typing import Final
 
@@ -7,12 +7,12 @@ from exporter.dashboards.promql import by, first_of, labels_of, latest, selector
 from exporter.model.metric import Metric
 
 PACE: Final = "1h"
-"""Over so long the pace is taken: work that comes in batches has no pace in minutes."""
+"""The period for the pace: work in batches has no pace in minutes."""
 
 SLOWEST: Final = 1 / 86400
-"""Of a pace, in sessions a second: less than one a day is none."""
+"""The slowest pace in sessions per second: less than one a day is no progress."""
 LONGEST: Final = 90 * 86400
-"""Beyond so many seconds an estimate says nothing."""
+"""The longest estimate, in seconds."""
 
 DONE: Final = 0
 NO_PROGRESS: Final = 10**12
@@ -29,17 +29,17 @@ def most(metric: Metric, **labels: str) -> str:
 
 
 def pace(metric: Metric, **labels: str) -> str:
-    """How many fewer there are, a second, as a straight line through the last hour has it; only of what is measured."""
+    """The decrease per second, from a straight line through the last hour; only of measured series."""
     kept = [label for label in labels_of(metric) if label not in labels]
     return f"(0 - avg {by(kept)} (deriv({selector(metric, **labels)}[{PACE}])) and {latest(metric, **labels)})"
 
 
 def remaining(left: str, paced: str) -> str:
-    """In how many seconds nothing is left, `DONE` or `NO_PROGRESS`; both vectors have the same labels."""
+    """The seconds until nothing is left, `DONE` or `NO_PROGRESS`; both vectors have the same labels."""
     estimate = f"({left}) / (({paced}) > {SLOWEST:.8f})"
     return first_of(f"0 * (({left}) == 0)", f"({estimate}) < {LONGEST}", f"0 * ({left}) + {NO_PROGRESS}")
 
 
 def done_share(left: str, peak: str) -> str:
-    """What of the largest value in the time range is gone, as a share; `NOTHING_TO_DO` where it was 0."""
+    """The completed share of the largest value in the time range; `NOTHING_TO_DO` if the largest value is 0."""
     return first_of(share(f"({peak}) - ({left})", peak), f"0 * ((({peak}) == 0) and ({left})) + {NOTHING_TO_DO}")

@@ -1,4 +1,4 @@
-"""The verdict and the colours that follow from limits: the same words, ranks and colours wherever they are shown."""
+"""The verdict and the colours of limits: the same words, ranks and colours in every panel."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from exporter.model.standing import STANDINGS, Verdict, in_words
 from exporter.state.self_metrics import VERDICT
 
 RANKS: Final[dict[Verdict, int]] = {"healthy": 1, "no_data": 2, "degraded": 3, "unknown": 4, "unhealthy": 6}
-"""The worse the larger; between the last two is a pipeline of which nothing is scraped any more."""
+"""A larger rank is worse; a pipeline that is no longer scraped ranks between unknown and unhealthy."""
 NOT_SCRAPED: Final = 5
 
 _GROUNDS: Final[dict[Verdict, str]] = {
@@ -28,23 +28,22 @@ def _text(verdict: Verdict, words: str = "") -> tuple[str, str]:
 TEXTS: Final = dict(
     sorted({**{RANKS[v]: _text(v) for v in RANKS}, NOT_SCRAPED: _text("unknown", "not scraped")}.items())
 )
-"""What stands for each rank, and the colour behind it."""
+"""The text of each rank, and the background colour."""
 
 RANK: Final = (
     f"max {by(PIPELINE)} ({' or '.join(f'{rank} * {selector(VERDICT, verdict=name)}' for name, rank in RANKS.items())})"
 )
-"""The verdict of each pipeline; the worse one where two exporters disagree."""
+"""The verdict of each pipeline; the worse verdict if two exporters disagree."""
 
 RANK_OR_LOST: Final = first_of(RANK, f"0 * ({SEEN}) + {NOT_SCRAPED}")
-"""The same, with those that were scraped at some moment of the time range and are no more."""
+"""The rank, also of pipelines that were scraped in the time range and are no longer scraped."""
 
 
 def judged_by(limit: str, aggregate: str, *, or_else: str | None = None, value: str | None = None) -> tuple[Query, ...]:
-    """One number for all chosen pipelines, in the colour of the worst limit that any of them breaks.
+    """One number for all chosen pipelines, in the colour of the worst broken limit.
 
-    Red and yellow are for a broken limit, blue for one that is kept; the colour of text where there is none, or a ratio
-    rests on too few sessions.
-    `or_else` stands for a value that there is nothing to reckon from, `value` is the number if not the aggregate.
+    Red and yellow: a broken limit.  Blue: within the limit.  Text colour: no limit, or a ratio of too few sessions.
+    `or_else` replaces a missing value; `value` is the number, if different from the aggregate.
     """
     vector = judged.VALUES[limit]
     total = judged.shown(limit, value or of_all(aggregate, first_of(vector, or_else) if or_else else vector))

@@ -1,4 +1,4 @@
-"""The table of contents: every health dimension, in the order of report, dashboard and docs."""
+"""Every health dimension, in the order of the report, the dashboards and the docs."""
 
 from typing import Final
 

@@ -198,7 +198,7 @@ GAP_LIMITS = (
         Judged(_gap_age, _gap_age_in_promql, nothing="no session has a gap"),
         Advice(
             "A session has waited too long for a required record.",
-            f"{_GAP}  The age is that of the oldest gap: a single stuck session is enough.",
+            f"{_GAP}  The value is the age of the oldest gap: a single stuck session is enough.",
             _GAP_CAUSES,
             _GAP_REMEDY,
             gaps="",

@@ -1,1 +1,1 @@
-"""The values that everything else is about: what a config may say, what a dimension is, and SQL as a text."""
+"""The vocabulary of all other folders: sections of a config, dimensions, and SQL as text."""

@@ -1,1 +1,1 @@
-"""What is known -> text for people and programs: metrics, report, page, checks."""
+"""Board -> text for people and programs: metrics, report, page, check."""

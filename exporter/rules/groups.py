@@ -8,7 +8,7 @@ from exporter.rules.settings import RuleSettings
 
 
 def groups(dimensions: tuple[Dimension, ...], at: RuleSettings) -> tuple[RuleGroup, ...]:
-    """All rules: those of each dimension that has limits, then those of the exporter itself."""
+    """All rules: a group per dimension with limits, then the group of the exporter."""
     recorded = [
         Recording(recorded_name(limit), limit.value.promql(at.select))
         for dimension in dimensions

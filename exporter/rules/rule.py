@@ -1,4 +1,4 @@
-"""A rule as a value, and the PromQL that alerts on limits and alerts on the exporter share.
+"""A rule as a value, and the common PromQL of alerts on limits and alerts on the exporter.
 
 https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/
 

@@ -1,1 +1,1 @@
-"""What one round found and how that is judged, and what is known of every pipeline.  Pure."""
+"""The result of a collection, the judgement, and the state of every pipeline.  Pure."""

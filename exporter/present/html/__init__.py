@@ -1,1 +1,1 @@
-"""Values -> HTML in one look, for the page and the report: whatever is filled in is escaped."""
+"""Values -> HTML with one style, for the page and the report; every value is escaped."""

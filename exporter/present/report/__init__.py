@@ -1,1 +1,1 @@
-"""The health report: what was found, line by line, and what each line rests on; as Markdown, JSON or a page."""
+"""The health report: every value with the evidence, as Markdown, JSON or a page."""
