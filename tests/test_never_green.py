@@ -3,7 +3,9 @@
 Whatever of both is there: nobody is told `healthy`, no exit code is 0, and no number that was not measured looks fresh.
 """
 
+import asyncio
 import itertools
+import os
 import re
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -12,11 +14,13 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from conftest import TOUR, Database, plan_of
+from conftest import TOUR, Database, NewDatabase, plan_of
 from prometheus_client.parser import text_string_to_metric_families
 from tools import NO_ICU
 
+from exporter.demo.scenarios import SCENARIOS, SCHEMA
 from exporter.dimensions import DIMENSIONS
+from exporter.embedded import EmbeddedPostgres
 from exporter.measure.collect import collect
 from exporter.measure.supervise import initial_status, measure
 from exporter.mend.gaps import Gap, GapsNotMeasuredError, count_gaps, list_gaps
@@ -32,9 +36,6 @@ from exporter.text.terminal import plain
 
 CONFIG = (
     TOUR.read_text()
-    .replace("statement_timeout: 30s", "statement_timeout: 500ms")
-    .replace("lock_timeout: 1s", "lock_timeout: 200ms")
-    .replace("connect_timeout: 5s", "connect_timeout: 1s")
     .replace("      # newest_session_age: {warning: 6h}", "      newest_session_age: {warning: 6h}")
     .replace("      # newest_record_age: {critical: 30m}", "      newest_record_age: {critical: 30m}")
 )
@@ -133,6 +134,7 @@ NUMBERED = """
 """
 """Sessions with a number, and scores with one that is nearly that of a session."""
 
+IMPATIENT = {"statement_timeout: 30s": "statement_timeout: 500ms", "lock_timeout: 1s": "lock_timeout: 200ms"}
 ALLOW = {"row_security: strict": "row_security: allow"}
 FAULTS = {
     "no privilege on the sessions": Fault("revoke select on assessment_sessions from {role}"),
@@ -202,10 +204,10 @@ FAULTS = {
     "a value that does not convert": Fault(
         config={"# valid: blocks_answered > 0": "valid: 1 / (blocks_answered - 30) > 0 "}, needs=("fc_scores",)
     ),
-    "locked sessions": Fault(lock="lock table assessment_sessions in access exclusive mode"),
-    "a locked record": Fault(lock="lock table profiles in access exclusive mode"),
+    "locked sessions": Fault("select", IMPATIENT, lock="lock table assessment_sessions in access exclusive mode"),
+    "a locked record": Fault("select", IMPATIENT, lock="lock table profiles in access exclusive mode"),
     "a slow statement": Fault(
-        config={"finalized_at is not null": "pg_sleep(1) is not null"}, needs=("assessment_sessions",)
+        config={**IMPATIENT, "finalized_at is not null": "pg_sleep(60) is not null"}, needs=("assessment_sessions",)
     ),
     "a wrong password": Fault(url={"password": "wrong"}),
     "no such database": Fault(url={"path": "/nowhere"}),
@@ -227,19 +229,50 @@ class Platform:
     ids: tuple[str, ...]
 
 
-@pytest.fixture
-async def platform(healthy: Database) -> Platform:
-    role = f"watcher_{next(_numbers)}"
-    await healthy.execute(f"create role {role} login password 'watching'")
-    await healthy.execute(f"grant select on all tables in schema public to {role}")
-    parts = urlsplit(healthy.dsn)
-    dsn = parts._replace(netloc=f"{role}:watching@{parts.hostname}:{parts.port}").geturl()
-    plan = plan_of(CONFIG, dsn)
+@dataclass(frozen=True)
+class Watched:
+    """The platform, healthy and measured as such, as a template: each case has a copy of its own."""
+
+    template: str
+    role: str
+    before: PipelineStatus
+    ids: tuple[str, ...]
+
+
+def as_role(dsn: str, role: str) -> str:
+    parts = urlsplit(dsn)
+    return parts._replace(netloc=f"{role}:watching@{parts.hostname}:{parts.port}").geturl()
+
+
+async def watched_platform(server: EmbeddedPostgres) -> Watched:
+    admin = await asyncpg.connect(server.dsn())
+    name, role = f"watched_{os.getpid()}", f"watcher_{os.getpid()}"
+    await admin.execute(f'create database "{name}"')
+    await admin.execute(f"create role {role} login password 'watching'")
+    connection = await asyncpg.connect(server.dsn(name))
+    await connection.execute(SCHEMA)
+    await connection.execute(SCENARIOS["healthy"].sql)
+    await connection.execute(f"grant select on all tables in schema public to {role}")
+    ids = await connection.fetch("select id::text from assessment_sessions")
+    await connection.close()
+    plan = plan_of(CONFIG, as_role(server.dsn(name), role))
     before = initial_status(plan, max_age=300).after(await measure(plan, collect), now=0.0)
+    await admin.close()
     assert before.verdict == "healthy", plain(as_blocks([before]))
     assert Check((before,), "warning").exit_code == 0
-    ids = await healthy.connection.fetch("select id::text from assessment_sessions")
-    return Platform(healthy, role, dsn, before, tuple(row[0] for row in ids))
+    return Watched(name, role, before, tuple(row[0] for row in ids))
+
+
+@pytest.fixture(scope="module")
+def watched(server: EmbeddedPostgres) -> Watched:
+    return asyncio.run(watched_platform(server))
+
+
+@pytest.fixture
+async def platform(new_database: NewDatabase, watched: Watched, templates: dict[str, str]) -> Platform:
+    templates.setdefault("watched", watched.template)
+    copy = await new_database("watched")
+    return Platform(copy, watched.role, as_role(copy.dsn, watched.role), watched.before, watched.ids)
 
 
 @asynccontextmanager
@@ -249,7 +282,7 @@ async def injected(platform: Platform, state: str, fault: Fault | None) -> Async
     text, dsn = CONFIG, platform.dsn
     lock = None
     if fault is not None:
-        keeper = platform.role.replace("watcher", "keeper")
+        keeper = f"keeper_{os.getpid()}_{next(_numbers)}"
         try:
             await platform.database.execute(fault.sql.replace("{role}", platform.role).replace("{keeper}", keeper))
         except asyncpg.FeatureNotSupportedError:
