@@ -245,6 +245,9 @@ def _headline(
         causes += [caveat.message for caveat in status.caveats if caveat.verdict == "unknown"]
         if causes:
             return f"data completeness is unknown: {causes[0]}"
+        if status.snapshot is not None:
+            unmeasured = next(finding for finding in findings if finding.outcome == "not_measured")
+            return f"data completeness is unknown: {_subject(unmeasured)} is not measured"
         return "no measurement yet" if status.last is None else "the last measurement is older than max_age"
     if verdict == "no_data":
         return "no eligible session in the window: nothing to judge"
