@@ -245,8 +245,7 @@ def _headline(
         causes += [caveat.message for caveat in status.caveats if caveat.verdict == "unknown"]
         if causes:
             return f"data completeness is unknown: {causes[0]}"
-        if status.snapshot is not None:
-            unmeasured = next(finding for finding in findings if finding.outcome == "not_measured")
+        if unmeasured := next((finding for finding in findings if finding.outcome == "not_measured"), None):
             return f"data completeness is unknown: {_subject(unmeasured)} is not measured"
         return "no measurement yet" if status.last is None else "the last measurement is older than max_age"
     if verdict == "no_data":
