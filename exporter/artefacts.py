@@ -1,6 +1,6 @@
-"""Dimensions and schema -> the generated files: written by `make generate`, compared by `make check`.
+"""Dimensions and schema -> the generated files: `make generate` writes, `make check` compares.
 
-A generated file says so at its top and is committed, so that users need no Python to read it.
+Generated files are committed, with a note at the top: readers need no Python.
 """
 
 import json
@@ -35,10 +35,10 @@ def metrics_page(dimensions: tuple[Dimension, ...]) -> str:
         "<!-- Generated from exporter/dimensions by `make generate`: change it there. -->",
         "# Metrics",
         "",
-        "All are gauges unless the name ends in `_total`.  All but those of the config and the build carry the labels",
-        "`database` and `pipeline` beside those below.  The values of one pipeline come from one snapshot of the",
-        "database, refreshed on `collection.interval`; a scrape never waits for the database.  What could",
-        "not be measured is absent, never 0.",
+        "Every metric is a gauge unless the name ends in `_total`.  Every metric also has the labels `database` and",
+        "`pipeline`, except metrics of the config and the build.  The values of one pipeline come from one snapshot,",
+        "refreshed every `collection.interval`; a scrape never waits for the database.  An unmeasured value is absent,",
+        "never 0.",
         "",
     ]
     for dimension in dimensions:
@@ -48,23 +48,24 @@ def metrics_page(dimensions: tuple[Dimension, ...]) -> str:
         if dimension.limits:
             parts += [*_LIMITS_HEADER, *map(_limit, dimension.limits), ""]
     parts += [*_CARDINALITY, ""]
-    parts += ["## The exporter itself", "", "Was everything measured, when, and at what cost?", "", *_HEADER]
+    parts += ["## The exporter itself", "", "Faults, times and costs of the measurement.", "", *_HEADER]
     parts += [_row(own.metric, is_counter=own.is_counter) for own in SELF_METRICS]
     parts += [_row(program.metric, is_counter=False) for program in PROGRAM_METRICS]
     parts.append("")
     return "\n".join(parts)
 
 
-_LIMITS_HEADER: Final = ("| limit | what is judged | per | broken |", "|---|---|---|---|")
+_LIMITS_HEADER: Final = ("| limit | judged value | per | broken |", "|---|---|---|---|")
 
 _CARDINALITY: Final = (
-    "## How many series",
+    "## Number of series",
     "",
-    "A label marked as capped has its values from the data: at most `collection.max_label_values` (50) series of that",
-    "metric are told apart for each pipeline, those of class current or accepted first, then the largest; the rest is",
-    "added up in the value `<other>`, one series for each combination of the other labels, and",
-    "`session_health_folded_series` says how many.  Values longer than 256 characters that begin alike are one.  All",
-    "other labels are from closed sets or from the config.  No id, address, user or text of an error is ever a label.",
+    "The values of a capped label come from the data.  For each pipeline and metric, at most",
+    "`collection.max_label_values` (50) series are kept: class current or accepted first, then the largest.  The other",
+    "series are added up under the value `<other>`, for each combination of the other labels;",
+    "`session_health_folded_series` counts the added series.  Values longer than 256 characters with the same",
+    "beginning count as equal.  All other labels come from closed sets or from the config.  No id, address, user or",
+    "error text is ever a label.",
 )
 
 _HEADER: Final = ("| metric | labels | meaning |", "|---|---|---|")
@@ -110,7 +111,7 @@ def _tour() -> AsRead:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the files, or with --check only say which are stale; returns the exit code."""
+    """Write the files, or with --check list the stale files; returns the exit code."""
     stale = []
     for path, text in artefacts().items():
         target = ROOT / path
