@@ -1,4 +1,4 @@
-"""Dimensions and schema -> the generated files: written by `make generate`, compared by `make check`.
+"""Dimensions and schema -> the generated files: `make generate` writes, `make check` compares.
 
 A generated file has a note at the top, and is committed: users can read the file without Python.
 """
@@ -62,10 +62,10 @@ def metrics_page(dimensions: tuple[Dimension, ...]) -> str:
     return "\n".join(parts)
 
 
-_LIMITS_HEADER: Final = ("| limit | what is judged | per | broken |", "|---|---|---|---|")
+_LIMITS_HEADER: Final = ("| limit | judged value | per | broken |", "|---|---|---|---|")
 
 _CARDINALITY: Final = (
-    "## How many series",
+    "## Number of series",
     "",
     "The values of a capped label come from the data.  Each metric has at most `collection.max_label_values` (50)",
     "series per pipeline: first the classes current and accepted, then the largest values.  The exporter adds up the",

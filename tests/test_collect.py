@@ -408,7 +408,9 @@ async def test_a_privilege_beside_the_table_is_named_with_its_remedy(
     mended = await reader.measure(config(key))
 
     fault = assert_only_scores_is_lost(broken, "permission")
-    assert fault.message.partition("; where a view reads it, its owner")[0].endswith(f": {remedy}")
+    assert fault.message.partition("; if a view reads the table, replace <role> with the view's owner")[0].endswith(
+        f": {remedy}"
+    )
     assert mended.snapshot.record_faults == {}
 
 
@@ -1194,7 +1196,7 @@ async def test_a_server_killed_in_the_middle_is_a_fault() -> None:
         down = await refused(database, config())
 
     assert killed.reason == "connect"
-    assert "is the server running" in down.message
+    assert "that the server is running" in down.message
 
 
 @pytest.mark.parametrize(
@@ -1203,8 +1205,8 @@ async def test_a_server_killed_in_the_middle_is_a_fault() -> None:
         ({"password": "wr0ng-secret"}, "authentication", "pg_hba.conf"),
         ({"username": "nobody_here"}, "authentication", "pg_hba.conf"),
         ({"path": "/no_such_database"}, "connect", "check its name in the url"),
-        ({"port": 1}, "connect", "is the server running"),
-        ({"hostname": "no-such-host.invalid"}, "connect", "check address, port and network"),
+        ({"port": 1}, "connect", "check host and port, and that the server is running"),
+        ({"hostname": "no-such-host.invalid"}, "connect", "check the host of the url, and DNS"),
         ({"scheme": "mysql"}, "connect", "write postgresql://"),
         ({"scheme": ""}, "connect", "write postgresql://"),
     ],

@@ -113,9 +113,9 @@ async def test_when_every_host_fails_each_is_told_by_its_number(login: str) -> N
         fault = await refusal(section(url, connect_timeout="300ms"))
 
     assert fault.reason == "connect"
-    assert fault.message.startswith("none of the 3 hosts lets us in: host 1: no answer within 0.3 s")
+    assert fault.message.startswith("every one of 3 hosts refused: host 1: no answer within 0.3 s")
     assert "host 2: connection refused" in fault.message
-    assert "host 3: the name of the host is not known" in fault.message
+    assert "host 3: the name of the host is unknown" in fault.message
     assert "invalid" not in fault.message
 
 
@@ -272,7 +272,7 @@ async def test_a_place_that_stays_taken_is_given_up(limited: str) -> None:
     async with connect(section(limited)):
         fault = await refusal(section(limited))
 
-    assert "no connection left for us" in fault.message
+    assert "the server has no free connection" in fault.message
 
 
 async def test_a_server_that_is_asked_twice_needs_one_place(limited: str) -> None:
@@ -281,9 +281,9 @@ async def test_a_server_that_is_asked_twice_needs_one_place(limited: str) -> Non
 
 # --- Who answers
 
-CLOSED = "closed before we were let in"
+CLOSED = "closed before the login"
 STRANGER = "not PostgreSQL"
-SPEAKS_NO_TLS = "speaks no TLS"
+SPEAKS_NO_TLS = "the server has no TLS"
 
 
 @pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require"])

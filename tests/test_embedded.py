@@ -160,7 +160,7 @@ def test_without_the_wheel_the_system_is_searched(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(binaries, "_SYSTEM_PATTERNS", (f"{tmp_path}/lib/*/bin".lstrip("/"),))
     with pytest.raises(EmbeddedPostgresError) as error:
         find_binaries(None, {})
-    for remedy in ("'session-health-exporter[demo]'", "install PostgreSQL", "--postgres-bin"):
+    for remedy in ("'session-health-exporter[demo]'", "install PostgreSQL", "--postgres.bin"):
         assert remedy in str(error.value)
 
     installation(tmp_path / "lib" / "9")

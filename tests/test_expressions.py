@@ -51,7 +51,7 @@ async def shop(empty: Database) -> Database:
     return empty
 
 
-IN_A_SUB_QUERY = "for one row at a time: write such a function in a sub-query of its own"
+IN_A_SUB_QUERY = "for one row at a time: write the aggregate or window function in a sub-query"
 REFUSED = {
     "a window function": (
         "count(*) over (partition by amount) = 1",

@@ -468,7 +468,12 @@ BROKEN = {
     "another type": ("alter table scores alter visit_id type text", "", "type", "cast: integer"),
     "a value that does not fit": ("select", "required_when: 1 / (id - 3) < 0", "type", "check casts and expressions"),
     "a value of a row that does not fit": ("select", "where: 1 / (blocks - 1) > 0", "type", "check casts"),
-    "no SQL": ("select", "where: blocks >", "invalid_sql", "see it whole with `queries`"),
+    "no SQL": (
+        "select",
+        "where: blocks >",
+        "invalid_sql",
+        "correct the SQL in the config; `queries` prints the whole statement",
+    ),
 }
 """What was done, keys of the record, the reason, and part of the message."""
 
@@ -554,7 +559,7 @@ async def test_a_server_that_waits_for_us_too_long_says_so(visits: Database) -> 
     fault = await unmeasured(list_gaps(visits.plan(config(database="statement_timeout: 1s")), take))
 
     assert fault.reason == "statement_timeout"
-    assert "was this process stopped?" in fault.message
+    assert "check that the exporter gets CPU time and was not paused" in fault.message
     assert len(given) == FETCHED
 
 

@@ -267,7 +267,7 @@ async def test_a_join_that_repeats_a_session_is_never_counted(empty: Database) -
 
     [(record, fault)] = numbers.snapshot.record_faults.items()
     assert (record, fault.reason) == ("scores", "duplicate_key")
-    assert "joined twice" in fault.message
+    assert "several sessions have the same key" in fault.message
     assert numbers.family("records") == {}
 
 

@@ -1,6 +1,8 @@
 """The language of docs and messages, as docs/style.md asks for."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,68 @@ def test_a_page_names_things_instead_of_pointing_at_them(page: Path) -> None:
     if page.name == "style.md":
         text = _BEFORE.sub("", text)
     assert pointers(text) <= MOST
+
+
+# --- Messages
+
+FORBIDDEN = re.compile(
+    r"\b(nobody|somebody|anybody|whoever|whatever|thereof|anew|that of|those of|is none)\b", re.IGNORECASE
+)
+"""The words of "Messages never contain" in docs/style.md."""
+
+FOLDERS = (
+    *("commands", "connection", "config", "measure", "plan", "setup", "mend", "baseline", "serve", "text", "embedded"),
+    *("demo", "cli.py", "artefacts.py"),
+)
+"""The parts of the package whose messages are plain."""
+
+NAMES = frozenset({"nobody"})
+"""Whole strings that are names: the user without rights."""
+
+
+def messages(source: str) -> Iterator[tuple[int, str]]:
+    """The string literals of a module with their lines, without docstrings and code in backticks."""
+    tree = ast.parse(source)
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            # One text: a word may be split between the parts of an f-string.
+            parts = (part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+            yield node.lineno, _CODE.sub("``", "".join(map(str, parts)))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.lineno, _CODE.sub("``", node.value)
+
+
+def modules() -> list[Path]:
+    """The modules of `FOLDERS`."""
+    package = ROOT / "exporter"
+    return [
+        path for name in FOLDERS for path in ([package / name] if name.endswith(".py") else (package / name).rglob("*"))
+    ]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [path for path in modules() if path.suffix == ".py"],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_a_message_has_no_word_that_style_forbids(module: Path) -> None:
+    said = list(messages(module.read_text(encoding="utf-8")))
+
+    assert [(line, found[0]) for line, text in said if text not in NAMES for found in FORBIDDEN.finditer(text)] == []
+
+
+def test_the_forbidden_words_are_those_of_the_page_on_style() -> None:
+    [listed] = re.findall(r"## Messages never contain\n\n(.*?)\n\n", (ROOT / "docs/style.md").read_text(), re.DOTALL)
+
+    assert re.findall(r"`(.*?)`", listed) == FORBIDDEN.pattern.removeprefix(r"\b(").removesuffix(r")\b").split("|")
+
+
+def test_a_forbidden_word_is_found_in_every_kind_of_string() -> None:
+    source = (
+        'def f(x):\n    """Nobody."""\n    return "so that " "of", f"whoever {x} is", "`nobody`", b"anew", "nobody"\n'
+    )
+
+    found = [word[0] for _, text in messages(source) for word in FORBIDDEN.finditer(text)]
+
+    assert sorted(set(found)) == ["nobody", "that of", "whoever"]

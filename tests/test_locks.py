@@ -217,7 +217,7 @@ async def test_more_locks_than_the_server_can_spare_are_not_taken(
         await shop.measure(text)
 
     assert error.value.fault.reason == "internal"
-    assert "takes about 24 locks" in error.value.fault.message
+    assert "needs about 24 locks" in error.value.fault.message
     assert "raise max_locks_per_transaction" in error.value.fault.message
 
 

@@ -95,7 +95,7 @@ async def test_what_is_withdrawn_is_not_shown_and_no_number_of_it(healthy: Datab
 
 async def test_an_outage_says_what_failed_and_what_to_do_about_it(backfill: Database) -> None:
     status = await a_status(backfill)
-    failed = Collection(None, Fault("connect", "refused: is the server <running>?"), 0.1, NOW)
+    failed = Collection(None, Fault("connect", "refused: check that the server <runs>"), 0.1, NOW)
 
     html = shown(a_board(status.after(failed, CLOCK)))
     text = text_of(html)
@@ -103,7 +103,7 @@ async def test_an_outage_says_what_failed_and_what_to_do_about_it(backfill: Data
     # A broken limit of what is served outlasts the outage.
     assert text.startswith("✕ Unhealthy")
     assert "Measured 12s ago : the last collection failed. Next collection now." in text
-    assert "refused: is the server &lt;running&gt;?" in text
+    assert "refused: check that the server &lt;runs&gt;" in text
     assert text.index("Not measured") < text.index("Sessions are missing required records")
 
 

@@ -176,7 +176,7 @@ async def test_every_database_is_looked_at_though_others_are_dead(visits: Databa
     assert "raise connect_timeout" in said["databases.silent"]
     assert "password" in said["databases.stranger"]
     assert "the database does not exist" in said["databases.elsewhere"]
-    not_looked_at = {finding.path for finding in findings(groups) if "not looked at" in finding.message}
+    not_looked_at = {finding.path for finding in findings(groups) if "not checked" in finding.message}
     assert not_looked_at == {"pipelines.dead", "pipelines.silent", "pipelines.stranger", "pipelines.elsewhere"}
     assert "pipelines.good: 2 sessions analysed" in findings_text(groups)
     assert "geheim" not in findings_text(groups)
@@ -282,7 +282,7 @@ async def test_fewer_connections_of_a_database_than_pipelines_are_noted(reader: 
         ("publik.scores", '"publik"."scores" does not exist: write public.scores'),
         ("publik.other", 'the schema "publik" does not exist; did you mean public?'),
         ("public.zzz", '"public"."zzz" does not exist: create it, or correct the config'),
-        ("a_sequence", '"public"."a_sequence" is no table: it is of the kind sequence'),
+        ("a_sequence", '"public"."a_sequence" is not a table but of kind sequence: name a table or a view'),
     ],
 )
 async def test_a_table_that_is_not_there_is_told_with_the_one_that_was_meant(
@@ -346,7 +346,7 @@ async def test_a_column_that_does_not_say_when_is_told(
     error = await the_error(reader)
 
     assert error.path == path
-    assert f'"{column}" is {kind if kind != "time" else "time without time zone"}, which' in error.message
+    assert f'"{column}" is {kind if kind != "time" else "time without time zone"}, not a time' in error.message
     assert "timestamptz" in error.message
 
 
@@ -457,7 +457,7 @@ async def test_the_key_of_a_view_is_noted_and_no_index_is_advised(visits: Databa
     [note] = await notes(reader, config(("table: visits", "table: every_visit")))
 
     assert (note.path, note.remedy) == (f"{SESSIONS}.key", None)
-    assert "looks it up" in note.message
+    assert "checks the rows in one more pass" in note.message
 
 
 async def test_a_key_that_does_not_tell_sessions_apart_is_told_with_the_way_to_see_it(reader: Database) -> None:
@@ -546,23 +546,23 @@ insert into scores select * from source;
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (HIDDEN.format("scores"), "applies to this role: no policy lets it see a row"),
-        (HIDDEN.format("visits"), "applies to this role: no policy lets it see a row"),
+        (HIDDEN.format("scores"), "applies to this role: no policy allows a row"),
+        (HIDDEN.format("visits"), "applies to this role: no policy allows a row"),
         (HIDDEN.format("scores") + "create policy p on scores using (true)", "USING (true) hides nothing, but"),
         (HIDDEN.format("scores") + "create policy p on scores using (visit_id > 1)", "rows may be hidden"),
-        (HIDDEN.format("scores") + "create policy p on scores for delete using (true)", "no policy lets it see a row"),
-        (HIDDEN.format("scores") + "create policy p on scores to postgres using (true)", "no policy lets it see a row"),
+        (HIDDEN.format("scores") + "create policy p on scores for delete using (true)", "no policy allows a row"),
+        (HIDDEN.format("scores") + "create policy p on scores to postgres using (true)", "no policy allows a row"),
         (
             HIDDEN.format("scores") + "alter table scores owner to {role}, force row level security",
-            "this role, who owns it, for FORCE ROW LEVEL SECURITY is on",
+            "this role, although the owner of the table, because FORCE ROW LEVEL SECURITY is on",
         ),
         (
             VIEW.format("with (security_invoker)") + HIDDEN.format("source"),
-            'this role (it is read through the security_invoker view "public"."scores")',
+            'this role (read through the security_invoker view "public"."scores")',
         ),
         (
             VIEW.format("") + OWNED.format("scores") + "grant select on source to {other};" + HIDDEN.format("source"),
-            'the owner of the view, with whose rights it is read (it is read through the view "public"."scores")',
+            'the owner of the view, the reader behind the view (read through the view "public"."scores")',
         ),
         (
             VIEW.format("with (security_invoker)")
@@ -576,9 +576,9 @@ insert into scores select * from source;
             + "alter view scores owner to {other};"
             + HIDDEN.format("source")
             + "alter table source force row level security",
-            "the owner of the view, with whose rights it is read, who owns it, for FORCE ROW LEVEL SECURITY is on",
+            "reader behind the view, although the owner of the table, because FORCE ROW LEVEL SECURITY is on",
         ),
-        (PARTED + HIDDEN.format("scores"), "applies to this role: no policy lets it see a row"),
+        (PARTED + HIDDEN.format("scores"), "applies to this role: no policy allows a row"),
         (VIEW.format("") + HIDDEN.format("source"), None),
         (
             VIEW.format("") + OWNED.format("source") + "alter view scores owner to {other};" + HIDDEN.format("source"),
@@ -695,7 +695,7 @@ async def test_a_foreign_table_is_told(visits: Database, change: str) -> None:
     [finding] = [finding for finding in findings(await look(reader)) if "foreign table" in finding.message][:1]
 
     assert (finding.path, finding.severity) == (f"{SCORES}.table", "error")
-    assert "measure it on its own server" in finding.message
+    assert "measure the table on its own server" in finding.message
 
 
 # --- Expressions
@@ -835,7 +835,7 @@ async def test_a_current_version_that_no_row_has_is_noted_with_those_that_there_
         (
             "alter table scores add n int; update scores set n = -blocks",
             "n",
-            "name the column that holds the session's key (of its type: blocks, visit_id), or read a view",
+            "name the column with the session's key (same type: blocks, visit_id), or read a view",
         ),
         (
             "alter table scores alter visit_id type text using '0' || visit_id",
@@ -902,7 +902,7 @@ async def test_a_time_without_a_zone_is_noted_unless_its_zone_is_declared(reader
     assert declared == []
     assert unknown[0].path == f"{SESSIONS}.timezone"
     assert "did you mean Europe/Berlin?" in unknown[0].message
-    assert "timezone says nothing about it" in of_one[-1].message
+    assert "remove timezone, it has no effect here" in of_one[-1].message
 
 
 async def test_what_is_lost_with_a_record_is_said_beside_what_is_not(reader: Database) -> None:
@@ -999,7 +999,7 @@ async def test_many_locks_are_noted(reader: Database) -> None:
         )
     await reader.execute("grant select on all tables in schema public to public")
 
-    [note] = [note for note in await notes(reader) if "takes about" in note.message]
+    [note] = [note for note in await notes(reader) if "needs about" in note.message]
 
-    assert "takes about 12" in note.message
+    assert "needs about 12" in note.message
     assert "raise max_locks_per_transaction" in note.message

@@ -106,7 +106,7 @@ async def test_a_catalog_that_changes_within_a_round_voids_it(
     after = await shop.measure(text)
 
     assert error.value.fault.reason in ("catalog_change", "table_rewrite")
-    assert "tried again at the next interval" in error.value.fault.message
+    assert "the exporter retries at the next interval" in error.value.fault.message
     assert after.snapshot.record_faults == {}
 
 

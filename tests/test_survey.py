@@ -90,7 +90,7 @@ async def test_the_sample_platform_is_proposed_as_its_tour_describes_it(healthy:
         "fc_scores": ("public.fc_scores", "session_id", "created_at", "v1.2"),
     }
     assert "unique: [session_id, version, fc_kind]" in found.text
-    assert "A foreign key points at the sessions" in found.text
+    assert "A foreign key references the sessions" in found.text
     assert "No foreign key, but a column named after the sessions" in found.text
     assert "in_progress (12)" in found.text
     assert "url: ${DATABASE_URL}" in found.text
@@ -179,7 +179,7 @@ async def test_a_table_whose_key_nothing_makes_comparable_is_left_out_and_said(e
     found = await propose(empty)
 
     assert "parcels" not in found.pipeline.records
-    assert "Left out: public.parcels, for its order_id is uuid, id of the sessions bigint" in found.text
+    assert "Left out: public.parcels (keys not comparable: order_id is uuid, id of the sessions bigint)" in found.text
     await empty.execute("drop table invoices")
     assert "order_id is uuid" in await refusal(empty)
 
@@ -290,7 +290,7 @@ async def test_a_status_that_says_nothing_leaves_the_completion_to_decide(empty:
     found = await propose(empty)
 
     assert found.pipeline.sessions.eligible == "paid_at is not null"
-    assert "No status says that a session is done" in found.text
+    assert "No status looks like the end of a session" in found.text
 
 
 async def test_a_table_without_status_or_completion_is_proposed_when_named_with_what_to_check(empty: Database) -> None:
@@ -347,7 +347,7 @@ async def test_the_current_version_is_the_most_frequent_of_late(empty: Database)
     version = found.pipeline.records["invoices"].version
     assert version
     assert (version.column, version.current) == ("template_version", "v9")
-    assert "Versions of late: v9 (6), v3 (3)." in found.text
+    assert "Recent versions: v9 (6), v3 (3)." in found.text
 
 
 async def test_a_version_that_no_row_has_yet_is_left_to_a_comment(empty: Database) -> None:
@@ -400,7 +400,8 @@ async def test_other_tables_that_look_like_sessions_are_said(empty: Database) ->
 
     assert found.pipeline.sessions.table.written == "public.upload_sessions"
     assert (
-        "public.upload_sessions looks most like sessions, and so do public.orders: choose with --sessions" in found.said
+        "chosen as the table of sessions: public.upload_sessions; also possible: public.orders (choose with --sessions)"
+        in found.said
     )
     assert "(choose with --sessions): public.orders" in found.text
 
@@ -409,7 +410,7 @@ async def test_other_tables_that_look_like_sessions_are_said(empty: Database) ->
 
 
 async def test_a_database_without_tables_is_told_with_what_to_check(empty: Database) -> None:
-    assert "is it the right one?" in await refusal(empty)
+    assert "the database has no tables: check the database in the url" in await refusal(empty)
 
 
 async def test_a_database_without_sessions_is_told_with_the_flags_that_help(empty: Database) -> None:
@@ -417,16 +418,16 @@ async def test_a_database_without_sessions_is_told_with_the_flags_that_help(empt
 
     said = await refusal(empty)
 
-    assert "none of 1 tables looks like sessions" in said
+    assert "no table of 1 looks like the table of sessions" in said
     assert "--sessions and --record" in said
 
 
 async def test_a_table_that_nothing_points_at_is_told(empty: Database) -> None:
     await empty.execute(ORDERS)
 
-    assert "no table points at public.settings" in await refusal(empty, "settings")
-    assert "not all of public.settings point at public.orders" in await refusal(empty, "orders", "settings")
-    assert "not all of public.invoices and public.settings point" in await refusal(
+    assert "no table references public.settings" in await refusal(empty, "settings")
+    assert "not all of public.settings reference public.orders" in await refusal(empty, "orders", "settings")
+    assert "not all of public.invoices and public.settings reference" in await refusal(
         empty, "orders", "invoices", "settings"
     )
 
@@ -436,9 +437,9 @@ async def test_a_table_that_nothing_points_at_is_told(empty: Database) -> None:
     [
         ("ordres", '"ordres" does not exist; did you mean orders?'),
         ("elsewhere.orders", '"elsewhere"."orders" does not exist: write public.orders'),
-        ("customers_id_seq", "customers_id_seq is a sequence, which is not measured"),
-        ("nokey", "public.nokey has neither a primary key"),
-        ("notime", "no column of public.notime says when"),
+        ("customers_id_seq", "customers_id_seq is a sequence, and the exporter does not measure it"),
+        ("nokey", "public.nokey has no primary key"),
+        ("notime", "public.notime has no column with a time"),
     ],
 )
 async def test_a_named_table_that_cannot_be_sessions_is_told(empty: Database, sessions: str, message: str) -> None:
@@ -458,7 +459,7 @@ async def test_a_role_without_privileges_is_told_the_grants_that_it_needs(empty:
     said = await refusal(reader)
 
     head, *grants = said.splitlines()
-    assert head == "public.orders looks like sessions, but the role may not read it:"
+    assert head == "public.orders looks like the table of sessions, but the role may not read it:"
     assert grants == [f'GRANT SELECT ON "public"."{table}" TO "{role}";' for table in ("orders", "invoices")]
     assert await refusal(reader, "orders") == f"the role may not read public.orders:\n{grants[0]}"
     await empty.execute("".join(grants))
@@ -472,7 +473,7 @@ async def test_a_record_that_may_not_be_read_is_left_out_and_its_grant_said(empt
     found = await propose(reader)
 
     assert list(found.pipeline.records) == ["invoices"]
-    assert "Left out: public.receipts, which the role may not read" in found.text
+    assert "Left out: public.receipts (the role may not read it)" in found.text
     assert f'GRANT SELECT ON "public"."receipts" TO "{urlsplit(reader.dsn).username}";' in found.said
 
 
@@ -484,7 +485,7 @@ async def test_row_security_keeps_the_values_but_not_the_names(empty: Database) 
 
     assert "table: public.orders" in proposal.text
     assert "eligible: paid_at is not null" in proposal.text
-    assert "The statuses could not be looked up" in proposal.text
+    assert "The statuses could not be read" in proposal.text
     assert "BYPASSRLS" in "\n".join(proposal.said)
 
 

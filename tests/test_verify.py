@@ -401,7 +401,7 @@ async def test_another_database_is_refused_and_one_that_says_nothing_is_not(thre
     own, other = await listed(three, config()), await listed(three, config(), identity="5f")
     nameless = await listed(three, config(), identity=None)
 
-    with pytest.raises(WorklistError, match="it is of another database than main is now"):
+    with pytest.raises(WorklistError, match="the worklist was made from another database than main now is"):
         await verified(three, config(), other)
     assert (await verified(three, config(), nameless)).sessions == {"gap": 2}
     reader = await as_reader(three, SELECT_ALL)
@@ -486,13 +486,13 @@ async def test_no_name_of_ours_hides_a_table_or_column_of_the_platform(three: Da
 
 
 EXPECTED = """\
-care: not all fixed: 1 of 4 sessions fixed, measured at 2025-06-01T12:00:00Z; l.jsonl is of 2025-06-01T12:00:00Z
+care: not all fixed: 1 of 4 sessions fixed, measured at 2025-06-01T12:00:00Z; l.jsonl was made at 2025-06-01T12:00:00Z
             listed   fixed  still a gap  pending  vanished  new since
   sessions       4  1 of 4            1        0         2          1
   scores         4  1 of 4            1        0         2          1
   notes          3  1 of 3            0        0         2          1
   still a gap: scores 1 outdated
-  vanished: 1 gone, 1 not eligible any more
+  vanished: 1 gone, 1 no longer eligible
   new since: scores 1 missing; notes 1 missing
 """
 
@@ -744,7 +744,7 @@ async def test_an_empty_list_is_proved_by_no_other_config(visits: Database) -> N
     assert found.code == 1
     [first, *_] = plain(as_blocks(found.verification, "l")).splitlines()
     assert first.startswith(
-        "care: not proved: nothing was listed, so nothing was to be fixed, by another config than that of the list, "
+        "care: not proved: the worklist is empty: nothing to fix, but the config has changed since the worklist, "
     )
 
 
@@ -758,10 +758,10 @@ async def test_what_changed_is_said_by_name_in_the_text_and_in_the_json(three: D
     some = Allowed(keys=frozenset(keys[:1]))
     shown = plain(as_blocks(found.verification, "l", some))
     assert shown.startswith(
-        "care: not proved: 2 of 2 sessions fixed, by another config than that of the list, measured"
+        "care: not proved: 2 of 2 sessions fixed, but the config has changed since the worklist, measured"
     )
-    assert f"  changed in the config since: {keys[1]}\n" in shown
-    assert f"  changed in the config since, as allowed: {keys[0]}\n" in shown
+    assert f"  changed in the config since the worklist: {keys[1]}\n" in shown
+    assert f"  changed in the config since the worklist, and allowed: {keys[0]}\n" in shown
     document = json.loads(as_json(found.verification, some))
     assert document["exit_code"] == 1
     assert document["changed"] == [{"key": keys[0], "allowed": True}, {"key": keys[1], "allowed": False}]

@@ -343,9 +343,9 @@ def digested(content: bytes) -> bytes:
     return body + json.dumps({"digest": f"sha256:{hashlib.sha256(body).hexdigest()}"}).encode() + b"\n"
 
 
-CUT_OFF = "it is cut off, for its last line, the digest, is missing"
-CHANGED = "it was changed after it was written"
-NO_WORKLIST = "it is no worklist: name a file that `gaps --worklist` wrote"
+CUT_OFF = "cut off: the last line, with the digest, is missing"
+CHANGED = "changed after the export: restore the original file"
+NO_WORKLIST = "not a worklist: name a file written by gaps --worklist"
 DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "another id": (lambda content: content.replace(b'"7"', b'"8"'), CHANGED),
     "another reason": (lambda content: content.replace(b"missing", b"invalid"), CHANGED),
@@ -371,11 +371,11 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "no text": (lambda _content: bytes(range(256)) * 5000, NO_WORKLIST),
     "another format": (
         lambda content: digested(content.replace(b'"worklist":2', b'"worklist":3')),
-        "it is a worklist of format 3, and this is an exporter that knows format 2: verify it with the version that",
+        "a worklist of format 3, but this exporter reads format 2: verify with the exporter version that wrote",
     ),
     "the format of before": (
         lambda content: digested(re.sub(rb'"terms":\{.*?\},', b"", content.replace(b'"worklist":2', b'"worklist":1'))),
-        "it is a worklist of format 1, which does not say what the config measured, and so proves nothing: make a new",
+        "a worklist of format 1 lacks the terms of the config and proves nothing: make a new worklist",
     ),
     "no terms": (lambda content: digested(re.sub(rb'"terms":\{.*?\},', b"", content)), CHANGED),
     "a term that is none": (lambda content: digested(re.sub(rb'("grace":)"\w+"', rb'\1"10m"', content)), CHANGED),
@@ -416,14 +416,14 @@ def test_a_last_line_without_its_end_and_fields_of_later_versions_change_nothing
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ("  care: -> \n  cure:", "it is of the pipeline care, which is not in the config; did you mean cure?"),
-        ("{since: 2025-01-01} -> {since: 2025-01-02}", "its window is not that of care now"),
-        ("{since: 2025-01-01} -> {last: 90d}", "its window is not that of care now"),
-        ("key: id -> key: nr", "its sessions are told apart by (id), those of care now by (nr)"),
-        ("notes: { -> note: {", "it is of the record notes, which care has no more; did you mean note?"),
+        ("  care: -> \n  cure:", "the worklist has the pipeline care, not in the config; did you mean cure?"),
+        ("{since: 2025-01-01} -> {since: 2025-01-02}", "the worklist was made with another window of care"),
+        ("{since: 2025-01-01} -> {last: 90d}", "the worklist was made with another window of care"),
+        ("key: id -> key: nr", "the worklist was made with sessions.key = (id); the config now has (nr)"),
+        ("notes: { -> note: {", "the worklist has the record notes, not in care; did you mean note?"),
         (
             'database: {url: "${DATABASE_URL}", lock_timeout: 200ms, DATABASE} -> databases: {shop: {url: "x://y"}}',
-            "it is of the database main, and care is of shop",
+            "the worklist was made with care.database = main; the config now has shop",
         ),
     ],
 )

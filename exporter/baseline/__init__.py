@@ -1,1 +1,1 @@
-"""An earlier moment -> the Baseline that a report compares with."""
+"""Numbers of an earlier time -> the Baseline of a report."""

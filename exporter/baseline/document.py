@@ -1,6 +1,6 @@
-"""An earlier report -> the Baseline that a report compares with, if it is one of the same data.
+"""An earlier report of the same data -> the Baseline that a report compares with.
 
-Values of then are read as today's config would: so each line stands beside its own.
+Earlier values are read with the current config, so that each line has a counterpart.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,13 +16,13 @@ from exporter.text.times import parse_moment
 
 
 class BaselineError(UsageError):
-    """The past cannot be compared with, or not be had; the message says why, and what to do."""
+    """The earlier numbers are not available or not comparable; the message has the fault and the remedy."""
 
 
 def baselines_of_document(
     document: Document, source: str, statuses: Iterable[PipelineStatus], dimensions: Sequence[Dimension]
 ) -> dict[str, Baseline]:
-    """What an earlier report says of each pipeline; raises BaselineError unless database and window are the same."""
+    """The numbers of an earlier report, by pipeline; raises BaselineError for another database, window or config."""
     then = {part.pipeline: part for part in document.pipelines}
     found, problems = {}, []
     for status in statuses:
@@ -39,25 +39,28 @@ def baselines_of_document(
 
 
 def _unlike(status: PipelineStatus, part: PipelinePart | None) -> str | None:
-    """Why a report is of something else, None where it is not."""
+    """The reason why a report is not comparable; None for a comparable report."""
     name = status.pipeline
     if part is None:
-        return f"it says nothing of the pipeline {name}"
+        return f"the report has no pipeline {name}: name another report"
     if part.measured_at is None:
-        return f"it measured nothing of the pipeline {name}"
+        return f"the report has no numbers of the pipeline {name}: name another report"
     now = status.snapshot.identity if status.snapshot else None
     if part.database != status.database or (part.identity and now and part.identity != now):
-        return f"it is of another database than {status.database} of the pipeline {name} is now"
+        return f"the report is from another database than {status.database} of the pipeline {name}: name another report"
     window = WindowPart.of(status.config.window)
     if part.window != window:
-        return f"its window ({_shown(part.window)}) is not that of the pipeline {name} now ({_shown(window)})"
+        return (
+            f"the window of the pipeline {name} was {_shown(part.window)}, and is now {_shown(window)}: name another "
+            "report"
+        )
     if part.measures != measured_by(status.config):
         return (
-            f"the config of the pipeline {name} measures something else since (eligible, grace, versions, records …): "
-            "write a baseline with the config as it is now"
+            f"the config of the pipeline {name} has changed since the report (eligible, grace, versions, records …): "
+            "write a new baseline with the current config"
         )
     if status.snapshot and parse_moment(part.measured_at).timestamp() > status.snapshot.taken_at:
-        return f"it was measured later than the pipeline {name} now: name an earlier report"
+        return f"the report is newer than the measurement of the pipeline {name}: name an earlier report"
     return None
 
 
@@ -66,13 +69,13 @@ def _shown(window: WindowPart) -> str:
 
 
 Number = tuple[str, Mapping[str, str], float]
-"""A number as Prometheus has it: its full name, its labels, its value."""
+"""A number in Prometheus: full name, labels, value."""
 
 
 def baseline_from(
     status: PipelineStatus, dimensions: Sequence[Dimension], source: str, moment: float, numbers: Iterable[Number]
 ) -> Baseline:
-    """The lines of then, of a pipeline as its config is now."""
+    """Earlier numbers as a Baseline, with the report lines of the current config."""
     known = {m.full_name: m for dimension in dimensions for m in dimension.metrics}
     families: dict[Metric, dict[tuple[str, ...], float]] = {}
     measured = set()
@@ -80,7 +83,7 @@ def baseline_from(
         metric = known.get(name)
         if metric is not None and all(label in labels for label in metric.labels):
             families.setdefault(metric, {})[tuple(labels[label] for label in metric.labels)] = value
-            # A record that could not be measured has no number at all.
+            # An unmeasured record has no numbers.
             measured |= {labels["record"]} if "record" in metric.labels else set()
     since = status.config.window.start(moment)
     then = Readings(status.config, moment, families, frozenset(measured))

@@ -1,4 +1,4 @@
-"""Prometheus' history -> the Baseline that a report compares with."""
+"""Values in Prometheus at an earlier time -> the Baseline of a report."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ async def baselines_of_prometheus(
     statuses: Iterable[PipelineStatus],
     dimensions: Sequence[Dimension],
 ) -> dict[str, Baseline]:
-    """What Prometheus knows of each pipeline at a moment, by series with the labels of `match`; raises BaselineError.
+    """The values in Prometheus at a time, by pipeline, from series with the labels of `match`; raises BaselineError.
 
     https://prometheus.io/docs/prometheus/latest/querying/api/#instant-queries
     """
@@ -54,12 +54,12 @@ async def _baseline_of_prometheus(
     numbers = _of_one_exporter(found)
     clock = next((value for name, _, value in numbers if name == _CLOCK), None)
     if clock is None:
-        raise BaselineError(f"{source} knows no numbers of the pipeline {status.pipeline}: name another time with --at")
+        raise BaselineError(f"{source} has no numbers of {status.pipeline}: name another time with --at")
     start = next((value for name, _, value in numbers if name == WINDOW_START.full_name), None)
     if start is not None and abs(start - status.config.window.start(clock)) > 1:
         raise BaselineError(
-            f"{source} looked at sessions since {moment_text(start)}, which is not the window of the pipeline "
-            f"{status.pipeline} now: name a later time with --at"
+            f"{source}: the window of {status.pipeline} began at {moment_text(start)}, unlike the window of the "
+            "config: name a later time with --at"
         )
     return baseline_from(status, dimensions, source, clock, numbers)
 
@@ -71,20 +71,21 @@ async def _ask(session: aiohttp.ClientSession, url: str, query: str, at: datetim
             answer = await response.json(content_type=None)
         if not isinstance(answer, dict) or answer.get("status") != "success":
             said = answer.get("error") if isinstance(answer, dict) else None
-            raise BaselineError(f"Prometheus refuses ({response.status}): {said or 'it is none, by its answer'}")
+            why = said or "not an answer of Prometheus: check the URL of --prometheus"
+            raise BaselineError(f"Prometheus refuses the query ({response.status}): {why}")
         result: list[dict[str, Any]] = answer["data"]["result"]
     except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
-        # An address may hold a password, and so may the error's text.
+        # The URL and the text of the error may have a password.
         raise BaselineError(
-            f"Prometheus cannot be asked ({type(error).__name__}): see that --prometheus is its address"
+            f"cannot query Prometheus ({type(error).__name__}): check the URL of --prometheus"
         ) from None
     return result
 
 
 def _of_one_exporter(found: Sequence[dict[str, Any]]) -> list[Number]:
-    """The series of one target: of a pair of exporters, that with the newest snapshot.
+    """The series of one target: from several instances, the instance with the newest snapshot.
 
-    Raises BaselineError where targets differ in more than the instance: those may look at other databases.
+    Raises BaselineError if targets differ in other labels: the exporters may measure different databases.
     """
     targets = {
         frozenset((k, v) for k, v in one["metric"].items() if k not in ("__name__", "database", "pipeline")): one
@@ -94,7 +95,7 @@ def _of_one_exporter(found: Sequence[dict[str, Any]]) -> list[Number]:
     kinds = [{label for label in target if label[0] != "instance"} for target in targets]
     if differ := sorted({name for kind in kinds for name, _ in kind ^ kinds[0]}):
         raise BaselineError(
-            f"several exporters measure a pipeline of this name, and differ in {', '.join(differ)}: name one with "
+            f"several exporters report a pipeline of this name, with different {', '.join(differ)}: select one with "
             f"--match {differ[0]}=VALUE"
         )
     newest = max(targets, key=lambda target: float(targets[target]["value"][1]), default=frozenset())

@@ -1,4 +1,4 @@
-"""What keys of a config say against each other."""
+"""Contradictions between keys of a config."""
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -16,14 +16,14 @@ Needs = Mapping[str, tuple[tuple[str, ...], ...]]
 
 
 def contradictions(config: object, needs: Needs) -> Iterator[tuple[KeyPath, str]]:
-    """What keys say against each other, with its place, whether or not the values are valid by themselves.
+    """The contradictions between keys: path and message, also if other values are invalid.
 
-    `config` is what `Config` is validated from, so that these mistakes are found beside all others.  `needs` has for
-    the name of a limit the paths of keys of its pipeline without which it would judge nothing.
+    `config` is the input of the validation, so that one run reports every mistake.  `needs` has for a limit the paths
+    of keys in the pipeline without which the limit would judge nothing.
     """
     for path, database in _mappings(config, "databases", "*"):
         if {"url", "url_file"} <= database.keys():
-            yield (*path, "url_file"), "excludes url: keep one of them"
+            yield (*path, "url_file"), "excludes url: remove one of the two"
     max_age = _MAX_AGE
     for path, collection in _mappings(config, "collection"):
         max_age = _duration(collection.get("max_age", max_age), timedelta.max)
@@ -37,20 +37,23 @@ def contradictions(config: object, needs: Needs) -> Iterator[tuple[KeyPath, str]
         if databases and isinstance(wanted, str) and wanted not in databases:
             yield (
                 (*path, "database"),
-                f"is no database of this file{known_names(wanted, filter(NAME.fullmatch, databases))}",
+                f"is not a database of this file{known_names(wanted, filter(NAME.fullmatch, databases))}",
             )
         if _duration(pipeline.get("interval"), timedelta(0)) >= max_age:
             yield (*path, "interval"), f"collection.{_WITHDRAWN}"
         for place, window in _mappings(pipeline, "window"):
             if ("since" in window) == ("last" in window):
-                yield (*path, *place), "needs exactly one of since (a date) and last (a duration)"
+                yield (
+                    (*path, *place),
+                    "must have exactly one of since (a date) and last (a duration): write one of the two",
+                )
         width = _width(pipeline.get("sessions"), "key")
         for place, record in _mappings(pipeline, "records", "*"):
             found = _width(record, "session_key")
             if width and found and width != found:
                 yield (
                     (*path, *place, "session_key"),
-                    f"has {_columns(found)}, sessions.key has {_columns(width)}: name one for each, in the same order",
+                    f"has {_columns(found)}, sessions.key has {_columns(width)}: name {_columns(width)} in order",
                 )
             yield from _version_contradictions(record, (*path, *place))
         for place, limits in _mappings(pipeline, "limits"):
@@ -68,29 +71,29 @@ def _limit_contradictions(
         for keys in needs.get(name, ()):
             if not any(keys[-1] in section for _, section in _mappings(pipeline, *keys[:-1])):
                 shown = ".".join("NAME" if key == "*" else key for key in keys)
-                yield (*path, name), f"would judge nothing: it needs {shown} in this pipeline"
+                yield (*path, name), f"would judge nothing: add {shown} to this pipeline, or remove the limit"
 
 
 def _version_contradictions(record: Mapping[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
     for place, version in _mappings(record, "version"):
         accepted = version.get("accepted")
         if isinstance(accepted, list) and version.get("current") and version["current"] in accepted:
-            yield (*path, *place, "accepted"), "has the current version in it: remove it there, it counts anyway"
+            yield (*path, *place, "accepted"), "has the current version: remove it, the current version always counts"
         if "current_since" in version and "created_at" not in record:
             yield (
                 (*path, *place, "current_since"),
-                "needs created_at beside version: name the column that says when a row was written",
+                "needs created_at beside version: name the column with the time of the write",
             )
 
 
 _WITHDRAWN: Final = (
-    f"max_age ({_MAX_AGE.total_seconds():.0f}s unless given) must be longer than interval: "
-    "values would be withdrawn between two collections"
+    f"max_age (default {_MAX_AGE.total_seconds():.0f}s) must be longer than interval: "
+    "otherwise the values are withdrawn between two collections"
 )
 
 
 def _mappings(value: object, *keys: str) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
-    """Every mapping at `keys` (`*`: at any key), with its path; what is not a mapping is for `Config` to refuse."""
+    """Every mapping at `keys` (`*`: at any key), with its path; `Config` reports values that are not mappings."""
     if not isinstance(value, dict):
         return
     if not keys:
@@ -109,7 +112,7 @@ def _duration(value: object, unreadable: timedelta) -> timedelta:
 
 
 def _width(section: object, key: str) -> int:
-    """How many columns a key names; 0 when it cannot be told."""
+    """The number of columns of a key; 0 if unknown."""
     value = section.get(key) if isinstance(section, dict) else None
     if isinstance(value, list):
         return len(value)

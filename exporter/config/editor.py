@@ -1,7 +1,7 @@
-"""The models -> a JSON Schema of the file, by which editors complete keys, explain them and mark mistakes.
+"""The models -> a JSON Schema of the file: editors complete keys, explain keys and mark mistakes.
 
-It describes what is written, before variables, shorthands and inheritance are settled, and knows only shapes: what
-keys say against each other, and what YAML does to a text, `exporter.config.read` finds.
+The schema describes the file as written: before variables, shorthands and inheritance.  Contradictions between keys,
+and the conversions of YAML, are found by `exporter.config.read`.
 """
 
 import ast
@@ -29,8 +29,8 @@ def config_schema() -> dict[str, Any]:
     # Shorthand and inheritance, as `exporter.config.read` settles them.
     pipeline["required"] = [key for key in pipeline["required"] if key not in {"database", "interval"}]
     del record["properties"]["grace"]["default"]
-    shorthand = {"$ref": "#/$defs/Database", "description": "Where to read, where there is only one database."}
-    # What keys say against each other, as far as a shape can tell.
+    shorthand = {"$ref": "#/$defs/Database", "description": "The database, if the file has only one."}
+    # Contradictions between keys that a schema can express.
     sections["Database"]["dependentSchemas"] = {"url": {"properties": {"url_file": False}}}
     for name in ("CountThresholds", "RatioThresholds", "AgeThresholds"):
         sections[name]["anyOf"] = [{"required": ["warning"]}, {"required": ["critical"]}]
@@ -61,10 +61,10 @@ def config_schema() -> dict[str, Any]:
 
 
 def _told_below(model: type) -> dict[str, str]:
-    """The text below each key of a section.  Pydantic would read all sources at the start of every command."""
+    """The docstring of each key of a section.  Pydantic's own way would read the sources at every start."""
     found = {}
     for part in model.__mro__:
-        # Of what is put together of dimensions there is no source, but of what it is derived from.
+        # A model composed of dimensions has no source; its base class has.
         if issubclass(part, Section) and part.__module__ != CONFIG.__module__:
             [definition] = ast.parse(inspect.getsource(part)).body
             for key, text in pairwise(definition.body if isinstance(definition, ast.ClassDef) else []):
@@ -75,42 +75,42 @@ def _told_below(model: type) -> dict[str, str]:
 
 
 class _AsWritten(GenerateJsonSchema):
-    """Describes the values of a file rather than those of the models."""
+    """Describes the values of a file, not the values of the models."""
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
-        """What may be None in a model is left out of a file."""
+        """Without null: a file leaves the key out."""
         return self.generate_inner(schema["schema"])
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        """As the models have it, but None."""
+        """The default of the model, except None."""
         made = super().default_schema(schema)
         return {key: value for key, value in made.items() if (key, value) != ("default", None)}
 
     def encode_default(self, dft: Any) -> Any:  # noqa: ANN401 - a default is anything
-        """A duration as one writes it."""
+        """A duration as a file has it, such as 30s or 5m."""
         if not isinstance(dft, timedelta):
             return super().encode_default(dft)
         minutes, rest = divmod(dft, timedelta(minutes=1))
         return f"{minutes}m" if minutes and not rest else f"{dft.total_seconds():g}s"
 
     def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
-        """A number, or what a variable makes of a text."""
+        """A whole number, or a text with a variable."""
         return {"anyOf": [super().int_schema(schema), _DIGITS]}
 
     def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
-        """A number, or what a variable makes of a text."""
+        """A number, or a text with a variable."""
         return {"anyOf": [super().float_schema(schema), _DECIMALS]}
 
     def literal_schema(self, schema: core_schema.LiteralSchema) -> JsonSchemaValue:
-        """One of these, or a text with a variable."""
+        """One of the values, or a text with a variable."""
         return {"anyOf": [super().literal_schema(schema), _WITH_VARIABLE]}
 
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
-        """No other names than those of the pattern."""
+        """Only names that match the pattern."""
         return {**super().dict_schema(schema), "additionalProperties": False}
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
-        """Without the name of our class, and with the texts below its keys."""
+        """Without the class name as title; with the docstrings of the keys."""
         made = super().model_schema(schema)
         made.pop("title")
         for key, text in _told_below(schema["cls"]).items():
@@ -118,5 +118,5 @@ class _AsWritten(GenerateJsonSchema):
         return made
 
     def field_title_should_be_set(self, schema: core_schema.CoreSchema | Any) -> bool:  # noqa: ANN401, ARG002
-        """No: the key is its title."""
+        """No: the key is the title."""
         return False

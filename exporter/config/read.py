@@ -1,6 +1,6 @@
-"""config.yaml -> Config, or every problem of the file at once, each with its place and its remedy.
+"""config.yaml -> Config, or every problem of the file at once, with place and remedy.
 
-No message quotes a text from the file: it may be a secret, as may all that the environment fills in.
+No message quotes a text of the file or a variable: any text may be a secret.
 """
 
 import json
@@ -24,9 +24,9 @@ from exporter.text.names import known_names, nearest
 log = logging.getLogger(__name__)
 
 MAX_DEPTH: Final = 20
-"""Twice as deep as any config goes; the YAML reader calls itself for each level."""
+"""Levels: twice the depth of a config.  The YAML reader is recursive."""
 
-# As a shell writes it: https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html#tag_19_06_02
+# As in a shell: https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html#tag_19_06_02
 _VARIABLE: Final = re.compile(r"\$(?:\$|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|(?P<wrong>\{))")
 
 _YAML: Final = "tag:yaml.org,2002:"
@@ -40,38 +40,48 @@ _KINDS: Final = {
     _NULL_TAG: "no value",
 }
 _ALIAS_TAG: Final = "*"
-_NO_ALIASES: Final = "anchors (&) and aliases (*) are not supported: write the value out, or quote text that begins so"
-_NO_TAGS: Final = "tags (!) are not supported: remove it, or quote text that begins so; a variable is ${NAME}"
+_NO_ALIASES: Final = (
+    "anchors (&) and aliases (*) are not supported: write the value out, or quote text that begins with & or *"
+)
+_NO_TAGS: Final = (
+    "tags (!) are not supported: remove the tag, or quote text that begins with !; for a variable write ${NAME}"
+)
 
 _SYNTAX: Final = (
-    ("'\\t'", "a tab indents here: use spaces"),
-    ("another document", "a second document begins here: keep one, and remove the ---"),
+    ("'\\t'", "the line is indented with a tab: use spaces"),
+    ("another document", "a second document begins: keep one, and remove the ---"),
     ("tag handle", _NO_TAGS),
-    ("mapping values are not allowed", "a colon too many, or a wrong indent: quote text that has a colon and a space"),
-    ("could not find expected ':'", "a key has no colon, or text that goes on here is not indented"),
+    (
+        "mapping values are not allowed",
+        "one colon too many, or a wrong indent: quote text with a colon and a space",
+    ),
+    (
+        "could not find expected ':'",
+        "a key has no colon, or a continued text has no indent: add the colon or the indent",
+    ),
     (
         "expected <block end>",
-        "this is indented unlike its neighbours, or follows a closing quote: quote the text as a whole",
+        "the indent differs from the lines around it, or text follows a closing quote: align, or quote the whole text",
     ),
-    ("expected ',' or", 'a bracket is not closed, or text inside it needs quotes, as "${NAME}" does'),
-    ("cannot start any token", "text that begins with this sign needs quotes"),
-    ("unexpected end of stream", "a quote is not closed"),
+    ("expected ',' or", 'a bracket is not closed, or text inside brackets needs quotes, such as "${NAME}"'),
+    ("cannot start any token", "text that begins with this character needs quotes"),
+    ("unexpected end of stream", "a quote is not closed: close it"),
     ("unknown escape character", "a backslash in double quotes begins an escape: use single quotes"),
 )
 
 _MESSAGES: Final = {
-    "string_type": "must be text: quote it, above all when it begins with [ or {",
-    "too_short": "must name at least one",
-    "dict_type": "must be a mapping: a name, a colon and what belongs to it",
-    "tuple_type": "must be a list: put it in [ ]",
+    "string_type": "must be text: quote it, above all if it begins with [ or {",
+    "too_short": "is empty: name at least one",
+    "dict_type": "must be a mapping: write a name, a colon and a value for each entry",
+    "tuple_type": "must be a list: write the values in [ ]",
     "int_type": "must be a whole number",
 }
-"""By pydantic's type of an error: https://docs.pydantic.dev/latest/errors/validation_errors/"""
+"""Messages by the error type of pydantic: https://docs.pydantic.dev/latest/errors/validation_errors/"""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake: where (a path of keys, empty for the file, and a line, as far as known) and what to do about it."""
+    """One mistake: the path of keys (empty for the file), the fault with the remedy, and the line (None if unknown)."""
 
     path: str
     message: str
@@ -83,7 +93,7 @@ class Problem:
 
 
 class ConfigError(UsageError):
-    """The file cannot be used; `problems` has every mistake that it makes, in the order of the file."""
+    """The file cannot be used; `problems` has every mistake, in the order of the file."""
 
     def __init__(self, source: str, problems: tuple[Problem, ...]) -> None:
         self.source = source
@@ -93,7 +103,7 @@ class ConfigError(UsageError):
 
     @property
     def said(self) -> str:
-        """The source, and every problem on a line of its own."""
+        """The source, and one line for every problem."""
         return str(self)
 
 
@@ -133,7 +143,7 @@ def parse_config(text: str, environ: Mapping[str, str], source: str = "config") 
             reading.report(reading.as_written(path), message)
         for path in reading.marks:
             if path[-1:] == ("name",) and issubclass(_section(path[:-1]) or Section, Pipeline | Record):
-                reading.report(path, "is not a key: the name is the key above")
+                reading.report(path, "is not a key: the name is the key above; remove this line")
     else:
         reading.report((), "must be a mapping: begin with databases: and pipelines:")
     if reading.found or config is None:
@@ -144,14 +154,14 @@ def parse_config(text: str, environ: Mapping[str, str], source: str = "config") 
             extra={
                 "file": source,
                 "key": dotted(reading.as_written(path)),
-                "error": f"{old} is now {path[-1]}: rename the key, for the next release refuses the old name",
+                "error": f"{old} is now {path[-1]}: rename the key, because the next release refuses the old name",
             },
         )
     return config
 
 
 def parse_database(url: str | None, source: str) -> Database:
-    """A database by its url alone, None for what the PG* environment variables name; raises ConfigError."""
+    """A database with only a URL, or None for the PG* variables; raises ConfigError."""
     try:
         return Database(url=url)
     except ValidationError as error:
@@ -161,7 +171,7 @@ def parse_database(url: str | None, source: str) -> Database:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML text -> a tree of bounded depth, in which an alias is a leaf of its own."""
+    """YAML text -> a tree of bounded depth; an alias becomes a leaf."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -174,7 +184,9 @@ class _Loader(yaml.SafeLoader):
             self.get_event()  # type: ignore[no-untyped-call]
             return yaml.ScalarNode(_ALIAS_TAG, "", event.start_mark, event.end_mark)
         if self._depth == MAX_DEPTH:
-            raise yaml.MarkedYAMLError(problem="nested too deeply for a config", problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(
+                problem=f"more than {MAX_DEPTH} levels: remove levels", problem_mark=event.start_mark
+            )
         self._depth += 1
         self.anchors.clear()
         node = super().compose_node(parent, index)
@@ -188,21 +200,21 @@ def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
         return Problem(
-            "", f"the character U+{error.character:04X} is not text: remove it, and save the file as UTF-8", line
+            "", f"the control character U+{error.character:04X}: remove it, and save the file as UTF-8", line
         )
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem is None:
-        return Problem("", "is not YAML")
+        return Problem("", "is not YAML: compare with the commented example config.yaml")
     problem = error.problem
     message = next((remedy for symptom, remedy in _SYNTAX if symptom in problem), problem)
     mark, start = error.problem_mark or error.context_mark, error.context_mark
     if mark and start and start.line < mark.line and "document" not in problem:
-        message += f" (it belongs to what begins in line {start.line + 1})"
+        message += f" (the block begins in line {start.line + 1})"
     return Problem("", f"not YAML: {message}", mark.line + 1 if mark else None)
 
 
 @dataclass(slots=True)
 class _Reading:
-    """A file on its way from nodes to plain values: where everything is, and what is wrong with it so far."""
+    """The state of reading a file: nodes -> plain values, with the places and the problems so far."""
 
     environ: Mapping[str, str]
     anchored: set[yaml.Node]
@@ -215,11 +227,11 @@ class _Reading:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What is wrong, in the order of the file."""
+        """The problems in the order of the file."""
         return tuple(problem for _, problem in sorted(self.found, key=lambda entry: entry[0]))
 
     def report(self, path: KeyPath, message: str, mark: yaml.Mark | None = None) -> None:
-        """Note a mistake, unless what is there has been refused already."""
+        """Add a problem, unless `refuse` has already rejected the value at `path`."""
         if path in self.unreadable:
             return
         if mark is None:
@@ -227,17 +239,17 @@ class _Reading:
         self.found.append((mark.index, Problem(dotted(path), message, mark.line + 1 if path else None)))
 
     def refuse(self, path: KeyPath, message: str, mark: yaml.Mark | None = None) -> None:
-        """Note a mistake that leaves nothing to judge at its place."""
+        """Add a problem, and ignore further problems at `path`."""
         self.report(path, message, mark)
         self.unreadable.add(path)
 
     def read(self, node: yaml.Node, path: KeyPath) -> Any:  # noqa: ANN401 - YAML
-        """The value of a node with its variables filled in; None where it cannot be read."""
+        """The value of a node with variables filled in; None if the node cannot be read."""
         self.marks.setdefault(path, node.start_mark)
         if node in self.anchored:
             self.report(path, _NO_ALIASES, node.start_mark)
         if _is_secret(path) and not isinstance(node, yaml.ScalarNode):
-            # The parts of a url that is not quoted would be keys, and keys are shown.
+            # Parts of a URL without quotes would become keys, and messages show keys.
             self.refuse(path, _MESSAGES["string_type"])
             return None
         match node:
@@ -275,16 +287,16 @@ class _Reading:
     def _plain(self, node: yaml.ScalarNode, path: KeyPath) -> Any:  # noqa: ANN401 - YAML
         self.scalars[path] = node
         if node.tag == _NULL_TAG:
-            meant = f', write "{node.value}" if that is its text' if node.value else ""
-            self.refuse(path, f"has no value: give one{meant}, or remove it ({{}} is an empty section)")
+            meant = f' (write "{node.value}" for this text)' if node.value else ""
+            self.refuse(path, f"has no value: write a value{meant}, or remove the key ({{}} is an empty section)")
             return None
         try:
             return yaml.constructor.SafeConstructor().construct_object(node)
-        except ValueError:  # 2025-13-01 looks like a date and is none
+        except ValueError:  # looks like a date but is not, such as 2025-13-01
             return node.value
 
     def _expand(self, text: str, path: KeyPath) -> str:
-        """Fill the variables in, after parsing, so that a value can never become structure."""
+        """Fill in the variables, after parsing: a value never becomes YAML structure."""
 
         def fill(match: re.Match[str]) -> str:
             name = match["name"]
@@ -302,14 +314,14 @@ class _Reading:
                 self.report(path, f"the environment variable {name} is {state}: set it, or write ${{{name}:-default}}")
         is_wrong = any(found["wrong"] for found in variables)
         if is_wrong:
-            self.report(path, "has ${ without a name and a }: write ${NAME} or ${NAME:-default}, or $${ for the signs")
+            self.report(path, "has ${ without a name and a }: write ${NAME} or ${NAME:-default}, or $${ for a plain ${")
         if is_wrong or unset:
             self.unreadable.add(path)
         self.unset.update(unset)
         return _VARIABLE.sub(fill, text)
 
     def rename(self, value: Any, model: Any, path: KeyPath) -> None:  # noqa: ANN401 - YAML, and the type of a field
-        """Give every key below `path` its name of today, in place; `model` is the type of the value."""
+        """Rename former keys below `path`, in place; `model` is the type of the value."""
         if not isinstance(value, dict):
             return
         if get_origin(model) is dict:
@@ -319,11 +331,11 @@ class _Reading:
             for old, new in model.renamed.items():
                 if old in value and new in value:
                     self.report(
-                        self.as_written((*path, old)), f"is the former name of {new}, which is here too: keep {new}"
+                        self.as_written((*path, old)), f"is the former name of {new}, which is also here: keep {new}"
                     )
                     del value[old]
                 elif old in value:
-                    # In its place: the order of the file is the order of its problems.
+                    # Same position: problems are listed in the order of the file.
                     renamed = {new if key == old else key: item for key, item in value.items()}
                     value.clear()
                     value |= renamed
@@ -333,9 +345,9 @@ class _Reading:
                     self.rename(value[name], _below(field_info.annotation), (*path, name))
 
     def as_written(self, place: KeyPath) -> KeyPath:
-        """Where a place of the settled config is in the file.
+        """The place in the file for a place in the settled config.
 
-        `database` may stand for `databases.main`, and a key may have its former name.
+        The file may have `database` for `databases.main`, and former names of keys.
         """
         for new, old in self.renamed.items():
             if place[: len(new)] == new:
@@ -344,26 +356,26 @@ class _Reading:
         return ("database", *place[2:]) if is_shorthand else place
 
     def report_invalid(self, error: ValidationError, settled: dict[str, Any]) -> None:
-        """Note what the schema refuses, in the words of the file."""
+        """Report the errors of the schema with places of the file."""
         details = error.errors(include_url=False, include_input=False)
         slips: set[KeyPath] = set()
-        # Unknown keys first: a required key that was only misspelt is not missing as well.
+        # Unknown keys first: a misspelt required key is not reported as missing too.
         for detail in sorted(details, key=lambda detail: detail["type"] != "extra_forbidden"):
             place = _existing(detail["loc"], settled)
             path = self.as_written(place)
             if detail["type"] == "missing":
                 if place not in slips and path[:-1] not in self.unreadable:
-                    self.report(path, "is required")
+                    self.report(path, "is required: add it")
             elif detail["type"] == "extra_forbidden":
                 message, meant = _unknown_key(place)
                 self.report(path, message)
                 slips.add((*place[:-1], meant))
-            elif path in self.marks:  # else it is inherited, and reported where it is written
+            elif path in self.marks:  # an inherited value is reported only at its origin
                 for message in self._messages(detail, place, path):
                     self.report(path, message)
 
     def _messages(self, detail: Any, place: KeyPath, path: KeyPath) -> tuple[str, ...]:  # noqa: ANN401 - see below
-        """All that is wrong with a value: each argument of its error is one mistake."""
+        """Every mistake in a value: each argument of the error is one mistake."""
         if detail["type"] == "value_error":
             return tuple(map(str, detail["ctx"]["error"].args))
         return (self._message(detail, place, path),)
@@ -371,7 +383,7 @@ class _Reading:
     def _message(self, detail: Any, place: KeyPath, path: KeyPath) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
         match detail["type"]:
             case "string_type" if (node := self.scalars.get(path)) and not _is_secret(path):
-                return f'must be text, and YAML reads {node.value} as {_KINDS[node.tag]}: write "{node.value}"'
+                return f'must be text, but YAML reads {node.value} as {_KINDS[node.tag]}: write "{node.value}"'
             case "model_type" | "model_attributes_type":
                 return f"must be a section with the keys {', '.join(_known_keys(_section(place)))}"
             case "greater_than_equal":
@@ -385,7 +397,7 @@ class _Reading:
 
 
 def _settle(written: dict[str, Any]) -> dict[str, Any]:
-    """Write out what the file may leave to shorthand and inheritance, so that the schema has one form."""
+    """Expand shorthand and inheritance, so that the schema has one form."""
     settled = dict(written)
     if "database" in settled and "databases" not in settled:
         settled["databases"] = {"main": settled.pop("database")}
@@ -411,7 +423,7 @@ def _inherit(value: Any, defaults: dict[str, Any]) -> Any:  # noqa: ANN401 - YAM
 
 
 def _existing(location: KeyPath, data: Any) -> KeyPath:  # noqa: ANN401 - YAML
-    """The part of pydantic's location that the config has: pydantic also names steps of its own."""
+    """The path in the config for a location of pydantic, without pydantic's own steps."""
     path: list[str | int] = []
     for step in location:
         if isinstance(data, dict) and isinstance(step, str) and (step in data or step != "[key]"):
@@ -424,7 +436,7 @@ def _existing(location: KeyPath, data: Any) -> KeyPath:  # noqa: ANN401 - YAML
 
 
 def _unknown_key(place: KeyPath) -> tuple[str, str]:
-    """What to say of a key that the schema does not know, and which one was probably meant."""
+    """The message about an unknown key, and the nearest known key (empty if there is no near key)."""
     section, key = _section(place[:-1]), str(place[-1])
     if section and key in section.refused:
         return section.refused[key], ""
@@ -437,7 +449,7 @@ def _known_keys(section: type[Section] | None) -> list[str]:
 
 
 def _section(place: KeyPath) -> type[Section] | None:
-    """The model that describes what is at `place` of a settled config."""
+    """The model of the section at `place` of a settled config; None if there is no section."""
     current: Any = CONFIG
     for step in place:
         if get_origin(current) is dict:
@@ -452,20 +464,20 @@ def _section(place: KeyPath) -> type[Section] | None:
 
 
 def _below(annotation: Any) -> Any:  # noqa: ANN401 - any type
-    """The type of what a field holds: the mapping, or the section."""
+    """The type of the value of a field: the mapping, or the section."""
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     return annotation if get_origin(annotation) is dict else next(sections_in(annotation), annotation)
 
 
 def _is_secret(path: KeyPath) -> bool:
-    """Whether a secret is, or may by mistake be, written there."""
+    """Whether the key has a secret, or may have one by mistake."""
     place = path[1:] if path[:1] == ("database",) else path[2:] if path[:1] == ("databases",) else ()
     return place in {("url",), ("url_file",), ("password_file",)}
 
 
 def dotted(path: KeyPath) -> str:
-    """A place of the config as people write it; a url that became a key by mistake is not shown."""
+    """A path of keys as text, such as a.b[0]; hides a URL that is a key by mistake."""
     shown = ""
     for step in path:
         if isinstance(step, int):

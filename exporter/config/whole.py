@@ -1,4 +1,4 @@
-"""Schema + dimensions -> the model of the whole file: each dimension brings its own keys and limits.
+"""Schema + dimensions -> the model of the whole file: each dimension adds keys and limits.
 
 https://docs.pydantic.dev/latest/concepts/models/#dynamic-model-creation
 """
@@ -14,10 +14,10 @@ from exporter.model.sections import THRESHOLDS, Config, Key, Limits, Pipeline, R
 from exporter.model.values import Name
 
 LIMITS: Final[tuple[Limit, ...]] = tuple(limit for dimension in DIMENSIONS for limit in dimension.limits)
-"""Every limit that a config may set, in the order of the dimensions."""
+"""Every limit of the config format, in the order of the dimensions."""
 
 NEEDS: Final = {limit.name: limit.needs for limit in LIMITS}
-"""By name of a limit: the keys of its pipeline without which it would judge nothing."""
+"""By the name of a limit: the keys of the pipeline without which the limit would judge nothing."""
 
 
 def _with_keys(model: type[Section], keys: Iterable[Key[Any]]) -> type[Section]:
@@ -53,7 +53,7 @@ def _check_order(given: Thresholds, *, below: bool) -> Thresholds:
     critical: Any = given.critical
     if warning is not None and critical is not None and (critical > warning if below else critical < warning):
         side = "above" if below else "below"
-        raise ValueError(f"has a critical {side} its warning, which would never be one: exchange them")
+        raise ValueError(f"has critical {side} warning, so that warning never applies: exchange the two numbers")
     return given
 
 
@@ -83,7 +83,7 @@ def _named(model: Any) -> Any:  # noqa: ANN401 - a type that exists only when th
 
 
 CONFIG: Final[type[Config]] = _whole()
-"""What a file is validated against."""
+"""The model of a config file."""
 
 
 def _models(model: type[Section]) -> Iterator[type[Section]]:
@@ -94,7 +94,7 @@ def _models(model: type[Section]) -> Iterator[type[Section]]:
 
 
 def sections_in(annotation: Any) -> Iterator[type[Section]]:  # noqa: ANN401 - any type
-    """The models that a type names, itself or anywhere inside its brackets."""
+    """The section models in a type: the type itself, and every type inside the brackets."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         yield annotation
     for part in get_args(annotation):
@@ -102,4 +102,4 @@ def sections_in(annotation: Any) -> Iterator[type[Section]]:  # noqa: ANN401 - a
 
 
 MODELS: Final[tuple[type[Section], ...]] = tuple(dict.fromkeys(_models(CONFIG)))
-"""The model of each section that a file may have."""
+"""The model of each section of a file."""

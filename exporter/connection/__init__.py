@@ -1,1 +1,1 @@
-"""Where to connect and how: a url and the PG* variables, understood as libpq understands them."""
+"""A URL and the PG* variables -> a connection, with the meaning that libpq gives the parameters."""

@@ -1,6 +1,6 @@
-"""Target -> a connection: its hosts in turn, each with its own time, as libpq does.
+"""Target -> a connection: the hosts in turn, each with a time-out, as in libpq.
 
-The driver is handed every parameter, so that it reads no url, no variable and no file by itself.
+The exporter passes every parameter to the driver: the driver reads no URL, variable or file.
 """
 
 import asyncio
@@ -24,19 +24,19 @@ _TLS_REQUEST: Final = struct.pack("!ii", 8, 80877103)
 """https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-SSLREQUEST"""
 
 _TWO_RULES: Final = {"prefer-standby": ("standby", "any")}
-"""Which servers will do, and which where there is none of these."""
+"""For a value of target_session_attrs: the servers to try in the first and in the second pass over the hosts."""
 
 
 class HungUpError(OSError):
-    """Whoever listens there closed the connection without a word."""
+    """The server closed the connection without an answer."""
 
 
 class StrangerError(OSError):
-    """Whoever listens there does not speak PostgreSQL's protocol."""
+    """The server does not speak PostgreSQL's protocol."""
 
 
 class NobodyError(Exception):
-    """None of several hosts let us in: `refusals` has why, each with the number of the host, from 1."""
+    """Every host refused: `refusals` has the number of the host, from 1, and the error."""
 
     def __init__(self, refusals: Sequence[tuple[int, Exception]]) -> None:
         super().__init__()
@@ -49,12 +49,12 @@ _NEXT: Final = (
     asyncpg.ConnectionDoesNotExistError,
     asyncpg.TargetServerAttributeNotMatched,
 )
-"""Why another host is asked.  A server that answers and refuses the role ends the search, as in libpq."""
+"""Errors after which the next host is tried.  A server that refuses the role ends the search, as in libpq."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """As whom we connect: `password` has that for a host, None where none is known."""
+    """The login: `password` returns the password for a host, None if unknown."""
 
     user: str
     database: str
@@ -62,13 +62,13 @@ class Caller:
 
 
 async def dial(target: Target, caller: Caller, seconds: float) -> asyncpg.Connection:
-    """A connection with the first host that lets us in; `seconds` is the time for each address of each host.
+    """A connection to the first host that accepts; `seconds` is the time-out for each address of each host.
 
-    Raises what the driver raises where there is one host, NobodyError where there are several, and TlsFileError.
+    Raises TlsFileError; for one host the error of the driver; for several hosts NobodyError.
     """
     tls = None
     if target.tls.mode != "disable" and not all(place.is_socket for place in target.places):
-        # In a thread, for a file may lie on a dead network.
+        # In a thread: a file may be on a dead network share.
         async with asyncio.timeout(seconds):
             tls = await asyncio.to_thread(context, target.tls)
     places = list(enumerate(target.places, 1))
@@ -89,7 +89,7 @@ async def dial(target: Target, caller: Caller, seconds: float) -> asyncpg.Connec
                         return await _patiently(call)
                 except _NEXT as error:
                     refusals.append((number, error))
-    # By the last rule every server was asked once more.
+    # The last pass tried every server again: only its refusals count.
     last = {number: error for number, error in refusals}  # noqa: C416 - of each the last
     if len(last) == 1 or not target.is_named:
         raise refusals[-1][1] from None
@@ -97,7 +97,7 @@ async def dial(target: Target, caller: Caller, seconds: float) -> asyncpg.Connec
 
 
 CLOSING_SECONDS: Final = 0.5
-"""How long a server may take to see that a connection of ours has ended, until its place is free for the next."""
+"""Seconds for the server to free the slot of a connection that the exporter has closed."""
 
 
 async def _patiently(call: "_Call") -> asyncpg.Connection:
@@ -109,7 +109,7 @@ async def _patiently(call: "_Call") -> asyncpg.Connection:
 
 
 async def _addresses(place: Place, seconds: float) -> Sequence[str]:
-    """Where a host is; a name of one address is its own, and of several each gets its time."""
+    """The addresses of a host, each tried with its own time-out; the name itself if the name has only one address."""
     if place.is_socket:
         return (place.host,)
     loop = asyncio.get_running_loop()
@@ -121,7 +121,7 @@ async def _addresses(place: Place, seconds: float) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One address that is tried."""
+    """One attempt: an address of a host."""
 
     target: Target
     caller: Caller
@@ -132,19 +132,19 @@ class _Call:
     seconds: float
 
     async def make(self) -> asyncpg.Connection:
-        """By TLS, without it, or by the second of them where the first fails, as sslmode says."""
+        """Connect with TLS, without TLS, or with the second way if the first fails, as sslmode says."""
         first, *second = self._ways()
         try:
             return await self._connect(first)
         except (ssl.SSLError, ConnectionError, asyncpg.InvalidAuthorizationSpecificationError) as error:
-            # Nobody listens there, or who does has been told a password: neither is a matter of TLS.
+            # No server listens, or the server has received a password: TLS is not the cause.
             if not second or isinstance(error, ConnectionRefusedError | asyncpg.InvalidPasswordError):
                 raise
             refusal = error
         try:
             return await self._connect(second[0])
         except OSError:
-            # What a server has said tells more than that it speaks no TLS.
+            # The answer of the server tells more than missing TLS.
             if isinstance(refusal, asyncpg.PostgresError):
                 raise refusal from None
             raise
@@ -169,7 +169,7 @@ class _Call:
                 host=[self.address],
                 port=[self.place.port],
                 user=self.caller.user,
-                # Without a text the driver would look for a file of passwords.
+                # Without a text the driver would look for a password file.
                 password=self.caller.password(self.place) or "",
                 database=self.caller.database,
                 ssl=tls or False,
@@ -179,7 +179,7 @@ class _Call:
                 krbsrvname=target.kerberos_service,
                 gsslib=target.gss_library,
                 timeout=self.seconds,
-                # Statements run once per collection, and a pooler in transaction mode keeps no prepared ones.
+                # Statements run once per collection; a pooler in transaction mode keeps no prepared statements.
                 statement_cache_size=0,
             )
         except ConnectionError as error:
@@ -189,7 +189,10 @@ class _Call:
         return connection
 
     async def _see_who_answers(self) -> None:
-        """Ask for TLS once more, for of what was answered the driver tells nothing: raises what it was, if not no."""
+        """Ask for TLS again, because the driver hides the answer.
+
+        Raises HungUpError for no answer and StrangerError for an answer outside PostgreSQL's protocol.
+        """
         async with _opened(self.address, self.place.port) as (reader, writer):
             writer.write(_TLS_REQUEST)
             answer = await reader.read(2)

@@ -1,6 +1,6 @@
-"""The parameters of a connection, and the PG* variables: what is read, what decides nothing, and what is refused.
+"""The parameters of a connection and the PG* variables: read, without effect, or refused.
 
-No message quotes a value: a password may stand in any place by mistake.
+No message quotes a value: any value may be a misplaced password.
 https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 """
 
@@ -13,18 +13,18 @@ from typing import Final
 from exporter.text.names import nearest
 
 Parameters = Mapping[str, str]
-"""What a url, or the environment, says: values by libpq's name of the parameter."""
+"""Values of a URL or of the environment, by libpq's name of the parameter."""
 
 LONGEST_TIMEOUT: Final = 86_400
-"""In seconds: a day."""
+"""Seconds: one day."""
 
 MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-"""How much TLS has to prove, the weakest first: https://www.postgresql.org/docs/current/libpq-ssl.html"""
+"""libpq's values of sslmode, the weakest first: https://www.postgresql.org/docs/current/libpq-ssl.html"""
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """What is wrong, as a sentence about `subject`: the name of a variable, or `the url`."""
+    """A fault and remedy.  The message continues `subject`: the name of a variable, or `the url`."""
 
     subject: str
     message: str
@@ -34,19 +34,20 @@ class Mistake:
 
 
 class UrlError(ValueError):
-    """A url or a variable cannot be used; `mistakes` has all that is wrong."""
+    """A URL or a variable cannot be used; `mistakes` has every mistake."""
 
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
-        """One argument for each message, which is what a config tells of them."""
+        """The arguments of the exception are the messages; the config reader reports each argument."""
         super().__init__(*(mistake.message for mistake in mistakes))
         self.mistakes = tuple(mistakes)
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter that a url may have, and the variable that is read where it has none.
+    """An accepted parameter of a URL.
 
-    `values` are the only ones that are accepted, `otherwise` says what to do with another.
+    `variable` is read if the URL lacks the parameter.  `values` are the accepted values, empty for any value.
+    `otherwise` is the remedy for other values.
     """
 
     variable: str | None = None
@@ -55,10 +56,12 @@ class Parameter:
 
 
 _NOT_BOUND: Final = (
-    "the driver does not bind a password to TLS: remove it, and write sslmode=verify-full with sslrootcert, which "
-    "proves the server by its certificate"
+    "the driver does not support channel binding: remove it, and write sslmode=verify-full with sslrootcert, which "
+    "checks the certificate of the server"
 )
-_NO_GSS: Final = "the driver does not encrypt by GSSAPI: remove it, and write sslmode=verify-full with sslrootcert"
+_NO_GSS: Final = (
+    "the driver does not support GSSAPI encryption: remove it, and write sslmode=verify-full with sslrootcert"
+)
 
 READ: Final[Mapping[str, Parameter]] = {
     "host": Parameter("PGHOST"),
@@ -85,7 +88,7 @@ READ: Final[Mapping[str, Parameter]] = {
     "krbsrvname": Parameter("PGKRBSRVNAME"),
     "gsslib": Parameter("PGGSSLIB", ("gssapi", "sspi")),
 }
-"""What decides something."""
+"""Parameters with an effect."""
 
 WITHOUT_EFFECT: Final[Mapping[str, Parameter]] = {
     **dict.fromkeys(
@@ -104,28 +107,30 @@ WITHOUT_EFFECT: Final[Mapping[str, Parameter]] = {
     ),
     "channel_binding": Parameter(None, ("disable", "prefer"), _NOT_BOUND),
     "gssencmode": Parameter(None, ("disable", "prefer"), _NO_GSS),
-    "gssdelegation": Parameter(None, ("0",), "credentials are handed on to nobody: remove it"),
-    "sslsni": Parameter(None, ("1",), "the host's name is always told to the server: remove it"),
-    "sslcertmode": Parameter(None, ("allow",), "a client certificate is sent where sslcert names one: remove it"),
+    "gssdelegation": Parameter(None, ("0",), "the exporter never delegates credentials: remove it"),
+    "sslsni": Parameter(None, ("1",), "the exporter always sends the host name (SNI): remove it"),
+    "sslcertmode": Parameter(None, ("allow",), "the exporter sends the client certificate of sslcert: remove it"),
 }
-"""What may stand in a url, and decides nothing here."""
+"""Accepted in a URL, without effect."""
 
-_POOL: Final = "is of a pool of connections, which this exporter has not: remove it"
-_DRIVERS: Final = "is of another driver, and decides nothing here: remove it"
-_SCHEMA: Final = "is not of PostgreSQL: remove it, and write the schema before each table of the config: schema.table"
-_TIMEOUT: Final = "is a key of the config: remove it, and write it beside the url"
-_TLS: Final = "is of another driver: write sslmode=require, or sslmode=verify-full with sslrootcert"
+_POOL: Final = "belongs to a connection pool, and the exporter has no pool: remove it"
+_DRIVERS: Final = "belongs to another driver and has no effect here: remove it"
+_SCHEMA: Final = (
+    "is not a PostgreSQL parameter: remove it, and write the schema before each table of the config: schema.table"
+)
+_TIMEOUT: Final = "is a key of the config: remove it from the url, and write the key beside url"
+_TLS: Final = "belongs to another driver: write sslmode=require, or sslmode=verify-full with sslrootcert"
 
 REFUSED: Final[Mapping[str, str]] = {
-    "service": "names a file that is not read: write into the url what it says there",
-    "servicefile": "names a file that is not read: write into the url what it says there",
+    "service": "names a service file, and the exporter reads none: copy the parameters of the file into the url",
+    "servicefile": "names a service file, and the exporter reads none: copy the parameters of the file into the url",
     "hostaddr": "is not supported: write the address as the host",
-    "require_auth": "is not held by the driver: remove it, and write sslmode=verify-full with sslrootcert",
-    "requirepeer": "is not held by the driver: remove it",
+    "require_auth": "is not supported by the driver: remove it, and write sslmode=verify-full with sslrootcert",
+    "requirepeer": "is not supported by the driver: remove it",
     "requiressl": "is out of date: write sslmode=require",
     "sslcrldir": "is not supported: write sslcrl with one file",
     "sslkeylogfile": "is not supported: remove it",
-    "replication": "opens a connection that cannot measure: remove it",
+    "replication": "opens a replication connection, which runs no queries: remove it",
     "min_protocol_version": "is not supported: remove it",
     "max_protocol_version": "is not supported: remove it",
     "schema": _SCHEMA,
@@ -136,7 +141,7 @@ REFUSED: Final[Mapping[str, str]] = {
     "ssl": _TLS,
     "tls": _TLS,
     "sslaccept": _TLS,
-    "sslidentity": "is of another driver: write sslcert and sslkey",
+    "sslidentity": "belongs to another driver: write sslcert and sslkey",
     "sslfactory": _TLS,
     "uselibpqcompat": _DRIVERS,
     "applicationname": _DRIVERS,
@@ -149,10 +154,10 @@ REFUSED: Final[Mapping[str, str]] = {
     "socket_timeout": _DRIVERS,
     "command_timeout": _DRIVERS,
     "async_fallback": _DRIVERS,
-    "logintimeout": "is of another driver: write connect_timeout",
-    "targetservertype": "is of another driver: write target_session_attrs",
-    "loadbalancehosts": "is of another driver: write load_balance_hosts=random",
-    "pgbouncer": "is of another driver: remove it, for behind PgBouncer nothing needs to be set",
+    "logintimeout": "belongs to another driver: write connect_timeout",
+    "targetservertype": "belongs to another driver: write target_session_attrs",
+    "loadbalancehosts": "belongs to another driver: write load_balance_hosts=random",
+    "pgbouncer": "belongs to another driver: remove it; PgBouncer needs no parameter",
     "supa": _DRIVERS,
     "pooler": _POOL,
     "pool": _POOL,
@@ -171,34 +176,34 @@ REFUSED: Final[Mapping[str, str]] = {
     "preparethreshold": _POOL,
     "default_query_exec_mode": _POOL,
 }
-"""What is refused, by its name in small letters, and what to do instead."""
+"""Refused parameters, by the name in lower case, with the fault and the remedy."""
 
 BY_DRIVER: Final = {"database": "dbname"}
-"""Names that the driver has for a parameter of libpq."""
+"""The driver's own names of libpq parameters."""
 
 KNOWN: Final = {**READ, **WITHOUT_EFFECT}
 
 
 UNREAD: Final[Mapping[str, tuple[str, str]]] = {
     "PGHOSTADDR": ("hostaddr", "write the address as the host of the url, or set PGHOST"),
-    "PGSERVICE": ("service", "write into the url what the service's file says"),
-    "PGSERVICEFILE": ("service", "write into the url what the file says"),
-    "PGSYSCONFDIR": ("service", "write into the url what the file of services there says"),
+    "PGSERVICE": ("service", "copy the parameters of the service file into the url"),
+    "PGSERVICEFILE": ("service", "copy the parameters of the service file into the url"),
+    "PGSYSCONFDIR": ("service", "copy the parameters of the service file into the url"),
     "PGOPTIONS": (
         "options",
-        "write options=… into the url, and for a search_path the schema before each table of the config",
+        "write options=… into the url; instead of a search_path, write the schema before each table of the config",
     ),
     "PGCLIENTENCODING": ("client_encoding", "unset it: the exporter reads UTF-8"),
     "PGCHANNELBINDING": ("channel_binding", "write sslmode=verify-full with sslrootcert into the url"),
     "PGGSSENCMODE": ("gssencmode", "write sslmode=verify-full with sslrootcert into the url"),
     "PGREQUIREAUTH": ("require_auth", "write sslmode=verify-full with sslrootcert into the url"),
-    "PGREQUIREPEER": ("requirepeer", "unset it: the driver does not hold it"),
+    "PGREQUIREPEER": ("requirepeer", "unset it: the driver does not support it"),
     "PGREQUIRESSL": ("sslmode", "write sslmode=require into the url, or set PGSSLMODE"),
     "PGSSLCRLDIR": ("sslcrl", "write sslcrl with one file into the url, or set PGSSLCRL"),
-    "PGSSLCERTMODE": ("sslcertmode", "unset it: a client certificate is sent where sslcert names one"),
-    "PGSSLSNI": ("sslsni", "unset it: the host's name is always told to the server"),
+    "PGSSLCERTMODE": ("sslcertmode", "unset it: the exporter sends the client certificate of sslcert"),
+    "PGSSLSNI": ("sslsni", "unset it: the exporter always sends the host name (SNI)"),
 }
-"""By their name: the parameter that would be decided by it, and what to do instead."""
+"""Variables of libpq that the exporter does not read: by name, the parameter of libpq and the remedy."""
 
 HARMLESS: Final[Mapping[str, frozenset[str]]] = {
     "PGCLIENTENCODING": frozenset({"utf8", "utf-8", "unicode", "auto"}),
@@ -211,7 +216,7 @@ HARMLESS: Final[Mapping[str, frozenset[str]]] = {
 
 
 def wrong(name: str, value: str) -> Iterator[str]:
-    """What is wrong with the value of a known parameter."""
+    """The mistakes in the value of a known parameter; nothing if the value is right."""
     parameter = KNOWN[name]
     if "\0" in value:
         yield f"has a NUL character in {name}: remove it"
@@ -221,12 +226,12 @@ def wrong(name: str, value: str) -> Iterator[str]:
         yield from _wrong_ports(value.split(","))
     elif name == "connect_timeout":
         if not re.fullmatch(r"[0-9]{1,6}", value) or not 0 < int(value) <= LONGEST_TIMEOUT:
-            yield f"has a connect_timeout that is not 1 to {LONGEST_TIMEOUT}: write whole seconds, as in 5"
+            yield f"has a connect_timeout outside 1 to {LONGEST_TIMEOUT}: write whole seconds, such as 5"
     elif name == "sslmode" and value == "no-verify":
-        yield "has sslmode=no-verify, which is of another driver: write sslmode=require"
+        yield "has sslmode=no-verify of another driver: write sslmode=require"
     elif parameter.values and value not in parameter.values:
         if parameter.otherwise:
-            yield f"has the parameter {name} with a value that cannot be held: {parameter.otherwise}"
+            yield f"has the parameter {name} with an unsupported value: {parameter.otherwise}"
         else:
             near = nearest(value, parameter.values)
             meant = f"; did you mean {near}?" if near else ""
@@ -238,14 +243,14 @@ def _wrong_hosts(hosts: Sequence[str]) -> Iterator[str]:
         if host.startswith("/") or is_ipv6(host):
             continue
         if not host:
-            # That of a url is said where it is read.
+            # `read_url` reports an empty host of a URL.
             continue
         if ":" in host:
-            yield "has a host with a port in it: write the port as port"
+            yield "has a port inside the host: write the port as the parameter port"
         elif host.startswith("@"):
-            yield "has an abstract socket as its host, which the driver cannot open: name its folder"
+            yield "has an abstract socket as host, and the driver cannot open it: name the folder of the socket"
         elif any(letter.isspace() or letter in "/?#[]@\\" for letter in host) or not _is_name(host):
-            yield "has a host that cannot be a name or an address: correct it"
+            yield "has a host that is neither a name nor an address: correct it"
 
 
 def _is_name(host: str) -> bool:
@@ -260,13 +265,13 @@ def _wrong_ports(ports: Sequence[str]) -> Iterator[str]:
     for port in ports:
         if port and not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) <= 65535):  # noqa: PLR2004
             yield (
-                "has a port that is not 1 to 65535: correct it; where it is the rest of a password, write %3A for "
-                "a :, %2F for a / and %40 for an @ there"
+                "has a port outside 1 to 65535: correct it; in a password, write %3A for a :, %2F for a / and %40 "
+                "for an @"
             )
 
 
 def is_ipv6(host: str) -> bool:
-    """Whether a host is an address of IPv6, with its zone or without."""
+    """Whether a host is an IPv6 address, with or without a zone."""
     try:
         IPv6Address(host)
     except ValueError:

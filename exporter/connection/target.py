@@ -1,4 +1,4 @@
-"""A url and the PG* variables -> where to connect and how.
+"""A URL and the PG* variables -> `Target`: hosts, login, TLS and time-outs.
 
 https://www.postgresql.org/docs/current/libpq-connect.html
 """
@@ -32,13 +32,13 @@ class Place:
 
     @property
     def is_socket(self) -> bool:
-        """Whether it is a folder of this machine."""
+        """Whether the host is the folder of a socket."""
         return self.host.startswith("/")
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """What is asked of TLS; the files by their paths, None where none is named."""
+    """The TLS settings.  Files are paths; None if no file is named."""
 
     mode: str = "prefer"
     is_direct: bool = False
@@ -52,15 +52,15 @@ class Tls:
 
     @property
     def is_of_system(self) -> bool:
-        """Whether the authorities of the operating system are trusted."""
+        """Whether the exporter trusts the certificate authorities of the operating system."""
         return self.root == "system"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to connect and how; None where neither url nor environment says.
+    """Hosts, login and TLS.  None: neither the URL nor the environment has a value.
 
-    `is_named` is whether anybody named the places, `timeout` is in seconds for each of them.
+    `is_named`: the URL or the environment names the hosts.  `timeout` is in seconds, for each host.
     """
 
     places: tuple[Place, ...]
@@ -72,7 +72,7 @@ class Target:
     timeout: int | None
     tls: Tls
     wanted: str
-    """Which of the servers will do: libpq's target_session_attrs."""
+    """libpq's target_session_attrs."""
     is_shuffled: bool
     options: str | None
     kerberos_service: str | None
@@ -80,7 +80,7 @@ class Target:
 
 
 def target(url: str | None, environ: Mapping[str, str]) -> Target:
-    """Where to connect and how, by a url and by the PG* variables for what it does not say; raises UrlError."""
+    """Read a URL, and the PG* variables for parameters that the URL lacks; raises UrlError."""
     of_url = read_url(url) if url is not None else {}
     said = {**read_variables(environ, of_url), **of_url}
     found: list[Mistake] = []
@@ -106,7 +106,7 @@ def target(url: str | None, environ: Mapping[str, str]) -> Target:
 
 
 DEFAULT_HOSTS: Final = ("/run/postgresql", "/var/run/postgresql", "/tmp", "/private/tmp", "localhost")  # noqa: S108
-"""Where a server is looked for that nobody names: the usual folders of its socket, then this machine's network."""
+"""Tried in turn if no host is named: the usual socket folders, then localhost."""
 
 
 def _places(said: Parameters, found: list[Mistake]) -> tuple[Place, ...]:
@@ -118,7 +118,11 @@ def _places(said: Parameters, found: list[Mistake]) -> tuple[Place, ...]:
     if "" in named:
         found.append(Mistake("the list of hosts", "has an empty part: remove the comma, or name the host"))
     if len(ports) != len(hosts):
-        found.append(Mistake("the list of ports", f"has {len(ports)} for {len(hosts)} hosts: name one, or as many"))
+        found.append(
+            Mistake(
+                "the list of ports", f"has {len(ports)} ports for {len(hosts)} hosts: name one port, or {len(hosts)}"
+            )
+        )
         return ()
     return tuple(Place(host, int(port or DEFAULT_PORT)) for host, port in zip(hosts, ports, strict=True))
 
@@ -131,14 +135,18 @@ def _tls(said: Parameters, found: list[Mistake]) -> Tls:
         found.append(
             Mistake(
                 f"sslmode={mode}",
-                "needs sslrootcert: name the file of the authority's certificate, or write sslrootcert=system for the "
-                "authorities of the operating system",
+                "needs sslrootcert: name the file with the CA certificate, or write sslrootcert=system for the CAs of "
+                "the operating system",
             )
         )
     if root == "system" and mode != "verify-full":
-        found.append(Mistake("sslrootcert=system", "needs sslmode=verify-full: write it, or leave sslmode out"))
+        found.append(
+            Mistake("sslrootcert=system", "needs sslmode=verify-full: write sslmode=verify-full, or remove sslmode")
+        )
     if is_direct and MODES.index(mode) < MODES.index("require"):
-        found.append(Mistake("sslnegotiation=direct", "needs sslmode=require, verify-ca or verify-full: write one"))
+        found.append(
+            Mistake("sslnegotiation=direct", "needs sslmode=require, verify-ca or verify-full: write one of the three")
+        )
     return Tls(
         mode=mode,
         is_direct=is_direct,
@@ -153,7 +161,7 @@ def _tls(said: Parameters, found: list[Mistake]) -> Tls:
 
 
 def read_variables(environ: Mapping[str, str], apart_from: Parameters) -> Parameters:
-    """What the PG* variables say, apart from what a url has said; an empty one counts for none.  Raises UrlError."""
+    """The PG* variables without the parameters in `apart_from`; an empty variable is ignored.  Raises UrlError."""
     found: list[Mistake] = []
     said = {}
     for name, parameter in READ.items():
@@ -166,7 +174,7 @@ def read_variables(environ: Mapping[str, str], apart_from: Parameters) -> Parame
 
 
 def unread(url: str | None, environ: Mapping[str, str]) -> Mapping[str, str]:
-    """The variables of libpq that are set, are not read and could have decided something: what to do, by name."""
+    """Remedies by variable: variables of libpq that are set, would change the connection, and are not read."""
     try:
         said = read_url(url) if url is not None else {}
     except UrlError:
@@ -186,7 +194,7 @@ _LINE: Final = re.compile(":".join([r"((?:[^:\\]|\\.)*)"] * 5) + "(?::.*)?")
 
 
 def password_in(text: str, place: Place, database: str, user: str) -> str | None:
-    """The password that a file of passwords has for a place, None where it has none.
+    """The password of a place in the text of a password file; None if no line matches.
 
     https://www.postgresql.org/docs/current/libpq-pgpass.html
     """

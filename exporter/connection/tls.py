@@ -1,4 +1,4 @@
-"""What is asked of TLS -> the context that holds it.  Reads the files that are named, and none besides."""
+"""TLS settings -> an SSL context.  Reads only the files that the settings name."""
 
 import ssl
 from collections.abc import Callable, Iterator
@@ -8,11 +8,11 @@ from typing import Final
 from exporter.connection.target import Tls
 
 _PROTOCOLS: Final = ["postgresql"]
-"""What direct TLS asks for: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL"""
+"""ALPN protocol of direct TLS: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL"""
 
 
 class TlsFileError(Exception):
-    """A file that the parameter `name` names cannot be used; `why` says it without naming the file."""
+    """The file of the parameter `name` cannot be used; `why` is the reason, without the path."""
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(name, why)
@@ -21,7 +21,7 @@ class TlsFileError(Exception):
 
 
 class NamedContext(ssl.SSLContext):
-    """A context that proves a server by `host`, where we connect to one of the addresses of that name."""
+    """A context that checks the certificate against `host`, also if the connection is to an address of the host."""
 
     host: str | None = None
 
@@ -33,18 +33,18 @@ class NamedContext(ssl.SSLContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
-        """As the standard library does, by the name of the host."""
+        """Wrap like the standard library, with `host` as the server name."""
         return super().wrap_bio(incoming, outgoing, server_side, self.host or server_hostname, session)
 
 
 def context(asked: Tls) -> NamedContext:
-    """A new context; raises TlsFileError.  Nothing of the home directory is read."""
+    """A new context, without files of the home directory; raises TlsFileError."""
     made = NamedContext(ssl.PROTOCOL_TLS_CLIENT)
     made.check_hostname = asked.mode == "verify-full"
     made.minimum_version = _version(asked.oldest)
     made.maximum_version = _version(asked.newest) if asked.newest else ssl.TLSVersion.MAXIMUM_SUPPORTED
     made.set_alpn_protocols(_PROTOCOLS)
-    # As libpq has it, require verifies where an authority is named.
+    # As in libpq, sslmode=require checks the certificate if sslrootcert is set.
     if asked.root is None or asked.mode in ("allow", "prefer"):
         made.verify_mode = ssl.CERT_NONE
     elif asked.is_of_system:
@@ -56,7 +56,7 @@ def context(asked: Tls) -> NamedContext:
         made.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
     if asked.certificate:
         with _blaming("sslcert or sslkey"):
-            # Without a password OpenSSL would ask the terminal for one.
+            # Without a password OpenSSL would prompt on the terminal.
             made.load_cert_chain(asked.certificate, asked.key, lambda: asked.key_password or "")
     return made
 
@@ -75,6 +75,6 @@ def _blaming(name: str) -> Iterator[None]:
     try:
         yield
     except ssl.SSLError as error:
-        raise TlsFileError(name, f"no such certificate or key: {error.reason or 'unreadable'}") from None
+        raise TlsFileError(name, f"not a valid certificate or key: {error.reason or 'unreadable'}") from None
     except (OSError, ValueError) as error:
         raise TlsFileError(name, getattr(error, "strerror", None) or type(error).__name__) from None

@@ -1,6 +1,6 @@
-"""A url -> the parameters that it gives, or every mistake at once.
+"""A URL -> parameters, or every mistake at once.
 
-It is read as libpq reads it.  What several readers would understand in several ways is refused.
+The reader follows libpq.  An ambiguous URL is refused.
 https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
 """
 
@@ -47,51 +47,53 @@ _KEY_VALUE: Final = re.compile(r"(?:host|hostaddr|port|user|password|dbname|serv
 _PARTS: Final = re.compile(r"(?:(?P<login>[^/@]*)@)?(?P<hosts>[^/?]*)(?:/(?P<dbname>[^?]*))?(?:\?(?P<query>.*))?")
 _PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
-_BLANK: Final = "has a space or a line break in it: remove it, or write %20 where it belongs to a password"
+_BLANK: Final = "has a space or a line break: remove it, or write %20 for a space in a password"
 
 
 def _no_url(text: str) -> str | None:
-    """What is wrong with a text that is not a url of PostgreSQL at all."""
+    """The fault of a text that is not a PostgreSQL URL; None if the text may be a URL."""
     if text.startswith("\ufeff"):
-        return "begins with a byte order mark: save it as UTF-8 without one"
+        return "begins with a byte order mark: save the file as UTF-8 without BOM"
     if text[:1] in "'\"`" and text:
-        return "has quotes around it: remove them; what reads an environment file may keep them"
+        return "has quotes around it: remove the quotes (readers of environment files may keep quotes)"
     bare = text.strip()
     if bare.startswith(("psql ", "DATABASE_URL=", "export ")):
-        return "has words before it: begin with postgresql://"
+        return "has words before postgresql://: remove the words"
     if not bare.startswith(_OURS):
         scheme = _SCHEME.match(bare)
         if _KEY_VALUE.match(bare):
             return f"is a list of key=value: {_FORM}"
         if scheme and _RELATED.fullmatch(scheme[0]):
             return (
-                f"begins with {scheme[0]}, as other drivers want it: {_FORM}, with postgresql:// alone before the user"
+                f"begins with {scheme[0]}, the form of another driver: {_FORM}, with only postgresql:// before the user"
             )
         if scheme:
             what = f"with {scheme[0]}://, " if scheme[0].lower() in _OTHERS else ""
-            return f"begins {what}as that of another kind of service, and PostgreSQL alone is measured: {_FORM}"
-        return f"must begin with postgresql://: {_FORM}; a variable is written ${{DATABASE_URL}}"
+            return (
+                f"begins {what}like the url of another kind of service; the exporter measures only PostgreSQL: {_FORM}"
+            )
+        return f"must begin with postgresql://: {_FORM}; for a variable write ${{DATABASE_URL}}"
     if any(letter.isspace() or not letter.isprintable() for letter in text):
         return _BLANK
     return None
 
 
 def _odd_parts(login: str | None, hosts: str, dbname: str, query: str) -> str | None:
-    """What makes it uncertain where user, password, hosts and database begin and end."""
+    """The fault of a URL with ambiguous parts; None if user, password, hosts and database are clear."""
     if "?" in (login or ""):
-        return "has a ? before the @: write %3F for one that belongs to user or password"
+        return "has a ? before the @: write %3F for a ? in user or password"
     if "@" in hosts or "@" in dbname:
         where = "more than one @ before the database" if "@" in hosts else "an @ after the first /"
         return f"has {where}: in user and password write %40 for an @, and %2F for a /"
     if "#" in hosts + dbname + query:
-        return "has a # in it: write %23"
+        return "has a #: write %23"
     if "/" in dbname:
-        return "has a second / after the host: remove it, or write %2F where it belongs to a name"
+        return "has a second / after the host: remove it, or write %2F for a / in the name of the database"
     return None
 
 
 def read_url(text: str) -> Parameters:
-    """What a url says; raises UrlError."""
+    """The parameters of a URL; raises UrlError."""
     complaint = _no_url(text)
     parts = _PARTS.fullmatch(text.partition("://")[2])
     if complaint is None and parts is None:
@@ -110,7 +112,7 @@ def read_url(text: str) -> Parameters:
 
 @dataclass(slots=True)
 class _Reading:
-    """A url on its way to parameters: what it says, and what is wrong with it so far."""
+    """The state of reading a URL: parameters and mistakes so far."""
 
     said: dict[str, str] = field(default_factory=dict)
     found: list[Mistake] = field(default_factory=list)
@@ -119,7 +121,7 @@ class _Reading:
         self.found.append(Mistake("the url", message))
 
     def read(self, parts: re.Match[str]) -> None:
-        """The parts of a url that is whole."""
+        """Read the parts of a well-formed URL."""
         user, colon, password = (parts["login"] or "").partition(":")
         self._take("user", user, "in the user")
         if colon:
@@ -127,22 +129,22 @@ class _Reading:
         self._take_hosts(parts["hosts"])
         self._take("dbname", parts["dbname"] or "", "in the name of the database")
         if parts["query"]:
-            # Whether it is a query at all, and not the rest of a password, is uncertain where an @ follows.
+            # With an @ in the query, the query may be the rest of a password.
             self._take_query(parts["query"], is_certain="@" not in parts["query"])
 
     def check(self, subject: str) -> None:
-        """The values of what is known."""
+        """Check the values of known parameters."""
         for name, value in self.said.items():
             self.found += (Mistake(subject, message) for message in wrong(name, value))
 
     def _decoded(self, text: str, where: str) -> str:
         if _PERCENT.search(text):
-            self.report(f"has a % {where} without two hexadecimal digits after it: write %25 for the sign")
+            self.report(f"has a % {where} without two hexadecimal digits: write %25 for a %")
             return ""
         try:
             decoded = unquote_to_bytes(text).decode()
         except UnicodeDecodeError:
-            self.report(f"has a %… {where} that is not UTF-8: encode it anew, as UTF-8")
+            self.report(f"has a %… {where} that is not UTF-8: encode the text as UTF-8")
             return ""
         if "\0" in decoded:
             self.report(f"has %00 {where}, which PostgreSQL cannot read: remove it")
@@ -171,15 +173,17 @@ class _Reading:
         if bracketed:
             host, port = self._decoded(bracketed[1], "in a host"), bracketed[2] or ""
             if not is_ipv6(host):
-                self.report("has brackets around a host that is no IPv6 address: remove them, or correct it")
+                self.report("has brackets around a host that is not an IPv6 address: remove the brackets or correct it")
         elif text.count(":") > 1 or text[:1] == "[":
-            self.report("has a host of several colons: write an IPv6 address in brackets, as in [::1]:5432; one port")
+            self.report(
+                "has a host with several colons: write an IPv6 address in brackets, such as [::1]:5432, and one port"
+            )
             return "", ""
         else:
             before, _, port = text.partition(":")
             host = self._decoded(before, "in a host")
             if not host and not is_alone:
-                self.report("has an empty part in its list of hosts: remove the comma, or name the host")
+                self.report("has an empty part in the list of hosts: remove the comma, or name the host")
         return host, self._decoded(port, "in a port")
 
     def _take_query(self, query: str, *, is_certain: bool) -> None:
@@ -204,10 +208,10 @@ class _Reading:
         if advice := REFUSED.get(name.lower()):
             self.report(f"has the parameter {name}, which {advice}")
         elif not is_certain or not _PLAIN_NAME.fullmatch(name):
-            self.report(f"has an unknown parameter (number {number}): remove it; a ? in a password is written %3F")
+            self.report(f"has an unknown parameter (number {number}): remove it; for a ? in a password write %3F")
         elif near:
             self.report(f"has the unknown parameter {name}; did you mean {near}?")
         else:
             self.report(
-                f"has the unknown parameter {name}: remove it; a setting of the server is options=-c%20NAME%3DVALUE"
+                f"has the unknown parameter {name}: remove it; for a server setting write options=-c%20NAME%3DVALUE"
             )

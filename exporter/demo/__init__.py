@@ -1,1 +1,1 @@
-"""A sample platform with a database of its own: what the exporter shows, without anything to set up."""
+"""A sample platform with a temporary database: the exporter's output without any setup."""

@@ -27,7 +27,7 @@ _STEP: Final = (
     select id, 'v1.2.1' from assessment_sessions s
     where completed_at > $1 and random() < 0.4 and not exists (select 1 from profiles where session_id = s.id)
     """,
-    # Whether a session's scores are lost is decided by its id, once and for all.
+    # The session id decides whether the scores are lost, the same at every step.
     """
     insert into fc_scores (session_id, version, fc_kind, blocks_answered)
     select id, 'v1.2', 'functions', 30 from assessment_sessions s
@@ -38,9 +38,9 @@ _STEP: Final = (
 
 
 async def keep_writing(dsn: str, loss: float, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-    """Write sessions until cancelled; `loss` is the share (0 to 1) that never gets scores.
+    """Write sessions until cancelled; `loss` is the share (0 to 1) of sessions without scores.
 
-    Whoever tries the demo may drop a table or stop the server: writing goes on when it is back.
+    A user may drop a table or stop the server: writing goes on after the return.
     """
     while True:
         with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):

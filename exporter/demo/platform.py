@@ -1,4 +1,4 @@
-"""Scenario -> a database in that state, gone again when the demo ends."""
+"""Scenario -> a sample database, removed at the end of the demo."""
 
 import asyncio
 import os
@@ -23,9 +23,9 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class SamplePlatform:
-    """`dsn` is for the exporter (where we may, a role with nothing but SELECT), `writer_dsn` for the platform.
+    """`dsn` is for the exporter (if possible a role with only SELECT), `writer_dsn` for the platform.
 
-    `config_file` is for whoever types a command meanwhile: it needs no DATABASE_URL, and is gone when the platform is.
+    `config_file` is for other commands during the demo: it needs no DATABASE_URL, and is removed with the platform.
     """
 
     dsn: str
@@ -45,7 +45,7 @@ async def sample_platform(
     server_url: str | None = None,
     binaries: Path | None = None,
 ) -> AsyncIterator[SamplePlatform]:
-    """The sample database on the server at `server_url`, or on an embedded one, and a copy of its config.
+    """The sample database on the server at `server_url` or on an embedded server, and a copy of the config.
 
     Raises EmbeddedPostgresError and SampleError.
     """
@@ -67,9 +67,9 @@ async def sample_platform(
 
 @asynccontextmanager
 async def _database_on(server_url: str, report: Report) -> AsyncIterator[str]:
-    """A database of our own on somebody's server."""
+    """A new database on the server at `server_url`; yields the URL."""
     name = f"session_health_demo_{os.getpid()}"
-    report(f"creating the database {name}, dropped again at the end")
+    report(f"creating the database {name}; the demo drops the database at the end")
     await _administer(server_url, f"create database {quote(name)}", "cannot create a database")
     try:
         yield urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
@@ -79,12 +79,12 @@ async def _database_on(server_url: str, report: Report) -> AsyncIterator[str]:
 
 
 async def _administer(server_url: str, sql: str, refusal: str) -> None:
-    """Run one statement in a connection of its own: one that is held through the demo may be cut meanwhile."""
+    """Run one statement in a new connection: a connection held through the demo may break.  Raises SampleError."""
     try:
         admin = await asyncpg.connect(server_url)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
         raise SampleError(
-            f"the server of --postgres.url cannot be used ({type(error).__name__}), so we {refusal}"
+            f"the demo {refusal}: no connection to the server of --postgres.url ({type(error).__name__})"
         ) from None
     try:
         await admin.execute(sql)
@@ -106,7 +106,7 @@ async def _load(dsn: str, scenario: Scenario, report: Report) -> None:
 
 
 async def _reader(server: EmbeddedPostgres) -> str:
-    """The role that an operator would make: it may read three tables and nothing else."""
+    """The URL of a new role like an operator would make: it may read three tables and nothing else."""
     password = secrets.token_urlsafe(16)
     connection = await asyncpg.connect(server.dsn())
     try:
@@ -118,9 +118,9 @@ async def _reader(server: EmbeddedPostgres) -> str:
 
 
 def _copy(config_file: Path, folder: Path, dsn: str) -> Path:
-    """The config with the sample's url in it, for our eyes only."""
+    """A copy of the config with the URL of the sample, readable only for the owner."""
     copy = folder / config_file.name
-    # One that cannot be read is told by whoever loads it.
+    # The loader reports an unreadable config.
     with suppress(OSError, UnicodeDecodeError):
         text = _URL.sub(lambda _: dsn.replace("$", "$$"), config_file.read_text(encoding="utf-8"))
         copy.touch(mode=0o600)

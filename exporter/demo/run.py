@@ -1,4 +1,4 @@
-"""The demo from start to end: a sample platform, the exporter on it, and what to try next."""
+"""The demo from start to end: a sample platform, the exporter, and the next commands."""
 
 import asyncio
 import shlex
@@ -53,7 +53,7 @@ async def demo(
 
 
 def _trusting(config: Config) -> Config:
-    """The config for a sample: whoever made its tables is the role that reads them, on a server that was named."""
+    """The config with allow_superuser: on a named server, the role that reads the tables also made the tables."""
     databases = {name: one.model_copy(update={"allow_superuser": True}) for name, one in config.databases.items()}
     return config.model_copy(update={"databases": databases})
 
@@ -68,32 +68,32 @@ def _welcome(scenario: str, urls: Sequence[str], sample: SamplePlatform, *, live
         f"  metrics   {url}/metrics",
         f"  database  {_place_of(sample.dsn)}",
         "",
-        "  While this runs, type",
+        "  While the demo runs, type",
         *(f"            {line}" for line in _reached()),
         f"            curl -s {url}/metrics | grep -E '^session_health_(eligible|gap)_sessions'",
         f"            {shell.command('check')}",
         f"            {shell.command('queries')}",
-        "  and what the page tells you to type, in the folder of this config:",
+        "  and the commands on the page, in the folder of this config:",
         f"            cd {shlex.quote(str(config_file.parent))}",
         "",
         f"  Afterwards: demo --scenario {other}" + ("" if live else ", or --live, to see graphs move"),
-        "  and serve, which is the same on your own database.",
+        "  and serve, for your own database.",
         "",
-        "  Ctrl-C ends it and leaves nothing behind.",
+        "  Ctrl-C ends the demo and removes the sample data.",
         "",
     ]
     return "\n".join(lines)
 
 
 def _place_of(dsn: str) -> str:
-    """The database and its server, without a login."""
+    """The database and the server, without a login."""
     found = target(dsn, {})
     servers = ", ".join(f"{place.host}, port {place.port}" for place in found.places)
     return f"{found.database or found.user} on {servers}"
 
 
 def _reached() -> Sequence[str]:
-    """What a shell that does not find this program needs first."""
+    """The lines that put this program on the PATH; empty if the shell finds the program."""
     program = Path(sys.executable).with_name("session-health-exporter")
     if not program.exists() or shutil.which(program.name) == str(program):
         return ()

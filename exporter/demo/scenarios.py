@@ -1,4 +1,4 @@
-"""The sample platform: its tables, and the states that it can be in."""
+"""The sample platform: tables and scenarios."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -20,7 +20,7 @@ create table profiles (
   created_at      timestamptz not null default now()
 );
 
--- As on the platform that this is modelled on, nothing enforces this link.
+-- No foreign key: the real platform does not enforce the link either.
 create table fc_scores (
   session_id      uuid not null,
   version         text not null,
@@ -69,7 +69,7 @@ select id, 'v1.2', 'functions', 30, completed_at + interval '6 seconds'
 from assessment_sessions where status = 'completed' and completed_questions > 0;
 """
 
-# The latest 39: 11 kept only the version before, 28 have none, and 13 of these have no profile either.
+# The latest 39 sessions: 11 have only old scores, 28 have no scores, and 13 of the 28 also lack a profile.
 _BEFORE_BACKFILL = """
 delete from profiles where session_id in (select md5('session ' || n)::uuid from generate_series(145, 157) n);
 delete from fc_scores where session_id in (select md5('session ' || n)::uuid from generate_series(130, 157) n);
@@ -77,7 +77,7 @@ update fc_scores set version = 'v1.1'
 where session_id in (select md5('session ' || n)::uuid from generate_series(119, 129) n);
 """
 
-# One worker was not deployed: it still writes the version before, though the current one is in force.
+# One worker was not deployed, and still writes the old version.
 _DRIFT = """
 update profiles set results_version = 'v1.2.0'
 where session_id in (select md5('session ' || n)::uuid from generate_series(3, 157, 7) n)
@@ -87,7 +87,7 @@ where session_id in (select md5('session ' || n)::uuid from generate_series(3, 1
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A state of the sample platform; `loss` is the share of live sessions that stay without scores (0 to 1)."""
+    """A state of the sample platform; `loss` is the share (0 to 1) of live sessions that stay without scores."""
 
     summary: str
     sql: str

@@ -1,9 +1,9 @@
-"""A private PostgreSQL server for the demo and the tests: started in a moment, gone without trace.
+"""A temporary PostgreSQL server for the demo and the tests, removed without trace at the end.
 
     with EmbeddedPostgres(settings={"timezone": "Asia/Tokyo"}) as server:
         connection = await asyncpg.connect(server.dsn())
 
-Linux and macOS. Nothing of it is used by the exporter itself.
+Linux and macOS. The exporter itself does not use this package.
 """
 
 from exporter.embedded.binaries import Binaries, EmbeddedPostgresError, find_binaries

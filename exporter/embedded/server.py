@@ -1,4 +1,4 @@
-"""Start and stop a private PostgreSQL server that never outlives its owner."""
+"""Start and stop a temporary PostgreSQL server that never outlives its owner."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ from urllib.parse import quote
 from exporter.embedded.binaries import Binaries, EmbeddedPostgresError, find_binaries
 
 START_SECONDS = 60.0
-"""How long `initdb` or a start may take; usually less than one second."""
+"""Seconds for `initdb` or a start, at most; usually less than one second."""
 PORT_ATTEMPTS = 10
 # The folders that are made in these have secret names.
 _PLAIN_DIRECTORY = Path("/tmp")  # noqa: S108
@@ -39,22 +39,22 @@ def _silent(_message: str) -> None:
 
 
 class EmbeddedPostgres:
-    """A private PostgreSQL server in a folder of its own, for a `with` statement.
+    """A temporary PostgreSQL server in a new folder, for a `with` statement.
 
-    It listens on 127.0.0.1 and on a Unix socket, both with a random password. When its owner ends,
-    be it by SIGKILL, a watchdog process ends the server and removes the folder. root is not allowed
-    to run PostgreSQL: then it runs as the existing user `postgres`, else `nobody`.
+    The server listens on 127.0.0.1 and on a Unix socket, both with a random password. After the
+    owner's end, also by SIGKILL, a watchdog process ends the server and removes the folder.
+    PostgreSQL refuses to run as root: for root the server runs as the user `postgres`, else `nobody`.
     """
 
     host: str = "127.0.0.1"  # "localhost" does not resolve in a bare container
     port: int
-    """The same from `start()` to `stop()`, also while `stop_server()` has the server down."""
+    """Fixed from `start()` to `stop()`, also after `stop_server()`."""
     run_directory: Path
-    """Holds everything of this server; removed by `stop()`."""
+    """The folder with every file of the server; removed by `stop()`."""
     socket_directory: Path
     log_file: Path
     password: str
-    """Of the superuser `postgres`."""
+    """The password of the superuser `postgres`."""
 
     def __init__(
         self,
@@ -64,12 +64,12 @@ class EmbeddedPostgres:
         directory: Path | None = None,
         report: Callable[[str], None] = _silent,
     ) -> None:
-        """Prepare, without touching anything yet.
+        """Prepare the server; `start()` makes the files.
 
-        `binaries`: default `find_binaries()`. `settings`: of postgresql.conf, beside fsync=off,
-        synchronous_commit=off, full_page_writes=off and pg_stat_statements, which they override.
-        `directory`: where to make the run folder, default the system's temporary folder.
-        `report` is given one line for each step.
+        `binaries`: default `find_binaries()`. `settings`: of postgresql.conf; they override the
+        defaults fsync=off, synchronous_commit=off, full_page_writes=off and pg_stat_statements.
+        `directory`: the parent of the run folder, default the system's temporary folder.
+        `report` gets one line for each step.
         """
         self._binaries = binaries
         self._settings = {name.lower(): value for name, value in (settings or {}).items()}
@@ -112,9 +112,9 @@ class EmbeddedPostgres:
         return f"postgresql://{name}{secret}@{self.host}:{self.port}/{base}"
 
     def start(self) -> None:
-        """Make a new cluster and start its server; it accepts connections on return.
+        """Make a new cluster and start the server; on return the server accepts connections.
 
-        Raises EmbeddedPostgresError, with the end of the server's log where there is one.
+        Raises EmbeddedPostgresError, with the end of the server's log if the log exists.
         """
         if self._watchdog:
             raise EmbeddedPostgresError("This server was started before. Call stop() first.")
@@ -131,7 +131,7 @@ class EmbeddedPostgres:
             raise
 
     def stop(self) -> None:
-        """Stop the server and remove its folder; without effect if that is done already."""
+        """Stop the server and remove the folder; without effect after an earlier stop."""
         if not self._watchdog:
             return
         self.stop_server()
@@ -141,7 +141,7 @@ class EmbeddedPostgres:
             watchdog.stdin.close()
         watchdog.wait()
         for folder in self._folders:
-            # Only there if somebody killed the watchdog.
+            # The folder still exists only after a killed watchdog.
             shutil.rmtree(folder, ignore_errors=True)
         self._folders.clear()
 
@@ -158,7 +158,7 @@ class EmbeddedPostgres:
     def start_server(self) -> None:
         """Start the server again after `stop_server()` or a crash, on the same port.
 
-        Raises EmbeddedPostgresError if it does not come up or its port was taken meanwhile.
+        Raises EmbeddedPostgresError if the server does not start or another process took the port.
         """
         if not self._watchdog:
             raise EmbeddedPostgresError("This server has no cluster. Call start() first.")
@@ -198,9 +198,9 @@ class EmbeddedPostgres:
             except OSError as error:
                 problems.append(f"{parent}: {error}")
         raise EmbeddedPostgresError(
-            "There is no place to run the server. Name a directory with room in it that everybody "
-            f"may enter and run programs in, by TMPDIR=... ({'; '.join(problems)}); or, if this is "
-            "root in a container without other users, start it as an ordinary user."
+            "There is no directory to run the server in. Set TMPDIR to a directory with space that every user "
+            f"may enter and run programs in ({'; '.join(problems)}). As root in a container without other users, "
+            "start as an ordinary user."
         )
 
     def _make_run_directory_in(self, parent: Path, binaries: Binaries) -> Binaries:
@@ -213,7 +213,7 @@ class EmbeddedPostgres:
         for folder in {self.run_directory, plain}:
             self._folders.append(folder)
             self._tell("folder", str(folder))
-            # For root it stays root's, and the server's user passes through to its own folders.
+            # For root the folder belongs to root, and the server's user may pass through.
             folder.mkdir(mode=0o700)
             folder.chmod(0o711 if self._identity else 0o700)
         for folder in (self.data_directory, self.socket_directory):
@@ -221,7 +221,7 @@ class EmbeddedPostgres:
             self._give(folder)
         self.log_file.touch(mode=0o600)
         if not self._may("-w", self.data_directory):
-            raise PermissionError("the user that the server runs as may not enter it")
+            raise PermissionError("the server's user may not enter the directory")
         if self._may("-x", binaries.directory / "postgres") and not _is_odd(binaries.directory):
             return binaries
         self._report(f"Copying the programs of {binaries.directory}")
@@ -229,7 +229,7 @@ class EmbeddedPostgres:
         for path in (copy.root, *copy.root.rglob("*")):
             self._give(path)
         if not self._may("-x", copy.directory / "postgres"):
-            raise PermissionError("programs may not be run in it (noexec)")
+            raise PermissionError("the directory does not allow programs (noexec)")
         return copy
 
     def _initialise(self) -> None:
@@ -258,7 +258,7 @@ class EmbeddedPostgres:
         finally:
             self._end(process, signal.SIGTERM)
         if process.returncode:
-            raise EmbeddedPostgresError(f"{program} failed; remove the cause it names.{self._log_tail()}")
+            raise EmbeddedPostgresError(f"{program} failed. Remove the cause in the log below.{self._log_tail()}")
 
     def _start_on_a_free_port(self) -> None:
         for _ in range(PORT_ATTEMPTS):
@@ -269,8 +269,7 @@ class EmbeddedPostgres:
         raise EmbeddedPostgresError(f"Every port was taken. Try again.{self._log_tail()}")
 
     def _configure(self) -> None:
-        # postgresql.auto.conf, because it is read last; not `-c` or `pg_ctl -o`, which would have
-        # to be quoted for a shell.
+        # postgresql.auto.conf is read last. `-c` and `pg_ctl -o` would need quotes for a shell.
         directory = str(self.socket_directory).replace('"', '""')
         library = "pg_stat_statements"
         preload = {"shared_preload_libraries": library} if self._programs.has(library) else {}
@@ -303,7 +302,7 @@ class EmbeddedPostgres:
         self.stop_server("immediate")
         if b"Address already in use" in self.log_file.read_bytes()[before:]:
             return False
-        raise EmbeddedPostgresError(f"PostgreSQL did not start; remove the cause it names.{self._log_tail()}")
+        raise EmbeddedPostgresError(f"PostgreSQL did not start. Remove the cause in the log below.{self._log_tail()}")
 
     def _spawn(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         self._tell("starting", str(self._status_file))
@@ -368,22 +367,22 @@ class EmbeddedPostgres:
 
 
 def _unprivileged_identity() -> dict[str, Any]:
-    """Return what subprocess.run and Popen take to run a program as somebody else than root."""
+    """Return arguments for subprocess.run and Popen to run a program as another user than root."""
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             user = pwd.getpwnam(name)
             return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     raise EmbeddedPostgresError(
         "PostgreSQL does not run as root, and there is neither a user `postgres` nor `nobody`. "
-        "Start this as an ordinary user."
+        "Start as an ordinary user."
     )
 
 
 def _free_port() -> int:
-    """Find a port outside the range from which the system takes the ports of clients.
+    """Find a port below the range of client ports (32768 and above).
 
-    In that range (32768 and above), while the server is down, a client that keeps trying could be
-    given the very port that it connects to and then be connected with itself.
+    While the server is down, a client that retries could get the port as its own client port, and
+    connect to itself.
     """
     while True:
         port = 20000 + secrets.randbelow(12000)
@@ -402,5 +401,5 @@ def _literal(value: str) -> str:
 
 
 def _is_odd(path: Path) -> bool:
-    """Whether `initdb` could not start `postgres` there: it puts the path in quotes for a shell."""
+    """Whether `initdb` could not start `postgres` there: `initdb` quotes the path for a shell."""
     return any(character in str(path) for character in '"$`\\\n')

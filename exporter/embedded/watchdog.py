@@ -1,13 +1,13 @@
-"""The process that outlives the owner of a private server and clears up after it.
+"""The process that outlives the owner of a temporary server, and cleans up.
 
-It is a program, not a module: `python -I -S watchdog.py`, standard library only. Standard input is
-a pipe whose other end only the owner has, so its end of file says that the owner has stopped or
-died, be it by SIGKILL. Until then the owner tells, one JSON array a line:
+A program, not a module: `python -I -S watchdog.py`, standard library only. Only the owner has the
+other end of standard input: end of file means the owner's end, also by SIGKILL. The owner sends one
+JSON array a line:
 
-    ["folder", path]     remove it at the end (told before it is made)
-    ["starting", path]   a process is about to start; `path` will hold its id (postmaster.pid)
-    ["alive", pid]       it has started, as the leader of its own process group
-    ["ended", pid]       it is gone and its id may belong to a stranger from now on
+    ["folder", path]     remove the folder at the end (sent before the folder is made)
+    ["starting", path]   a process is about to start; `path` will have the process id (postmaster.pid)
+    ["alive", pid]       the process has started, as the leader of a new process group
+    ["ended", pid]       the process has ended; another process may get the id
 """
 
 import json
@@ -21,8 +21,8 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Wait for the owner's end, then end its processes and remove its folders."""
-    # Whoever ends a whole group of processes (a terminal, systemd) must not end this one first.
+    """Wait for the owner's end, then end the owner's processes and remove the folders."""
+    # A signal to the whole process group (from a terminal or systemd) must not end the watchdog first.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     folders: list[Path] = []
@@ -40,19 +40,19 @@ def main() -> None:
             case ["ended", int(group)]:
                 groups.discard(group)
     if starting.name:
-        # The owner died between starting a process and telling its id.
+        # The owner died between starting a process and sending the process id.
         _wait(lambda: _first_number(starting) is not None, seconds=0.5)
         groups.update(filter(None, [_first_number(starting)]))
     end(groups)
     _wait(lambda: _remove(folders), seconds=5)
     if starting.name:
-        # `initdb` tells no id in it. It fails without its folder, but may have made a file since.
+        # `initdb` writes no id. Without a folder `initdb` fails, but may have made a file before.
         time.sleep(0.3)
         _wait(lambda: _remove(folders), seconds=5)
 
 
 def end(groups: set[int]) -> None:
-    """End process groups: PostgreSQL's fast shutdown, its immediate one, then by force.
+    """End process groups: PostgreSQL's fast shutdown, then immediate shutdown, then SIGKILL.
 
     https://www.postgresql.org/docs/current/server-shutdown.html
     """
@@ -64,7 +64,7 @@ def end(groups: set[int]) -> None:
 
 
 def _signal(group: int, number: int) -> bool:
-    """Send a signal; whether there still was somebody to send it to."""
+    """Send a signal; returns whether the process group still existed."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):  # macOS: not permitted to signal a zombie
@@ -73,10 +73,10 @@ def _signal(group: int, number: int) -> bool:
 
 
 def _is_alive(group: int) -> bool:
-    """Whether a process of this group runs."""
+    """Whether a process of the group runs."""
     if not _signal(group, 0):
         return False
-    # In a container whose process 1 is slow to collect the dead, or never does, they still count.
+    # Zombies do not count: in a container, process 1 may collect dead processes late or never.
     stats = [_read(file) for file in Path("/proc").glob("[0-9]*/stat")]
     # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: "pid (name) state parent group"
     rows = [stat.rpartition(")")[2].split()[:3] for stat in stats if stat]
@@ -86,7 +86,7 @@ def _is_alive(group: int) -> bool:
 def _read(file: Path) -> str:
     try:
         return file.read_text(errors="replace")
-    except OSError:  # not there, or not there any more
+    except OSError:  # missing, or already removed
         return ""
 
 
@@ -97,7 +97,7 @@ def _first_number(file: Path) -> int | None:
 
 def _remove(folders: list[Path]) -> bool:
     for folder in folders:
-        # Not complete if a process that is dying makes a file meanwhile.
+        # Incomplete if a dying process still makes a file.
         shutil.rmtree(folder, ignore_errors=True)
     return not any(folder.exists() for folder in folders)
 

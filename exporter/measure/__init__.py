@@ -1,1 +1,1 @@
-"""Plan + database -> Snapshot, round after round."""
+"""Plan + database -> Snapshot, at every interval."""

@@ -1,7 +1,7 @@
 """Plan + database -> Snapshot.  The only module that runs measuring SQL.
 
-What the database refuses about one record becomes a value in the snapshot; what keeps us from taking a
-snapshot at all raises `CollectionError`.
+A refusal that concerns one record becomes a fault of the record in the snapshot.  A fault that prevents the snapshot
+raises `CollectionError`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,9 +28,9 @@ from exporter.state.snapshot import Snapshot, fold, folded
 
 
 async def collect(plan: Plan, *, unattended: bool = False) -> Snapshot:
-    """Measure one pipeline; raises CollectionError when no snapshot could be taken.
+    """Measure one pipeline; raises CollectionError if there is no snapshot.
 
-    `unattended` is for a process that stays: it refuses a role that may do more than read.
+    `unattended` is for `serve`: refuse a role that may do more than read.
     """
     config = plan.pipeline
     async with open_snapshot(plan, unattended=unattended) as session:
@@ -62,7 +62,7 @@ async def collect(plan: Plan, *, unattended: bool = False) -> Snapshot:
 
 
 async def _count(session: Session, plan: Plan, names: Sequence[str]) -> Counted:
-    """Count all together; where that is rejected, parts and records apart, so that only the culprit is lost."""
+    """Count all records in joint statements; if rejected, count parts and records apart to lose only the culprit."""
     pipeline = f"pipelines.{plan.pipeline.name}"
     part_faults = dict(session.part_faults)
     parts = _left(plan, part_faults)
@@ -83,7 +83,7 @@ async def _count(session: Session, plan: Plan, names: Sequence[str]) -> Counted:
         sessions = alone.read(await session.run(alone, f"{pipeline}.sessions"))
         of_record, apart = await _count_records_apart(session, plan, names, parts)
         if not apart:
-            # Each is accepted alone but not all together: none is the culprit, so none may look whole.
+            # Each record is accepted alone, but not all together: there is no culprit, and no snapshot.
             raise CollectionError(counted)
         faults |= apart
     return Counted(sessions, of_record, faults, part_faults)
@@ -108,7 +108,7 @@ async def _count_records_apart(
 
 
 async def _part_faults(session: Session, plan: Plan, parts: Sequence[Part]) -> dict[str, Fault]:
-    """Why parts are refused, by their paths; where all are accepted together none is asked for by itself."""
+    """The faults of refused parts, by path.  Parts are asked for apart only if the joint statement is refused."""
     pipeline = f"pipelines.{plan.pipeline.name}"
     if not parts or not isinstance(await _count_parts(session, plan, parts, pipeline), Fault):
         return {}
@@ -122,7 +122,7 @@ async def _part_faults(session: Session, plan: Plan, parts: Sequence[Part]) -> d
 
 
 async def _count_parts(session: Session, plan: Plan, parts: Sequence[Part], subject: str) -> Fault | None:
-    """Why the server refuses to compute parts, of any session: None where it does not."""
+    """The fault if the server refuses to compute parts; None if the server accepts."""
     for statement in (plan.sessions((), parts), plan.owners(parts)):
         rows = await session.attempt(statement, subject, is_uncountable)
         if isinstance(rows, Fault):
@@ -151,14 +151,14 @@ def _by_record(rows: Cells, names: Sequence[str]) -> Iterator[Cells]:
 
 
 def is_unrepeated(cells: Cells, joined: str = JOINED) -> bool:
-    """Whether a join has as many rows as there were before it."""
+    """Whether a join has kept the number of rows."""
     return cells.total(joined) == (cells.newest(NUMBERED) or 0)
 
 
 def repeated(subject: str) -> Fault:
-    """A join has more rows than there are: whatever it counts is wrong."""
+    """The fault of a join with repeated rows: every count of the join is wrong."""
     return Fault(
         "duplicate_key",
-        f"{subject}: a session or a row was joined twice, so nothing is counted: several sessions are equal to one "
-        "key; REINDEX the unique index of sessions.key, or name columns that tell sessions apart",
+        f"{subject}: several sessions have the same key, so nothing is counted: REINDEX the unique index of "
+        "sessions.key, or name columns in sessions.key that are unique for each session",
     )

@@ -15,77 +15,87 @@ from exporter.model.fault import Fault
 
 
 def connect_fault(error: Exception, timeout: float) -> Fault:
-    """Why no connection could be made.  The driver's texts name hosts and users, so ours take their place."""
+    """The fault of a failed connection.  Messages of the driver are not used: they contain hosts and users."""
     match error:
         case UrlError():
             return Fault("connect", "; ".join(map(str, error.mistakes)))
         case NobodyError():
             faults = [(number, connect_fault(refusal, timeout)) for number, refusal in error.refusals]
             told = [f"host {number}: {fault.message}" for number, fault in faults]
-            return Fault("connect", f"none of the {len(faults)} hosts lets us in: {'; '.join(told)}")
+            return Fault("connect", f"every one of {len(faults)} hosts refused: {'; '.join(told)}")
         case TlsFileError():
-            return Fault("connect", f"the file of {error.name} cannot be used ({error.why}): correct it in the url")
+            return Fault(
+                "connect", f"the file of {error.name} cannot be used ({error.why}): correct the path or the file"
+            )
         case OSError():
             return Fault("connect", _unreachable(error, timeout))
         case asyncpg.PostgresError():
             return _refusal(error)
         case asyncpg.TargetServerAttributeNotMatched():
-            return Fault("connect", "the server is not what target_session_attrs of the url asks for: check both")
+            return Fault(
+                "connect",
+                "the server does not match target_session_attrs of the url (such as a standby for primary): correct "
+                "target_session_attrs or the host",
+            )
         case asyncpg.InternalClientError() | asyncpg.InterfaceError():
             return Fault(
                 "connect",
-                f"the driver cannot talk to what answers there ({type(error).__name__}): is it PostgreSQL?",
+                f"the server does not answer like PostgreSQL ({type(error).__name__}): check host and port of the url",
             )
         case _:
             return Fault("internal", type(error).__name__)
 
 
 def _refusal(error: asyncpg.PostgresError) -> Fault:
-    """Why the server lets us not in."""
+    """The fault of a connection that the server refused."""
     match error:
         case asyncpg.InvalidAuthorizationSpecificationError():
             return Fault(
                 "authentication",
-                "the server refused the role or its password: check them, and pg_hba.conf; a file of passwords is "
-                "read where passfile, or PGPASSFILE, names it",
+                "the server refused the role or the password: check role and password, and pg_hba.conf; the exporter "
+                "reads a password file only if passfile or PGPASSFILE names the file",
             )
         case asyncpg.InvalidCatalogNameError():
             return Fault("connect", "the database does not exist: check its name in the url")
         case asyncpg.InsufficientPrivilegeError():
             return Fault(
                 "permission",
-                f"the role may not connect: GRANT CONNECT ON DATABASE <database> TO {ROLE}, both as in the url",
+                f"the role may not connect: GRANT CONNECT ON DATABASE <database> TO {ROLE}, with database and role "
+                "of the url",
             )
         case asyncpg.TooManyConnectionsError():
             return Fault(
                 "connect",
-                "the server has no connection left for us: raise max_connections or the role's limit",
+                "the server has no free connection: raise max_connections or the CONNECTION LIMIT of the role",
             )
         case asyncpg.SerializationError():
-            # To let us in, the server reads its catalog, which the replay may want to itself.
+            # At login the server reads the catalog, and the replay may need an exclusive lock.
             return Fault(
                 "recovery_conflict",
-                "cancelled by the replica's recovery while we connected: retried at the next interval",
+                "the recovery of the replica cancelled the login: the exporter retries at the next interval",
             )
         case asyncpg.ConnectionDoesNotExistError():
             return Fault("connect", _HUNG_UP)
         case asyncpg.ProtocolViolationError():
-            # What PgBouncer answers, whatever it refuses.
+            # PgBouncer's answer to every refusal.
             return Fault(
                 "connect",
                 "a pooler refused the connection: check role, password, database and the parameters of the url, "
-                "and see its log",
+                "and see the log of the pooler",
             )
-    return Fault("connect", f"the server refuses connections ({type(error).__name__}, SQLSTATE {error.sqlstate})")
+    return Fault(
+        "connect",
+        f"the server refuses connections ({type(error).__name__}, SQLSTATE {error.sqlstate}): see the server's log",
+    )
 
 
 _OF_ANOTHER_HOST: Final = frozenset({62, 64})
-"""X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH: OpenSSL's words for them name the host."""
+"""X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH: OpenSSL's messages contain the host."""
 
 
 _HUNG_UP: Final = (
-    "the connection was closed before we were let in: is PostgreSQL behind this port, and is it up behind its proxy or "
-    "pooler?"
+    "the connection was closed before the login: check that PostgreSQL is behind this port, and running behind a proxy "
+    "or pooler"
 )
 
 
@@ -99,13 +109,13 @@ def _unreachable(error: OSError, timeout: float) -> str:
         case HungUpError() | ConnectionResetError():
             return _HUNG_UP
         case StrangerError():
-            return "what answers there is not PostgreSQL, or cannot serve: check host and port, and the server's log"
+            return "the server is not PostgreSQL, or cannot serve: check host and port, and the log of the server"
         case socket.gaierror():
-            return "the name of the host is not known: check address, port and network"
+            return "the name of the host is unknown: check the host of the url, and DNS"
         case ssl.SSLCertVerificationError() if error.verify_code in _OF_ANOTHER_HOST:
             return (
-                "the server's certificate is for another host name: connect by a name that it holds, or, where "
-                "sslrootcert is an authority of your own, with sslmode=verify-ca"
+                "the server's certificate is for another host name: connect with a name in the certificate or, if "
+                "sslrootcert is your own CA, with sslmode=verify-ca"
             )
         case ssl.SSLCertVerificationError():
             return f"the server's certificate is not trusted ({error.verify_message}): check sslrootcert"
@@ -117,14 +127,14 @@ def _unreachable(error: OSError, timeout: float) -> str:
         case TimeoutError():
             return f"no answer within {timeout:g} s: check address, network and firewall, or raise connect_timeout"
         case ConnectionRefusedError():
-            return "connection refused: is the server running, and are host and port right?"
+            return "connection refused: check host and port, and that the server is running"
         case ConnectionError() if type(error) is ConnectionError:
-            # The driver's own: the server said no, or nothing, when it was asked for TLS.
-            return "the server speaks no TLS, or refused it: turn on its ssl setting, or change sslmode in the url"
+            # Raised by the driver: the server refused TLS, or did not answer the request.
+            return "the server has no TLS, or refused TLS: turn on ssl on the server, or change sslmode in the url"
         case FileNotFoundError() | PermissionError():
             return (
-                "the folder of the server's socket is not there, or may not be opened: check the host of the url, and "
-                "whether the server is running"
+                "the folder of the server's socket does not exist or may not be opened: check the host of the url, and "
+                "that the server is running"
             )
         case _:
             return "the server cannot be reached: check address, port and network"

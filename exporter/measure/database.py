@@ -1,4 +1,4 @@
-"""The edge to PostgreSQL: opens connections, and turns the driver's refusals into faults."""
+"""The edge to PostgreSQL: opens connections, and turns errors of the driver into faults."""
 
 import asyncio
 import getpass
@@ -23,9 +23,9 @@ from exporter.model.sections import Database
 
 @asynccontextmanager
 async def connect(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    """A connection of its own for one collection; raises CollectionError.
+    """A new connection for one collection; raises CollectionError.
 
-    None is held between collections: a rotated password, a failover or a pooler needs no special case.
+    No connection stays open between collections: a rotated password, a failover or a pooler needs no special case.
     """
     timeout = database.connect_timeout.total_seconds()
     try:
@@ -53,24 +53,24 @@ async def connect(database: Database) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def url_of(database: Database) -> str | None:
-    """The url, None where the variables of PostgreSQL decide; raises CollectionError where its file cannot be read."""
+    """The URL, or None for the PG* variables; raises CollectionError if `url_file` cannot be read."""
     return await _secret(database.url_file, "url_file") if database.url_file else database.url
 
 
 def seconds_for_each(database: Database, asked: Target) -> float:
-    """How long each host may take: by the key of the config, else by the url, else by the variable."""
+    """Seconds for each host: by the key of the config, else by the URL, else by PGCONNECT_TIMEOUT."""
     if asked.timeout is not None and "connect_timeout" not in database.model_fields_set:
         return asked.timeout
     return database.connect_timeout.total_seconds()
 
 
 async def _caller(database: Database, asked: Target) -> Caller:
-    """As whom we connect; raises CollectionError."""
+    """The login; raises CollectionError."""
     try:
         user = asked.user or getpass.getuser()
     except (KeyError, OSError):
         raise CollectionError(
-            Fault("connect", "the url names no user, and neither does the system: write one, or set PGUSER")
+            Fault("connect", "neither the url nor the system names a user: write the user into the url, or set PGUSER")
         ) from None
     name = asked.database or user
     secret = await _secret(database.password_file, "password_file") if database.password_file else asked.password
@@ -81,23 +81,23 @@ async def _caller(database: Database, asked: Target) -> Caller:
 
 
 def is_exposed(connection: asyncpg.Connection) -> bool:
-    """Whether others may read along: a connection over a network, without TLS.
+    """Whether the connection goes over a network without TLS.
 
-    What the server says of itself (pg_stat_ssl) would be about its connection with a pooler.
+    pg_stat_ssl would describe the connection between server and pooler.
     """
-    # The driver has no public way to ask.
+    # The driver has no public way.
     transport = connection._transport  # type: ignore[attr-defined]  # noqa: SLF001
     if transport.get_extra_info("ssl_object") is not None:
         return False
     peer = transport.get_extra_info("peername")
-    # A unix socket's peer is a path, or nothing.
+    # The peer of a unix socket is a path or empty.
     return isinstance(peer, tuple) and not ip_address(peer[0].partition("%")[0]).is_loopback
 
 
 async def _close(connection: asyncpg.Connection) -> None:
-    """Leave nothing running on the server, even when we are being cancelled ourselves."""
+    """Close, also during a cancellation, so that no statement keeps running on the server."""
     try:
-        # The driver asks the server to cancel what still runs before it says goodbye.
+        # The driver cancels a running statement before the end.
         await asyncio.shield(asyncio.wait_for(connection.close(), timeout=1))
     except (asyncpg.PostgresError, *LOST):
         connection.terminate()
@@ -106,7 +106,7 @@ async def _close(connection: asyncpg.Connection) -> None:
 async def _secret(path: str, key: str) -> str:
     """The text of a file; raises CollectionError.
 
-    It is read in a thread, for a dead network file system may take for ever, and other pipelines must not wait.
+    Read in a thread: a dead network file system may block for ever, and other pipelines must go on.
     """
     try:
         return (await asyncio.to_thread(_read, path)).rstrip("\r\n")
@@ -115,13 +115,13 @@ async def _secret(path: str, key: str) -> str:
         raise CollectionError(
             Fault(
                 "connect",
-                f"the file of {key} cannot be read ({why}): check its path and permissions",
+                f"the file of {key} cannot be read ({why}): check path and permissions of the file",
             )
         ) from None
 
 
 def _read(path: str) -> str:
-    # A named pipe would keep the thread until somebody writes to it, at each connect another one.
+    # A named pipe would block one thread for each connect until a writer comes.
     if not stat.S_ISREG(Path(path).stat().st_mode):
         raise OSError("not a regular file")
     return Path(path).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The end of a snapshot: whether the rows that were read are whole."""
+"""The end of a snapshot: check that every row was visible."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,15 +17,15 @@ def foreign_table(subject: str) -> Fault:
     """The fault of a table on another server: the snapshot does not include that server."""
     return Fault(
         "row_security",
-        f"{subject}: a foreign table: what its server hides from us cannot be seen from here, nor is it part of the "
-        "snapshot: measure it on its own server",
+        f"{subject}: a foreign table: the exporter cannot see hidden rows on the other server, and the snapshot does "
+        "not include the other server: measure the table on its own server",
     )
 
 
 async def end(session: Session) -> tuple[str, ...]:
-    """The end of the snapshot; returns the tables of which policies show us only some rows.
+    """End the snapshot; returns the tables with rows that policies may hide.
 
-    Raises CollectionError where what was read is not whole, or not all by the same catalog.
+    Raises CollectionError if a table was rewritten or is foreign, or if the catalog changed during the snapshot.
     """
     plan = session.plan
     subject = f"pipelines.{plan.pipeline.name}"
@@ -36,8 +36,8 @@ async def end(session: Session) -> tuple[str, ...]:
         raise CollectionError(
             Fault(
                 "table_rewrite",
-                f"{subject}: {', '.join(rewritten)} was rewritten (TRUNCATE, ALTER TABLE, REFRESH) while we read, and "
-                "would look empty: tried again at the next interval",
+                f"{subject}: {', '.join(rewritten)} was rewritten (TRUNCATE, ALTER TABLE, REFRESH) during the "
+                "collection and would look empty: the exporter retries at the next interval",
             )
         )
     if foreign := [table["name"] for table in tables if table["is_foreign"]]:
@@ -56,19 +56,19 @@ async def end(session: Session) -> tuple[str, ...]:
         raise CollectionError(
             Fault(
                 "catalog_change",
-                f"{subject}: a partition was attached or detached, or a function was replaced, or a schema or an enum "
-                "renamed, while we read: tried again at the next interval",
+                f"{subject}: during the collection a partition was attached or detached, a function was replaced, or a "
+                "schema or an enum was renamed: the exporter retries at the next interval",
             )
         )
     return tuple(table["name"] for table in restricted)
 
 
 def _switched(subject: str, tables: Sequence[Mapping[str, Any]], restricted: Sequence[Mapping[str, Any]]) -> Fault:
-    who = tables[0]["switches"] or "what the config's SQL or a view calls"
+    who = tables[0]["switches"] or "a function in the config's SQL or in a view"
     hidden = ", ".join(table["name"] for table in restricted) or "any table"
     return Fault(
         "row_security",
-        f"{subject}: {who} switches row_security on, so rows of {hidden} may be hidden from a reader whom a policy "
-        "binds: ALTER ROLE <owner> BYPASSRLS for the owners of the functions and views that read it, or take the "
-        "setting out of the function",
+        f"{subject}: {who} switches row_security on, so policies may hide rows of {hidden}: ALTER ROLE <owner> "
+        "BYPASSRLS for the owners of the functions and views that read the table, or remove the setting from the "
+        "function",
     )

@@ -1,4 +1,4 @@
-"""The SQL of the config, looked at before a row is read."""
+"""The SQL of the config, checked before the exporter reads a row."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -31,7 +31,7 @@ from exporter.plan.transaction import (
 
 
 async def read_expressions(session: Session) -> None:
-    """Find out which expressions of the config the server refuses, before any row is read."""
+    """Find the expressions of the config that the server refuses, before any row is read."""
     plan = session.plan
     subject = f"pipelines.{plan.pipeline.name}"
     asked = [one for one in plan.expressions if one.record is None or one.record not in session.faults]
@@ -47,7 +47,7 @@ async def read_expressions(session: Session) -> None:
 
 
 def _lose(session: Session, one: Expression, fault: Fault) -> None:
-    """An expression cannot be used: its record or its part is lost, or everything."""
+    """Note the fault of an expression for its record or part; raises CollectionError if nothing can be measured."""
     if one.record is not None:
         session.faults = {one.record: fault, **session.faults}
     elif one.path == ELIGIBLE:
@@ -57,10 +57,10 @@ def _lose(session: Session, one: Expression, fault: Fault) -> None:
 
 
 async def misread(session: Session, plan: Plan, asked: Sequence[Expression]) -> list[tuple[Expression, Fault]]:
-    """Expressions that the server takes and reads otherwise than their author: by operators of another type.
+    """Expressions that the server accepts, but computes with the operators of another type.
 
-    Where a type converts to one of the server's own, as citext does to text, and its operators are not searched, the
-    server falls back on those of text without a word.  They must have been planned, which locks what they read.
+    Example: citext converts to text.  If the schema of citext is not searched, the server silently uses the operators
+    of text.  The expressions must be planned before: planning locks the tables.
     """
     if not asked:
         return []
@@ -72,9 +72,9 @@ async def misread(session: Session, plan: Plan, asked: Sequence[Expression]) -> 
             one,
             Fault(
                 "invalid_sql",
-                f"pipelines.{plan.pipeline.name}.{plan.part_of(one)}: {column} is {kind}, whose operators are in a "
-                f"schema that is not searched: write search_path: [{schema}] in the section of the database or, where "
-                f"its text is meant, {column}::text",
+                f"pipelines.{plan.pipeline.name}.{plan.part_of(one)}: {column} is {kind}, and the exporter does not "
+                f"search the schema with the operators of this type: write search_path: [{schema}] in the section of "
+                f"the database or, to compare as text, {column}::text",
             ),
         )
         for one in asked
@@ -84,14 +84,14 @@ async def misread(session: Session, plan: Plan, asked: Sequence[Expression]) -> 
 
 
 NAMES_LIMIT: Final = 20
-"""Names without a schema that are looked for in one expression."""
+"""At most this many names without a schema are looked up in one expression."""
 
 
 async def qualify(session: Session, one: Expression, subject: str) -> tuple[Expression, list[str] | Fault]:
-    """An expression whose bare names of tables and functions have their schemas, and what `look_at` says of it.
+    """The expression with schemas before bare names of tables and functions, and the result of `look_at`.
 
-    Ours is not the search_path of the role, so that nobody can put an operator or a function in the way of the
-    server's own.  A name that the server itself does not have is looked for in that path, once.
+    The exporter does not use the role's search_path: a user of the database could shadow operators and functions of
+    the server.  A name that the server does not know is looked up once in the role's search_path.
     """
     left = NAMES_LIMIT
     while True:
@@ -130,9 +130,9 @@ async def look_at(
     subject: str,
     refused: Callable[[asyncpg.PostgresError], None] = lambda _: None,
 ) -> list[str] | Fault:
-    """How the server would compute expressions, line by line, or why they cannot be used; no row is read.
+    """The server's plan for the expressions, line by line, or the fault; reads no row.
 
-    `refused` is told the error of the server, if there is one.
+    `refused` gets the error of the server, if any.
     """
     rows = await session.attempt(planned(asked), subject, is_refused_lock, refused=refused)
     if isinstance(rows, Fault):
@@ -144,9 +144,12 @@ async def look_at(
 
 
 async def _unsteady(session: Session, asked: Sequence[Expression], plan: Sequence[str], subject: str) -> str | None:
-    """Why expressions may have another value each time they are computed; None where they have not."""
+    """The reason why the values of the expressions may change between statements; None for stable expressions."""
     if any(is_sampled(plan) or is_of_its_statement(one.sql) for one in asked):
-        return "samples rows or asks when its statement began, and is computed in several: use now() for the time"
+        return (
+            "samples rows or reads the start of the statement, and the exporter computes it in several statements: "
+            "remove TABLESAMPLE, and use now() for the time"
+        )
     if not is_volatile(plan):
         return None
     if len(asked) == 1 and not has_sub_query(asked[0].sql):
@@ -154,6 +157,6 @@ async def _unsteady(session: Session, asked: Sequence[Expression], plan: Sequenc
         if returns_nothing:
             return None
     return (
-        "calls a volatile function, which may have another value each time it is asked: call a stable one (now() for "
-        "the time), or declare yours: ALTER FUNCTION <function> STABLE"
+        "calls a volatile function, with a new value at each call: call a stable function (now() for the time), or "
+        "declare your own function as stable: ALTER FUNCTION <function> STABLE"
     )

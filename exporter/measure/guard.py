@@ -1,7 +1,7 @@
-"""Plan + connection -> the guarded transaction in which a pipeline is measured: opened, locked, looked at, ended.
+"""Plan + connection -> the guarded transaction of one collection, with locks held and expressions checked.
 
-What the database refuses about one record becomes that record's fault; what keeps us from taking a snapshot at all
-raises `CollectionError`.
+A refusal that concerns one record becomes a fault of the record.  A fault that prevents the snapshot raises
+`CollectionError`.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -37,7 +37,7 @@ from exporter.plan.transaction import (
 
 @asynccontextmanager
 async def open_snapshot(plan: Plan, *, unattended: bool = False) -> AsyncIterator["Session"]:
-    """The guarded transaction of one collection, its locks held, its snapshot taken, its expressions looked at.
+    """The guarded transaction of one collection: locks held, snapshot taken, expressions checked.
 
     Raises CollectionError.
     """
@@ -55,7 +55,7 @@ async def open_snapshot(plan: Plan, *, unattended: bool = False) -> AsyncIterato
         links, unlike = await links_of(session, plan)
         session.faults = {**unlike, **session.faults}
         session.plan = plan = plan.linked(links)
-        # Some services keep it from everybody: then nobody can tell.
+        # Some managed services forbid pg_control_system(): then the identity is None.
         told = await session.attempt(IDENTITY, "identity", is_rejection)
         session.identity = None if isinstance(told, Fault) else told[0][0]
         if plan.search:
@@ -67,9 +67,9 @@ async def open_snapshot(plan: Plan, *, unattended: bool = False) -> AsyncIterato
 
 @asynccontextmanager
 async def open_transaction(database: Database, tables: Sequence[TableName] = ()) -> AsyncIterator["Session"]:
-    """The same transaction before anything was asked, for whoever does not measure; raises CollectionError.
+    """The guarded transaction without a measurement, for `init` and `config check`; raises CollectionError.
 
-    `found` of the session says what has the names of `tables`.
+    `found` of the session has the relations with the names of `tables`.
     """
     async with _looked(database) as session:
         await _find(session, tables)
@@ -103,7 +103,7 @@ async def _before(session: "Session") -> list[Any]:
         raise CollectionError(
             Fault(
                 "replica_lag",
-                "the server is a reader that does not tell how far it is behind: connect to the writer",
+                "the server is a replica that does not report its lag: connect to the writer",
             )
         ) from None
     except LOST as error:
@@ -120,14 +120,14 @@ async def _begin(session: "Session") -> None:
 
 
 def _refuse_powers(session: "Session") -> None:
-    """A view or a function of the platform runs as our role: what that may do, its owner may."""
+    """Raises CollectionError for a powerful role: functions behind a view run with the rights of the role."""
     if session.powers and not session.database.allow_superuser:
         raise CollectionError(
             Fault(
                 "permission",
-                f"the role may do more than read, by the rights of {', '.join(session.powers)}: whoever owns a view or "
-                "a function that is read could run programs on the database's host: use a role that may only SELECT, "
-                "or write allow_superuser: true in the section of the database",
+                f"the role may do more than read ({', '.join(session.powers)}): the owner of a view or function could "
+                "run programs on the database host through the exporter: use a role that may only SELECT, or write "
+                "allow_superuser: true in the section of the database",
             )
         )
 
@@ -141,7 +141,7 @@ async def _find(session: "Session", tables: Sequence[TableName]) -> None:
 
 
 async def _found(session: "Session", plan: Plan) -> Plan:
-    """The plan with the schema of each table that the config names without one."""
+    """The plan with a schema for each table that the config names without a schema."""
     await _find(session, tables_of(plan.pipeline))
     plan = plan.about(resolved(plan.pipeline, session.found))
     if plan.pipeline.sessions.table.schema is None:
@@ -157,8 +157,8 @@ async def _found(session: "Session", plan: Plan) -> Plan:
 def _nowhere(subject: str, table: TableName) -> Fault:
     return Fault(
         "missing_object",
-        f"{subject}: relation {table.sql} does not exist in a schema that is searched: write its schema, as in "
-        f"schema.{table.written}, or create the table",
+        f"{subject}: relation {table.sql} does not exist in the search path: write the schema before the table "
+        f"(schema.{table.written}), or create the table",
     )
 
 
@@ -170,7 +170,7 @@ def _lag(before: ReplicationStatus, now: ReplicationStatus, plan: Plan) -> timed
 
 
 async def _read_catalog(session: Session, plan: Plan) -> None:
-    """Note the snapshot's clock and lag, the values of the plan's catalog readings, and what cannot be measured."""
+    """Read the clock, the lag, the catalog readings of the plan, and the faults of foreign tables and time zones."""
     subject = f"pipelines.{plan.pipeline.name}.sessions"
     [row] = await session.run(plan.catalog, subject)
     now = ReplicationStatus(*row[: len(STATUS_SQL)])
@@ -191,7 +191,7 @@ async def _read_catalog(session: Session, plan: Plan) -> None:
 
 
 async def _read_key(session: Session) -> None:
-    """Find out whether the key tells sessions apart; what a view calls is found where the config's SQL is."""
+    """Raises CollectionError if `sessions.key` is not unique."""
     plan = session.plan
     subject = f"pipelines.{plan.pipeline.name}.sessions"
     if not (await session.run(plan.unique, subject))[0][0]:
@@ -199,7 +199,7 @@ async def _read_key(session: Session) -> None:
         raise CollectionError(
             Fault(
                 "duplicate_key",
-                f"{subject}.key: several rows share a value of ({key}): name columns that tell sessions apart",
+                f"{subject}.key: several rows share a value of ({key}): name columns that are unique for each session",
             )
         )
 
@@ -207,6 +207,6 @@ async def _read_key(session: Session) -> None:
 def _abbreviated(subject: str) -> Fault:
     return Fault(
         "type",
-        f"{subject}.timezone: an abbreviation stands for a fixed offset without summer time, and for several "
-        "countries: name the zone, as in Europe/Berlin or Asia/Kolkata",
+        f"{subject}.timezone: an abbreviation is ambiguous and has no summer time: write the IANA name of the zone, "
+        "such as Europe/Berlin or Asia/Kolkata",
     )

@@ -21,10 +21,10 @@ from exporter.state.snapshot import label_text
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """The answers of the database: cells by record, and what was refused.
+    """The answers of the database: cells by record, and faults.
 
-    `sessions` has the cells of the sessions (with the states of every record, where all were counted together),
-    `of_record` those for each measured record with its own rows.
+    `sessions`: the cells of the sessions, with the states of every record if all records were counted together.
+    `of_record`: for each measured record the cells of the sessions and the rows.
     """
 
     sessions: Cells
@@ -34,7 +34,7 @@ class Counted:
 
 
 def interpret(plan: Plan, counted: Counted, facts: Sequence[Any]) -> dict[Metric, dict[tuple[str, ...], float]]:
-    """Every number that the counts support, by metric and labels; other numbers are absent, never 0."""
+    """Every measured number, by metric and labels; an unmeasured number is absent, never 0."""
     known = {
         (reading.measure.metric, reading.record): fact
         for reading, fact in zip(plan.catalog_readings, facts, strict=True)

@@ -1,4 +1,4 @@
-"""How the key of each record is compared with the key of the sessions, in this database."""
+"""The comparison of each record key with `sessions.key`, by the types in the database."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from exporter.plan.transaction import (
 
 
 async def links_of(session: Session, plan: Plan) -> tuple[dict[str, Link], dict[str, Fault]]:
-    """How the key of each record is compared with that of the sessions, and why those of the others cannot be."""
+    """The link of each record to the sessions, and the faults of records whose key cannot be compared."""
     pipeline = plan.pipeline
     rows = await session.run(plan.keys, f"pipelines.{pipeline.name}.sessions")
     types = {(column.record, column.place): column.type for column in read_key_columns(rows)}
@@ -28,7 +28,7 @@ async def links_of(session: Session, plan: Plan) -> tuple[dict[str, Link], dict[
             for place, part in enumerate(record.session_key)
             if (None, place) in types and (name, place) in types
         ]
-        # A column that is not there is the measuring statement's to tell.
+        # The measuring statement reports a missing column.
         if len(pairs) == len(record.session_key):
             link = await _link(session, record, pairs, subject_of(plan, name))
             if isinstance(link, Fault):
@@ -54,7 +54,7 @@ async def _link(
 
 
 async def _cast(session: Session, record: Record, part: KeyPart, subject: str) -> Cast | Fault:
-    """What a cast converts to: a type that it names with its schema, or one that is found as tables are."""
+    """The target type of a cast: named with a schema, or found in the search path of the role."""
     name = part.cast or ""
     while True:
         bind = Bindings()
@@ -67,7 +67,7 @@ async def _cast(session: Session, record: Record, part: KeyPart, subject: str) -
         if not schemas or name != part.cast:
             return Fault(
                 "type",
-                f"{subject}.session_key: the server has no type {part.cast}: write its name as in SQL, such as uuid or "
-                "bigint",
+                f"{subject}.session_key: the server has no type {part.cast}: write the SQL name of a type, such as "
+                "uuid or bigint",
             )
         name = f"{quote(schemas[0][0])}.{quote(name)}"

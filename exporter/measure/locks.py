@@ -16,16 +16,16 @@ from exporter.plan.transaction import (
 _UNLOCK = Statement("unlock", "rollback to savepoint locks", returns_rows=False)
 
 _SESSIONS: Final = ""
-"""Stands for the sessions among the names of records, of which none is empty."""
+"""The table of sessions, among the names of records: the name of a record is never empty."""
 
 
 async def hold_locks(session: Session, plan: Plan) -> dict[str, Fault]:
-    """Hold every table that is there; a record's that is not is that record's fault.
+    """Lock every table of the plan; returns the faults of records whose table cannot be locked.
 
-    The first is waited for as long as `lock_timeout` says, while nothing is held.  Where a later one is locked, all are
-    let go and that one comes first, once: so nobody waits for us while we wait.  A view brings the tables beneath it,
-    one by one, so it is never waited for so long.  After `lock_timeout` none comes first any more: however many are
-    locked, a round waits little longer than for one.
+    The exporter waits up to `lock_timeout` for the first table, without holding another lock.  If a later table is
+    busy, the exporter releases every lock and begins with the busy table, once for each table: no transaction waits
+    for a waiting exporter.  For a view the wait is short: a view locks the tables beneath one by one.  After
+    `lock_timeout` in total, no table moves to the front.
     """
     statements = {_SESSIONS: plan.lock_sessions, **plan.lock_records}
     order = [name for name in statements if name not in session.faults]
@@ -52,7 +52,7 @@ async def hold_locks(session: Session, plan: Plan) -> dict[str, Fault]:
         else:
             faults[name] = locked
             order.remove(name)
-    # What a statement still locks, a partition or a table of a sub-query, is no more waited for.
+    # From now on only short waits: a statement may still lock partitions or tables of sub-queries.
     await session.run(patience(plan.database, session.deadlock_timeout), "begin")
     return faults
 
@@ -66,13 +66,13 @@ _BUSY: Final = frozenset({"lock_timeout", "deadlock"})
 
 
 LOCKS_SHARE: Final = 0.5
-"""How much of the server's room for locks a collection may take: the rest is the platform's."""
+"""The largest share (0 to 1) of the server's lock table for one collection: the platform needs the rest."""
 
 
 def too_many_locks(subject: str, locks: int, room: int) -> Fault:
     """The fault of tables with more partitions and indexes than the server has locks for."""
     return Fault(
         "internal",
-        f"{subject}: to read these tables takes about {locks} locks, one for each partition and each index, of {room} "
-        "that the server has room for: raise max_locks_per_transaction of the server",
+        f"{subject}: the collection needs about {locks} locks, one for each partition and each index, and the server "
+        f"has room for {room}: raise max_locks_per_transaction of the server",
     )

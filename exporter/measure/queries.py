@@ -1,4 +1,4 @@
-"""Plans -> the SQL that a collection runs, for people; with a database also what it expects them to cost."""
+"""Plans -> the SQL of a collection as text; with a connection also the plans of the server (EXPLAIN)."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -8,9 +8,7 @@ from exporter.model.sql import Bound, Moment
 from exporter.plan.plan import Plan
 from exporter.plan.statement import Statement
 
-NOTE: Final = (
-    "-- Around each statement that may fail by itself runs a savepoint, so that a failure costs nothing else.\n\n"
-)
+NOTE: Final = "-- A savepoint around each statement that may fail keeps the rest of the snapshot.\n\n"
 
 
 def script(plans: Iterable[Plan]) -> str:
@@ -19,7 +17,7 @@ def script(plans: Iterable[Plan]) -> str:
 
 
 async def explained(plan: Plan) -> str:
-    """The same, each measuring statement with the database's estimate; raises CollectionError."""
+    """The statements of a pipeline, each measuring statement with its plan; raises CollectionError."""
     names = tuple(plan.pipeline.records)
     async with open_snapshot(plan) as session:
         parts, plan = [], session.plan

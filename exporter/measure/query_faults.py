@@ -1,4 +1,4 @@
-"""Why the server refused a statement, with the remedy."""
+"""Errors of the server -> faults with a remedy."""
 
 import re
 from collections.abc import Mapping
@@ -11,22 +11,22 @@ from exporter.model.fault import Fault
 from exporter.model.sql import TableName, quote
 
 PATIENCE_SECONDS: Final = 5
-"""How much longer than the server's own time-out we wait for its answer before we give the connection up."""
+"""Seconds beyond the server's own time-out before the exporter gives up the connection."""
 
 LOST: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-"""What the driver raises where the connection is gone; the second where the server said farewell unasked."""
+"""Errors of the driver for a lost connection; the second if the server ended the connection."""
 
 
 _REJECTIONS: Final = frozenset(
     {"08", "0A", "20", "21", "22", "23", "2F", "38", "39", "3F", "42", "44", "54", "HV", "P0"}
 )
-"""Classes of SQLSTATE.  While our own connection stands, 08 and HV are about the server of a foreign table."""
+"""Classes of SQLSTATE.  While the connection stands, 08 and HV concern the server of a foreign table."""
 
 
 def is_rejection(error: asyncpg.PostgresError) -> bool:
-    """Whether the server refused the statement for what it says or meets, rather than for lack of time or means.
+    """Whether the server refused the statement for its content or data, not for lack of time or resources.
 
-    Only then is it worth asking for the parts apart: a busy server is left in peace.
+    Only then does the exporter ask for the parts apart: a busy server gets no further statements.
     https://www.postgresql.org/docs/current/errcodes-appendix.html
     """
     state = error.sqlstate or ""
@@ -34,19 +34,19 @@ def is_rejection(error: asyncpg.PostgresError) -> bool:
 
 
 def is_uncountable(error: asyncpg.PostgresError) -> bool:
-    """Whether it is worth counting the rest apart: one table may be what the server cannot read, or must wait for."""
+    """Whether to count the records apart: a single table may be unreadable or locked."""
     return is_rejection(error) or isinstance(error, asyncpg.LockNotAvailableError)
 
 
 def is_refused_lock(error: asyncpg.PostgresError) -> bool:
-    """Whether one table cannot be held, for a reason that says nothing about the others."""
+    """Whether one table cannot be locked, for a reason that does not concern other tables."""
     return is_rejection(error) or isinstance(
         error, asyncpg.LockNotAvailableError | asyncpg.QueryCanceledError | asyncpg.DeadlockDetectedError
     )
 
 
 ROLE: Final = "<role>"
-"""Stands for the role that the exporter connects as, in the SQL that mends something: its name is never told."""
+"""Placeholder for the exporter's role in SQL of a remedy: messages never contain the name of the role."""
 
 
 _FAREWELLS: Final = (
@@ -54,15 +54,15 @@ _FAREWELLS: Final = (
     asyncpg.DeadlockDetectedError,
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
-"""Why the server ends a connection: recovery within a savepoint, and a transaction that waits for us for too long."""
+"""Reasons of the server to end a connection: recovery within a savepoint, and an idle transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What is known of a statement that failed, beside its error.
+    """The context of a failed statement.
 
-    `statement_timeout` in seconds.  `is_parsed`: the server has understood it, and computes, so that an error may tell
-    a value.  `is_ours`: it holds no SQL of the config.  `schemas` are those of tables and functions, by their names.
+    `statement_timeout`: seconds.  `is_parsed`: the server has parsed the statement, so that an error may quote a value.
+    `is_ours`: the statement has no SQL of the config.  `schemas`: schema by name of a table or function.
     """
 
     statement_timeout: float
@@ -73,29 +73,29 @@ class Circumstances:
 
 
 def query_fault(error: BaseException, subject: str, table: TableName | None, given: Circumstances) -> Fault:
-    """Why a statement about `subject` (a key of the config) failed, which reads `table` (None: not one alone).
+    """The fault of a statement about `subject` (a key of the config), on `table` (None: several tables).
 
-    The server's text is passed on only where it speaks of names, and of a statement that it did not yet compute:
-    elsewhere it may quote a value of a row.
+    The message has the server's text only for unknown names and before the statement runs: later texts may quote a
+    value of a row.
     """
     if isinstance(error.__cause__, _FAREWELLS):
-        # The server ends the whole connection; the driver tells its reason as the cause.
+        # The server ended the connection; the driver has the reason as the cause.
         error = error.__cause__
     if not isinstance(error, asyncpg.PostgresError):
         if isinstance(error, TimeoutError):
             return Fault(
                 "statement_timeout",
-                f"{subject}: no answer {PATIENCE_SECONDS} s after its time-out: check the network, and whether a "
+                f"{subject}: no answer {PATIENCE_SECONDS} s after statement_timeout: check the network, and that the "
                 "pooler has a free connection",
             )
         if given.is_replica and not isinstance(error, OSError):
-            # Recovery ends a transaction that is in its way between two statements, too; the driver keeps no reason.
+            # Recovery may also end a transaction between two statements; the driver keeps no reason.
             return Fault(
                 "recovery_conflict",
-                f"{subject}: the replica ended the connection, most likely for its recovery: "
-                "retried at the next interval",
+                f"{subject}: the replica ended the connection, probably for a recovery conflict: "
+                "the exporter retries at the next interval",
             )
-        return Fault("connect", f"{subject}: the connection was lost: is the server running?")
+        return Fault("connect", f"{subject}: the connection was lost: check that the server is running")
     if waited := _waited(error, subject, given):
         return waited
     match error:
@@ -108,8 +108,8 @@ def query_fault(error: BaseException, subject: str, table: TableName | None, giv
         case asyncpg.UndefinedTableError() | asyncpg.UndefinedFunctionError() if getattr(error, "context", None):
             return Fault(
                 "missing_object",
-                f"{subject}: a function that the config's SQL calls does not find a table or function that it names "
-                "without a schema, for the exporter searches none: "
+                f"{subject}: a function in the config's SQL names a table or function without a schema, and the "
+                "exporter searches no schema: "
                 f"ALTER FUNCTION {_function_of(error)} SET search_path = <schema>, or write search_path: [SCHEMA] in "
                 "the section of the database",
             )
@@ -121,16 +121,16 @@ def query_fault(error: BaseException, subject: str, table: TableName | None, giv
 
 
 def _misnamed(error: asyncpg.PostgresError, subject: str) -> Fault | None:
-    """What the server does not know of what a statement names; None where it is another fault."""
+    """The fault of a name or type that the server does not know; None for other errors."""
     match error:
         case asyncpg.UndefinedTableError() | asyncpg.UndefinedColumnError() | asyncpg.InvalidSchemaNameError():
             return Fault("missing_object", f"{subject}: {_text(error)}: create it, or correct the config")
         case asyncpg.UndefinedFunctionError() | asyncpg.UndefinedObjectError():
             return Fault(
                 "type",
-                f"{subject}: {_text(error)}: correct the config; a key of another type needs a cast, one of a type "
-                "without equality (json, point) a view with the column as text, an operator or a type of an extension "
-                "search_path: [SCHEMA] in the section of the database",
+                f"{subject}: {_text(error)}: correct the config: a key of another type needs a cast; a type without "
+                "equality (json, point) needs a view with the column as text; an operator or type of an extension "
+                "needs search_path: [SCHEMA] in the section of the database",
             )
         case asyncpg.DatatypeMismatchError() | asyncpg.CannotCoerceError():
             return Fault("type", f"{subject}: {_text(error)}: correct the config; a key of another type needs a cast")
@@ -138,46 +138,50 @@ def _misnamed(error: asyncpg.PostgresError, subject: str) -> Fault | None:
 
 
 def _waited(error: asyncpg.PostgresError, subject: str, given: Circumstances) -> Fault | None:
-    """Why the server ended something that took or waited too long; None where it did not."""
+    """The fault of a statement that took or waited too long; None for other errors."""
     match error:
         case asyncpg.QueryCanceledError():
             return Fault(
                 "statement_timeout",
-                f"{subject}: ended by the server, after statement_timeout ({given.statement_timeout:g} s), or "
-                "cancelled by somebody: add an index for the window, shorten it, or raise statement_timeout",
+                f"{subject}: the server cancelled the statement, after statement_timeout "
+                f"({given.statement_timeout:g} s) or on request: add an index for the window, shorten the window, or "
+                "raise statement_timeout",
             )
         case asyncpg.IdleInTransactionSessionTimeoutError():
             return Fault(
                 "statement_timeout",
-                f"{subject}: the server ended the transaction, for it had to wait for us longer than statement_timeout "
-                f"({given.statement_timeout:g} s): was this process stopped?",
+                f"{subject}: the server ended the transaction after waiting for the exporter longer than "
+                f"statement_timeout ({given.statement_timeout:g} s): check that the exporter gets CPU time and was not "
+                "paused",
             )
         case asyncpg.LockNotAvailableError():
             return Fault(
                 "lock_timeout",
-                f"{subject}: another transaction holds an exclusive lock on a table: a wait ends after lock_timeout, "
-                "and after a quarter of the server's deadlock_timeout while other tables are held",
+                f"{subject}: another transaction holds an exclusive lock on a table: the exporter waits at most "
+                "lock_timeout, and a quarter of deadlock_timeout while holding locks: end the other transaction, or "
+                "raise lock_timeout",
             )
         case asyncpg.DeadlockDetectedError() if not given.is_replica:
             return Fault(
                 "deadlock",
-                f"{subject}: another transaction and ours waited for each other's locks, and the server ended ours: "
-                "retried at the next interval",
+                f"{subject}: deadlock with another transaction, and the server ended the collection: "
+                "the exporter retries at the next interval",
             )
         case asyncpg.SerializationError() | asyncpg.DeadlockDetectedError():
             return Fault(
                 "recovery_conflict",
-                f"{subject}: cancelled by the replica's recovery: retried at the next interval",
+                f"{subject}: the recovery of the replica cancelled the statement: the exporter retries at the next "
+                "interval",
             )
     return None
 
 
 _OUT_OF_LOCKS: Final = "53200"
-"""The server's class for memory, and what it says where the shared table of locks is full: LockAcquireExtended()."""
+"""Out of memory, also for a full shared lock table: LockAcquireExtended()."""
 
 
 _OF_MANY_ROWS: Final = {"42803", "42P20"}
-"""Grouping and windowing errors: an aggregate or a window function where none may be.
+"""Grouping and windowing errors: a misplaced aggregate or window function.
 https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 
@@ -186,8 +190,8 @@ def _fault_by_class(error: asyncpg.PostgresError, subject: str, given: Circumsta
     if state == "22P05":
         return Fault(
             "invalid_sql",
-            f"{subject}: the config has a sign that the database's encoding lacks (SQLSTATE {state}): correct the "
-            "versions, the values or the SQL",
+            f"{subject}: the config has a character outside the encoding of the database (SQLSTATE {state}): correct "
+            "the versions, the values or the SQL",
         )
     if state == "22021":
         return Fault(
@@ -196,7 +200,7 @@ def _fault_by_class(error: asyncpg.PostgresError, subject: str, given: Circumsta
         )
     if state.startswith("22") and not given.is_parsed:
         return Fault("invalid_sql", f"{subject}: {_text(error)}: correct the SQL in the config")
-    # Once it computes, what the server does not know is a name that it was given by a row: has_table_privilege(column).
+    # At run time an unknown name comes from a row, such as has_table_privilege(column).
     if state[:2] in {"22", "23"} or (given.is_parsed and not given.is_ours and state[:2] == "42"):
         return Fault(
             "type",
@@ -206,38 +210,40 @@ def _fault_by_class(error: asyncpg.PostgresError, subject: str, given: Circumsta
     if given.is_ours and state[:2] in {"0A", "42"}:
         return Fault(
             "internal",
-            f"{subject}: the server refuses the exporter's own SQL (SQLSTATE {state}): is it PostgreSQL 14 or newer, "
-            "and no product that only speaks its protocol?",
+            f"{subject}: the server refuses the exporter's own SQL (SQLSTATE {state}): use PostgreSQL 14 or newer; "
+            "products that only speak its protocol are not supported",
         )
     if state in _OF_MANY_ROWS and not given.is_parsed:
         return Fault(
             "invalid_sql",
             f"{subject}: {_text(error)}: the exporter computes the SQL of the config for one row at a time: "
-            "write such a function in a sub-query of its own",
+            "write the aggregate or window function in a sub-query",
         )
     if state == "25006" or state[:2] in {"0A", "42"}:
         said = f"{type(error).__name__}, SQLSTATE {state}" if given.is_parsed else _text(error)
         return Fault(
             "invalid_sql",
-            f"{subject}: {said}: correct the SQL in the config, see it whole with `queries`",
+            f"{subject}: {said}: correct the SQL in the config; `queries` prints the whole statement",
         )
     if state[:2] in {"P0", "38", "39"}:
         return Fault(
             "invalid_sql",
-            f"{subject}: a function that the config's SQL calls raised an exception (SQLSTATE {state}): correct the "
-            "function, or do not call it for such rows",
+            f"{subject}: a function in the config's SQL raised an exception (SQLSTATE {state}): correct the function, "
+            "or do not call the function for these rows",
         )
     if state[:2] == "08" and subject == "begin":
-        # PgBouncer cuts the connection where its mode knows no transactions: https://www.pgbouncer.org/features.html
+        # PgBouncer cuts the connection in a pool_mode without transactions: https://www.pgbouncer.org/features.html
         return Fault(
             "connect",
-            "begin: the connection ended where the transaction begins: is the server of a pooler down, "
-            "or its pool without a free connection (query_wait_timeout, PAUSE)? its pool_mode must be transaction or "
-            "session",
+            "begin: the connection ended at the start of the transaction: check that the server behind the pooler is "
+            "running, that the pool has a free connection (query_wait_timeout, PAUSE), and that pool_mode is "
+            "transaction or session",
         )
     if state[:2] in {"08", "57"}:
         return Fault(
-            "connect", f"{subject}: the server, or a foreign table's, ended the connection ({type(error).__name__})"
+            "connect",
+            f"{subject}: the server, or the server of a foreign table, ended the connection ({type(error).__name__}): "
+            "see the log of the server",
         )
     if state == _OUT_OF_LOCKS and _is_about_locks(error):
         return Fault(
@@ -248,8 +254,8 @@ def _fault_by_class(error: asyncpg.PostgresError, subject: str, given: Circumsta
     if state[:2] == "53":
         return Fault(
             "internal",
-            f"{subject}: the server lacks memory or disk for it ({type(error).__name__}, SQLSTATE {state}): shorten "
-            "the window, or raise temp_file_limit or work_mem of the role",
+            f"{subject}: the server has too little memory or disk for the statement ({type(error).__name__}, SQLSTATE "
+            f"{state}): shorten the window, or raise temp_file_limit or work_mem of the role",
         )
     return Fault("internal", f"{subject}: {type(error).__name__}, SQLSTATE {state}")
 
@@ -258,9 +264,9 @@ _NAME_IN_TEXT: Final = re.compile(r'"(?P<quoted>[^"]+)"|(?P<last>[^\s"]+)$')
 
 
 def _named(error: asyncpg.PostgresError, table: TableName | None, schemas: Mapping[str, str]) -> TableName | None:
-    """The table that an error is about: its schema is known where it is the one that was asked for."""
+    """The table in the text of an error, with schema if known; None if the text names no table."""
     if getattr(error, "context", None):
-        return None  # Raised within a function, which may read any table.
+        return None  # Raised inside a function: any table is possible.
     found = _NAME_IN_TEXT.search(_text(error))
     name = found and (found["quoted"] or found["last"])
     if not name or (table and name in (table.name, table.schema)):
@@ -269,24 +275,24 @@ def _named(error: asyncpg.PostgresError, table: TableName | None, schemas: Mappi
 
 
 def _for_whom(named: TableName | None, table: TableName | None) -> str:
-    """Who else a remedy may be for: a view reads with the rights of its owner."""
+    """A note for tables behind a view: a view reads with the rights of its owner."""
     if table is None or named is None or named == table:
         return ""
-    return f"; where a view reads it, its owner takes the place of {ROLE}: `config check --connect` tells who"
+    return f"; if a view reads the table, replace {ROLE} with the view's owner: see `config check --connect`"
 
 
 _FUNCTION_IN_CONTEXT: Final = re.compile(r'^PL/pgSQL function (\S+\([^()]*\)) line|^SQL function ("[^"]+")')
-"""Of the first line; in other languages of the server the function is left blank."""
+"""The first line of the context; for other languages of the server the function is unknown."""
 
 
 def _function_of(error: asyncpg.PostgresError) -> str:
-    """The function in which the server failed, as SQL has its name."""
+    """The SQL name of the function in which the server failed, or a placeholder."""
     found = _FUNCTION_IN_CONTEXT.match(getattr(error, "context", None) or "")
     return (found[1] or found[2]) if found else "<function>"
 
 
 _KIND_IN_TEXT: Final = re.compile(r"permission denied for (function|schema) ")
-"""Where the server speaks English; for others a table is the best guess."""
+"""Only for English messages; for other languages a table is the best guess."""
 
 
 def _may_use(error: asyncpg.PostgresError, table: TableName | None, schemas: Mapping[str, str]) -> str:
@@ -300,38 +306,38 @@ def _may_use(error: asyncpg.PostgresError, table: TableName | None, schemas: Map
 
 def _may_read(table: TableName | None) -> str:
     if table is None:
-        return f"GRANT SELECT ON the table TO {ROLE}, and USAGE ON its SCHEMA"
+        return f"GRANT SELECT ON the table TO {ROLE}, and USAGE ON the SCHEMA of the table"
     schema = f"GRANT USAGE ON SCHEMA {quote(table.schema)} TO {ROLE}; " if table.schema else ""
     return f"{schema}GRANT SELECT ON {table.sql} TO {ROLE}"
 
 
 def _see_every_row(table: TableName | None) -> str:
-    """How the role gets to see what a policy hides.  A view reads with the rights of its owner, unless told not to.
+    """The remedy for hidden rows.  A view reads with the rights of its owner, except with security_invoker.
 
     https://www.postgresql.org/docs/current/sql-createview.html#id-1.9.3.97.6
     """
     name = table.sql if table else "the table"
     view = TableName(table.schema, f"every_{table.name}").sql if table else "every_row"
     return (
-        f"rows may be hidden from this role, so none are counted: ALTER ROLE {ROLE} BYPASSRLS; or, as an owner of the "
-        f"table whom no policy binds (no FORCE), CREATE VIEW {view} AS SELECT * FROM {name}; GRANT SELECT ON {view} TO "
-        f"{ROLE}, and name the view in the config"
+        f"policies may hide rows from this role, so nothing is counted: ALTER ROLE {ROLE} BYPASSRLS; or, as the owner "
+        f"of a table without FORCE ROW LEVEL SECURITY, CREATE VIEW {view} AS SELECT * FROM {name}; GRANT SELECT ON "
+        f"{view} TO {ROLE}, and name the view in the config"
     )
 
 
 def _is_row_security(error: asyncpg.PostgresError) -> bool:
-    # Both share SQLSTATE 42501 and the text is translated; the routine that raised it is neither.
+    # SQLSTATE 42501 also means missing rights, and the text is translated: only the routine is specific.
     return getattr(error, "server_source_function", None) == "check_enable_rls"
 
 
 def _is_about_locks(error: asyncpg.PostgresError) -> bool:
-    # Its hint names the setting, in every language.
+    # The hint names the setting in every language.
     return "max_locks_per_transaction" in str(getattr(error, "hint", "") or "")
 
 
 def _text(error: asyncpg.PostgresError) -> str:
-    """The server's words; not those of a function of the platform, which may tell a value of a row."""
+    """The server's text, but not the text of a platform function: it may quote a value of a row."""
     message = None if getattr(error, "context", None) else getattr(error, "message", None)
-    # It may quote the rest of the statement, most of which is ours.
+    # The text may quote the rest of the statement.
     first, cut, _ = str(message or type(error).__name__).partition("\n")
     return f"{first}…" if cut else first

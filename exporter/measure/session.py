@@ -25,14 +25,14 @@ NO_CLOCK: Final = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(slots=True)
 class Session:
-    """A guarded transaction: runs statements, and survives those that are refused.
+    """A guarded transaction: runs statements, and survives refused statements.
 
-    `before` is the look at its recovery before it began, `deadlock_timeout` the server's, `powers` the names of roles
-    that make ours more than a reader.  `clock` is the snapshot's: on a replica, `lag` ago.  `plan` is the one that fits
-    the types of this database, `tables` has what is read by the keys of the config that name it, `found` what has the
-    names of tables, `schemas` the schemas of names without one, of those `searched`.  `faults` are the records that
-    cannot be measured, `part_faults` the parts, by their paths; `facts` are the values of the plan's catalog readings,
-    `identity` tells the database from others, None where it says nothing.
+    `before`: the replication status before the transaction.  `deadlock_timeout`: the server's setting.  `powers`: roles
+    that give the exporter's role more rights than reading.  `clock`: the time of the snapshot; on a replica `lag`
+    earlier.  `plan`: the plan adapted to the types of this database.  `tables`: tables by the keys of the config.
+    `found`: relations by table.  `schemas`: the schemas of names without a schema, from the schemas `searched`.
+    `faults`: unmeasured records by name.  `part_faults`: unmeasured parts by path.  `facts`: the catalog readings of
+    the plan.  `identity`: a hash that identifies the database, None if unknown.
     """
 
     connection: asyncpg.Connection
@@ -57,7 +57,7 @@ class Session:
 
     @property
     def plan(self) -> Plan:
-        """The plan that fits this database; of a session that measures."""
+        """The plan adapted to this database; raises LookupError in a session that does not measure."""
         if self._plan is None:
             raise LookupError("nothing is measured in this session")
         return self._plan
@@ -67,11 +67,11 @@ class Session:
         self._plan = plan
 
     def located(self, table: TableName) -> TableName:
-        """The table with the schema in which it was found, where it has none."""
+        """The table with a schema: its own, or the schema found in the search path."""
         return TableName(table.schema or self.schemas.get(table.name), table.name)
 
     async def run(self, statement: Statement, subject: str) -> list[Any]:
-        """The rows of a statement; raises CollectionError, for whoever calls this cannot do without."""
+        """The rows of a required statement; raises CollectionError."""
         try:
             return await self._ask(statement)
         except (asyncpg.PostgresError, *LOST) as error:
@@ -85,9 +85,9 @@ class Session:
         *,
         refused: Callable[[asyncpg.PostgresError], None] = lambda _: None,
     ) -> list[Any] | Fault:
-        """The rows of a statement, or why the server refused it; the snapshot stays usable either way.
+        """The rows of a statement, or the fault; the snapshot stays usable.
 
-        `refused` is told the error.  Raises CollectionError for one that is not among `refusals`.
+        `refused` gets the error.  Raises CollectionError for errors that `refusals` rejects.
         """
         await self.run(_SAVE, subject)
         try:
@@ -98,8 +98,8 @@ class Session:
                 raise CollectionError(fault) from None
             await self.run(_BACK, subject)
             refused(error)
-            # A materialized view cannot be locked, nor does a REFRESH make it look empty; the catalog tells it
-            # from a foreign table, which is refused there.
+            # A materialized view cannot be locked, and a REFRESH does not make it look empty.  A foreign table cannot
+            # be locked either: the catalog statement reports foreign tables.
             unlockable = not statement.returns_rows and isinstance(error, asyncpg.WrongObjectTypeError)
             return [] if unlockable else fault
         except LOST as error:
@@ -112,18 +112,18 @@ class Session:
             await self.connection.execute(statement.sql, timeout=self.patience)
             return []
         self.is_parsing = True
-        # Without a name, as a pooler in transaction mode wants it.
+        # Unnamed, for a pooler in transaction mode.
         parsed = await self.connection.prepare(statement.sql, name="", timeout=self.patience)
         self.is_parsing = False
         return await parsed.fetch(*statement.arguments(self.clock), timeout=self.patience)
 
     @property
     def patience(self) -> float:
-        """Seconds that we wait for an answer."""
+        """Seconds to wait for an answer."""
         return self.database.statement_timeout.total_seconds() + PATIENCE_SECONDS
 
     def fault(self, error: BaseException, subject: str, statement: Statement) -> Fault:
-        """Why a statement about a subject failed."""
+        """The fault of a failed statement about a subject."""
         given = Circumstances(
             statement_timeout=self.database.statement_timeout.total_seconds(),
             is_replica=self.before.paused is not None,
@@ -134,17 +134,17 @@ class Session:
         return query_fault(error, subject, self.tables.get(subject), given)
 
     def begin_asking_apart(self) -> None:
-        """Something was refused for its values: from now on there is as much time as for one more statement."""
+        """Start the time for asking apart: one more `statement_timeout` in total."""
         self.asking_until = time.monotonic() + self.database.statement_timeout.total_seconds()
 
     def out_of_time(self, subject: str) -> Fault | None:
-        """Why nothing more is asked in this round; None while there is time."""
+        """The fault if the time for asking apart is over; None while there is time."""
         if time.monotonic() < self.asking_until:
             return None
         return Fault(
             "statement_timeout",
-            f"{subject}: not asked any more, for something else was refused and asking for the rest apart took longer "
-            f"than statement_timeout ({self.database.statement_timeout.total_seconds():g} s): mend what was refused",
+            f"{subject}: skipped: after another fault, counting the records apart took longer than statement_timeout "
+            f"({self.database.statement_timeout.total_seconds():g} s): correct the other fault",
         )
 
 
@@ -154,5 +154,5 @@ _RELEASE = Statement("release", "release savepoint attempt", returns_rows=False)
 
 
 def subject_of(plan: Plan, record: str) -> str:
-    """The keys of the config that lead to a record: what its faults are about."""
+    """The path of a record in the config, for messages."""
     return f"pipelines.{plan.pipeline.name}.records.{record}"

@@ -1,4 +1,4 @@
-"""Time: collects each pipeline on its interval, publishes what was found, and says once when that changes."""
+"""Collects each pipeline at its interval, publishes the result, and logs each change once."""
 
 import asyncio
 import logging
@@ -19,14 +19,14 @@ log = logging.getLogger(__name__)
 Collect = Callable[[Plan], Awaitable[Snapshot]]
 
 BACK_OFF_LIMIT: Final = 4
-"""A database that cannot be looked at is tried again after at most so many intervals."""
+"""The longest back-off after failures, in intervals."""
 
 JITTER: Final = 0.1
-"""A round may start earlier by up to this share of the interval, so that pipelines drift apart."""
+"""A collection may start earlier by up to this share of the interval, so that pipelines drift apart."""
 
 
 def initial_status(plan: Plan, max_age: float) -> PipelineStatus:
-    """The status of a pipeline of which nothing is known yet; `max_age` in seconds."""
+    """The status of a pipeline before the first collection; `max_age` in seconds."""
     return PipelineStatus(
         config=plan.pipeline,
         max_age=max_age,
@@ -35,7 +35,7 @@ def initial_status(plan: Plan, max_age: float) -> PipelineStatus:
 
 
 async def measure(plan: Plan, collect: Collect) -> Collection:
-    """One round: a snapshot, or the fault for which there is none.  The one place where it is caught."""
+    """One collection: a snapshot, or the fault.  The only place that catches CollectionError."""
     started = time.monotonic()
     snapshot, fault = None, None
     try:
@@ -43,18 +43,17 @@ async def measure(plan: Plan, collect: Collect) -> Collection:
     except CollectionError as error:
         fault = error.fault
     except Exception as error:
-        # A fault of ours must not end the exporter's watch, nor go unseen.
+        # A bug of the exporter must neither end the collections nor stay unseen.
         log.exception("collection.crashed", extra={"pipeline": plan.pipeline.name})
-        fault = Fault("internal", f"{type(error).__name__}: this is a fault of the exporter, see its log")
+        fault = Fault("internal", f"{type(error).__name__}: a bug of the exporter: see the exporter's log")
     return Collection(snapshot, fault, duration=time.monotonic() - started, ended_at=time.time())
 
 
 def pause(status: PipelineStatus, interval: float, rest_ratio: float, duration: float, jitter: float = 0) -> float:
-    """Seconds to wait after a round that took `duration`; `jitter` is a share of the interval, 0 to 1.
+    """Seconds to wait after a collection; `duration` in seconds, `jitter` as a share of the interval (0 to 1).
 
-    Rounds start an interval apart, later while a database cannot be looked at (a partial failure does not
-    count), and no sooner than `rest_ratio` times the last round's duration after it: a slow database is left in
-    peace.  After a total failure the wait is at most four intervals, so that a recovery is seen.
+    Collections start one interval apart, and later after total failures.  The pause is at least `rest_ratio` times the
+    duration of the last collection.  After a total failure the pause is at most four intervals.
     """
     doublings = max(0, status.failures_in_a_row - 1)
     stretched = interval * min(1 << min(doublings, BACK_OFF_LIMIT), BACK_OFF_LIMIT)
@@ -69,7 +68,7 @@ async def supervise(
     collect: Collect,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
-    """Collect one pipeline for ever, never two rounds at once."""
+    """Collect one pipeline for ever, one collection at a time."""
     name, interval = plan.pipeline.name, plan.pipeline.interval.total_seconds()
     slow = False
     while True:
@@ -86,7 +85,7 @@ async def supervise(
                 extra={
                     "pipeline": name,
                     "seconds": round(collection.duration, 1),
-                    "error": "values leave /metrics before the next collection: raise max_age, or lower rest_ratio",
+                    "error": "values are withdrawn before the next collection: raise max_age, or lower rest_ratio",
                 },
             )
         slow = wait > status.max_age
@@ -94,7 +93,7 @@ async def supervise(
 
 
 def report_changes(before: PipelineStatus, after: PipelineStatus) -> None:
-    """Log what began or ceased to fail, once each; a round that goes as the last says nothing."""
+    """Log new faults and recoveries, once each; a collection without a change logs nothing."""
     known = {"pipeline": after.pipeline, "database": after.database}
     old, new = _faults(before), _faults(after)
     for subject, fault in new.items():
@@ -104,7 +103,7 @@ def report_changes(before: PipelineStatus, after: PipelineStatus) -> None:
                 extra={**known, **_about(subject), "reason": fault.reason, "error": fault.message},
             )
     for subject in old:
-        # While nothing can be looked at, nobody knows whether a record has recovered.
+        # After a total failure, the recovery of a record is unknown.
         if subject not in new and None not in new:
             log.warning("collection.recovered", extra={**known, **_about(subject)})
     if before.last is None and not new:
@@ -112,7 +111,7 @@ def report_changes(before: PipelineStatus, after: PipelineStatus) -> None:
 
 
 def _faults(status: PipelineStatus) -> dict[str | None, Fault]:
-    """By the keys below the pipeline; None stands for the pipeline as a whole."""
+    """Faults by the keys below the pipeline; the key None is the whole pipeline."""
     if status.last is None:
         return {}
     if status.last.fault is not None:
@@ -130,7 +129,7 @@ def _about(path: str | None) -> dict[str, str]:
 
 
 async def collect_once(plans: Iterable[Plan]) -> tuple[PipelineStatus, ...]:
-    """Collect each pipeline once, all at the same time; what could not be measured is part of its status."""
+    """Collect each pipeline once, all at the same time; a fault is part of the status."""
 
     async def one(plan: Plan) -> PipelineStatus:
         return initial_status(plan, max_age=float("inf")).after(await measure(plan, collect), now=0.0)

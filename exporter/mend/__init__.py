@@ -1,1 +1,1 @@
-"""Which sessions have a gap, the list for a backfill, and whether the backfill fixed them."""
+"""Sessions with a gap, the worklist for a backfill, and the result of the backfill."""

@@ -1,9 +1,8 @@
-"""Plan + database -> every session with a gap, one by one, and how they are written down.
+"""Plan + database -> every session with a gap, and the formats of the list.
 
-The list is of one snapshot, by the predicate of the gauges, and is whole or none: what a table that was truncated
-meanwhile, a lost connection or a time-out left of it looks like a shorter list, and whoever mends by it would call the
-rest healthy.  So `list_gaps` returns only after the last row and the checks of a collection's end, and what it gave
-before counts for nothing if it raises.
+All or nothing: the list comes from one snapshot, with the conditions of the gauges.  A truncated table, a lost
+connection or a time-out would leave a shorter list, and a backfill would miss sessions.  `list_gaps` returns only after
+the last row and the checks at the end of a collection.  If `list_gaps` raises, the gaps taken so far are not a list.
 """
 
 import csv
@@ -27,15 +26,15 @@ from exporter.plan.plan import Plan
 from exporter.plan.statement import Cursor, Statement
 from exporter.text.terminal import printable
 
-# --- What is found
+# --- Gaps
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A session that lacks something.
+    """A session with a gap.
 
-    `session` is its key, a text for each column of `sessions.key` (None for NULL); `reasons` say for each record that
-    makes it a gap, why.  `completed_at` is in ISO 8601, UTC, None where the session has no completion.
+    `session`: the key, a text for each column of `sessions.key` (None for NULL).  `reasons`: the reason for each record
+    with a gap.  `completed_at`: ISO 8601 in UTC, None without a completion.
     """
 
     session: tuple[str | None, ...]
@@ -45,12 +44,12 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What is known of a list once it is whole.
+    """The facts about a complete list.
 
-    `sessions` is their number.  `restricted` names the tables of which policies showed us some rows only.  `taken_at`
-    is the moment of the snapshot by the database's clock, in Unix seconds; `identity` tells the database from others,
-    None where it does not tell.  `terms` are those of the pipeline as it was measured, with the schemas in which names
-    without one were found.  None of these three makes another list.
+    `sessions`: the number of sessions.  `restricted`: tables with rows that policies may hide.  `taken_at`: the time of
+    the snapshot by the database's clock, in Unix seconds.  `identity`: a hash that identifies the database, None if
+    unknown.  `terms`: digests of the config keys that decide about gaps, with the schemas found in the search path.
+    The last three do not count for equality.
     """
 
     sessions: int
@@ -61,7 +60,7 @@ class Listing:
 
 
 class GapsNotMeasuredError(Exception):
-    """Nobody can tell which sessions are a gap, for `faults` keep us from measuring records."""
+    """The gaps are unknown: `faults` prevent the measurement of records."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("\n".join(fault.message for fault in faults))
@@ -69,7 +68,7 @@ class GapsNotMeasuredError(Exception):
 
 
 def narrowed(config: Config, pipeline: str, records: Collection[str] = ()) -> Config:
-    """The config of one pipeline alone and, if any are named, of these records: nothing else is locked or needed."""
+    """The config with only one pipeline and, if named, only some records: no other table is locked or read."""
     chosen = config.pipelines[pipeline]
     if records:
         kept = {name: record for name, record in chosen.records.items() if name in records}
@@ -78,11 +77,11 @@ def narrowed(config: Config, pipeline: str, records: Collection[str] = ()) -> Co
 
 
 OnProgress = Callable[[int], None]
-"""Is told how many sessions have come so far, now and then."""
+"""Takes the number of sessions so far."""
 
 
 def ignore_progress(_sessions: int) -> None:
-    """For whoever does not care."""
+    """Show no progress."""
 
 
 async def list_gaps(
@@ -91,10 +90,10 @@ async def list_gaps(
     reasons: Collection[GapReason] = GAP_REASONS,
     on_progress: OnProgress = ignore_progress,
 ) -> Listing:
-    """Give every gap to `take`: by completion (else start), the oldest first, then by key; flat in memory.
+    """Give every gap to `take`: by completion (else start), the oldest first, then by key; in constant memory.
 
-    Raises CollectionError where nothing can be measured, and GapsNotMeasuredError where a record cannot be.  Either may
-    come after the first gaps: these are then no list.
+    Raises CollectionError if there is no snapshot, GapsNotMeasuredError if a record cannot be measured.  An error may
+    come after the first gaps: the gaps are then not a list.
     """
     records, width, sessions = tuple(plan.pipeline.records), len(plan.pipeline.sessions.key), 0
     last = None
@@ -112,7 +111,7 @@ async def list_gaps(
 
 
 async def count_gaps(plan: Plan, reasons: Collection[GapReason] = GAP_REASONS) -> Listing:
-    """The same without the gaps themselves; raises the same."""
+    """Count the gaps; raises CollectionError and GapsNotMeasuredError."""
     async with whole_snapshot(plan) as session:
         plan = session.plan
         [[rows, sessions]] = await fetch_or_blame_records(
@@ -123,7 +122,7 @@ async def count_gaps(plan: Plan, reasons: Collection[GapReason] = GAP_REASONS) -
 
 
 def check_unrepeated(plan: Plan, rows: int, sessions: int) -> None:
-    """Raises GapsNotMeasuredError where a list would have a session twice."""
+    """Raises GapsNotMeasuredError if the list would have a session twice."""
     if rows != sessions:
         raise GapsNotMeasuredError((repeated(_all(plan)),))
 
@@ -136,7 +135,7 @@ async def _ended(session: Session, sessions: int) -> Listing:
 
 @asynccontextmanager
 async def whole_snapshot(plan: Plan) -> AsyncIterator[Session]:
-    """A snapshot of which every record can be held; raises CollectionError and GapsNotMeasuredError."""
+    """A snapshot with every record table locked; raises CollectionError and GapsNotMeasuredError."""
     async with open_snapshot(plan) as session:
         if session.faults:
             raise GapsNotMeasuredError(tuple(session.faults.values()))
@@ -144,7 +143,7 @@ async def whole_snapshot(plan: Plan) -> AsyncIterator[Session]:
 
 
 async def fetch_or_blame_records(session: Session, plan: Plan, statement: Statement) -> list[Any]:
-    """The rows of a statement about all records; raises GapsNotMeasuredError with those that the server refuses."""
+    """The rows of a statement about all records; raises GapsNotMeasuredError with the refused records."""
     rows = await session.attempt(statement, _all(plan), is_rejection)
     if isinstance(rows, Fault):
         raise GapsNotMeasuredError(await _culprits(session, plan) or (rows,))
@@ -152,9 +151,9 @@ async def fetch_or_blame_records(session: Session, plan: Plan, statement: Statem
 
 
 async def fetch_in_chunks(session: Session, plan: Plan, cursor: Cursor) -> AsyncIterator[list[Any]]:
-    """The rows of a cursor about all records, piece by piece; raises as `told` does.
+    """The rows of a cursor about all records, in pieces; raises CollectionError and GapsNotMeasuredError.
 
-    The first fetch computes (and sorts) all of them, and so meets whatever value does not fit.
+    The first fetch computes and sorts every row, and so meets every value that does not fit.
     """
     await session.run(cursor.prepare, _all(plan))
     await fetch_or_blame_records(session, plan, cursor.open)
@@ -166,7 +165,7 @@ async def fetch_in_chunks(session: Session, plan: Plan, cursor: Cursor) -> Async
 
 
 async def _culprits(session: Session, plan: Plan) -> tuple[Fault, ...]:
-    """Which records the server refuses, where it refuses them together; raises CollectionError if it is no record."""
+    """The faults of refused records, after a refused joint statement; raises CollectionError for the sessions."""
     await session.run(plan.sessions(()), f"{_all(plan)}.sessions")
     alone = [
         await session.attempt(plan.gap_count((name,)), subject_of(plan, name), is_rejection)
@@ -189,17 +188,17 @@ def _gap(row: Sequence[Any], records: Sequence[str], width: int) -> Gap:
 
 
 def _iso(text: str) -> str:
-    """PostgreSQL's text of a time in UTC as ISO 8601; as text, for its years go further than the driver's."""
+    """PostgreSQL's text of a UTC time as ISO 8601; as text, because the driver supports fewer years."""
     return text.replace(" ", "T", 1).replace("+00", "Z", 1)
 
 
-# --- How it is written down
+# --- Formats
 
 COLUMNS: Final = ("session", "record", "reason", "completed_at")
-"""The keys of a row; a session that is a gap for two records is two rows."""
+"""The keys of a row; a session with gaps for two records has two rows."""
 
 SessionValue = str | None | dict[str, str | None]
-"""How a session is written: its key as text, an object by column where it has several; None is NULL."""
+"""The key of a session: a text, or an object by column for a key with several columns; None is NULL."""
 
 Row = tuple[SessionValue, str, GapReason, str | None]
 """The values of `COLUMNS`."""
@@ -207,9 +206,9 @@ Row = tuple[SessionValue, str, GapReason, str | None]
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How rows become a document: the text before all, before the first, between two and after all; and one row.
+    """A document format: `head`, `first` before the first row, `between` two rows, `foot`, and one row.
 
-    `printable_row` is for a terminal, which control characters must not reach.
+    `printable_row` is for a terminal, without control characters.
     """
 
     head: str
@@ -245,7 +244,7 @@ FORMATS: Final[Mapping[str, Form]] = {
 
 
 class Writer:
-    """Writes gaps into a file as one document, which is complete only after `end`."""
+    """Writes gaps into a file as one document; the document is complete only after `end`."""
 
     def __init__(self, file: IO[bytes], plan: Plan, form: Form, *, on_terminal: bool = False) -> None:
         self._file = file
@@ -256,7 +255,7 @@ class Writer:
         self._write(form.head)
 
     def take(self, gap: Gap) -> None:
-        """Its rows, one for each record; raises SpoolError."""
+        """Write a gap: one row for each record; raises SpoolError."""
         key: SessionValue = gap.session[0] if len(self._key) == 1 else dict(zip(self._key, gap.session, strict=True))
         rows = [self._row((key, record, reason, gap.completed_at)) for record, reason in gap.reasons.items()]
         self._write(self._before + self._form.between.join(rows))
@@ -274,14 +273,14 @@ class Writer:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    """A row of CSV: a key of several columns is a JSON object, and None an empty cell."""
+    """The cells of a CSV row: a key of several columns is a JSON object, None an empty cell."""
     key, *others = row
     text = json.dumps(key, ensure_ascii=False) if isinstance(key, dict) else key or ""
     return (text, *(cell or "" for cell in others))
 
 
 class _Echo:
-    """A file for the csv module that hands each line back."""
+    """A file for the csv module: `write` returns the line."""
 
     def write(self, line: str) -> str:
         return line
@@ -291,6 +290,6 @@ _csv = csv.writer(_Echo())
 
 
 def _csv_line(cells: Sequence[str]) -> str:
-    """The line as RFC 4180 has it, but for its end, which is that of Unix."""
+    """A line by RFC 4180, but with a Unix line end."""
     line: Any = _csv.writerow(cells)
     return str(line).removesuffix("\r\n") + "\n"

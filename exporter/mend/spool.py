@@ -1,4 +1,4 @@
-"""A list is kept in a temporary file until it is complete."""
+"""A temporary file for an incomplete list."""
 
 import os
 import tempfile
@@ -10,23 +10,21 @@ from exporter.text.exits import NotMeasuredError
 
 
 class SpoolError(NotMeasuredError):
-    """The list cannot be kept until it is whole; the message names the remedy."""
+    """The temporary file cannot be written; the message names the remedy."""
 
     def __init__(self, why: str | None) -> None:
-        super().__init__(
-            f"the list cannot be kept until it is whole ({why}): set TMPDIR to a folder with room for all of it"
-        )
+        super().__init__(f"cannot write the temporary file ({why}): set TMPDIR to a folder with more space")
 
 
 IN_MEMORY: Final = 1 << 20
-"""Bytes of a list that need no file."""
+"""Bytes: a smaller list stays in memory."""
 
 
 @contextmanager
 def temporary_file() -> Iterator[IO[bytes]]:
-    """A file without a name, which nobody else can open and nothing is left of; small ones are kept in memory.
+    """A file without a name, in TMPDIR or else in /var/tmp; small files stay in memory.
 
-    In TMPDIR, else in /var/tmp, which unlike /tmp is seldom a file system in memory.
+    No other process can open the file, and nothing remains after the end.  Unlike /var/tmp, /tmp is often in memory.
     https://refspecs.linuxfoundation.org/FHS_3.0/fhs/ch05s15.html
     """
     large = "/var/tmp"  # noqa: S108 - the file has no name there

@@ -1,7 +1,7 @@
-"""Worklist + database -> what became of each of its sessions, and what is a gap that it does not list.
+"""Worklist + database -> the outcome of each session of the worklist, and new gaps.
 
-By the predicate of the gauges, in one snapshot: the server gets the keys in portions, each of which is joined to
-the judged sessions in one pass over the tables, so that neither we nor the server hold more than one.
+The conditions are the conditions of the gauges, in one snapshot.  The server gets the keys in portions and joins each
+portion to the judged sessions in one pass: neither side keeps more than one portion in memory.
 """
 
 from collections import Counter
@@ -30,29 +30,28 @@ from exporter.plan.plan import Plan
 from exporter.text.exits import ExitCode
 
 RecordOutcome = Literal["fixed", "missing", "outdated", "invalid", "pending", "gone", "left_window", "not_eligible"]
-"""What became of a record that a session lacked: it is no gap any more; it is one, why; it may still come in time.
+"""The outcome of a listed record: fixed; still a gap, with the reason; pending; or the session has vanished.
 
-Or there is nothing left to mend: the session is gone, or is not in the window or not eligible any more.
+Vanished: deleted, outside the window or no longer eligible.
 """
 
 SessionOutcome = Literal["fixed", "gap", "pending", "gone", "left_window", "not_eligible"]
-"""The same of a session: a gap if it is one because of any record of the list."""
+"""The outcome of a listed session: a gap if any record of the worklist is a gap."""
 
 Vanished = Literal["gone", "left_window", "not_eligible"]
 VANISHED: Final[tuple[Vanished, ...]] = get_args(Vanished)
 
 PORTION: Final = 100_000
-"""Keys that are looked at in one pass: some 4 MB of UUIDs for the server to hold."""
+"""Keys in one pass: about 4 MB of UUIDs in the server's memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What became of a list: how many sessions have each fate, and how many for each record that they lacked.
+    """The result for a worklist: numbers of sessions by outcome, and by record and outcome.
 
-    `new_sessions` are a gap now and not on the list, `new` counts, by record and reason, gaps that are not: of these
-    sessions, or of those that are on it for another record.  `unnamed` are a gap and on no list, for their key has a
-    NULL.  `changed` are the keys of the config that decide what is a gap and have another value than when the list
-    was made.
+    `new_sessions`: sessions with a gap that the worklist does not have.  `new`: new gaps by record and reason, also of
+    listed sessions for another record.  `unnamed`: sessions with a gap and NULL in the key, on no worklist.  `changed`:
+    changed keys of the config that decide about gaps.
     """
 
     header: Header
@@ -66,23 +65,23 @@ class Verification:
 
     @property
     def vanished(self) -> int:
-        """Sessions of which nothing is left to mend, though nobody can say that they were fixed."""
+        """The number of sessions that are deleted, outside the window or no longer eligible."""
         return sum(self.sessions[fate] for fate in VANISHED)
 
     def is_settled(self, allowed: "Allowed") -> bool:
-        """Whether every session of the list is fixed or, where that is allowed, has vanished."""
+        """Whether every session of the worklist is fixed or, if allowed, has vanished."""
         settled = self.sessions["fixed"] + (self.vanished if allowed.vanished else 0)
         return settled == self.header.sessions
 
     def exit_code(self, allowed: "Allowed") -> ExitCode:
-        """DONE if every session is settled, by a config that is the same or differs as allowed; else FAILED."""
+        """DONE if every session is settled and every change of the config is allowed; else FAILED."""
         is_proved = self.is_settled(allowed) and allowed.keys.issuperset(self.changed)
         return ExitCode.DONE if is_proved else ExitCode.FAILED
 
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What does not keep a list from being proved: sessions that vanished, and names of keys with another value."""
+    """Allowed differences: vanished sessions, and names of changed keys."""
 
     vanished: bool = False
     keys: frozenset[str] = frozenset()
@@ -95,14 +94,14 @@ STRICT: Final = Allowed()
 
 
 Now = tuple[State, ...] | Vanished
-"""What a session is: the state of each record, or why it is not among those that need any."""
+"""A session now: the state of each record, or the way in which the session has vanished."""
 
 OnRemainingGap = Callable[[SessionKey, Mapping[str, GapReason]], None]
-"""Is given every session of the list that is a gap now, in its order, with its reasons."""
+"""Takes every session of the worklist that still has a gap, in order, with the reasons."""
 
 
 def ignore_remaining(_session: SessionKey, _reasons: Mapping[str, GapReason]) -> None:
-    """For whoever wants numbers only."""
+    """Ignore the remaining gaps."""
 
 
 async def verify(
@@ -111,10 +110,10 @@ async def verify(
     unmended: OnRemainingGap = ignore_remaining,
     on_progress: OnProgress = ignore_progress,
 ) -> Verification:
-    """Measure the sessions of a worklist again, whose records are those of `plan`.
+    """Measure the sessions of a worklist again; `plan` has exactly the records of the worklist.
 
-    Raises WorklistError if the database is another, CollectionError where nothing can be measured, and
-    GapsNotMeasuredError where a record cannot be.
+    Raises WorklistError for another database, CollectionError if there is no snapshot, and GapsNotMeasuredError if a
+    record cannot be measured.
     """
     header = worklist.header
     reasons = (header.filters.reason,) if header.filters.reason else GAP_REASONS
@@ -177,7 +176,7 @@ async def _look(session: Session, plan: Plan, portion: Sequence[Listed]) -> list
             else:
                 found[place] = "not_eligible" if in_window else "left_window"
     if lost := [place for place, now in enumerate(found) if now == "gone"]:
-        # Those outside the window are not judged, and so look as if they were gone.
+        # Sessions outside the window are not judged: look them up in the table.
         there = plan.places_of([keys[place] for place in lost])
         for [place] in await session.run(there, f"pipelines.{plan.pipeline.name}.sessions"):
             found[lost[place]] = "left_window"
@@ -186,7 +185,7 @@ async def _look(session: Session, plan: Plan, portion: Sequence[Listed]) -> list
 
 @dataclass(slots=True)
 class _Tally:
-    """Adds up fates; `known` has the gaps of now that are on the list, as far as it would list them today."""
+    """Counts outcomes; `known` counts current gaps that the worklist already has."""
 
     of_records: Mapping[str, Record]
     wanted: Sequence[GapReason]
@@ -199,14 +198,14 @@ class _Tally:
         self.records = {name: Counter() for name in self.of_records}
 
     def count(self, listed: Listed, now: Now) -> Mapping[str, GapReason]:
-        """Count a session of the list; the reasons for which it is a gap now."""
+        """Count a session of the worklist; returns the reasons of a remaining gap, empty without a gap."""
         if isinstance(now, str):
             self.sessions[now] += 1
             for name in listed.reasons:
                 self.records[name][now] += 1
             return {}
         states = dict(zip(self.of_records, now, strict=True))
-        # What it was listed for is mended by nothing but a satisfied record, whatever the list was narrowed to.
+        # A listed record is fixed only if satisfied, also if the worklist was filtered by reason.
         lacking = {
             name: reason
             for name, record in self.of_records.items()

@@ -1,4 +1,4 @@
-"""What became of a worklist, as text for people and as JSON."""
+"""The result of `verify` as text and as JSON."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -12,12 +12,12 @@ from exporter.text.format import Format
 from exporter.text.terminal import Block, Span, Tone, table
 from exporter.text.times import moment_text
 
-# --- Saying it
+# --- Formats
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """A verification, the name of the worklist's file, and what the options allow."""
+    """A verification, the file name of the worklist, and the allowed differences."""
 
     verification: Verification
     file: str
@@ -25,14 +25,14 @@ class VerifyResult:
 
 
 def as_blocks(verification: Verification, file: str, allowed: Allowed = STRICT) -> Iterator[Block]:
-    """The outcome in a line, then a row for the sessions and for each record, then what is behind the numbers."""
+    """One line with the outcome, a table with the sessions and each record, then the details."""
     header, sessions = verification.header, verification.sessions
     code = verification.exit_code(allowed)
     measured = f", measured at {moment_text(verification.listing.taken_at)}"
     yield (
         Span(f"{header.pipeline}: "),
         Span(_outcome(verification, allowed), "good" if code == ExitCode.DONE else "bad"),
-        Span(f"{measured}; {file} is of {header.made_at}", "quiet"),
+        Span(f"{measured}; {file} was made at {header.made_at}", "quiet"),
     )
     yield table(_rows(verification), numbers=range(1, len(_COLUMNS)))
     said = {
@@ -51,17 +51,17 @@ def as_blocks(verification: Verification, file: str, allowed: Allowed = STRICT) 
         if keys:
             yield Span(f"  {what}", _TONES.get(what)), Span(f": {', '.join(keys)}")
     if verification.unnamed:
-        yield (Span(f"  a gap and on no list, for their key has a NULL: {verification.unnamed}"),)
+        yield (Span(f"  gaps on no worklist, because the key has NULL: {verification.unnamed}"),)
 
 
 _COLUMNS: Final = ("", "listed", "fixed", "still a gap", "pending", "vanished", "new since")
 _WORDS: Final[Mapping[Vanished, str]] = {
     "gone": "gone",
     "left_window": "left the window",
-    "not_eligible": "not eligible any more",
+    "not_eligible": "no longer eligible",
 }
-_CHANGED: Final = "changed in the config since"
-_CHANGED_AS_ALLOWED: Final = "changed in the config since, as allowed"
+_CHANGED: Final = "changed in the config since the worklist"
+_CHANGED_AS_ALLOWED: Final = "changed in the config since the worklist, and allowed"
 _TONES: Final[Mapping[str, Tone]] = {
     _CHANGED: "bad",
     "fixed": "good",
@@ -73,7 +73,7 @@ _TONES: Final[Mapping[str, Tone]] = {
 
 
 def _changes(verification: Verification, allowed: Allowed) -> dict[str, list[str]]:
-    """The keys of the config with another value, by whether that keeps the list from being proved."""
+    """The changed keys of the config, refused and allowed."""
     return {
         _CHANGED: [key for key in verification.changed if key not in allowed.keys],
         _CHANGED_AS_ALLOWED: [key for key in verification.changed if key in allowed.keys],
@@ -86,9 +86,9 @@ def _outcome(verification: Verification, allowed: Allowed) -> str:
     if not verification.is_settled(allowed):
         return f"not all fixed: {what}"
     if not number:
-        what = "nothing was listed, so nothing was to be fixed"
+        what = "the worklist is empty: nothing to fix"
     is_proved = verification.exit_code(allowed) == ExitCode.DONE
-    return what if is_proved else f"not proved: {what}, by another config than that of the list"
+    return what if is_proved else f"not proved: {what}, but the config has changed since the worklist"
 
 
 def _rows(verification: Verification) -> Iterator[tuple[Span, ...]]:
@@ -127,7 +127,7 @@ def _counts(numbers: Mapping[Any, int]) -> str:
 
 
 def as_json(verification: Verification, allowed: Allowed = STRICT) -> str:
-    """The same as one JSON object."""
+    """The result as one JSON object."""
     header = verification.header
     fates: tuple[RecordOutcome, ...] = get_args(RecordOutcome)
     of_sessions: tuple[SessionOutcome, ...] = get_args(SessionOutcome)

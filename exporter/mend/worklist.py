@@ -1,8 +1,8 @@
-"""Gaps -> a file for whoever runs the backfill, and back: in batches, the oldest first, and known to be whole.
+"""Gaps -> a worklist for the backfill, and back: in batches, the oldest session first, with a digest.
 
-JSON Lines (https://jsonlines.org): the header, a line for each batch, and the digest of all that is before it.  Written
-and read line by line, so that its length is no matter of memory.  Its schema is docs/worklist.schema.json; a field that
-is added changes nothing for a reader, one that changes its meaning gets another `FORMAT`.
+JSON Lines (https://jsonlines.org): the header, a line for each batch, and the digest of all earlier lines.  Written
+and read line by line, in constant memory.  The schema is docs/worklist.schema.json.  A new field needs no new `FORMAT`;
+a field with a new meaning does.
 """
 
 import hashlib
@@ -34,80 +34,80 @@ from exporter.text.times import moment_text
 
 FORMAT: Final = 2
 UNBOUND: Final = 1
-"""The format that did not say what the config measured, so that any config would have proved a list of it."""
+"""The format without the terms of the config: any config would have proved the worklist."""
 BATCH_SIZE: Final = 1_000
-"""Sessions of a batch, where nobody says otherwise."""
+"""Sessions in a batch, by default."""
 LARGEST_BATCH: Final = 10_000
-"""More in one line is more than line-reading tools are made for."""
+"""Sessions in a batch, at most: line-reading tools cannot take longer lines."""
 
 
 class WorklistError(Exception):
-    """A file is no worklist, not a whole one, or one of something else; the message says why, and what to do."""
+    """A file is not a worklist, incomplete, or of another pipeline; the message has the fault and the remedy."""
 
 
 class WorklistFileError(UsageError):
-    """A worklist cannot be where it should be; the message says why, and what to do."""
+    """The file of a worklist cannot be written; the message has the fault and the remedy."""
 
 
-# --- What its lines say
+# --- Lines
 
 
 class Changes(Part):
-    """What a backfill of the list has to do to a record: how many rows are to be made, how many derived anew."""
+    """The work of a backfill for one record: numbers of sessions."""
 
     create: int = Field(ge=0, description="Sessions without a row.")
     derive_anew: int = Field(ge=0, description="Sessions whose rows are outdated or invalid.")
 
 
 class RecordPart(Part):
-    """A record that the list is about, what satisfies it, and what is expected to change."""
+    """A record of the worklist: the accepted versions, and the expected changes."""
 
     record: str
     satisfied_by: Literal["any_version", "current_version"]
     current: str | None = Field(description="The current version, null for a record without versions.")
-    accepted: tuple[str, ...] = Field(description="The other versions that satisfy.")
+    accepted: tuple[str, ...] = Field(description="Other versions that satisfy the record.")
     changes: Changes
 
 
 class FilterPart(Part):
-    """What the list was narrowed to: null is not at all."""
+    """The filters of the worklist; null is no filter."""
 
     record: str | None
     reason: GapReason | None
 
 
 class Header(Part):
-    """The first line: of what the list is, and how much of it there is."""
+    """The first line: origin and size of the worklist."""
 
     worklist: int = Field(description="The version of this format.")
-    made_at: str = Field(description="The moment of the snapshot, by the database's clock.")
-    exporter: str = Field(description="The version of the exporter that wrote it.")
+    made_at: str = Field(description="The time of the snapshot, by the database's clock.")
+    exporter: str = Field(description="The version of the exporter that wrote the worklist.")
     database: str
-    identity: str | None = Field(description="Tells the database from others, null where it does not tell.")
+    identity: str | None = Field(description="A hash that identifies the database, null if unknown.")
     pipeline: str
     window: WindowPart
     key: tuple[str, ...] = Field(min_length=1, description="The columns of the key of a session.")
     terms: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]] = Field(
-        description="By the name of each key of the config that decides what is a gap: the beginning of a digest of "
-        "its value.  A key with its default is left out."
+        description="For each key of the config that decides about gaps: the first 16 digits of a digest of the value. "
+        "Keys with the default value are left out."
     )
     records: tuple[RecordPart, ...] = Field(min_length=1)
     filters: FilterPart
-    sessions: int = Field(ge=0, description="How many sessions all batches have.")
-    unnamed: int = Field(ge=0, description="Sessions that are a gap and in no batch, for their key has a NULL.")
+    sessions: int = Field(ge=0, description="The number of sessions in all batches.")
+    unnamed: int = Field(ge=0, description="Sessions with a gap and NULL in the key: in no batch.")
     batch_size: int = Field(ge=1, le=LARGEST_BATCH)
     batches: int = Field(ge=0)
 
 
 class SessionPart(Part):
-    """A session: its key, an object by column where it has several, and for each record that it lacks, why."""
+    """A session: the key (an object by column for several columns), and the reason for each record with a gap."""
 
     session: str | dict[str, str]
     reasons: dict[str, GapReason] = Field(min_length=1)
 
 
 class Batch(Part):
-    """A line for each batch: its number, from 1 on, and its sessions; all are of `batch_size` but the last."""
+    """A line for each batch: the number, from 1, and the sessions; only the last batch is smaller than `batch_size`."""
 
     batch: int
     size: int
@@ -115,7 +115,7 @@ class Batch(Part):
 
 
 class End(Part):
-    """The last line: `sha256:` and the SHA-256 of all bytes before this line."""
+    """The last line: `sha256:` and the SHA-256 of all bytes before the last line."""
 
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
 
@@ -133,11 +133,11 @@ def worklist_schema() -> dict[str, Any]:
     }
 
 
-# --- Writing it
+# --- Writing
 
 
 class Author:
-    """Writes the batches of a worklist into `body`, and then all of it to where it belongs; flat in memory."""
+    """Writes the batches of a worklist into `body`, then the whole worklist to the target; in constant memory."""
 
     def __init__(self, body: IO[bytes], plan: Plan, batch_size: int) -> None:
         self._body = body
@@ -152,7 +152,7 @@ class Author:
         self._encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
     def take(self, gap: Gap) -> None:
-        """Put a session on the list; one whose key has a NULL cannot be named, and is counted only."""
+        """Add a gap; a session with NULL in the key is only counted.  Raises SpoolError."""
         key = tuple(part for part in gap.session if part is not None)
         if len(key) < len(gap.session):
             self._unnamed += 1
@@ -160,7 +160,7 @@ class Author:
             self.add(key, gap.reasons)
 
     def add(self, session: SessionKey, reasons: Mapping[str, GapReason]) -> None:
-        """The same with its key and reasons; raises SpoolError."""
+        """Add a session by key and reasons; raises SpoolError."""
         named = session[0] if len(session) == 1 else dict(zip(self._pipeline.sessions.key, session, strict=True))
         self._waiting.append(self._encode({"session": named, "reasons": dict(reasons)}))
         self._sessions += 1
@@ -181,7 +181,7 @@ class Author:
             raise SpoolError(error.strerror) from None
 
     def publish(self, target: IO[bytes], made: Listing, filters: FilterPart) -> Header:
-        """Write the whole list to `target`; raises SpoolError and OutputError."""
+        """Write the whole worklist to `target`; raises SpoolError and OutputError."""
         self._write_batch()
         header = Header(
             worklist=FORMAT,
@@ -203,7 +203,10 @@ class Author:
         try:
             self._write_whole(target, header.model_dump_json().encode() + b"\n")
         except OSError as error:
-            raise OutputError(f"the list could not be written ({error.strerror}), and is not there") from None
+            raise OutputError(
+                f"the worklist could not be written ({error.strerror}), and no file was made: name a file on a "
+                "disk with more space"
+            ) from None
         return header
 
     def _write_whole(self, target: IO[bytes], header: bytes) -> None:
@@ -232,16 +235,15 @@ class Author:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside `path`, for its owner's eyes alone, that takes its name if all goes well.
+    """A temporary file beside `path`, readable only for the owner, and renamed to `path` at the end.
 
-    It is gone if not, and where nothing was written to it.
+    After an error, or if empty, the file is removed.
 
-    Raises WorklistFileError, before anything else is done, where the file cannot be made or exists: a list that a
-    backfill may be using is not replaced.
+    Raises WorklistFileError at once if the file cannot be made or `path` exists: a backfill may be using the file.
     """
     _refuse_existing(path)
     try:
-        # It opens to the owner alone.
+        # Mode 0600.
         number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
         raise WorklistFileError(f"{path} cannot be written ({error.strerror}): name another file") from None
@@ -263,12 +265,12 @@ def _refuse_existing(path: Path) -> None:
         raise WorklistFileError(f"{path} exists: name another file, or remove it")
 
 
-# --- Reading it
+# --- Reading
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A session as it stands on a list: its key, and for each record that it lacked, why."""
+    """A session of a worklist: the key, and the reason for each record with a gap."""
 
     session: SessionKey
     reasons: Mapping[str, GapReason]
@@ -280,21 +282,21 @@ L = TypeVar("L", bound=BaseModel)
 
 
 class Worklist:
-    """A file that is a whole worklist: its `header`, and its sessions as often as they are asked for."""
+    """A complete worklist: the `header`, and the sessions, readable several times."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        """Read all of it once, for what can be wrong with it; raises WorklistError."""
+        """Read the whole file once to find faults; raises WorklistError."""
         self._file = file
         try:
             file.seek(0)
         except OSError:
-            raise WorklistError("it is no file that can be read twice: name a file, not a pipe") from None
+            raise WorklistError("cannot be read twice: name a file, not a pipe") from None
         self.header = self._read_header(file.readline(_LONGEST_HEADER))
         for _ in self.sessions():
             pass
 
     def sessions(self) -> Iterator[Listed]:
-        """Every session, in order; raises WorklistError where the file is not whole, at the latest at its end."""
+        """Every session, in order; raises WorklistError for an incomplete or changed file, at the latest at the end."""
         self._file.seek(0)
         line = self._file.readline()
         digest, count, expected = hashlib.sha256(line), 0, 1
@@ -316,7 +318,7 @@ class Worklist:
     def _check_end(self, line: bytes, digest: str) -> None:
         if not line:
             raise WorklistError(
-                "it is cut off, for its last line, the digest, is missing: copy it again, or make a new one"
+                "cut off: the last line, with the digest, is missing: copy the file again, or make a new worklist"
             )
         if self._parsed(End, line).digest != f"sha256:{digest}" or self._file.read(1):
             raise self._changed()
@@ -327,16 +329,16 @@ class Worklist:
         except ValueError:
             start = None
         if not isinstance(start, dict) or "worklist" not in start:
-            raise WorklistError("it is no worklist: name a file that `gaps --worklist` wrote")
+            raise WorklistError("not a worklist: name a file written by gaps --worklist")
         if start["worklist"] == UNBOUND:
             raise WorklistError(
-                f"it is a worklist of format {UNBOUND}, which does not say what the config measured, and so proves "
-                "nothing: make a new one with `gaps --worklist`"
+                f"a worklist of format {UNBOUND} lacks the terms of the config and proves nothing: make a new worklist "
+                "with gaps --worklist"
             )
         if start["worklist"] != FORMAT:
             raise WorklistError(
-                f"it is a worklist of format {start['worklist']!r}, and this is an exporter that knows "
-                f"format {FORMAT}: verify it with the version that wrote it, or make a new one"
+                f"a worklist of format {start['worklist']!r}, but this exporter reads format {FORMAT}: verify with the "
+                "exporter version that wrote the worklist, or make a new worklist"
             )
         return self._parsed(Header, line)
 
@@ -347,7 +349,7 @@ class Worklist:
             raise self._changed() from None
 
     def _changed(self) -> WorklistError:
-        return WorklistError("it was changed after it was written: verify the file as it was, or make a new one")
+        return WorklistError("changed after the export: restore the original file, or make a new worklist")
 
     def _key(self, session: str | Mapping[str, str]) -> SessionKey:
         columns = self.header.key
@@ -357,42 +359,45 @@ class Worklist:
         return tuple(named.values())
 
 
-# --- Whether it is of what the config is about
+# --- Comparing with the config
 
 
 def pipeline_of(header: Header, pipelines: Mapping[str, Pipeline]) -> Pipeline:
-    """The pipeline that a list is of; raises WorklistError unless the config has it as it was then."""
+    """The pipeline of a worklist; raises WorklistError if database, window, key or records of the pipeline changed."""
     name = header.pipeline
     pipeline = pipelines.get(name)
-    again = "verify it with the config that it was made with, or make a new list"
+    again = "verify with the config of the worklist, or make a new worklist"
     if pipeline is None:
-        raise WorklistError(f"it is of the pipeline {name}, which is not in the config{known_names(name, pipelines)}")
+        raise WorklistError(f"the worklist has the pipeline {name}, not in the config{known_names(name, pipelines)}")
     if pipeline.database != header.database:
-        raise WorklistError(f"it is of the database {header.database}, and {name} is of {pipeline.database}: {again}")
+        raise WorklistError(
+            f"the worklist was made with {name}.database = {header.database}; the config now has {pipeline.database}: "
+            f"{again}"
+        )
     if WindowPart.of(pipeline.window) != header.window:
-        raise WorklistError(f"its window is not that of {name} now: {again}")
+        raise WorklistError(f"the worklist was made with another window of {name}: {again}")
     if pipeline.sessions.key != header.key:
         then, now = (", ".join(key) for key in (header.key, pipeline.sessions.key))
-        raise WorklistError(f"its sessions are told apart by ({then}), those of {name} now by ({now}): {again}")
+        raise WorklistError(f"the worklist was made with sessions.key = ({then}); the config now has ({now}): {again}")
     for part in header.records:
         if part.record not in pipeline.records:
             known = known_names(part.record, pipeline.records)
-            raise WorklistError(f"it is of the record {part.record}, which {name} has no more{known}: {again}")
+            raise WorklistError(f"the worklist has the record {part.record}, not in {name}{known}: {again}")
     return pipeline
 
 
 def changed_keys(header: Header, plan: Plan) -> tuple[str, ...]:
-    """The names of those keys that decide what is a gap and have another value now than when a list was made.
+    """The keys of the config that decide about gaps and have changed since the worklist was made.
 
-    `plan` is of the records of the list alone.
+    `plan` has only the records of the worklist.
     """
     return changed_names(header.terms, terms_of(plan.pipeline, plan.database))
 
 
 def check_identity(header: Header, identity: str | None) -> None:
-    """Raises WorklistError where it is certain that a database is another than that of the list."""
+    """Raises WorklistError if both identities are known and differ."""
     if header.identity and identity and header.identity != identity:
         raise WorklistError(
-            f"it is of another database than {header.database} is now, by their identities: connect to the one that "
-            "it was made from, or make a new list"
+            f"the worklist was made from another database than {header.database} now is: connect to the original "
+            "database, or make a new worklist"
         )

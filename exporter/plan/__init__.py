@@ -1,1 +1,1 @@
-"""Config -> Plan: every statement of a collection, written without asking a database."""
+"""Config -> Plan: every statement of a collection, without a connection."""

@@ -1,4 +1,4 @@
-"""Statements that ask the catalog: clock, locks, foreign tables, and whether the key of the sessions is unique."""
+"""Statements on the catalog: clock, locks, foreign tables, and the uniqueness of `sessions.key`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from exporter.plan.transaction import (
 
 @dataclass(frozen=True, slots=True)
 class CatalogReading:
-    """One scalar of the catalog statement: of which measure and record."""
+    """One scalar of the catalog statement, for a measure and a record."""
 
     measure: CatalogMeasure
     record: str
@@ -27,7 +27,7 @@ class CatalogReading:
 def catalog_statement(pipeline: Pipeline, look: Sequence[str], readings: Sequence[CatalogReading]) -> Statement:
     """The statement that takes the snapshot, reads its clock, and asks the catalog."""
     bind = Bindings()
-    # The clock is read after the snapshot was taken, so nothing that it shows is ahead of the clock.
+    # The clock is read after the start of the snapshot: no row of the snapshot is ahead of the clock.
     columns = [
         *look,
         _foreign_tables(pipeline, bind),
@@ -40,7 +40,7 @@ def catalog_statement(pipeline: Pipeline, look: Sequence[str], readings: Sequenc
 
 
 def unique_key(pipeline: Pipeline) -> Statement:
-    """Whether the key tells sessions apart: proved by an index, else (a view, say) looked up."""
+    """Whether `sessions.key` is unique: by an index, else (as for a view) by counting."""
     bind, sessions = Bindings(), pipeline.sessions
     keys = ", ".join(map(quote, sessions.key))
     present = " and ".join(f"{quote(column)} is not null" for column in sessions.key)
@@ -50,7 +50,7 @@ def unique_key(pipeline: Pipeline) -> Statement:
       from pg_catalog.pg_index i
       where i.indrelid = {relation(sessions.table, bind)}
         and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and i.indexprs is null
-        -- Its equality is that of the column: of the type's own operators, and no collation between them.
+        -- The index compares like the column: the type's own operators, and no other nondeterministic collation.
         and not exists (
           select 1
           from unnest((i.indkey::int2[])[0:i.indnkeyatts - 1], i.indclass::oid[], i.indcollation::oid[])
@@ -60,7 +60,7 @@ def unique_key(pipeline: Pipeline) -> Statement:
           left join pg_catalog.pg_collation k on k.oid = a.attcollation
           where not c.opcdefault or (indexed.collated <> a.attcollation and not k.collisdeterministic)
         )
-        -- Tables that inherit (partitions do not) are read with their parent, and are outside its index.
+        -- A query also reads tables that inherit (not partitions), and the index does not cover them.
         and not exists (
           select 1
           from pg_catalog.pg_inherits h
@@ -81,9 +81,9 @@ def unique_key(pipeline: Pipeline) -> Statement:
 
 
 def _foreign_tables(pipeline: Pipeline, bind: Bindings) -> str:
-    """The names of those tables (NULL for the sessions) that are foreign ones, or have foreign partitions.
+    """The names of foreign tables and of tables with foreign partitions; NULL for the sessions.
 
-    Row security is switched off for us alone: what another server hides from the role that asks it cannot be seen.
+    row_security = off does not reach the other server: rows may be hidden there.
     """
     tables = [f"(null, {relation(pipeline.sessions.table, bind)})"]
     tables += [f"({bind(name, 'text')}, {relation(r.table, bind)})" for name, r in pipeline.records.items()]
@@ -99,7 +99,7 @@ def _foreign_tables(pipeline: Pipeline, bind: Bindings) -> str:
 
 
 def _abbreviated_zones(pipeline: Pipeline, bind: Bindings) -> str:
-    """The names of those sections (NULL for the sessions) whose time zone the server would read as an abbreviation.
+    """The names of sections whose time zone the server reads as an abbreviation; NULL for the sessions.
 
     https://www.postgresql.org/docs/current/datetime-config-files.html
     """
@@ -116,7 +116,7 @@ def _abbreviated_zones(pipeline: Pipeline, bind: Bindings) -> str:
 
 
 def lock_numbers(pipeline: Pipeline, bind: Bindings) -> tuple[str, str]:
-    """How many locks reading takes at most, and how many the server has room for.
+    """SQL for the largest number of locks of a collection, and for the size of the server's lock table.
 
     https://www.postgresql.org/docs/current/runtime-config-locks.html#GUC-MAX-LOCKS-PER-TRANSACTION
     """

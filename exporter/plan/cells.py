@@ -13,11 +13,11 @@ from exporter.plan.fragments import comma_list
 from exporter.plan.statement import Statement, marker
 
 VALUE_LIMIT: Final = 10_000
-"""Values of an open column that cross the wire; the rarest are added up beyond it, so totals stay right."""
+"""Values of an open column in the result, at most: rarer values are added up, so that totals stay right."""
 
 
 def combined_total(total: Total) -> str:
-    """SQL that makes one total of those of several groups."""
+    """SQL that combines the totals of several groups."""
     combined = f"{total.combined_by}({quote(total.name)})"
     return f"{combined}::bigint" if total.combined_by == "sum" else combined
 
@@ -33,12 +33,12 @@ def counting_statement(
 ) -> Statement:
     """Count a source by the groups in one pass, then add up the rarest values of the open columns beyond the limit.
 
-    The first part of `source` defines what the second names, and alone names tables of the platform: no name of ours
-    is known there yet, so none can hide a table of the same name.
+    `source` is a definition and its name.  Only the definition names tables of the platform, and comes first: no name
+    of the exporter can hide a table of the same name.
     """
     definition, name = source
     size = quote(totals[0].name)
-    # A value is kept or folded whole, whatever else its rows are grouped by; those that the config knows come first.
+    # A value is kept or folded in all its groups; values in the config come first.
     value = ", ".join(quote(c.name) for c in groups if c.open or c.name in ("record", "facet")) or "true"
     known_first = "\"category\" in ('other', 'invalid'), " if any(c.name == "category" for c in groups) else ""
     order = f"{known_first}weight desc, {value}"
@@ -74,9 +74,9 @@ def counting_statement(
 
 
 def _spread(spread: Spread) -> str:
-    """SQL for the count and the percentiles of all values, the same beside every cell.
+    """SQL for the count and the percentiles of all values, repeated beside every cell.
 
-    As text, since the driver would ask the catalog what an array of floats is.
+    As text: for an array of floats the driver would query the catalog.
     """
     shares = ", ".join(str(percentile / 100) for percentile in PERCENTILES)
     return (

@@ -1,7 +1,7 @@
-"""The SQL of a config, one expression at a time: where it stands, and whether the server takes it.  No I/O.
+"""The SQL of a config, one expression at a time: the place, and the check by the server.  No I/O.
 
-The server plans an expression before any row is read.  So whatever it refuses then is about the config's text, and one
-refused expression costs nobody else a pass over the tables.
+The server plans an expression before any row is read.  A refusal then concerns the text of the config, and costs no
+pass over the tables.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,8 +32,8 @@ from exporter.plan.statement import Statement
 class Expression:
     """An expression of the config over one row of `table`.
 
-    `path` are its keys below the pipeline, `section` those of the section whose table it is over; `record` is the one
-    that cannot be measured without it, None for an expression about sessions.
+    `path`: the keys below the pipeline.  `section`: the keys of the section with the table.  `record`: the record that
+    needs the expression, None for an expression about sessions.
     """
 
     path: KeyPath
@@ -45,7 +45,7 @@ class Expression:
 
 
 def expressions(pipeline: Pipeline, dimensions: Iterable[Dimension]) -> Iterator[Expression]:
-    """Every expression of a pipeline, those about its sessions first."""
+    """Every expression of a pipeline, expressions about sessions first."""
     keys = [key for dimension in dimensions for key in dimension.keys]
     sessions = pipeline.sessions
 
@@ -68,7 +68,7 @@ def expressions(pipeline: Pipeline, dimensions: Iterable[Dimension]) -> Iterator
 
 
 def written(pipeline: Pipeline, one: Expression) -> Pipeline:
-    """The pipeline with the SQL of an expression in its place."""
+    """The pipeline with the SQL of an expression at the place of the expression."""
     return _written(pipeline, one.path, one.sql)
 
 
@@ -92,10 +92,10 @@ def _written(section: T, path: KeyPath, sql: str) -> T:
 
 
 def unfound(one: Expression, position: int) -> tuple[int, str] | None:
-    """The bare name that the server did not find, and where it begins in the expression.
+    """The offset in the expression and the text of the bare name that the server did not find.
 
-    `position` is the server's, in `planned` of this expression alone, from 1 on.  None where that is no name, or one
-    that has its schema already.
+    `position`: the server's position, from 1, in `planned` of only this expression.  None for a position without a bare
+    name.
     """
     at = position - 1 - planned([one]).sql.index(condition(one.sql)) - len(_BEFORE)
     begins, pieces = 0, list[tuple[str, str]]()
@@ -119,13 +119,13 @@ def qualified(one: Expression, at: int, schema: str) -> Expression:
 
 
 _APART: Final = "session-health-exporter: computed apart"
-"""A text that the planner compares with itself, and so forgets, unless it computes the values of a row apart."""
+"""A text compared with itself: the planner removes the comparison, unless the values of a row are computed apart."""
 
 
 def planned(asked: Sequence[Expression]) -> Statement:
-    """What the server would do to compute these; it refuses what it cannot.
+    """The EXPLAIN statement of expressions; the server refuses invalid expressions.
 
-    A volatile function (random(), clock_timestamp()) is computed apart for each row, which shows: see `is_volatile`.
+    A volatile function (random(), clock_timestamp()) is computed apart for each row: see `is_volatile`.
     """
     tables: dict[tuple[TableName, RowName], list[Expression]] = {}
     for expression in asked:
@@ -140,12 +140,12 @@ def planned(asked: Sequence[Expression]) -> Statement:
 
 
 def is_volatile(plan: Sequence[str]) -> bool:
-    """Whether one of the expressions of a plan may have another value each time; `plan` has its lines."""
+    """Whether an expression of a plan is volatile; `plan` has the lines of EXPLAIN."""
     return any(_APART in line for line in plan)
 
 
 def is_detached(plan: Sequence[str]) -> bool:
-    """Whether a sub-query of the one expression of a plan uses no column of the row, and is computed once for all."""
+    """Whether a sub-query of the only expression of a plan uses no column of the row, and is computed once."""
     return sum(line.lstrip().startswith("InitPlan") for line in plan) > 1
 
 
@@ -158,19 +158,19 @@ _OF_ITS_STATEMENT: Final = frozenset({"statement_timestamp", "current_query"})
 
 
 def is_of_its_statement(sql: str) -> bool:
-    """Whether an expression calls what is stable, and still another value in another statement of a transaction."""
+    """Whether an expression calls a stable function whose value changes between statements of a transaction."""
     return not _OF_ITS_STATEMENT.isdisjoint(called(sql))
 
 
 def has_sub_query(sql: str) -> bool:
-    """Whether an expression reads rows of its own."""
+    """Whether an expression has a sub-query."""
     return any(kind == "word" and text.lower() in ("select", "table") for kind, text in lexemes(sql))
 
 
 def compared(sql: str) -> Iterator[str]:
-    """Names in an expression, as the catalog has them, that may be compared by operators of their type; words, too.
+    """Names and words in an expression that operators of their type may compare, in the spelling of the catalog.
 
-    Not where a cast to a string follows, or IS NULL.
+    Without names followed by a cast to a string or by IS NULL.
     """
     pieces = [(kind, text) for kind, text in lexemes(sql) if kind != "comment" and not text.isspace()]
     for at, (kind, text) in enumerate(pieces):
@@ -188,7 +188,7 @@ def _is_decided(texts: Sequence[str]) -> bool:
 
 
 def called(sql: str) -> tuple[str, ...]:
-    """The names that an expression calls like functions, without schema, as the catalog has them."""
+    """The names of called functions, without schema, in the spelling of the catalog."""
     names, before = [], ""
     for kind, text in lexemes(sql):
         if text == "(" and before:
@@ -203,7 +203,7 @@ def called(sql: str) -> tuple[str, ...]:
 
 
 def harmless(names: Sequence[str]) -> Statement:
-    """Whether the volatile functions of these names return nothing (pg_sleep), so that no value depends on them."""
+    """Whether every volatile function with one of the names returns void (pg_sleep): no value depends on the call."""
     bind = Bindings()
     sql = f"""select coalesce(bool_and(p.prorettype operator(pg_catalog.=) 'void'::regtype), false)
 from pg_catalog.pg_proc p

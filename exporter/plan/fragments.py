@@ -1,4 +1,4 @@
-"""Pieces of SQL that several statements share: keys, rows, and the bounds of the window and the cohort."""
+"""Pieces of SQL for several statements: keys, rows, and the ends of the window and the cohort."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -36,19 +36,19 @@ def session_keys(pipeline: Pipeline) -> list[str]:
 
 
 def column_of(section: Sessions | Record, column: str) -> str:
-    """A column of a section's table, told from what we compute beside it."""
+    """A column of a section's table, qualified with the table."""
     return f"{quote(section.table.name)}.{quote(column)}"
 
 
 def record_keys(record: Record, link: Link) -> list[str]:
-    """The columns of a record that name a session, converted as its link says."""
+    """The key columns of a record, converted by the link."""
     return [
         one.of_record.format(column_of(record, part.column)) for part, one in zip(record.session_key, link, strict=True)
     ]
 
 
 def named_keys(record: Record, link: Link) -> list[str]:
-    """The columns of a record that name a session, as `key_1` and so on."""
+    """The key columns of a record, as `key_1` and so on."""
     return [f"{key} as key_{n}" for n, key in enumerate(record_keys(record, link), start=1)]
 
 
@@ -58,11 +58,11 @@ def on_keys(link: Link, sessions: str, rows: str) -> str:
 
 
 _EXISTS: Final = "exists for us"
-"""Whether a row of a record exists for us."""
+"""Whether a row of a record passes `where`."""
 
 
 def rows_from(record: Record) -> tuple[str, str]:
-    """A FROM item with the rows of a record, each with whether it passes `valid`, and which of them exist for us."""
+    """A FROM item with the rows of a record and the result of `valid`, and the condition for rows that count."""
     values = [(name, condition(sql)) for name, sql in ((_EXISTS, record.where), (PASSES, record.valid)) if sql]
     return with_values(record.table, "record", values), f"{OURS}.{quote(_EXISTS)}" if record.where else "true"
 

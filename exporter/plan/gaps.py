@@ -13,7 +13,7 @@ from exporter.plan.statement import FETCHED, Cursor, Statement, marker
 
 
 def gap_cursor(scope: Scope, links: Mapping[str, Link], reasons: Collection[GapReason]) -> Cursor:
-    """In order of time, then of the key: the server sorts gaps in less time than it takes to find them."""
+    """The cursor over the gap list, ordered by time and key; sorting takes less time than finding the gaps."""
     bind = Bindings()
     pipeline, width = scope.pipeline, len(scope.pipeline.sessions.key)
     keys = [f"key_{n}" for n in range(1, width + 1)]
@@ -31,7 +31,7 @@ def gap_cursor(scope: Scope, links: Mapping[str, Link], reasons: Collection[GapR
 def _cursor(title: str, pipeline: Pipeline, sql: str, bind: Bindings) -> Cursor:
     said = marker(pipeline.name, title)
     return Cursor(
-        # Every row is wanted, so the plan must not be the one that has the first of them soonest.
+        # For a plan that is fast for all rows, not for the first rows.
         prepare=Statement("plan for all", "set local cursor_tuple_fraction = 1", returns_rows=False),
         open=Statement(title, f"declare {said} found no scroll cursor for\n{sql}", tuple(bind.values), is_ours=False),
         fetch=Statement(f"fetch {title}", f"fetch {said} {FETCHED} from found", is_ours=False),
@@ -84,7 +84,7 @@ def states_cursor(scope: Scope, links: Mapping[str, Link], keys: Sequence[Sessio
 
 
 def places_statement(pipeline: Pipeline, keys: Sequence[SessionKey]) -> Statement:
-    """The statement that tells which of these keys the table of sessions has."""
+    """The statement that finds the keys that exist in the table of sessions."""
     bind = Bindings()
     sql = (
         f"with {marker(pipeline.name, 'sessions')}\npresent as (\n"
@@ -95,21 +95,21 @@ def places_statement(pipeline: Pipeline, keys: Sequence[SessionKey]) -> Statemen
 
 
 def _listed(pipeline: Pipeline, keys: Sequence[SessionKey], bind: Bindings) -> str:
-    """The right side of a join: `listed`, the place of each key from 1 on, and the condition on key_1 and so on.
+    """The right side of a join: `listed`, the place of each key from 1, and the condition on key_1 and so on.
 
-    Compared as the text that was listed, byte by byte: a key says what it is by no other type or collation.
+    Keys are compared as listed text, byte by byte, without another type or collation.
     """
     width = range(1, len(pipeline.sessions.key) + 1)
     arrays = [bind(tuple(column), "text[]") for column in zip(*keys, strict=True)] or ["array[]::text[]" for _ in width]
     named = ", ".join([*(f"session_{n}" for n in width), "place"])
     on = " and ".join(f'key_{n}::text collate "C" = session_{n} collate "C"' for n in width)
-    # With one array it is a call like others, with several it is a word of SQL's own.
+    # unnest of one array is a function; unnest of several arrays is SQL syntax, and takes no schema.
     unnest = "pg_catalog.unnest" if len(arrays) == 1 else "unnest"
     return f"{unnest}({', '.join(arrays)}) with ordinality as listed ({named}) on {on}"
 
 
 def _stated(scope: Scope, links: Mapping[str, Link], bind: Bindings) -> str:
-    """Defines `stated`: the sessions of `judged`, `since` when they are due, and the n-th record's `state_n`."""
+    """Defines `stated`: the sessions of `judged` with the due time `since` and `state_n` of the n-th record."""
     keys = [f"key_{n}" for n in range(1, len(scope.pipeline.sessions.key) + 1)]
     states = [
         f"{state(record, f'best_{n}', f'required_{n}', bind)} as state_{n}"
@@ -124,7 +124,7 @@ def _stated(scope: Scope, links: Mapping[str, Link], bind: Bindings) -> str:
 
 
 def _gaps(scope: Scope, links: Mapping[str, Link], reasons: Collection[GapReason], bind: Bindings) -> str:
-    """Defines `gaps`: the sessions analysed that are a gap, `since` when, and for the n-th record its `reason_n`."""
+    """Defines `gaps`: sessions with a gap, the due time `since`, and `reason_n` of the n-th record."""
     keys = [f"key_{n}" for n in range(1, len(scope.pipeline.sessions.key) + 1)]
     stated = _stated(scope, links, bind)
     wanted = [

@@ -1,4 +1,4 @@
-"""Config -> Plan: writes every statement of a collection, and knows how to read its rows.  No I/O."""
+"""Config -> Plan: every statement of a collection, and the reading of the rows.  No I/O."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,13 +46,12 @@ from exporter.plan.transaction import (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that collecting one pipeline takes; built once, from the config alone.
+    """The statements of collecting one pipeline; built once, from the config alone.
 
-    `links` say how each record's key is compared with that of the sessions: as presumed, until the types are known.
-    `look` is how this server tells how far it is behind.
-    The order of a collection: `before`, `begin`, then the locks (no snapshot is taken by them), then `catalog`,
-    which takes the snapshot and reads its clock, `keys`, `IDENTITY`, the expressions as the server plans them, then
-    `sessions(...)` and `rows(...)`, then `touched`.
+    `links`: the comparison of each record key with `sessions.key`; presumed until the types are known.  `look`: the SQL
+    for the replica lag on this kind of server.
+    The order of a collection: `before`; `begin`; the locks, still without a snapshot; `catalog`, with the snapshot and
+    the clock; `keys`; `IDENTITY`; the planned expressions; `sessions(...)`; `rows(...)`; `touched`.
     """
 
     pipeline: Pipeline
@@ -63,44 +62,44 @@ class Plan:
     look: tuple[str, ...] = STATUS_SQL
 
     def about(self, pipeline: Pipeline) -> "Plan":
-        """The same plan for tables of other names."""
+        """The plan with other tables."""
         return replace(self, pipeline=pipeline)
 
     def looking(self, look: tuple[str, ...]) -> "Plan":
-        """The same plan for a server that tells in this way how far it is behind."""
+        """The plan with other SQL for the replica lag."""
         return replace(self, look=look)
 
     def linked(self, links: Mapping[str, Link]) -> "Plan":
-        """The same plan for keys of these types."""
+        """The plan with other links."""
         return replace(self, links={**self.links, **links})
 
     @property
     def begin(self) -> Statement:
-        """The guarded transaction."""
+        """Begins the guarded transaction."""
         return begin(self.database)
 
     @property
     def lock_sessions(self) -> Statement:
-        """Holds the table of the sessions."""
+        """Locks the table of sessions."""
         return lock(self.pipeline, "sessions", self.pipeline.sessions.table)
 
     @property
     def lock_records(self) -> dict[str, Statement]:
-        """What holds the table of each record."""
+        """Locks the record tables, by the name of the record."""
         return {name: lock(self.pipeline, name, record.table) for name, record in self.pipeline.records.items()}
 
     @property
     def catalog(self) -> Statement:
-        """What the catalog says, and what the clock.
+        """Reads the catalog and the clock.
 
-        Its one row: a `Look`, sections with a foreign table, sections whose time zone is an abbreviation, the locks
-        that reading takes and the server's room for them, then the `catalog_readings`.
+        One row: the replication status, sections with a foreign table, sections with an abbreviated time zone, the
+        needed locks, the size of the server's lock table, then the `catalog_readings`.
         """
         return catalog_statement(self.pipeline, self.look, self.catalog_readings)
 
     @property
     def catalog_readings(self) -> tuple["CatalogReading", ...]:
-        """What the dimensions ask of the catalog."""
+        """The catalog readings of the dimensions."""
         return tuple(
             CatalogReading(measure, record)
             for dimension in self.dimensions
@@ -111,36 +110,36 @@ class Plan:
 
     @property
     def lock_count(self) -> Statement:
-        """How many locks reading takes at most, and how many the server has room for."""
+        """Reads the largest number of locks of a collection, and the size of the server's lock table."""
         bind = Bindings()
         needed, room = lock_numbers(self.pipeline, bind)
         return Statement("locks", f"select {needed}, {room}", tuple(bind.values))
 
     @property
     def keys(self) -> Statement:
-        """The types of the columns of keys."""
+        """Reads the types of key columns."""
         bind = Bindings()
         sql = key_columns(self.pipeline, bind)
         return Statement("types of keys", sql, tuple(bind.values))
 
     @property
     def unique(self) -> Statement:
-        """Whether the key is unique; it may read the table, and so whatever a view calls."""
+        """Checks that `sessions.key` is unique; may read the table, and so call functions of a view."""
         return unique_key(self.pipeline)
 
     @property
     def search(self) -> Statement | None:
-        """Where the config's SQL finds names, None where it finds the server's own alone."""
+        """Sets the search_path for the SQL of the config; None for only pg_catalog."""
         return search(self.database.search_path) if self.database.search_path else None
 
     @property
     def touched(self) -> Statement:
-        """What was read."""
+        """Lists the tables that the transaction has read."""
         return what_was_read(self.pipeline, is_strict=self.database.row_security == "strict")
 
     @property
     def expressions(self) -> tuple[Expression, ...]:
-        """The SQL of the config that a collection computes."""
+        """The expressions of the config that a collection computes."""
         parts = {part.path for part in self.parts}
         return tuple(
             one
@@ -150,12 +149,12 @@ class Plan:
 
     @staticmethod
     def part_of(expression: Expression) -> str:
-        """The path of the part that fails with an expression about sessions."""
+        """The path of the part that an expression about sessions belongs to."""
         return ".".join(map(str, expression.path))
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """What may fail by itself beside the records."""
+        """The parts that may fail alone, beside the records."""
         return tuple(part for dimension in self.dimensions for part in dimension.parts(self.pipeline))
 
     def sessions(self, records: Sequence[str], parts: Sequence[Part] = ()) -> Statement:
@@ -164,7 +163,7 @@ class Plan:
         return sessions_statement(scope, self.links, self.dimensions)
 
     def owners(self, parts: Sequence[Part]) -> Statement:
-        """How many sessions there are for which `parts` hold, over all of them, wherever in time."""
+        """Counts the sessions for which `parts` hold, over all sessions of any time."""
         return owners_statement(Scope(self.pipeline, (), tuple(parts)), self.dimensions)
 
     def rows(self, records: Sequence[str], parts: Sequence[Part] = ()) -> Statement:
@@ -173,35 +172,35 @@ class Plan:
         return rows_statement(scope, self.links, self.dimensions)
 
     def gaps(self, records: Sequence[str], reasons: Collection[GapReason] = GAP_REASONS) -> Cursor:
-        """Every session that is a gap because of one of `records` for one of `reasons`: the longest due first.
+        """Every session with a gap in `records` for `reasons`, the longest due first.
 
-        Its columns: the number of the session, which none shares, each part of the key as text, the completion as text
-        (NULL where there is none), and for each of `records` the reason, NULL where it is none.
+        Columns: the unique number of the session, each part of the key as text, the completion as text (NULL without a
+        completion), and for each of `records` the reason (NULL without a gap).
         """
         return gap_cursor(Scope(self.pipeline, _pick(self.pipeline, records), ()), self.links, reasons)
 
     def gap_count(self, records: Sequence[str], reasons: Collection[GapReason] = GAP_REASONS) -> Statement:
-        """How many rows `gaps` has, and of how many sessions."""
+        """Counts the rows and the sessions of `gaps`."""
         return gap_count(Scope(self.pipeline, _pick(self.pipeline, records), ()), self.links, reasons)
 
     def gap_tally(self, records: Sequence[str], reasons: Collection[GapReason] = GAP_REASONS) -> Statement:
-        """The same by record and reason, for those sessions of `gaps` that have a key without NULL.
+        """Counts `gaps` by record and reason, for sessions without NULL in the key.
 
-        Its one row: what `gap_count` has, how many they are, how many have a NULL in their key, and for each of
-        `records` and each of GAP_REASONS how many sessions.
+        One row: the columns of `gap_count`, the sessions without and with NULL in the key, and for each of `records`
+        and each of GAP_REASONS the number of sessions.
         """
         return gap_tally(Scope(self.pipeline, _pick(self.pipeline, records), ()), self.links, reasons)
 
     def states_of(self, records: Sequence[str], keys: Sequence[SessionKey]) -> Cursor:
-        """What the sessions of these keys are now, as far as they are in the window or the cohort, in no order.
+        """The current states of the sessions with these keys, in the window or the cohort, unordered.
 
-        Its columns: the place of the key in `keys`, from 0 on; whether the session is in the window, and eligible; and
-        for each of `records` its state.
+        Columns: the place of the key in `keys`, from 0; whether the session is in the window; whether eligible; the
+        state of each of `records`.
         """
         return states_cursor(Scope(self.pipeline, _pick(self.pipeline, records), ()), self.links, keys)
 
     def places_of(self, keys: Sequence[SessionKey]) -> Statement:
-        """The places in `keys`, from 0 on, of those sessions that the table has, wherever in time."""
+        """The places in `keys`, from 0, of sessions in the table, of any time."""
         return places_statement(self.pipeline, keys)
 
     def rows_of(self, record: str, cells: Cells) -> Rows:
@@ -210,7 +209,7 @@ class Plan:
         return Rows(cells.only("record", [record]), next(facet.name for facet in facets if facet.per_session))
 
     def statements(self) -> Iterator[Statement]:
-        """What a collection runs when nothing is broken, in order."""
+        """The statements of a collection without faults, in order."""
         names = tuple(self.pipeline.records)
         yield before(self.look)
         yield found_tables(tables_of(self.pipeline), self.database.search_path)

@@ -32,7 +32,7 @@ from exporter.plan.sessions import NUMBERED
 from exporter.plan.statement import Statement, marker
 
 JOINED: Final = "joined"
-"""How many rows a join has."""
+"""The number of rows after a join."""
 
 
 def rows_statement(scope: Scope, links: Mapping[str, Link], dimensions: tuple[Dimension, ...]) -> Statement:
@@ -42,7 +42,7 @@ def rows_statement(scope: Scope, links: Mapping[str, Link], dimensions: tuple[Di
     declared = {record.name: [t for d in dimensions for t in d.row_totals(record, bind)] for record in records}
     totals = {t.name: t for of_record in declared.values() for t in of_record}
     flags = _flags(scope, dimensions)
-    # Records whose keys are compared in the same way share one pass over the sessions.
+    # Records with the same comparison of keys share one pass over the sessions.
     alike: dict[tuple[tuple[str, str], ...], list[Record]] = {}
     for record in records:
         alike.setdefault(tuple((one.of_session, one.operator) for one in links[record.name]), []).append(record)
@@ -92,7 +92,7 @@ def _flags(scope: Scope, dimensions: tuple[Dimension, ...]) -> list[Fact]:
 
 
 def _owners(pipeline: Pipeline, flags: Sequence[Fact], bind: Bindings) -> str:
-    """The keys of all sessions, and what is to be known of whoever owns a row."""
+    """SQL for the keys of all sessions, with the flags that rows need of their session."""
     sessions = pipeline.sessions
     started = moment(column_of(sessions, sessions.started_at), sessions.timezone, bind)
     values = [("eligible", condition(sessions.eligible)), *((flag.name, flag.sql(bind)) for flag in flags)]
@@ -101,7 +101,7 @@ def _owners(pipeline: Pipeline, flags: Sequence[Fact], bind: Bindings) -> str:
         f"({started} >= {window_start(pipeline, bind)} and {OURS}.eligible) is true as analysed",
         *(f"({OURS}.{quote(flag.name)}) is true as {quote(flag.name)}" for flag in flags),
     ]
-    # `offset 0` keeps the expressions where they are: each is computed once for a session, not for each of its rows.
+    # `offset 0` keeps the expressions inside: each is computed once for a session, not once for each row.
     return f"""    select
       {comma_list(owner, 6)}
     from {with_values(sessions.table, "session", values)}
@@ -109,7 +109,7 @@ def _owners(pipeline: Pipeline, flags: Sequence[Fact], bind: Bindings) -> str:
 
 
 def owners_statement(scope: Scope, dimensions: tuple[Dimension, ...]) -> Statement:
-    """The statement that counts, over all sessions, those with each flag."""
+    """The statement that counts the sessions with each flag, over all sessions."""
     bind = Bindings()
     flags = _flags(scope, dimensions)
     counted = [f"count(*) filter (where {quote(flag.name)})" for flag in flags] or ["count(*) filter (where analysed)"]
@@ -119,7 +119,7 @@ def owners_statement(scope: Scope, dimensions: tuple[Dimension, ...]) -> Stateme
 
 
 def _linked(link: Link, branches: Sequence[str], totals: Sequence[str], flags: Sequence[Fact], owners: str) -> str:
-    """The rows of some records, told apart by their facets, each with what is known of its session."""
+    """SQL for the rows of some records, by facet, joined with the flags of the session."""
     keyed = " and ".join(f"r.key_{n} is not null" for n in range(1, len(link) + 1))
     known = [
         *(f"r.{name}" for name in ("record", "facet", "value", "category", "rows", NUMBERED)),
@@ -141,7 +141,7 @@ def _linked(link: Link, branches: Sequence[str], totals: Sequence[str], flags: S
 
 
 def facets_of(dimensions: tuple[Dimension, ...], record: Record, bind: Bindings) -> tuple[Facet, ...]:
-    """The ways in which the rows of a record are told apart; one of them has every row."""
+    """The facets of a record: the ways to group the rows; at least one facet has every row."""
     asked = tuple(facet for dimension in dimensions for facet in dimension.facets(record, bind))
     return asked if any(facet.per_session for facet in asked) else (Facet(UNGROUPED), *asked)
 
@@ -154,12 +154,12 @@ def _rows_of(
     all_totals: Sequence[Total],
     bind: Bindings,
 ) -> Iterator[str]:
-    """The rows of one record, told apart by each facet.
+    """SQL for the rows of one record, grouped by each facet.
 
-    Those that are about sessions share one pass over the table: each row is repeated for each of them, and all are
-    grouped at once, by hash.  GROUPING SETS would say the same, but the planner sorts the table for each set that may
-    not fit into work_mem.  A facet that is not about sessions has a pass of its own, which is cheaper than to carry
-    its keys along.  Groups of rows are numbered: a join that repeats one shows.
+    Facets about sessions share one pass over the table: each row is repeated for each facet, and one hash groups all.
+    GROUPING SETS would give the same result, but the planner sorts the table for each set larger than work_mem.  A
+    facet not about sessions has its own pass: cheaper than carrying the keys along.  Groups are numbered to detect a
+    join that repeats a group.
     """
     totals = {total.name: total.sql for total in own_totals}
     counted = [
@@ -202,11 +202,11 @@ def _rows_of(
             )
 
 
-# Beside the operator's columns in their SQL: names that no column has.
+# Names beside the columns of the platform, so unusual that no column has the same name.
 _FACETS, _FACET, _VALUE, _CATEGORY = (quote(f"our {name}") for name in ("facets", "facet", "value", "category"))
 
 UNGROUPED: Final = "rows"
-"""The facet of a record whose rows no dimension tells apart."""
+"""The facet of a record without a facet of a dimension."""
 
 _NOTHING: Final = {"sum": "0::bigint", "min": "null::float8", "max": "null::float8"}
-"""What a total is where a record does not have it."""
+"""The value of a total that a record lacks."""

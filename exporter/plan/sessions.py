@@ -57,15 +57,15 @@ def sessions_statement(scope: Scope, links: Mapping[str, Link], dimensions: tupl
 
 
 NUMBERED: Final = "numbered"
-"""The number of a row before a join; the largest says how many there were."""
+"""The number of a row before a join; the largest is the number of rows."""
 
 
 def session_states(scope: Scope, links: Mapping[str, Link], bind: Bindings, facts: Sequence[Fact] = ()) -> str:
-    """Defines `judged`: the sessions in the window and the cohort, each with the best rank of its rows of every record.
+    """Defines `judged`: the sessions in the window and the cohort, with the best rank of the rows of every record.
 
-    It alone names tables of the platform, and comes first, so that no name of ours can hide one of theirs.  Sessions
-    are numbered: a join that repeats one shows, and the planner keeps the expressions of the config where they are,
-    so that each is computed once for a session.
+    Only `judged` names tables of the platform, and comes first: no name of the exporter can hide a table.  Sessions are
+    numbered for two reasons: to detect a join that repeats a session, and to make the planner compute each expression
+    of the config once for a session.
     """
     pipeline, records, sessions = scope.pipeline, scope.records, scope.pipeline.sessions
     started = moment(column_of(sessions, sessions.started_at), sessions.timezone, bind)
@@ -130,10 +130,10 @@ def session_states(scope: Scope, links: Mapping[str, Link], bind: Bindings, fact
 
 
 def _wanted_sessions(pipeline: Pipeline, bind: Bindings) -> str:
-    """Sessions in the window, in the cohort, or in none for want of a start.
+    """SQL for the sessions in the window or in the cohort, or without a start.
 
-    The column itself is compared, so that an index is of use; where its zone is the config's it is compared with a day
-    to spare, for no zone is further from UTC.
+    The bare column is compared, so that an index helps.  For a column with a time zone of the config, the start is one
+    day earlier: no zone is further from UTC.
     """
     started = column_of(pipeline.sessions, pipeline.sessions.started_at)
     first = window_start(pipeline, bind)

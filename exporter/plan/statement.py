@@ -1,4 +1,4 @@
-"""A statement as a value: its SQL, what fills its placeholders, and how its result is read.  No I/O."""
+"""A statement as a value: SQL, values of placeholders, and the reading of the result.  No I/O."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from exporter.model.sql import Bound, Moment
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """SQL with numbered placeholders, the values that fill them, and the names of its result's columns.
+    """SQL with numbered placeholders, the values of the placeholders, and the names of the result columns.
 
-    `folding` names the columns whose values come from the data, and are folded beyond the limit.  `is_ours`: all of its
-    SQL is the exporter's, and none of the config's.
+    `folding`: columns with values of the data, folded beyond the limit.  `is_ours`: the SQL is the exporter's, without
+    SQL of the config.
     """
 
     title: str
@@ -28,11 +28,11 @@ class Statement:
     is_ours: bool = True
 
     def arguments(self, clock: datetime) -> list[object]:
-        """The values in the order of the placeholders; `clock` is the snapshot's."""
+        """The values in the order of the placeholders; `clock` is the time of the snapshot."""
         return [clock if value is Moment.CLOCK else value for value in self.bound]
 
     def read(self, rows: Sequence[Sequence[Any]]) -> Cells:
-        """The cells of a result of this statement; its last column says whether a cell was folded."""
+        """The cells of a result; the last column of a row tells whether the cell was folded."""
         open_places = [index for index, name in enumerate(self.columns) if name in self.folding]
 
         def cell(row: Sequence[Any]) -> tuple[CellValue, ...]:
@@ -47,10 +47,9 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A result that is read piece by piece: `prepare` and `open`, then `fetch` until it returns no row, then `close`.
+    """A result read in pieces: `prepare` and `open`, then `fetch` until no row comes, then `close`.
 
-    It is held by the server under a name in SQL, not by the driver as a prepared statement: of those a pooler in
-    transaction mode keeps the names.
+    An SQL cursor, not a prepared statement of the driver: a pooler in transaction mode would keep the names.
     https://www.postgresql.org/docs/current/sql-declare.html
     """
 
@@ -61,9 +60,9 @@ class Cursor:
 
 
 FETCHED: Final = 2_000
-"""Rows of a cursor that cross the wire at a time."""
+"""Rows of a cursor in one fetch."""
 
 
 def marker(pipeline: str, what: str) -> str:
-    """Says whose a statement is, in pg_stat_activity; never before its first word: pg_stat_statements drops that."""
+    """A comment that identifies a statement in pg_stat_activity; pg_stat_statements drops it before the first word."""
     return f"/* {APPLICATION_NAME}: {pipeline}: {what} */"

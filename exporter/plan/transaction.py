@@ -1,4 +1,4 @@
-"""What surrounds measuring: the look before, the guarded transaction, its locks, and what it has read.  No I/O.
+"""The statements around the counting: checks before, the guarded transaction, locks, and the tables read.  No I/O.
 
 https://www.postgresql.org/docs/current/mvcc-caveats.html
 """
@@ -14,8 +14,8 @@ from exporter.model.sql import Bindings, TableName, base_type, quote, relation
 from exporter.plan.replica import STATUS_SQL
 from exporter.plan.statement import Statement, marker
 
-# It runs under the settings of the role, so whatever has a name in it says where that is: a schema that comes before
-# pg_catalog in the role's search_path may have another of the same name.
+# Runs under the settings of the role, so every name has a schema: a schema before pg_catalog in the role's search_path
+# may have objects of the same name.
 _DEADLOCK_TIMEOUT: Final = """(
     select s.setting::integer from pg_catalog.pg_settings s where s.name operator(pg_catalog.=) 'deadlock_timeout'
   )"""
@@ -30,9 +30,9 @@ _POWERS: Final = """array(
 
 
 def before(look: Sequence[str] = STATUS_SQL) -> Statement:
-    """A `Look`, the deadlock time-out in milliseconds, the rights of the role beyond reading, and where it finds names.
+    """The replication status, deadlock_timeout in milliseconds, rights of the role beyond reading, and its search path.
 
-    All of it before the transaction: once in it, there is no look without a snapshot.
+    Before the transaction: inside, the first query would take the snapshot.
     """
     asked = (*look, _DEADLOCK_TIMEOUT, _POWERS, "pg_catalog.current_schemas(false)::pg_catalog.text[]")
     return Statement("before", f"select /* {APPLICATION_NAME} */\n  " + ",\n  ".join(asked))
@@ -43,28 +43,29 @@ IDENTITY: Final = Statement(
     f"select /* {APPLICATION_NAME} */ md5(system_identifier::text || ' ' || current_database())\n"
     "from pg_catalog.pg_control_system()",
 )
-"""Tells this database from every other, a copy made by dump and restore too, and nothing about it; a replica has its
-primary's.  https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-CONTROLDATA"""
+"""A hash that identifies this database, and reveals nothing else.  A restored dump has another hash; a replica has the
+hash of its primary.  https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-CONTROLDATA"""
 
 END: Final = Statement("end", "rollback", returns_rows=False)
 
 FIRST_OF_USERS: Final = 16384
-"""Oids below are those of the system's own objects: FirstNormalObjectId in access/transam.h."""
+"""Smaller oids belong to system objects: FirstNormalObjectId in access/transam.h."""
 
 NO_TRANSACTION_TIMEOUT: Final = Statement(
     "no transaction time-out, from PostgreSQL 17 on", "set local transaction_timeout = 0", returns_rows=False
 )
-"""PostgreSQL 17 and newer would end our connection by a setting of the role; each statement has its own time-out.
+"""PostgreSQL 17 and newer may end the connection by a setting of the role; each statement has a time-out already.
 https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-TRANSACTION-TIMEOUT"""
 
 PATH: Final = "pg_catalog, pg_temp"
-"""Where our own SQL finds names: nobody can put anything there.  Named last, pg_temp is not searched first.
+"""The search_path of the exporter's own SQL: only superusers can create objects there.  pg_temp is named last, or
+PostgreSQL would search pg_temp first.
 https://www.postgresql.org/docs/current/ddl-schemas.html#DDL-SCHEMAS-PATH"""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What has a table's name: its schema, and its kind in the catalog (v: view, r: table); both None if nothing has.
+    """The relation with a table's name: schema, and kind in the catalog (v: view, r: table); both None if missing.
 
     https://www.postgresql.org/docs/current/catalog-pg-class.html
     """
@@ -74,7 +75,7 @@ class Found:
 
 
 def found_tables(tables: Sequence[TableName], searched: Sequence[str]) -> Statement:
-    """A row for each table, for `Found`; one without a schema is that of the first of those `searched` that has it."""
+    """A row for each table, for `Found`; a table without a schema is looked up in the schemas `searched`, in order."""
     bind = Bindings()
     wanted = ", ".join(
         bind(tuple(names), "pg_catalog.text[]")
@@ -102,7 +103,7 @@ Kind = Literal["table", "function", "type"]
 
 
 def schema_of(kind: Kind, name: str, searched: Sequence[str]) -> Statement:
-    """The schema of a name that has none: the first of those `searched` that has one of it; no row where none has."""
+    """The schema of a bare name: the first schema of `searched` with the name; no row without a match."""
     bind = Bindings()
     catalog, space, named = {
         "table": ("pg_class", "relnamespace", "relname"),
@@ -121,17 +122,17 @@ limit 1"""
 
 
 def begin(database: Database) -> Statement:
-    """The transaction, guarded.
+    """Begin the guarded transaction.
 
-    Settings are made here, not at connect: a pooler in transaction mode would lose or refuse them there.
-    A policy that applies to our role makes the server refuse (row_security = off) instead of hiding rows.
+    The settings are local to the transaction: a pooler in transaction mode would lose or refuse settings at connect.
+    With row_security = off the server refuses a query instead of hiding rows by a policy.
     https://www.postgresql.org/docs/current/runtime-config-client.html
     """
     settings = {
         "application_name": f"'{APPLICATION_NAME}'",
         "search_path": PATH,
         "timezone": "'UTC'",
-        # A version or a status is compared as text: the same, whatever the role's or the database's defaults are.
+        # Versions and statuses are compared as text: independent of the defaults of role and database.
         "datestyle": "'ISO, YMD'",
         "intervalstyle": "'postgres'",
         "bytea_output": "'hex'",
@@ -142,12 +143,12 @@ def begin(database: Database) -> Statement:
         "statement_timeout": _milliseconds(database.statement_timeout),
         "lock_timeout": _milliseconds(database.lock_timeout),
         "idle_in_transaction_session_timeout": _milliseconds(database.statement_timeout),
-        # A health check never competes with the platform: one process, and no compiling for it.
+        # A health check never competes with the platform: one process, no JIT compilation.
         "max_parallel_workers_per_gather": 0,
         "jit": "off",
-        # Every row of a table is counted: one sequential pass and a hash.  The planner would rather walk an
-        # index to spare itself a sort, which reads the table in random order, page by page, row by row.
-        # Bitmap scans stay allowed, for the window and for sub-queries of the config.
+        # Every row of a table is counted: one sequential pass and a hash.  To avoid a sort, the planner would walk an
+        # index and read the table in random order.  Bitmap scans stay allowed, for the window and for sub-queries of
+        # the config.
         "enable_indexscan": "off",
         "enable_indexonlyscan": "off",
         "enable_sort": "off",
@@ -162,19 +163,19 @@ def _milliseconds(duration: timedelta) -> int:
 
 
 def search(schemas: Sequence[str]) -> Statement:
-    """From now on names are found in `schemas`, too, where pg_catalog has none that fits as well."""
+    """From now on names are also found in `schemas`, after pg_catalog."""
     path = ", ".join(["pg_catalog", *map(quote, schemas), "pg_temp"])
     return Statement("search path", f"set local search_path = {path}", returns_rows=False)
 
 
 USUAL_DEADLOCK_TIMEOUT: Final = timedelta(seconds=1)
-"""The server's, unless it is set."""
+"""The server's default."""
 
 
 def patience(database: Database, deadlock_timeout: timedelta) -> Statement:
-    """From now on, while we hold locks, no other is waited for so long that a deadlock is looked for.
+    """From now on, with locks held, the exporter waits less than deadlock_timeout for another lock.
 
-    The server's detector ends whoever has waited longest for nothing: a migration that waits for one of our locks.
+    The server's deadlock check could end a migration that waits for a lock of the exporter.
     https://www.postgresql.org/docs/current/runtime-config-locks.html#GUC-DEADLOCK-TIMEOUT
     """
     wait = min(database.lock_timeout, deadlock_timeout / 4)
@@ -182,32 +183,32 @@ def patience(database: Database, deadlock_timeout: timedelta) -> Statement:
 
 
 LOCKS: Final = Statement("locks", "savepoint locks", returns_rows=False)
-"""Where the locks begin: to roll back to it lets all of them go."""
+"""The savepoint before the locks: a rollback to the savepoint releases every lock."""
 
 
 def lock(pipeline: Pipeline, title: str, table: TableName) -> Statement:
-    """Taken before the snapshot: a rewrite (TRUNCATE, ALTER TABLE) after it would show an empty table.
+    """Lock a table before the snapshot: after a rewrite (TRUNCATE, ALTER TABLE) the snapshot would show no rows.
 
-    Of a table with partitions it is the table alone: what befalls a partition is seen by `what_was_read`.
+    Only the partitioned table is locked, not its partitions: `what_was_read` detects rewritten partitions.
     """
     sql = f"lock table only {table.sql} in access share mode {marker(pipeline.name, f'lock {title}')}"
     return Statement(f"lock {title}", sql, returns_rows=False)
 
 
 def tables_of(pipeline: Pipeline) -> list[TableName]:
-    """Every table that a pipeline names, once."""
+    """Every table of a pipeline, once."""
     return list(dict.fromkeys([pipeline.sessions.table, *(record.table for record in pipeline.records.values())]))
 
 
 def what_was_read(pipeline: Pipeline, *, is_strict: bool) -> Statement:
-    """Every table that the transaction has read, behind views, sub-queries and functions too, for it holds their locks.
+    """Every table read by the transaction, from its locks: also behind views, sub-queries and functions.
 
-    A table that is rewritten (TRUNCATE, ALTER TABLE, REFRESH) looks empty to a snapshot from before, and one that was
-    made anew is none of its.  The catalog's own functions see the present, its tables the snapshot: where they differ,
-    that is what happened.  Foreign partitions of the pipeline's own tables are the catalog statement's to find.
+    A table rewritten after the start of the snapshot (TRUNCATE, ALTER TABLE, REFRESH) looks empty; a recreated table is
+    not in the snapshot.  The functions of the catalog see the present, the tables of the catalog see the snapshot: a
+    difference reveals a rewrite.  The catalog statement finds foreign partitions of the pipeline's own tables.
 
-    If `is_strict` the server itself refuses what a policy would hide, unless a function turns row_security on again:
-    where there is such a function, a table counts as restricted by the same rule as if policies were allowed.
+    If `is_strict`, the server refuses to hide rows by a policy, unless a function turns row_security on again.  With
+    such a function, tables count as restricted by the rule for allowed policies.
     """
     bind = Bindings()
     named = [f"({relation(table, bind)})" for table in tables_of(pipeline)]
@@ -230,13 +231,13 @@ locked as (
 )
 select
   l.relation::bigint as id,
-  coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), 'a table that is new') as name,
+  coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), 'a new table') as name,
   c.oid is null or (c.relkind in ('r', 'm') and c.relfilenode <> pg_relation_filenode(l.relation)) as rewritten,
   c.relkind = 'f' and not exists (
     select 1 from (values {", ".join(named)}) named(id), pg_partition_tree(named.id) part where part.relid = c.oid
   ) as is_foreign,
   {hiding} and (coalesce(row_security_active(c.oid), false) or c.relrowsecurity and exists (
-    -- Views and functions read for whoever owns them; which functions ran, nobody can tell.
+    -- Views and functions read with the rights of their owners.  The functions that ran are unknown.
     select 1
     from (
       select v.relowner from locked join pg_catalog.pg_class v on v.oid = relation where v.relkind = 'v'
@@ -252,16 +253,16 @@ select
 from locked l
 left join pg_catalog.pg_class c on c.oid = l.relation
 left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
--- An index may be made while we read, and changes nothing for us.
+-- A new index during the collection changes nothing.
 where (c.oid is null and pg_get_indexdef(l.relation) is null) or c.relkind in ('r', 'p', 'm', 'f')
 order by 2"""
     return Statement("what was read", sql, tuple(bind.values))
 
 
 def silent_types(columns: Sequence[str], searched: Sequence[str]) -> Statement:
-    """Columns of these names, of any table that is locked, whose type falls back on another's operators in silence.
+    """Columns of locked tables with one of the names, whose type silently falls back on operators of another type.
 
-    A row for each: its name, its type and the schema of that type, which is not among those `searched`.
+    A row for each column: name, type, and the schema of the type, outside `searched`.
     https://www.postgresql.org/docs/current/typeconv-oper.html
     """
     sql = f"""select distinct a.attname::text, pg_catalog.format_type(t.oid, null), n.nspname::text
@@ -282,7 +283,7 @@ order by 1"""
 
 
 def look_again(database: Database) -> Statement:
-    """After the end: what the catalog says by now."""
+    """A new transaction after the end, to read the current catalog."""
     lines = [
         "begin isolation level read committed read only",
         f"set local search_path = {PATH}",
@@ -292,11 +293,11 @@ def look_again(database: Database) -> Statement:
 
 
 def shape(relations: Sequence[int]) -> Statement:
-    """A number for what may change without waiting for a reader: parts of these relations, names, functions, enums.
+    """A checksum of catalog entries that may change despite the locks: partitions, schema names, functions, enums.
 
-    The same statement in our snapshot and after it: where they differ, statements of the snapshot may have read by
-    different catalogs, for of those each statement sees the present.  ATTACH PARTITION, DETACH CONCURRENTLY, INHERIT,
-    CREATE OR REPLACE FUNCTION, ALTER SCHEMA … RENAME and ALTER TYPE … RENAME VALUE are of the kind.
+    Read in the snapshot and after the end.  If the checksums differ, statements of the snapshot may have used different
+    catalogs: each statement sees the current catalog.  Examples: ATTACH PARTITION, DETACH CONCURRENTLY, INHERIT, CREATE
+    OR REPLACE FUNCTION, ALTER SCHEMA … RENAME, ALTER TYPE … RENAME VALUE.
     """
     sql = f"""select /* {APPLICATION_NAME} */ coalesce(sum(hashtextextended(entry, 0)), 0)::text
 from (
@@ -306,12 +307,12 @@ from (
   union all
   select n.oid::text || n.nspname
   from pg_catalog.pg_namespace n
-  -- Others' temporary schemas come and go.
+  -- Temporary schemas of other sessions come and go.
   where n.nspname !~ '^pg_(toast_)?temp_'
   union all
   select e.enumtypid::text || e.enumlabel from pg_catalog.pg_enum e
   union all
-  -- Without its privileges: a GRANT changes nothing for us.
+  -- Without privileges: a GRANT changes no number.
   select row(p.oid, p.proname, p.pronamespace, p.proargtypes, p.provolatile, p.prosecdef, p.proconfig, p.prosrc,
     p.prosqlbody)::text
   from pg_catalog.pg_proc p
@@ -322,7 +323,7 @@ from (
 
 
 def resolved(pipeline: Pipeline, found: Mapping[TableName, Found]) -> Pipeline:
-    """The pipeline with the schema of each table that was found; the others stay as they are."""
+    """The pipeline with the schema of each found table; missing tables stay unchanged."""
 
     def whole(table: TableName) -> TableName:
         return TableName(table.schema or found[table].schema, table.name)

@@ -1,1 +1,1 @@
-"""The process that stays: it collects, and answers over HTTP."""
+"""The long-running process: collects, and answers over HTTP."""

@@ -1,4 +1,4 @@
-"""Where to listen -> sockets: on which families, and on one port.  https://pkg.go.dev/net#Listen says the same."""
+"""An address -> listening sockets of both families on one port, as in https://pkg.go.dev/net#Listen."""
 
 import asyncio
 import errno
@@ -14,20 +14,20 @@ from exporter.text.exits import UsageError
 ANY: Final = "::"
 DEFAULT_ADDRESS: Final = ":10157"
 _ATTEMPTS: Final = 10
-"""How often a free port is looked for that is free on every address of a name."""
+"""Attempts to find a port that is free on every address of a name."""
 
 
 _NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
-"""What is said of an address of a family that this machine has not."""
+"""Errors for an address of a family that the machine lacks."""
 
 
 class ListenError(UsageError):
-    """An address cannot be listened on; the message says which, and what to do."""
+    """The server cannot listen on an address; the message has the fault and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen; host None means every interface, port 0 any free port."""
+    """An address to listen on; host None is every interface, port 0 any free port."""
 
     host: str | None
     port: int
@@ -38,7 +38,7 @@ class Address:
 
     @property
     def is_any(self) -> bool:
-        """Whether both families are meant: no host, or the IPv6 address for all, which takes IPv4 as well."""
+        """Whether the address is for both families: no host, or `::`."""
         try:
             return self.host is None or ipaddress.IPv6Address(self.host) == ipaddress.IPv6Address(ANY)
         except ValueError:
@@ -65,17 +65,17 @@ async def listen(address: Address) -> list[socket.socket]:
 
 
 def port_of(sockets: Sequence[socket.socket]) -> int:
-    """The port that they are bound to."""
+    """The port of bound sockets."""
     port: int = sockets[0].getsockname()[1]
     return port
 
 
 def _on_both_families(address: Address) -> socket.socket:
-    """One socket for both, so that they share a port; of IPv4 alone where no host is named and there is no IPv6."""
+    """One socket for both families and one port; IPv4 only if no host is named and there is no IPv6."""
     try:
         return socket.create_server((ANY, address.port), family=socket.AF_INET6, dualstack_ipv6=True)
     except (OSError, ValueError) as error:
-        # Python says with a ValueError that a system has no socket for both.
+        # Python raises ValueError on a system without dual-stack sockets.
         code = error.errno if isinstance(error, OSError) else errno.EAFNOSUPPORT
         if address.host is not None or code not in _NOT_HERE:
             raise OSError(code, "") from None
@@ -89,14 +89,14 @@ async def _on_its_own(address: Address) -> list[socket.socket]:
         try:
             return _bound(places, address.port)
         except OSError as error:
-            # The port that is free on the first address of a name may be taken on the next.
+            # A port free on the first address of a name may be taken on the second.
             if address.port or error.errno != errno.EADDRINUSE:
                 raise
     return _bound(places, address.port)
 
 
 def _bound(places: Iterable[tuple[int, tuple[Any, ...]]], port: int) -> list[socket.socket]:
-    """A socket for each of the addresses that this machine has, one at least."""
+    """A socket for each address of this machine, at least one; raises OSError."""
     sockets: list[socket.socket] = []
     refusal: OSError | None = None
     for family, (host, _, *scope) in places:

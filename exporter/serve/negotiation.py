@@ -1,25 +1,24 @@
-"""What a client accepts: encodings and formats, by its headers."""
+"""Accept headers of a client -> encoding and format of the answer."""
 
 from collections.abc import Iterator
 
 
 def accepts(header: str, coding: str) -> bool:
-    """Whether a header that lists codings, such as `gzip;q=1, *;q=0`, names this one with a weight above 0."""
+    """Whether a header such as `gzip;q=1, *;q=0` has the coding with a weight above 0."""
     return any(name == coding and _weight(given.get("q", "1")) > 0 for name, given in _entries(header))
 
 
 def _entries(header: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """The entries of an Accept header with their parameters; never raises, whatever a client sends."""
+    """The entries of an Accept header with parameters; never raises, also for malformed headers."""
     for entry in header.lower().split(","):
         name, *parameters = (part.strip() for part in entry.split(";"))
         yield name, dict(parameter.partition("=")[::2] for parameter in parameters)
 
 
 def wants_openmetrics(accept: str) -> bool:
-    """Whether a scraper that sends this Accept header is answered in OpenMetrics 1.0, else in text 0.0.4.
+    """Whether to answer an Accept header in OpenMetrics 1.0, else in text 0.0.4.
 
-    Prometheus lists what it takes in the order of preference, weighted; whatever else a client sends
-    (a browser, garbage) is answered in text.  https://prometheus.io/docs/instrumenting/content_negotiation/
+    Prometheus sends its formats with weights.  Browsers and malformed headers get text.  https://prometheus.io/docs/instrumenting/content_negotiation/
     """
     weights = {"openmetrics": 0.0, "text": 0.0}
     for media, given in _entries(accept):

@@ -1,4 +1,4 @@
-"""Puts the running program together: one supervisor a pipeline, one web server, until told to stop."""
+"""The running program: one supervisor for each pipeline and one web server, until a stop signal."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WebOptions:
-    """How to serve: the `--web.*` flags."""
+    """The `--web.*` options."""
 
     addresses: tuple[Address, ...]
     enable_lifecycle: bool = False
@@ -54,8 +54,8 @@ async def serve(
 ) -> None:
     """Collect and serve until `stop` is set; raises ConfigError and ListenError.
 
-    `load` reads the config, at once and at each reload.  `announce` gets the URLs once the first round of
-    every pipeline has ended.  A supervisor that ends by itself is a fault of ours, and ends the program.
+    `load` reads the config, at the start and at each reload.  `announce` gets the URLs after the first collection of
+    every pipeline.  A supervisor that ends by itself is a bug and ends the program.
     """
     watch = Watch(load)
     app = application(watch.latest, watch.reload if options.enable_lifecycle else None, options.links)
@@ -85,7 +85,7 @@ class Watch:
         self.latest = Latest(self._statuses({}), time.time())
 
     def begin(self, tasks: asyncio.TaskGroup) -> None:
-        """Start looking."""
+        """Start the supervisors."""
         self._tasks = tasks
         for name, plan in self._plans.items():
             if name not in self._supervisors:
@@ -95,9 +95,9 @@ class Watch:
                 )
 
     def reload(self) -> ConfigError | None:
-        """Read the config again, all or nothing: with a mistake in it, which is returned, nothing changes.
+        """Read the config again, all or nothing; returns the error of an invalid config, and changes nothing.
 
-        Pipelines that it leaves as they were go on undisturbed.
+        Unchanged pipelines go on undisturbed.
         """
         try:
             config = self._load()
@@ -126,7 +126,7 @@ class Watch:
         return None
 
     def end(self) -> None:
-        """Stop looking, for good: a reload that comes now begins nothing."""
+        """Stop for good: a later reload starts nothing."""
         self._tasks = None
         for supervisor in self._supervisors.values():
             supervisor.cancel()
@@ -139,7 +139,7 @@ class Watch:
 
 
 async def _after(leaving: Sequence[asyncio.Task[None]], plan: Plan, latest: Latest, rest_ratio: float) -> None:
-    """Supervise a pipeline once nobody else does: whoever did may still have a statement to cancel."""
+    """Supervise a pipeline after the earlier supervisors have ended: a cancelled statement may still run."""
     if leaving:
         await asyncio.wait(leaving)
     await supervise(plan, latest, rest_ratio, partial(collect, unattended=True))
@@ -169,7 +169,7 @@ async def _listening(app: web.Application, addresses: Sequence[Address]) -> Asyn
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """Whether a record of the web server is about us: garbage that a client sends is refused, not logged."""
+    """Whether to log a record of the web server: malformed requests are refused, not logged."""
     return not (record.exc_info and isinstance(record.exc_info[1], BadHttpMessage))
 
 

@@ -1,4 +1,4 @@
-"""Board -> HTTP.  Answers from what was measured already: no request ever waits for the database."""
+"""Board -> HTTP.  Answers from the latest snapshot: no request waits for the database."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,7 +15,7 @@ from exporter.serve.negotiation import accepts, wants_openmetrics
 from exporter.state.board import Latest
 
 KEEP_ALIVE_SECONDS: Final = 75
-"""Longer than a usual scrape interval; it also bounds how long half a request may stay open."""
+"""Seconds: longer than a usual scrape interval, and the limit for an incomplete request."""
 
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -24,17 +24,17 @@ _HEADERS: Final = {
     ),
     "Referrer-Policy": "no-referrer",
 }
-"""Nothing is loaded and nothing is run: the one style is allowed by its hash.  https://www.w3.org/TR/CSP3/"""
+"""The page loads and runs nothing; the style is allowed by hash.  https://www.w3.org/TR/CSP3/"""
 
 _REPORTS: Final[Mapping[str, tuple[str, str]]] = {
     "md": ("markdown", "text/markdown"),
     "json": ("json", "application/json"),
     "html": ("html", "text/html"),
 }
-"""The forms of the report by what they are asked for as, with their media types."""
+"""By the suffix of /report: the format and the media type."""
 
 ReadConfigAgain = Callable[[], Exception | None]
-"""Reads the config again; returns what is wrong with it, after which nothing has changed."""
+"""Reads the config again; returns the error of an invalid config, None after a reload."""
 
 _LATEST: Final = web.AppKey("latest", Latest)
 _RELOAD: Final[web.AppKey[ReadConfigAgain | None]] = web.AppKey("reload")
@@ -42,7 +42,7 @@ _LINKS: Final = web.AppKey("links", Links)
 
 
 def application(latest: Latest, reload: ReadConfigAgain | None = None, links: Links | None = None) -> web.Application:
-    """The routes; `reload` is None where the lifecycle API is not enabled."""
+    """The web application; `reload` is None without the lifecycle API."""
     app = web.Application(middlewares=[_guard])
     app[_LATEST] = latest
     app[_RELOAD] = reload
@@ -81,7 +81,7 @@ async def _healthy(_request: web.Request) -> web.Response:
 async def _ready(request: web.Request) -> web.Response:
     if request.app[_LATEST].ready.is_set():
         return web.Response(text="session-health-exporter is ready.\n")
-    return web.Response(status=503, text="The first collection has not ended yet.\n")
+    return web.Response(status=503, text="The first collection has not ended yet: try again later.\n")
 
 
 async def _reload(request: web.Request) -> web.Response:
@@ -99,13 +99,13 @@ async def _index(request: web.Request) -> web.Response:
     text = page(board, request.app[_LINKS], clock=time.monotonic(), now=time.time(), is_paused=is_paused)
     response = _for_people(request, text, "text/html")
     if not is_paused:
-        # As a header and not within the page: a copy that somebody keeps or prints stays as it is.
+        # As a header, not in the page: a saved or printed copy does not reload.
         response.headers["Refresh"] = str(refresh_seconds(board))
     return response
 
 
 async def _icon(_request: web.Request) -> web.Response:
-    # Browsers ask for it by themselves, and say so where they find none.
+    # Browsers ask for the icon, and log an error without one.
     return web.Response(body=ICON, content_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})
 
 

@@ -1,1 +1,1 @@
-"""What a config needs of a database: proposed, and checked."""
+"""Database -> a proposed config, or findings about a config."""

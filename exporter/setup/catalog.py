@@ -1,7 +1,7 @@
-"""What PostgreSQL's catalog says of tables and of our role, as frozen values.
+"""PostgreSQL's catalog -> tables, columns, indexes and the role, as frozen values.
 
-Read from pg_catalog, which shows everything to everybody; information_schema leaves out what the role has no
-privilege for, so that a lack of privileges would look like a lack of tables.
+Read from pg_catalog, visible to every role.  information_schema hides tables without privileges: missing rights would
+look like missing tables.
 https://www.postgresql.org/docs/current/information-schema.html
 """
 
@@ -16,7 +16,7 @@ from exporter.model.sql import Bindings, TableName, base_type, quote, relation
 from exporter.plan.statement import Statement
 
 NAME_LIMIT: Final = 10_000
-"""Tables whose names are read, to find the one that was meant."""
+"""Tables whose names are read, at most, to find the nearest name."""
 
 _KINDS: Final = {
     "r": "table",
@@ -32,19 +32,19 @@ _KINDS: Final = {
 """By pg_class.relkind: https://www.postgresql.org/docs/current/catalog-pg-class.html"""
 
 _OURS: Final = "n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'"
-"""SQL over a schema `n`: it is not the server's own."""
+"""SQL over a schema `n`: not a schema of the server."""
 
 _TABLES: Final = "('r', 'p', 'v', 'm', 'f')"
 
 TIMES: Final = frozenset({"date", "timestamp without time zone", "timestamp with time zone"})
-"""The types that say when."""
+"""Types with a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The other end: its version, and what our role there is called and may do.
+    """The server: the version, and the name and the rights of the exporter's role.
 
-    A superuser, and a role with BYPASSRLS, sees every row whatever the policies say.
+    Policies hide no rows from a superuser or a role with BYPASSRLS.
     """
 
     version: str
@@ -55,7 +55,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class VisibleTable:
-    """A table, view or foreign table that exists, and whether our role may use its schema and read it."""
+    """An existing table, view or foreign table, and the rights of the role on schema and table."""
 
     table: TableName
     kind: str
@@ -64,11 +64,11 @@ class VisibleTable:
 
     @property
     def may_read(self) -> bool:
-        """Whether nothing needs to be granted."""
+        """Whether no grant is needed."""
         return self.may_use_schema and self.may_select
 
     def grants(self, role: str) -> list[str]:
-        """The SQL that lets our role read it; empty where it may."""
+        """The SQL that lets the role read the table; empty if no grant is needed."""
         wanted = []
         if not self.may_use_schema:
             wanted.append(f"GRANT USAGE ON SCHEMA {quote(self.table.schema or '')} TO {quote(role)};")
@@ -79,7 +79,7 @@ class VisibleTable:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What a database has: every schema that is not the server's own, and the tables in them."""
+    """The schemas of a database, without the server's own, and their tables."""
 
     schemas: tuple[str, ...]
     tables: tuple[VisibleTable, ...]
@@ -87,9 +87,9 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
-    """A column: `sql` is its name as SQL writes it, `type` as SQL writes that, `base` without length and domain.
+    """A column: `sql` is the quoted name, `type` the SQL type, `base` the type without length and domain.
 
-    `labels` are the values of an enum, in its order; empty for every other type.
+    `labels`: the values of an enum, in order; empty for other types.
     """
 
     name: str
@@ -100,15 +100,15 @@ class TableColumn:
 
     @property
     def is_time(self) -> bool:
-        """Whether it says when."""
+        """Whether the type has a time."""
         return self.base in TIMES
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A valid index: its key columns in order, None for an expression; `proves_unique` if all rows are in it.
+    """A valid index: the key columns in order, None for an expression; `proves_unique` for a unique index of all rows.
 
-    An index with a predicate, or one that is checked at the end of a transaction only (DEFERRABLE), proves nothing.
+    A partial index, or a DEFERRABLE index, proves nothing.
     """
 
     columns: tuple[str | None, ...]
@@ -120,7 +120,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """Columns that point at those of another table, in the same order."""
+    """A foreign key: columns, and the referenced columns in the same order."""
 
     table: TableName
     columns: tuple[str, ...]
@@ -130,11 +130,11 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class RowSecurity:
-    """Policies that apply to whoever reads a table, so that the server refuses us (row_security = off).
+    """Policies that apply to the reader of a table, so that the server refuses the exporter (row_security = off).
 
-    `policies` is how many are for that reader: with none no row is shown.  `shows_all` if each of them is USING
-    (true).  `is_forced` if the reader is the owner, for whom only FORCE ROW LEVEL SECURITY makes them hold;
-    `spares_owner` if they would not apply to the table's owner.
+    `policies`: the number of policies for the reader; with 0 the reader sees no row.  `shows_all`: every policy is
+    USING (true).  `is_forced`: the reader is the owner, and FORCE ROW LEVEL SECURITY is on.  `spares_owner`: the
+    policies do not apply to the owner.
     https://www.postgresql.org/docs/current/ddl-rowsecurity.html
     """
 
@@ -146,11 +146,11 @@ class RowSecurity:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A table or view that is read when a relation is: itself first, then what is underneath.
+    """A table or view that a relation reads: the relation itself first, then the tables and views beneath.
 
-    `through` is the view that reads it (None for the relation itself), `reader` the role whose rights count: ours, or
-    the owner of the view unless that is security_invoker (`is_invoker`).  `is_partition`: read as a part of its parent,
-    whose rights and policies hold instead.  `row_security` is None where no policy applies.
+    `through`: the view that reads the source (None for the relation itself).  `reader`: the role whose rights count,
+    the exporter's role or the owner of a view without security_invoker (`is_invoker`).  `is_partition`: read through
+    the parent, with the rights and policies of the parent.  `row_security`: None if no policy applies.
     """
 
     table: TableName
@@ -166,9 +166,9 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """Something with a table's name.  `rows` is the planner's estimate, None where nothing was counted yet.
+    """A relation with the name of a table.  `rows`: the planner's estimate, None before the first ANALYZE.
 
-    `has_child_tables`: other tables inherit from it (partitions do not); they are read with it, outside its indexes.
+    `has_child_tables`: tables inherit from the relation (not partitions), outside the indexes of the relation.
     """
 
     table: TableName
@@ -182,18 +182,18 @@ class Relation:
     sources: tuple[Source, ...]
 
     def column(self, name: str) -> TableColumn | None:
-        """The column of that name; None where there is none."""
+        """The column with the name; None if the relation has no such column."""
         return next((column for column in self.columns if column.name == name), None)
 
     def is_unique(self, columns: Collection[str]) -> bool:
-        """Whether an index proves that no two rows share the values of these columns."""
+        """Whether an index proves the columns unique."""
         return not self.has_child_tables and any(
             index.proves_unique and {*index.columns} <= {*columns} for index in self.indexes
         )
 
 
 async def read_server(session: Session) -> Server:
-    """Whom we talk to, and as whom; raises CollectionError."""
+    """The server and the role of the session; raises CollectionError."""
     sql = """select current_setting('server_version'), r.rolname::text, r.rolsuper, r.rolbypassrls
 from pg_catalog.pg_roles r
 where r.rolname = current_user"""
@@ -202,7 +202,7 @@ where r.rolname = current_user"""
 
 
 async def read_names(session: Session) -> Names:
-    """Every schema and table that is not the server's own; raises CollectionError."""
+    """Every schema and table, without the server's own; raises CollectionError."""
     schemas = f"select n.nspname::text from pg_catalog.pg_namespace n where {_OURS} order by 1"
     tables = f"""select n.nspname::text, c.relname::text, c.relkind::text,
   has_schema_privilege(n.oid, 'USAGE'), has_table_privilege(c.oid, 'SELECT')
@@ -221,7 +221,10 @@ limit {NAME_LIMIT}"""
 
 
 async def read_creators(session: Session, schema: str) -> tuple[bool, tuple[str, ...]]:
-    """Who may CREATE in a schema beside superusers and its owner: everybody, or these roles; raises CollectionError."""
+    """Whether PUBLIC may CREATE in a schema, and the roles that may, without superusers and the owner.
+
+    Raises CollectionError.
+    """
     sql = """select exists (
     select 1 from pg_catalog.aclexplode(n.nspacl) a where a.grantee = 0 and a.privilege_type = 'CREATE'
   ), array(
@@ -234,12 +237,12 @@ async def read_creators(session: Session, schema: str) -> tuple[bool, tuple[str,
   )
 from pg_catalog.pg_namespace n
 where n.nspname = $1"""
-    [(everybody, roles)] = await session.run(Statement("creators", sql, (schema,)), "catalog")
-    return everybody, tuple(roles)
+    [(is_public, roles)] = await session.run(Statement("creators", sql, (schema,)), "catalog")
+    return is_public, tuple(roles)
 
 
 async def read_columns(session: Session) -> dict[TableName, list[TableColumn]]:
-    """The columns of every table that is not the server's own; raises CollectionError."""
+    """The columns of every table, without the server's own; raises CollectionError."""
     sql = f"""select n.nspname::text, c.relname::text, {_COLUMN}
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -254,7 +257,7 @@ limit {NAME_LIMIT * 20}"""
 
 
 async def read_foreign_keys(session: Session) -> list[ForeignKey]:
-    """Every foreign key, those of partitions as their parent's; raises CollectionError."""
+    """Every foreign key, without the copies of partitions; raises CollectionError."""
     sql = f"""select n.nspname::text, c.relname::text, {_names_of("k.conrelid", "k.conkey")},
   fn.nspname::text, f.relname::text, {_names_of("k.confrelid", "k.confkey")}
 from pg_catalog.pg_constraint k
@@ -286,7 +289,7 @@ async def are_comparable(session: Session, left: str, right: str) -> bool:
 
 
 async def read_relation(session: Session, table: TableName) -> Relation | None:
-    """What has that name, found as a collection finds it; None where nothing has.  Raises CollectionError."""
+    """The relation with the name of a table, or None; raises CollectionError."""
     bind = Bindings()
     sql = f"""select c.oid::bigint, n.nspname::text, c.relname::text, c.relkind::text, c.relispopulated,
   has_schema_privilege(n.oid, 'USAGE'),
@@ -374,9 +377,9 @@ join pg_catalog.pg_am m on m.oid = c.relam
 where i.indrelid = $1::oid and i.indisvalid
 order by not i.indisprimary, c.relname"""
 
-# A view reads what is underneath with the rights of its owner, or of whoever reads the view if it is security_invoker,
-# however deep: https://www.postgresql.org/docs/current/sql-createview.html (Notes).
-# Whether policies apply is check_enable_rls(), in src/backend/utils/misc/rls.c, for another role than ours too.
+# A view reads with the rights of its owner, or of its reader if the view is security_invoker, at every depth:
+# https://www.postgresql.org/docs/current/sql-createview.html (Notes).
+# The rule for policies is check_enable_rls() in src/backend/utils/misc/rls.c, here for any role.
 _SOURCES: Final = f"""with recursive reached(id, reader, is_invoker, through, is_partition, depth) as (
   select $1::oid, r.oid, false, null::oid, false, 0 from pg_catalog.pg_roles r where r.rolname = current_user
   union

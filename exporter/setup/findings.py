@@ -1,4 +1,4 @@
-"""One finding about a config, and how findings are printed."""
+"""Findings about a config, and findings as text."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,15 +10,14 @@ from exporter.text.terminal import printable
 FindingLevel = Literal["ok", "note", "error"]
 
 SHOWN_NAMES: Final = 30
-"""A message lists so many names at most; beyond it says the nearest alone."""
+"""A message lists at most this many names; with more names only the nearest."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigFinding:
-    """One thing about one place of the config.
+    """One finding about one place of the config.
 
-    An error keeps something from being measured.  `remedy` is the SQL that mends it, None where it is not SQL
-    that does: the message then says what.
+    An error prevents a measurement.  `remedy` is SQL; None if the remedy is not SQL and stands in the message.
     """
 
     severity: FindingLevel
@@ -29,7 +28,7 @@ class ConfigFinding:
 
 @dataclass(frozen=True, slots=True)
 class FindingGroup:
-    """What was found about one database or one pipeline."""
+    """The findings about one database or one pipeline."""
 
     title: str
     findings: tuple[ConfigFinding, ...]
@@ -41,7 +40,7 @@ def has_errors(groups: Iterable[FindingGroup]) -> bool:
 
 
 def findings_text(groups: Sequence[FindingGroup]) -> str:
-    """The findings as text, a line each with its SQL below, and how many there are."""
+    """The findings as text: a line for each finding with the SQL below, and the numbers of errors and notes."""
     parts = []
     for group in groups:
         lines = [f"\n{group.title}\n"]
@@ -55,10 +54,10 @@ def findings_text(groups: Sequence[FindingGroup]) -> str:
 
 
 def fault_at(path: str, fault: Fault) -> ConfigFinding:
-    """A fault as a finding at its place in the config."""
+    """A fault as a finding at a place in the config."""
     return ConfigFinding("error", path, fault.message.removeprefix(f"{path}: "))
 
 
 def has_failed(findings: Iterable[ConfigFinding], path: str) -> bool:
-    """Whether the findings have an error at this place or below."""
+    """Whether the findings have an error at `path` or below."""
     return any(finding.severity == "error" and f"{finding.path}.".startswith(f"{path}.") for finding in findings)

@@ -19,7 +19,7 @@ from exporter.state.snapshot import Snapshot
 def judge_snapshot(
     pipeline: Pipeline, snapshot: Snapshot, so_far: Sequence[ConfigFinding], found: Mapping[KeyPath, Relation]
 ) -> Iterator[ConfigFinding]:
-    """The numbers of a first collection, and what it could not measure; `so_far` is not said again.
+    """The numbers and faults of a first collection, without a repetition of `so_far`.
 
     `found` has the table of each section.
     """
@@ -30,7 +30,7 @@ def judge_snapshot(
     if not states:
         lost = ", ".join(snapshot.record_faults)
         yield ConfigFinding(
-            "note", path, f"how many sessions are complete needs every record, and {lost} is not measured"
+            "note", path, f"the number of complete sessions needs every record, and {lost} is not measured"
         )
     elif total:
         yield ConfigFinding("ok", path, f"{total:.0f} sessions analysed: {_counts(states, zeros=True)}")
@@ -39,7 +39,8 @@ def judge_snapshot(
         yield ConfigFinding(
             "note",
             path,
-            f"no session in the window is eligible: check window and eligible (sessions there, by status: {statuses})",
+            f"no session in the window is eligible: check window and eligible (sessions in the window by status: "
+            f"{statuses})",
         )
     for part, refused in snapshot.part_faults.items():
         if not has_failed(so_far, f"{path}.{part}"):
@@ -58,12 +59,12 @@ def judge_snapshot(
         elif not has_failed(so_far, place):
             yield fault_at(place, fault)
         else:
-            yield ConfigFinding("note", place, "not measured: mend its errors above")
+            yield ConfigFinding("note", place, "not measured: correct the errors above")
     yield from _judge_limits(path, snapshot)
 
 
 def _strangers(pipeline: Pipeline, name: str, rows: float, found: Mapping[KeyPath, Relation]) -> ConfigFinding:
-    """No row of a record finds a session: its key is most likely in another column, or written differently."""
+    """No row of a record matches a session: the key is probably in another column, or written differently."""
     top: KeyPath = ("pipelines", pipeline.name)
     of_record, of_sessions = found[*top, "records", name], found[*top, "sessions"]
     types, others, casts = [], set[str](), []
@@ -75,17 +76,17 @@ def _strangers(pipeline: Pipeline, name: str, rows: float, found: Mapping[KeyPat
         others |= {column.name for column in of_record.columns if column.base == own.base} - {theirs.name}
         if part.cast in STRINGS and own.base not in STRINGS:
             casts.append(f", or write {{column: {part.column}, cast: {own.base}}}")
-    listed = f" (of its type: {', '.join(sorted(others))})" if 0 < len(others) <= SHOWN_NAMES else ""
+    listed = f" (same type: {', '.join(sorted(others))})" if 0 < len(others) <= SHOWN_NAMES else ""
     return ConfigFinding(
         "note",
         f"pipelines.{pipeline.name}.records.{name}.session_key",
-        f"not one of {rows:.0f} rows finds a session, for {' and '.join(types)}: name the column that holds the "
-        f"session's key{listed}{''.join(casts)}, or read a view that writes both alike",
+        f"no row of {rows:.0f} matches a session ({' and '.join(types)}): name the column with the session's key"
+        f"{listed}{''.join(casts)}, or read a view with both keys in the same form",
     )
 
 
 def _judge_limits(path: str, snapshot: Snapshot) -> Iterator[ConfigFinding]:
-    """What the verdict would be, and what decides it; no error: to find what is wrong is what it is for."""
+    """The verdict of the first collection, and broken limits as notes: a broken limit is no error of the config."""
     judgement = snapshot.judgement
     is_complete = not snapshot.record_faults and not snapshot.part_faults
     yield ConfigFinding("ok", path, f"the verdict is {judgement.verdict(is_complete=is_complete)}")
@@ -102,10 +103,12 @@ def _judge_limits(path: str, snapshot: Snapshot) -> Iterator[ConfigFinding]:
 def _judge_version(path: str, record: Record, rows: Mapping[tuple[str, ...], float]) -> Iterator[ConfigFinding]:
     if record.version and sum(rows.values()) and not any(rows[labels] for labels in rows if labels[1] == "current"):
         found = _counts({labels[:1]: count for labels, count in rows.items()})
-        yield ConfigFinding("note", f"{path}.version.current", f"no row has this version (rows by version: {found})")
+        yield ConfigFinding(
+            "note", f"{path}.version.current", f"no row has the current version (rows by version: {found})"
+        )
 
 
 def _counts(values: Mapping[tuple[str, ...], float], *, zeros: bool = False) -> str:
-    """What there is of each, the most first; what is closed to zeros is left out."""
+    """Numbers with names, the largest first, without zeros; with `zeros` in the given order."""
     ordered = values.items() if zeros else sorted(values.items(), key=lambda item: -item[1])
     return ", ".join(f"{count:.0f} {labels[0]}" for labels, count in list(ordered)[:10] if count or zeros)

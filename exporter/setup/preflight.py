@@ -1,7 +1,7 @@
-"""Config + database -> everything that keeps it from being measured, at once, each with its remedy.
+"""Config + database -> everything that prevents a measurement, at once, with remedies.
 
-Said to the operator's terminal and nowhere else: findings name tables, types and, in the SQL to type, our role.
-They hold no address, password or value of a row, save statuses and versions, which are labels anyway.
+Only for the operator's terminal: findings name tables, types and, in SQL, the role.  Findings contain no address,
+password or value of a row, except statuses and versions: `/metrics` shows both as labels.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ from exporter.text.names import nearest
 
 
 async def preflight(config: Config) -> tuple[FindingGroup, ...]:
-    """Look at every database of the config, all at the same time, and collect once from what can be collected."""
+    """Check every database of the config, all at the same time, and collect each measurable pipeline once."""
     looked = await asyncio.gather(*(_look_at(config, name) for name in config.databases))
     return tuple(group for groups in looked for group in groups)
 
@@ -84,7 +84,7 @@ async def _look_at(config: Config, name: str) -> list[FindingGroup]:
         pipeline = plan.pipeline.name
         findings = checked.get(pipeline)
         if findings is None:
-            findings = [ConfigFinding("note", f"pipelines.{pipeline}", "not looked at: see its database above")]
+            findings = [ConfigFinding("note", f"pipelines.{pipeline}", "not checked: see the database above")]
         else:
             findings += await _try(plan, findings, found[pipeline])
             findings = [for_role(finding, role) for finding in findings]
@@ -93,23 +93,23 @@ async def _look_at(config: Config, name: str) -> list[FindingGroup]:
 
 
 async def _check_search_path(session: Session, path: str, names: Names) -> list[ConfigFinding]:
-    """Whether the schemas are there in which the SQL of the config finds names, and who may put something there."""
+    """Findings about search_path: missing schemas, and schemas in which other roles may create objects."""
     findings: list[ConfigFinding] = []
     for schema in session.database.search_path:
         if schema not in names.schemas:
             message = f"the schema {quote(schema)} does not exist{did_you_mean(schema, names.schemas)}"
             findings.append(ConfigFinding("error", path, message))
             continue
-        everybody, roles = await read_creators(session, schema)
-        who = "everybody" if everybody else ", ".join(map(quote, roles))
+        is_public, roles = await read_creators(session, schema)
+        who = "every role" if is_public else ", ".join(map(quote, roles))
         if who:
-            revoked = "PUBLIC" if everybody else who
+            revoked = "PUBLIC" if is_public else who
             findings.append(
                 ConfigFinding(
                     "note",
                     path,
-                    f"{who} may CREATE in it, and so replace what the SQL of the config calls, with the rights of this "
-                    f"role: {schema}",
+                    f"{who} may CREATE in the schema {schema}, and so replace functions in the SQL of the config; the "
+                    "functions run with the rights of this role",
                     f"REVOKE CREATE ON SCHEMA {quote(schema)} FROM {revoked};",
                 )
             )
@@ -117,7 +117,7 @@ async def _check_search_path(session: Session, path: str, names: Names) -> list[
 
 
 async def _connection_limits(session: Session) -> tuple[int, int]:
-    """How many connections the role and the database may have; -1 for any number."""
+    """The connection limits of the role and of the database; -1 without a limit."""
     sql = """select r.rolconnlimit, d.datconnlimit
 from pg_catalog.pg_roles r, pg_catalog.pg_database d
 where r.rolname = session_user and d.datname = current_database()"""
@@ -125,13 +125,13 @@ where r.rolname = session_user and d.datname = current_database()"""
     return of_role, of_database
 
 
-# --- What only the server can tell
+# --- Checks on the server
 
 
 async def _check(
     session: Session, plan: Plan, server: Server, names: Names, found: dict[KeyPath, Relation]
 ) -> list[ConfigFinding]:
-    """Everything about one pipeline that can be found out without counting; `found` gets the table of each section."""
+    """The findings about one pipeline that need no counting; `found` gets the table of each section."""
     plan = plan.about(resolved(plan.pipeline, session.found))
     pipeline, role = plan.pipeline, server.role
     findings: list[ConfigFinding] = []
@@ -197,7 +197,7 @@ async def _check_expressions(
     return findings
 
 
-_BARE: Final = "names tables or functions without their schema, which the search_path of the role decides: write"
+_BARE: Final = "names tables or functions without a schema, so the search_path of the role decides: write"
 
 
 def _judge_plan(path: str, one: Expression, lines: Sequence[str]) -> Iterator[ConfigFinding]:
@@ -206,13 +206,13 @@ def _judge_plan(path: str, one: Expression, lines: Sequence[str]) -> Iterator[Co
         yield ConfigFinding(
             "note",
             path,
-            f"a sub-query uses no column of the {one.row}, so it says the same of every {one.row}: in a sub-query a "
-            f"bare name is a column of the sub-query's own tables first; write {column} for the {one.row}'s",
+            f"a sub-query uses no column of the {one.row}, so every {one.row} gets the same value: in a sub-query, a "
+            f"bare name is first a column of the sub-query's own tables; for a column of the {one.row} write {column}",
         )
 
 
 async def _check_zone(session: Session, path: KeyPath, zone: str) -> list[ConfigFinding]:
-    """Whether the server knows a time zone of that name."""
+    """A finding if the server does not know the time zone."""
     known = Statement("time zones", "select name from pg_catalog.pg_timezone_names")
     names = [row[0] for row in await session.run(known, dotted(path))]
     if zone.lower() in {name.lower() for name in names}:
@@ -222,7 +222,7 @@ async def _check_zone(session: Session, path: KeyPath, zone: str) -> list[Config
         ConfigFinding(
             "error",
             dotted(path),
-            "the server knows no time zone of this name" + (f"; did you mean {near}?" if near else ""),
+            "the server does not know this time zone" + (f"; did you mean {near}?" if near else ": write an IANA name"),
         )
     ]
 
@@ -230,7 +230,7 @@ async def _check_zone(session: Session, path: KeyPath, zone: str) -> list[Config
 async def _check_key(
     session: Session, plan: Plan, sessions: Relation, so_far: Sequence[ConfigFinding]
 ) -> list[ConfigFinding]:
-    """Duplicates of the sessions' key, by the very questions that a collection asks."""
+    """Findings about `sessions.key`, with the statements of a collection."""
     pipeline = plan.pipeline
     path = f"pipelines.{pipeline.name}.sessions"
     findings = list(judge_session_key(pipeline, sessions))
@@ -249,7 +249,8 @@ async def _check_key(
             ConfigFinding(
                 "error",
                 f"{path}.key",
-                f"several rows share a value of ({names}): name columns that tell sessions apart; to see them:",
+                f"several rows share a value of ({names}): name columns that are unique for each session; to see the "
+                "duplicates:",
                 f"SELECT {names}, count(*) FROM {sessions.table.sql} GROUP BY {names} HAVING count(*) > 1;",
             )
         ]
@@ -260,12 +261,12 @@ async def _check_key(
 
 
 async def _try(plan: Plan, so_far: Sequence[ConfigFinding], found: Mapping[KeyPath, Relation]) -> list[ConfigFinding]:
-    """Collect once, unless it is known that nothing would come of it."""
+    """Collect once, unless the findings already prevent a snapshot."""
     path = f"pipelines.{plan.pipeline.name}"
-    # What fails by itself, a check say, is no reason not to look at the rest.
+    # A failed part, such as a check, does not prevent the rest.
     parts = [f"{path}.{part.path}" for part in plan.parts]
     if has_failed((finding for finding in so_far if finding.path not in parts), f"{path}.sessions"):
-        return [ConfigFinding("note", path, "nothing was collected: mend the errors of its sessions first")]
+        return [ConfigFinding("note", path, "nothing was collected: correct the errors of sessions first")]
     try:
         snapshot = await collect(plan)
     except CollectionError as error:

@@ -1,6 +1,6 @@
-"""What a database looks like -> the config that it most likely needs, as commented text.  No I/O.
+"""Tables of a database -> the most likely roles of tables and columns in a config.  No I/O.
 
-Nothing but names, types and values speaks for a choice, so each is said beside it, for a person to judge.
+The choices rest on names, types and values only: the proposed config states each reason for the operator.
 """
 
 import re
@@ -27,39 +27,39 @@ WRITTEN_WORDS: Final = (
     *("recorded", "processed", "produced", "updated"),
 )
 DONE_WORDS: Final = frozenset((*COMPLETED_WORDS, "success", "successful", "ok"))
-"""Parts of a status that say that a session has come to its end, as it should."""
+"""Parts of a status that mean a successful end of a session."""
 
 UNDONE_WORDS: Final = frozenset({"not", "in", "to", "be", "partially", "partial", "awaiting", "pending", "never", "un"})
-"""Parts that turn the meaning of the others: not_paid, to_be_completed."""
+"""Parts that negate others: not_paid, to_be_completed."""
 
 TEXTS: Final = frozenset({"text", "character varying", "character", "citext", "name"})
 
 _UNNAMEABLE: Final = re.compile(r'^\s*$|^".*"$|\$[0-9]', re.DOTALL)
 
 SHOWN_VALUES: Final = 12
-"""A comment lists so many values at most."""
+"""Values in a comment, at most."""
 
 
 class NoProposalError(NotMeasuredError):
-    """Nothing can be proposed; the message says why, and what to do."""
+    """Nothing can be proposed; the message has the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A table from afar: its name, what we may do with it, and its columns as far as a config can name them."""
+    """A table in short: the name, the rights of the role, and the columns that a config can name."""
 
     named: VisibleTable
     columns: tuple[TableColumn, ...]
 
     @property
     def table(self) -> TableName:
-        """Its name."""
+        """The name of the table."""
         return self.named.table
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A table whose columns point at the sessions' key, in its order; by a foreign key, else by their names alone."""
+    """A table with columns that reference the sessions' key, in key order: by a foreign key, or only by name."""
 
     outline: Outline
     columns: tuple[TableColumn, ...]
@@ -68,7 +68,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A table that looks like one of sessions: what speaks for it, and how many tables point at it."""
+    """A possible table of sessions: likely columns, and the number of tables that reference the table."""
 
     outline: Outline
     status: TableColumn | None
@@ -78,7 +78,7 @@ class Candidate:
 
     @property
     def weight(self) -> tuple[bool, bool, int, int]:
-        """The heavier, the more likely."""
+        """A larger weight is more likely."""
         looks = (self.status is not None) * 2 + (self.completed is not None) * 2 + (self.started is not None)
         is_session = "session" in {form for word in words(self.outline.table.name) for form in forms(word)}
         return (looks == 5, self.outline.named.kind != "view", looks + is_session, self.pointing)  # noqa: PLR2004
@@ -86,7 +86,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value of a column as text, None for NULL, and how many rows have it."""
+    """A value of a column as text (None for NULL), and the number of rows."""
 
     text: str | None
     count: int
@@ -94,10 +94,10 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class SessionFacts:
-    """What the rows of the sessions say; None where it could not be looked up.
+    """Facts from the rows of the sessions; None if unreadable.
 
-    `newest` is the start of the newest, `is_recent` whether that is within the last 90 days; `statuses` are of the
-    90 days before it.
+    `newest`: the start of the newest session.  `is_recent`: `newest` is within the last 90 days.  `statuses`: values of
+    the 90 days before `newest`.
     """
 
     newest: date | None
@@ -107,7 +107,7 @@ class SessionFacts:
 
 @dataclass(frozen=True, slots=True)
 class RecordFacts:
-    """What the rows of a record say; None where it could not be looked up: versions of late, rows per session."""
+    """Facts from the rows of a record: recent versions, and whether sessions have several rows; None if unreadable."""
 
     versions: tuple[Value, ...] | None
     has_several: bool | None
@@ -115,7 +115,7 @@ class RecordFacts:
 
 @dataclass(frozen=True, slots=True)
 class SessionsDraft:
-    """The sessions as proposed; None for a time that no column seems to hold."""
+    """The proposed sessions; `completed` is None if no column looks like the time of completion."""
 
     relation: Relation
     key: tuple[TableColumn, ...]
@@ -128,7 +128,7 @@ class SessionsDraft:
 
 @dataclass(frozen=True, slots=True)
 class RecordDraft:
-    """A record as proposed; `casts` has the type to convert a column of the link to, None where none is needed."""
+    """A proposed record; `casts` has a type for each column of the link, None if no cast is needed."""
 
     relation: Relation
     link: Link
@@ -142,12 +142,12 @@ class RecordDraft:
 
 
 def words(name: str) -> list[str]:
-    """`orderId`, `order_id` and `Order ID` are all order, id."""
+    """The words of a name: `orderId`, `order_id` and `Order ID` are all order, id."""
     return [word.casefold() for word in re.split(r"[\W_]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)) if word]
 
 
 def forms(word: str) -> set[str]:
-    """A word and what it may be the plural of."""
+    """A word and its possible singulars."""
     found = {word}
     for ending, singular in (("ies", "y"), ("es", ""), ("s", "")):
         if word.endswith(ending) and len(word) > len(ending) + 1:
@@ -156,7 +156,7 @@ def forms(word: str) -> set[str]:
 
 
 def _spelt(column: Sequence[str], table: Sequence[str]) -> bool:
-    """Whether words of a column are those of a table's name, in the singular or not."""
+    """Whether the words of a column are the words of a table's name, singular or plural."""
     return len(column) == len(table) and all(
         forms(own) & forms(other) for own, other in zip(column, table, strict=True)
     )
@@ -165,8 +165,8 @@ def _spelt(column: Sequence[str], table: Sequence[str]) -> bool:
 def names_key(column: str, table: str, key: str) -> bool:
     """Whether a column is named after the key of a table.
 
-    `session_id` is of assessment_sessions.id, as `assessment_session_id` is; so is a column of the key's own name
-    where that says whose it is.
+    `session_id` and `assessment_session_id` both match assessment_sessions.id.  A column with the name of a key of
+    several words also matches.
     """
     own, of_table, of_key = words(column), words(table), words(key)
     if len(of_key) > 1 and own == of_key:
@@ -177,7 +177,7 @@ def names_key(column: str, table: str, key: str) -> bool:
 
 
 def pick(columns: Iterable[TableColumn], wanted: Sequence[str]) -> TableColumn | None:
-    """The column whose name has the most telling of the wanted words, the shortest such; None where none has any."""
+    """The column with the earliest of the wanted words, and of several the shortest name; None without a match."""
     found = [
         (min(wanted.index(word) for word in own if word in wanted), len(own), column)
         for column in columns
@@ -187,24 +187,24 @@ def pick(columns: Iterable[TableColumn], wanted: Sequence[str]) -> TableColumn |
 
 
 def is_text(column: TableColumn) -> bool:
-    """Whether its values are texts, or labels of an enum."""
+    """Whether the values are texts or enum labels."""
     return column.base in TEXTS or bool(column.labels)
 
 
 def usable(columns: Iterable[TableColumn]) -> tuple[TableColumn, ...]:
-    """Those that a config can name, alone and within an expression."""
+    """The columns that a config can name, also in expressions."""
     return tuple(column for column in columns if not _UNNAMEABLE.search(column.name))
 
 
 def status_of(outline: Outline) -> TableColumn | None:
-    """The column that most likely holds the status."""
+    """The most likely column of the status; None without a match."""
     return pick((c for c in outline.columns if is_text(c)), STATUS_WORDS) or pick(
         (c for c in outline.columns if not c.is_time), STATUS_WORDS
     )
 
 
 def times_of(outline: Outline) -> tuple[TableColumn | None, TableColumn | None]:
-    """The columns that most likely hold the start and the completion."""
+    """The most likely columns of start and completion; None without a match."""
     times = [column for column in outline.columns if column.is_time]
     completed = pick(times, COMPLETED_WORDS)
     return pick((column for column in times if column != completed), STARTED_WORDS), completed
@@ -214,7 +214,7 @@ def times_of(outline: Outline) -> tuple[TableColumn | None, TableColumn | None]:
 
 
 def candidates(outlines: Sequence[Outline], foreign_keys: Sequence[ForeignKey]) -> list[Candidate]:
-    """The tables that look like sessions, the most likely first: others point at them, and they have times."""
+    """Possible tables of sessions, the most likely first: with times, and referenced by other tables."""
     found = []
     for outline in outlines:
         if outline.named.kind == "foreign table":
@@ -233,10 +233,10 @@ def candidates(outlines: Sequence[Outline], foreign_keys: Sequence[ForeignKey]) 
 
 
 def keys_of(sessions: Relation, foreign_keys: Sequence[ForeignKey]) -> list[tuple[TableColumn, ...]]:
-    """The columns that may tell sessions apart, the most likely first.
+    """Possible keys of the sessions, the most likely first; raises NoProposalError if there is no key.
 
-    The primary key, what foreign keys point at, other unique indexes; then by name, for a view or a partitioned table
-    has no index on its id alone.  Raises NoProposalError where there are none.
+    The order: primary key, targets of foreign keys, other unique indexes, then by name, because a view or a partitioned
+    table may lack an index on id.
     """
     proved = [index.columns for index in sessions.indexes if index.proves_unique]
     pointed = [key.target_columns for key in foreign_keys if key.target == sessions.table]
@@ -253,8 +253,8 @@ def keys_of(sessions: Relation, foreign_keys: Sequence[ForeignKey]) -> list[tupl
     ]
     if not found:
         raise NoProposalError(
-            f"{sessions.table.written} has neither a primary key, nor a unique index, nor a column called id: write "
-            "sessions.key by hand, into a copy of config.yaml"
+            f"{sessions.table.written} has no primary key, no unique index and no column id: write sessions.key by "
+            "hand into a copy of config.yaml"
         )
     return list(dict.fromkeys(found))
 
@@ -262,7 +262,7 @@ def keys_of(sessions: Relation, foreign_keys: Sequence[ForeignKey]) -> list[tupl
 def link_of(
     outline: Outline, sessions: TableName, key: Sequence[TableColumn], foreign_keys: Sequence[ForeignKey]
 ) -> Link | None:
-    """How a table points at the sessions; None where it does not seem to."""
+    """The link of a table to the sessions; None without a reference."""
     own = {column.name: column for column in outline.columns}
     names = [column.name for column in key]
     for foreign in foreign_keys:
@@ -284,25 +284,25 @@ def link_of(
 
 
 def version_of(outline: Outline) -> TableColumn | None:
-    """The column that most likely holds the version of what wrote a row."""
+    """The most likely column of the version; None without a match."""
     fitting = [c for c in outline.columns if words(c.name)[-1:] == ["version"] and not c.is_time]
     return pick((c for c in fitting if is_text(c)), ["version"]) or pick(fitting, ["version"])
 
 
 def created_of(outline: Outline) -> TableColumn | None:
-    """The column that most likely says when a row was written."""
+    """The most likely column with the time of the write; None without a match."""
     return pick((column for column in outline.columns if column.is_time), WRITTEN_WORDS)
 
 
 def fallback_status(outline: Outline, key: Sequence[TableColumn]) -> TableColumn:
-    """Something to count sessions by where no column looks like a status."""
+    """A column to count sessions by, if no column looks like a status."""
     rest = [column for column in outline.columns if column not in key and not column.is_time]
     few = [column for column in rest if column.labels or column.base == "boolean"]
     return next(iter([*few, *filter(is_text, rest), *rest, *key]))
 
 
 def done_values(statuses: Sequence[Value]) -> list[str]:
-    """The statuses that say that a session has come to its end, as it should."""
+    """The statuses that mean a successful end of a session."""
     return [
         value.text
         for value in statuses
@@ -313,12 +313,12 @@ def done_values(statuses: Sequence[Value]) -> list[str]:
 
 
 def status_like(column: TableColumn) -> bool:
-    """Whether it is a status by its name."""
+    """Whether the name of a column is a name for a status."""
     return not {*words(column.name)}.isdisjoint(STATUS_WORDS)
 
 
 def name_for(table: TableName, taken: Sequence[str]) -> str:
-    """A name for a pipeline or a record, made of a table's; no two are the same."""
+    """A name for a pipeline or record from the name of the table, and different from `taken`."""
     plain = "_".join(re.sub(r"[^A-Za-z0-9]", "", word) for word in words(table.name))
     base = re.sub(r"_+", "_", plain).strip("_")[:30] or "records"
     if not PLAIN.fullmatch(base) or NOT_TEXT.fullmatch(base):
@@ -330,4 +330,4 @@ def name_for(table: TableName, taken: Sequence[str]) -> str:
 
 PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 NOT_TEXT: Final = re.compile(r"y|n|yes|no|true|false|on|off|null", re.IGNORECASE)
-"""What YAML 1.1 takes for a boolean or for nothing: https://yaml.org/type/bool.html"""
+"""Booleans and nulls of YAML 1.1: https://yaml.org/type/bool.html"""

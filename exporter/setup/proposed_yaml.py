@@ -20,14 +20,14 @@ from exporter.setup.proposal import (
 )
 
 WIDTH: Final = 110
-"""Where a comment breaks."""
+"""Characters in a line of a comment."""
 
 
 # --- Text
 
 
 def propose(sessions: SessionsDraft, records: Sequence[RecordDraft], *, has_url: bool, left_out: Sequence[str]) -> str:
-    """The text of a config.  `left_out` says what points at the sessions and is not among the records, and why."""
+    """The text of a config.  `left_out`: tables that reference the sessions but are not proposed, with the reason."""
     return "".join(line + "\n" for line in _lines(sessions, records, left_out, has_url=has_url))
 
 
@@ -35,22 +35,22 @@ def _lines(
     sessions: SessionsDraft, records: Sequence[RecordDraft], left_out: Sequence[str], *, has_url: bool
 ) -> Iterator[str]:
     yield from _comment(
-        "Proposed by `session-health-exporter init` from names, types and values: judge each choice, above all "
-        "eligible and which tables are records.  Then: session-health-exporter config check --connect",
+        "Proposed by `session-health-exporter init` from names, types and values.  Check every choice, above all "
+        "`eligible` and the tables under `records`.  Then run: session-health-exporter config check --connect",
         0,
     )
     yield ""
     yield "databases:"
     if has_url:
         yield "  main:"
-        yield "    url: ${DATABASE_URL}          # filled from the environment, so that no secret is in this file"
+        yield "    url: ${DATABASE_URL}          # from the environment: the file holds no secret"
     else:
-        yield "  main: {}                        # without a url the PG* environment variables decide"
+        yield "  main: {}                        # no url: the PG* environment variables apply"
     yield ""
     yield "pipelines:"
     yield f"  {name_for(sessions.relation.table, ())}:"
     yield from _window(sessions)
-    yield "    grace: 5m                     # how late may a record be before it counts as a gap?"
+    yield "    grace: 5m                     # time from completion until a missing record becomes a gap"
     yield from _sessions(sessions)
     yield "    records:"
     names: list[str] = []
@@ -60,18 +60,18 @@ def _lines(
         yield from _record(record)
     if left_out:
         yield from _comment("Left out: " + "; ".join(left_out), 6)
-    yield "    cohort: {window: 24h, maturity: 1h}   # sessions so old that it is settled who completes, and how fast"
+    yield "    cohort: {window: 24h, maturity: 1h}   # for conversion: sessions started 1h to 25h ago"
     yield from _limits()
 
 
 def _window(sessions: SessionsDraft) -> Iterator[str]:
     facts = sessions.facts
     if facts.newest is not None and not facts.is_recent:
-        yield from _comment("No session started within the last 90 days; once there are new ones: {last: 90d}", 4)
+        yield from _comment("No session started in the last 90 days.  With new sessions, write {last: 90d}", 4)
         since = date.fromordinal(max(1, facts.newest.toordinal() - 90))
         yield f"    window: {{since: {since.isoformat()}}}"
     else:
-        yield "    window: {last: 90d}           # sessions by their start; or {since: 2025-08-01}"
+        yield "    window: {last: 90d}           # measured sessions, by start; or {since: 2025-08-01}"
 
 
 def _sessions(draft: SessionsDraft) -> Iterator[str]:
@@ -79,31 +79,31 @@ def _sessions(draft: SessionsDraft) -> Iterator[str]:
     yield "    sessions:"
     if draft.others:
         others = ", ".join(other.written for other in draft.others)
-        yield from _comment(f"Other tables look like sessions too (choose with --sessions): {others}", 6)
+        yield from _comment(f"Other possible tables of sessions (choose with --sessions): {others}", 6)
     yield f"      table: {scalar(table.written)}"
     how = (
-        "tells sessions apart"
+        "unique for each session"
         if draft.relation.is_unique([c.name for c in draft.key])
-        else ("by its name: no unique index proves that it tells sessions apart")
+        else ("chosen by name: no unique index proves the key")
     )
     yield from _keyed("key", _list([column.name for column in draft.key]), how)
     status = (
-        "by its name"
+        "chosen by name"
         if status_like(draft.status)
-        else "CHECK: no column looks like a status; sessions are counted by it"
+        else "CHECK: no column looks like a status; the exporter counts sessions by this column"
     )
     yield from _keyed("status", scalar(draft.status.name), status)
     yield from _keyed("started_at", scalar(draft.started.name), _time_note(draft.started))
     completed = draft.completed or draft.started
-    note = _time_note(completed) if draft.completed else "CHECK: no column says when a session was completed"
+    note = _time_note(completed) if draft.completed else "CHECK: no column looks like the time of completion"
     yield from _keyed("completed_at", scalar(completed.name), note)
     yield from _eligible(draft, completed)
 
 
 def _time_note(column: TableColumn) -> str:
     if column.base == "timestamp without time zone":
-        return "by its name; without a zone it is read as UTC (or timezone: Europe/Berlin)"
-    return "by its name; a date, read as its midnight in UTC" if column.base == "date" else "by its name and type"
+        return "chosen by name; no time zone, read as UTC (or write timezone: Europe/Berlin)"
+    return "chosen by name; a date, read as midnight in UTC" if column.base == "date" else "chosen by name and type"
 
 
 def _eligible(draft: SessionsDraft, completed: TableColumn) -> Iterator[str]:
@@ -111,16 +111,18 @@ def _eligible(draft: SessionsDraft, completed: TableColumn) -> Iterator[str]:
     if not values and draft.status.labels:
         values = tuple(Value(label, 0) for label in draft.status.labels)
     if values is None:
-        yield from _comment("The statuses could not be looked up: which sessions must have records?", 6)
+        yield from _comment("The statuses could not be read.  CHECK eligible: the sessions that must have records", 6)
     elif values:
-        yield from _comment(f"Statuses found: {_shown(values)}.  Which of them must have records?", 6)
+        yield from _comment(
+            f"Statuses found: {_shown(values)}.  CHECK eligible: the sessions that must have records", 6
+        )
     else:
-        yield from _comment("The table has no rows yet: which sessions must have records?", 6)
+        yield from _comment("The table has no rows yet.  CHECK eligible: the sessions that must have records", 6)
     done = done_values(values or ()) if is_text(draft.status) else []
     literals = ", ".join("'" + value.replace("'", "''") + "'" for value in done[:SHOWN_VALUES])
     if not done:
         expression = f"{completed.sql} is not null"
-        yield from _comment("No status says that a session is done, so its completion does", 6)
+        yield from _comment("No status looks like the end of a session: a session with a completion is eligible", 6)
     elif len(done) == 1:
         expression = f"{draft.status.sql} = {literals}"
     else:
@@ -131,11 +133,13 @@ def _eligible(draft: SessionsDraft, completed: TableColumn) -> Iterator[str]:
 
 def _record(draft: RecordDraft) -> Iterator[str]:
     why = (
-        "A foreign key points at the sessions."
+        "A foreign key references the sessions."
         if draft.link.by_foreign_key
         else ("No foreign key, but a column named after the sessions.")
     )
-    yield from _comment(f"{why}  Remove it if not every eligible session must have a row (or say required_when).", 8)
+    yield from _comment(
+        f"{why}  Remove this record if not every eligible session must have a row, or write required_when.", 8
+    )
     yield f"        table: {scalar(draft.relation.table.written)}"
     parts = [
         f"{{column: {scalar(column.name)}, cast: {scalar(cast)}}}" if cast else scalar(column.name)
@@ -155,17 +159,17 @@ def _version(draft: RecordDraft) -> Iterator[str]:
     versions = [value for value in draft.facts.versions or () if value.text and value.text.strip()]
     name = draft.version.name
     if not versions:
-        known = "no row has one yet" if draft.facts.versions is not None else "the rows could not be looked up"
-        yield from _comment(f"{name} seems to be its version, but {known}.  When it is known:", 8)
+        known = "no row has a version yet" if draft.facts.versions is not None else "the rows could not be read"
+        yield from _comment(f"{name} looks like the version, but {known}.  When the version is known, write:", 8)
         yield from _comment(f"version: {{column: {scalar(name)}, current: '…'}}", 8)
         return
     yield from _comment(
-        f"Versions of late: {_shown(versions)}.  Is the most frequent one current, and are others good enough?", 8
+        f"Recent versions: {_shown(versions)}.  CHECK current (the most frequent) and accepted (other good versions)", 8
     )
     yield "        version:"
     yield f"          column: {scalar(name)}"
     yield f"          current: {scalar(versions[0].text or '', always_quote=True)}"
-    yield "          accepted: []            # older versions that count as well"
+    yield "          accepted: []            # other versions that satisfy the record"
 
 
 def _unique(draft: RecordDraft) -> Iterator[str]:
@@ -173,23 +177,23 @@ def _unique(draft: RecordDraft) -> Iterator[str]:
     proved = [index.columns for index in draft.relation.indexes if index.proves_unique and {*index.columns} >= {*keys}]
     if proved:
         names = [name for name in proved[0] if name]
-        yield from _keyed("unique", _flow(names), "a unique index proves it", 8)
+        yield from _keyed("unique", _flow(names), "a unique index exists", 8)
     elif draft.facts.has_several:
-        yield from _comment("Some sessions have several rows.  If they should have one:", 8)
+        yield from _comment("Some sessions have several rows.  If every session should have only one row, write:", 8)
         yield from _comment(f"unique: {_flow(keys)}", 8)
     else:
-        yield from _keyed("unique", _flow(keys), "one row per session: more would be duplicates", 8)
+        yield from _keyed("unique", _flow(keys), "one row per session; more rows are duplicates", 8)
 
 
 def _limits() -> Iterator[str]:
-    yield "    limits:                       # from where on it is a fault; nothing else is judged, see docs/metrics.md"
+    yield "    limits:                       # thresholds for alerts; nothing else is judged, see docs/metrics.md"
     yield "      sessions_with_gap: {critical: 0}"
     yield "      gap_age: {warning: 15m, critical: 1h}"
-    yield "      # conversion_ratio: {warning: 0.9, min_sessions: 20}   # those with every record, of the completed"
+    yield "      # conversion_ratio: {warning: 0.9, min_sessions: 20}   # share of completed sessions with every record"
 
 
 def _shown(values: Sequence[Value]) -> str:
-    """Values with how many rows have them, as far as a comment should go."""
+    """Values with their numbers of rows, shortened for a comment."""
     listed = [
         f"{'NULL' if value.text is None else scalar(value.text[:40])}{f' ({value.count})' if value.count else ''}"
         for value in values[:SHOWN_VALUES]
@@ -201,7 +205,7 @@ _PLAIN_SQL: Final = re.compile(r"[a-z_][a-z0-9_]* (= '\w+'|in \(('\w+', )*'\w+'\
 
 
 def scalar(text: str, *, always_quote: bool = False) -> str:
-    """Text as our config reads it back: quoted where YAML needs it, `$` doubled, for it would begin a variable."""
+    """Text as YAML of the config: quoted if needed, and `$` doubled, because `$` would begin a variable."""
     text = text.replace("$", "$$")
     if not always_quote and PLAIN.fullmatch(text) and not NOT_TEXT.fullmatch(text):
         return text
@@ -211,7 +215,7 @@ def scalar(text: str, *, always_quote: bool = False) -> str:
 
 
 def _sql(expression: str) -> str:
-    """The same outside of brackets, where simple SQL needs no quotes."""
+    """SQL as YAML outside brackets: simple SQL needs no quotes."""
     return expression if _PLAIN_SQL.fullmatch(expression) else scalar(expression)
 
 
@@ -235,7 +239,7 @@ def _keyed(key: str, value: str, note: str = "", indent: int = 6) -> Iterator[st
 
 
 def _comment(text: str, indent: int) -> Iterator[str]:
-    """Lines of a comment; what cannot be printed, a line break in a name say, is escaped."""
+    """Lines of a comment; unprintable characters, such as a line break in a name, are escaped."""
     line = ""
     for word in "".join(map(_visible, text)).split(" "):
         if line and len(line) + len(word) + 1 > WIDTH - indent:

@@ -1,4 +1,4 @@
-"""Database -> a proposal of a config: reads what that rests on, the catalog and a bounded look at some values."""
+"""Database -> a proposed config: reads the catalog, and a bounded number of values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -49,18 +49,18 @@ from exporter.setup.proposed_yaml import propose
 from exporter.setup.tables import judge_absence
 
 ROW_LIMIT: Final = 100_000
-"""Rows that are looked at for statuses and versions."""
+"""Rows read for statuses and versions, at most."""
 
 VALUE_LIMIT: Final = 200
-"""Distinct values that are read of them."""
+"""Distinct values read, at most."""
 
 RECORD_LIMIT: Final = 10
-"""Tables that are proposed as records where none is named."""
+"""Tables proposed as records without --record, at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """The text of a config, and what to say of it on the terminal."""
+    """The text of a config, and remarks for the terminal."""
 
     text: str
     said: tuple[str, ...]
@@ -69,9 +69,9 @@ class Proposal:
 async def survey(
     database: Database, sessions: TableName | None, records: Sequence[TableName], *, has_url: bool
 ) -> Proposal:
-    """Look at a database and propose a config, for the tables named or else for those that look most like it.
+    """Propose a config for the named tables, or else for the most likely tables of the database.
 
-    Raises CollectionError, and NoProposalError where nothing can be proposed.
+    Raises CollectionError, and NoProposalError if nothing can be proposed.
     """
     named = [table for table in (sessions, *records) if table is not None]
     async with open_transaction(database, named) as session:
@@ -96,7 +96,7 @@ async def _begin(session: Session) -> "_DatabaseSurvey":
 
 @dataclass(slots=True)
 class _DatabaseSurvey:
-    """One look at a database: what it has, and what is worth saying of it so far."""
+    """The survey of one database: the catalog, and the remarks so far."""
 
     session: Session
     server: Server
@@ -109,7 +109,7 @@ class _DatabaseSurvey:
     async def choose(
         self, wanted: TableName | None, records: Sequence[TableName]
     ) -> tuple[SessionsDraft, tuple[Link, ...]]:
-        """The sessions, and the tables that point at them; raises NoProposalError."""
+        """The table of sessions, and the tables that reference the sessions; raises NoProposalError."""
         named = [await self.outline(table) for table in records]
         ranked = candidates(self.outlines, self.foreign_keys)
         if wanted is not None:
@@ -130,7 +130,7 @@ class _DatabaseSurvey:
     async def around(
         self, outline: Outline, named: Sequence[Outline], others: tuple[TableName, ...]
     ) -> tuple[SessionsDraft, tuple[Link, ...]]:
-        """A proposal with this table as that of the sessions; raises NoProposalError where nothing points at it."""
+        """A proposal with `outline` as the table of sessions; raises NoProposalError if no table references it."""
         relation = await self.relation(outline)
         keys = keys_of(relation, self.foreign_keys)
         found = next(filter(None, (self.links(outline, key, named) for key in keys)), None)
@@ -139,15 +139,15 @@ class _DatabaseSurvey:
         draft = await self.sessions(outline, relation, found.key, others)
         if others:
             self.said.append(
-                f"{outline.table.written} looks most like sessions, and so do "
-                f"{', '.join(other.written for other in others)}: choose with --sessions"
+                f"chosen as the table of sessions: {outline.table.written}; also possible: "
+                f"{', '.join(other.written for other in others)} (choose with --sessions)"
             )
         self.left_out += found.left_out
         self.said += found.said
         return draft, found.links
 
     async def outline(self, table: TableName) -> Outline:
-        """The table of a name that was given; raises NoProposalError."""
+        """The outline of a named table; raises NoProposalError."""
         relation = await read_relation(self.session, table)
         if relation is None:
             absent = judge_absence((), table, self.names, self.server.role)
@@ -155,7 +155,7 @@ class _DatabaseSurvey:
         outline = next((outline for outline in self.outlines if outline.table == relation.table), None)
         if outline is None or outline.named.kind == "foreign table":
             raise NoProposalError(
-                f"{table.written} is a {relation.kind}, which is not measured: name a table or a view"
+                f"{table.written} is a {relation.kind}, and the exporter does not measure it: name a table or a view"
             )
         if not outline.named.may_read:
             grants = "\n".join(outline.named.grants(self.server.role))
@@ -163,16 +163,16 @@ class _DatabaseSurvey:
         return outline
 
     async def relation(self, outline: Outline) -> Relation:
-        """All of a table that is there."""
+        """The full description of a table; raises NoProposalError if the table has been dropped."""
         relation = await read_relation(self.session, outline.table)
         if relation is None:
-            raise NoProposalError(f"{outline.table.written} has gone meanwhile: try again")
+            raise NoProposalError(f"{outline.table.written} was dropped during init: run init again")
         return relation
 
     def links(self, sessions: Outline, key: tuple[TableColumn, ...], named: Sequence[Outline]) -> "_Links | None":
-        """The tables that point at the sessions by this key: all that were named, else those that seem to.
+        """The tables that reference the sessions by `key`: every named table, else the likely tables.
 
-        None where there is none, or where not all that were named do.
+        None if there is no table, or if a named table does not reference the sessions.
         """
         found, left_out, said = [], [], []
         for outline in named or self.outlines:
@@ -184,11 +184,11 @@ class _DatabaseSurvey:
             if outline.named.may_read:
                 found.append(link)
             else:
-                left_out.append(f"{outline.table.written}, which the role may not read")
+                left_out.append(f"{outline.table.written} (the role may not read it)")
                 said.append("\n".join([f"left out: {left_out[-1]}:", *outline.named.grants(self.server.role)]))
         if not found or (named and len(found) < len(named)):
             return None
-        # A view beside tables shows their rows once more; beside a view of sessions, views are what may be read.
+        # A view beside tables repeats their rows.  For sessions in a view, records are views too.
         likes = [link for link in found if (link.outline.named.kind == "view") == (sessions.named.kind == "view")]
         kept = found if named else (likes or found)[:RECORD_LIMIT]
         left_out += [f"{link.outline.table.written} (name it with --record)" for link in found if link not in kept]
@@ -197,22 +197,22 @@ class _DatabaseSurvey:
     async def sessions(
         self, outline: Outline, relation: Relation, key: tuple[TableColumn, ...], others: tuple[TableName, ...]
     ) -> SessionsDraft:
-        """The sessions table with what its rows say."""
+        """The draft of the sessions, with facts from the rows; raises NoProposalError."""
         started, completed = times_of(outline)
         started = started or completed or next((column for column in outline.columns if column.is_time), None)
         if started is None:
             raise NoProposalError(
-                f"no column of {outline.table.written} says when, so no window can choose from it: name another table "
-                "with --sessions, or a view that has a time"
+                f"{outline.table.written} has no column with a time, and the window needs one: name another table with "
+                "--sessions, or a view with a time"
             )
         status = status_of(outline) or fallback_status(outline, key)
         facts = await self.session_facts(relation, status, started)
         return SessionsDraft(relation, key, status, started, completed, facts, others)
 
     async def session_facts(self, relation: Relation, status: TableColumn, started: TableColumn) -> SessionFacts:
-        """When the newest session started, and the statuses of the 90 days before."""
+        """The start of the newest session, and the statuses of the 90 days before."""
         table, start = relation.table.sql, quote(started.name)
-        # No date of Python's is before year 1.
+        # Python's dates begin in year 1.
         known = f"isfinite({start}) and {start} >= '0001-01-01' and {start} <= clock_timestamp()"
         newest = f"max({start}) filter (where {known})"
         [row] = await self.ask(
@@ -224,14 +224,14 @@ class _DatabaseSurvey:
         return SessionFacts(row[0], row[1], await self.values(relation, status, recent))
 
     async def record(self, sessions: SessionsDraft, link: Link) -> RecordDraft | None:
-        """A record table with what its rows say; None where its columns cannot be compared with the key."""
+        """The draft of a record, with facts from the rows; None if the columns cannot be compared with the key."""
         relation = await self.relation(link.outline)
         casts = []
         for own, key in zip(link.columns, sessions.key, strict=True):
             cast = await self.cast(own, key)
             if cast is None:
                 types = f"{own.name} is {own.type}, {key.name} of the sessions {key.type}"
-                self.left_out.append(f"{relation.table.written}, for its {types}")
+                self.left_out.append(f"{relation.table.written} (keys not comparable: {types})")
                 return None
             casts.append(cast or None)
         created, version = created_of(link.outline), version_of(link.outline)
@@ -240,7 +240,7 @@ class _DatabaseSurvey:
         )
 
     async def cast(self, own: TableColumn, key: TableColumn) -> str | None:
-        """The type to convert a column to, empty where it compares as it is, None where nothing helps."""
+        """The type for `cast`: empty if no cast is needed, None if no cast helps."""
         if await are_comparable(self.session, own.base, key.base):
             return ""
         try:
@@ -252,7 +252,7 @@ class _DatabaseSurvey:
     async def record_facts(
         self, relation: Relation, link: Link, created: TableColumn | None, version: TableColumn | None
     ) -> RecordFacts:
-        """The versions of the last 30 days before the newest row, and whether sessions have several rows."""
+        """The versions of the 30 days before the newest row, and whether sessions have several rows."""
         table, recent = relation.table.sql, "true"
         if created is not None:
             at = quote(created.name)
@@ -269,7 +269,7 @@ class _DatabaseSurvey:
         return RecordFacts(versions, several[0][0] if several else None)
 
     async def values(self, relation: Relation, column: TableColumn, recent: str) -> tuple[Value, ...] | None:
-        """The values of a column in recent rows, the most frequent first; None where they cannot be looked up."""
+        """The values of a column in recent rows, the most frequent first; None if the values cannot be read."""
         name = quote(column.name)
         rows = await self.ask(
             f"select {name}::text, count(*) from (select {name} from {relation.table.sql} where {recent} "
@@ -279,7 +279,7 @@ class _DatabaseSurvey:
         return None if rows is None else tuple(Value(text, count) for text, count in rows)
 
     async def ask(self, sql: str, relation: Relation) -> list[Any] | None:
-        """The rows of a question about a table; None, and said so, where the server refuses it or takes too long."""
+        """The rows of a query about a table; None, with a remark, if the server refuses or times out."""
         answer = await self.session.attempt(Statement("look", sql), relation.table.written, is_refused_lock)
         if not isinstance(answer, Fault):
             return answer
@@ -288,7 +288,7 @@ class _DatabaseSurvey:
         return None
 
     def nothing(self, ranked: Sequence[Candidate]) -> str:
-        """Why no table is taken for the sessions."""
+        """The message if no table can be the table of sessions."""
         if ranked:
             outline = ranked[0].outline
             pointing = [
@@ -298,21 +298,24 @@ class _DatabaseSurvey:
                 and link_of(other, outline.table, [*outline.columns[:1]], self.foreign_keys) is not None
             ]
             grants = [line for one in (outline, *pointing) for line in one.named.grants(self.server.role)]
-            return "\n".join([f"{outline.table.written} looks like sessions, but the role may not read it:", *grants])
+            return "\n".join(
+                [f"{outline.table.written} looks like the table of sessions, but the role may not read it:", *grants]
+            )
         if not self.outlines:
-            return "the database has no tables: is it the right one? Check the url"
+            return "the database has no tables: check the database in the url"
         return (
-            f"none of {len(self.outlines)} tables looks like sessions: others point at them, by foreign keys or by "
-            "columns such as order_id, and they have a status and times; name yours with --sessions and --record"
+            f"no table of {len(self.outlines)} looks like the table of sessions (with a status, times, and references "
+            "from other tables by foreign keys or columns such as order_id): name the tables with --sessions and "
+            "--record"
         )
 
     def no_records(self, sessions: TableName, named: Sequence[Outline] = ()) -> str:
-        """What to do where no table, or not every one that was named, can be a record."""
+        """The message if no table, or not every named table, can be a record."""
         whose = " and ".join(outline.table.written for outline in named)
         return (
-            f"{f'not all of {whose} point' if named else 'no table points'} at {sessions.written}, by a foreign key or "
-            f"by a column named after it{''.join(f'; left out: {why}' for why in self.left_out)}: name other tables "
-            "with --sessions and --record, or write session_key by hand, into a copy of config.yaml"
+            f"{f'not all of {whose} reference' if named else 'no table references'} {sessions.written}, by a foreign "
+            f"key or by a column named after the table{''.join(f'; left out: {why}' for why in self.left_out)}: name "
+            "other tables with --sessions and --record, or write session_key by hand into a copy of config.yaml"
         )
 
 

@@ -1,4 +1,4 @@
-"""What the catalog says -> what keeps a table from being measured.  Pure."""
+"""Catalog -> findings about tables, columns and indexes.  Pure."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -25,17 +25,17 @@ from exporter.setup.findings import SHOWN_NAMES, ConfigFinding
 from exporter.text.names import nearest
 
 LARGE_TABLE: Final = 10_000
-"""Rows from which on an index for the window is worth a note."""
+"""Rows: a larger table without an index for the window gets a note."""
 
 MANY_LOCKS: Final = 100
-"""Locks of one collection from which on they are worth a note."""
+"""Locks: a collection with more locks gets a note."""
 
 
 # --- The connection
 
 
 def judge_connection(path: str, server: Server, *, is_encrypted: bool) -> Iterator[ConfigFinding]:
-    """What can be said of a connection that stands."""
+    """Findings about an open connection."""
     yield ConfigFinding("ok", path, f"connected (PostgreSQL {server.version})")
     if not is_encrypted:
         yield ConfigFinding(
@@ -45,24 +45,24 @@ def judge_connection(path: str, server: Server, *, is_encrypted: bool) -> Iterat
             "sslrootcert into the url",
         )
     if server.is_superuser:
-        yield ConfigFinding("note", path, "the role is a superuser: one that may only read the tables is enough")
+        yield ConfigFinding("note", path, "the role is a superuser: use a role that may only read the tables")
 
 
 def judge_connection_limits(
     path: str, of_role: int, of_database: int, server: Server, pipelines: int
 ) -> Iterator[ConfigFinding]:
-    """Whether all pipelines of a database can be measured at the same time, each on a connection of its own."""
+    """Notes on limits too low for one connection for each pipeline at the same time."""
     for whose, limit, remedy in (
         ("the role", of_role, f"ALTER ROLE {quote(server.role)} CONNECTION LIMIT {pipelines};"),
         ("the database", of_database, None),
     ):
-        # A superuser is bound by neither.
+        # The limits do not apply to a superuser.
         if 0 <= limit < pipelines and not server.is_superuser:
             yield ConfigFinding(
                 "note",
                 path,
-                f"{pipelines} pipelines are measured at once, on a connection each, and {whose} may have {limit}: "
-                "some rounds will find none left, unless a pooler shares them; raise its CONNECTION LIMIT",
+                f"{pipelines} pipelines need {pipelines} connections at the same time, and {whose} may have {limit}: "
+                "without a pooler some collections will fail: raise the CONNECTION LIMIT",
                 remedy,
             )
 
@@ -72,7 +72,7 @@ def judge_connection_limits(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A section of a pipeline that names a table: the columns that it names, and where; which of them say when."""
+    """A section of a pipeline with a table: the named columns with their keys, and the columns with times."""
 
     path: KeyPath
     table: TableName
@@ -82,7 +82,7 @@ class Place:
 
 
 def places(pipeline: Pipeline) -> Iterator[Place]:
-    """The sections of a pipeline that name a table, the sessions first."""
+    """The sections of a pipeline with a table, the sessions first."""
     top: KeyPath = ("pipelines", pipeline.name)
     sessions, path = pipeline.sessions, (*top, "sessions")
     key = [((*path, "key"), column) for column in sessions.key]
@@ -113,7 +113,7 @@ def _own(section: Sessions | Record) -> Iterator[tuple[KeyPath, str]]:
 
 
 def judge_absence(path: KeyPath, table: TableName, names: Names, role: str) -> ConfigFinding:
-    """A table that is not there: which one was meant?"""
+    """The finding about a missing table, with the nearest existing table."""
     place = dotted((*path, "table"))
     same = [named for named in names.tables if named.table.name == table.name]
     if same:
@@ -141,7 +141,7 @@ def judge_absence(path: KeyPath, table: TableName, names: Names, role: str) -> C
 
 
 def did_you_mean(wrong: str, known: Sequence[str]) -> str:
-    """The end of a message about a name that is not there."""
+    """The end of a message about a missing name: the nearest known name, or another remedy."""
     folded = next((name for name in known if name.casefold() == wrong.casefold()), None)
     near = folded or nearest(wrong, known)
     listed = f" (known: {', '.join(known)})" if 0 < len(known) <= SHOWN_NAMES else ""
@@ -149,17 +149,19 @@ def did_you_mean(wrong: str, known: Sequence[str]) -> str:
 
 
 def judge_relation(path: KeyPath, found: Relation, role: str, *, is_strict: bool) -> Iterator[ConfigFinding]:
-    """Whether a table, and all that is read with it, can be read, and if `is_strict` whole."""
+    """Findings about the rights on a table and on the tables beneath; `is_strict`: policies are errors."""
     place = dotted((*path, "table"))
     itself, *beneath = found.sources or (None,)
     if itself is None:
-        yield ConfigFinding("error", place, f"{found.table.sql} is no table: it is of the kind {found.kind}")
+        yield ConfigFinding(
+            "error", place, f"{found.table.sql} is not a table but of kind {found.kind}: name a table or a view"
+        )
         return
     if not found.is_populated:
         yield ConfigFinding(
             "error",
             place,
-            f"{found.table.sql} is a materialized view that was never filled",
+            f"{found.table.sql} is a materialized view without data",
             f"REFRESH MATERIALIZED VIEW {found.table.sql};",
         )
     wanted = VisibleTable(found.table, found.kind, found.may_use_schema, itself.may_select).grants(role)
@@ -186,32 +188,30 @@ def _unreadable_beneath(place: str, source: Source) -> ConfigFinding:
 
 
 def _hidden_rows(place: str, source: Source, policies: RowSecurity, role: str) -> ConfigFinding:
-    """Policies apply: which, why to this reader, and what ends it."""
+    """The finding about policies on a table: the reader, the effect and the SQL against hidden rows."""
     is_ours = source.reader == role
     table = source.table.sql
-    whom = "this role" if is_ours else "the owner of the view, with whose rights it is read"
+    whom = "this role" if is_ours else "the owner of the view, the reader behind the view"
     if policies.is_forced:
-        whom += ", who owns it, for FORCE ROW LEVEL SECURITY is on"
+        whom += ", although the owner of the table, because FORCE ROW LEVEL SECURITY is on"
     if source.through is not None:
-        whom += (
-            f" (it is read through {'the security_invoker' if source.is_invoker else 'the'} view {source.through.sql})"
-        )
+        whom += f" (read through {'the security_invoker' if source.is_invoker else 'the'} view {source.through.sql})"
     if not policies.policies:
-        effect = "no policy lets it see a row"
+        effect = "no policy allows a row"
     elif policies.shows_all:
-        effect = "its USING (true) hides nothing, but PostgreSQL does not tell such a policy from others"
+        effect = "USING (true) hides nothing, but PostgreSQL does not distinguish such a policy from others"
     else:
         effect = "rows may be hidden"
     lines = [f"ALTER ROLE {quote(source.reader)} BYPASSRLS;"]
     if not is_ours and policies.spares_owner and source.through is not None:
         lines += [
-            "-- or let the view read it as the table's owner does:",
+            "-- or let the view read as the owner of the table:",
             f"ALTER VIEW {source.through.sql} OWNER TO {quote(source.owner)};",
         ]
     elif is_ours and policies.spares_owner and source.owner != role:
         whole = TableName(source.table.schema, f"{source.table.name}_for_health").sql
         lines += [
-            f"-- or, as {quote(source.owner)}, and then name this view in the config:",
+            f"-- or, as {quote(source.owner)} (then name this view in the config):",
             f"CREATE VIEW {whole} AS SELECT * FROM {table};",
             f"GRANT SELECT ON {whole} TO {quote(role)};",
         ]
@@ -219,14 +219,14 @@ def _hidden_rows(place: str, source: Source, policies: RowSecurity, role: str) -
 
 
 def _elsewhere(place: str, source: Source, itself: Source) -> ConfigFinding:
-    """A foreign table, which a collection refuses behind a view, too."""
-    what = "it is a foreign table" if source is itself else f"it reads the foreign table {source.table.sql}"
-    unseen = "what its server hides from us cannot be seen from here, nor is it part of the snapshot"
-    return ConfigFinding("error", place, f"{what}: {unseen}: measure it on its own server")
+    """The finding about a foreign table, also behind a view."""
+    what = "a foreign table" if source is itself else f"reads the foreign table {source.table.sql}"
+    unseen = "the exporter cannot see hidden rows on the other server, and the snapshot does not include that server"
+    return ConfigFinding("error", place, f"{what}: {unseen}: measure the table on its own server")
 
 
 def judge_columns(place: Place, found: Relation) -> Iterator[ConfigFinding]:
-    """Whether the columns of a section are there, and those that say when have a time in them."""
+    """Findings about missing columns, and about time columns of a wrong type."""
     for path, name in place.columns:
         column = found.column(name)
         if column is None:
@@ -243,25 +243,27 @@ def _judge_time(path: str, column: TableColumn, timezone: str | None) -> Iterato
         yield ConfigFinding(
             "error",
             path,
-            f"{quote(column.name)} is {column.type}, which does not say when: name a column of type timestamptz, "
-            "timestamp or date, or read a view that converts it",
+            f"{quote(column.name)} is {column.type}, not a time: name a column of type timestamptz, timestamp or date, "
+            "or read a view that converts the column",
         )
     elif timezone is not None:
         if column.base == "timestamp with time zone":
-            yield ConfigFinding("note", path, f"{quote(column.name)} has a time zone: timezone says nothing about it")
+            yield ConfigFinding(
+                "note", path, f"{quote(column.name)} has a time zone: remove timezone, it has no effect here"
+            )
     elif column.base == "timestamp without time zone":
         yield ConfigFinding(
             "note",
             path,
-            f"{quote(column.name)} has no time zone and is read as UTC: if it holds another zone's time, write "
-            "timezone: <IANA name> in this section, such as Europe/Berlin",
+            f"{quote(column.name)} has no time zone and is read as UTC: for local times write timezone: <IANA name> in "
+            "this section, such as Europe/Berlin",
         )
     elif column.base == "date":
-        yield ConfigFinding("note", path, f"{quote(column.name)} is a date and is read as its midnight in UTC")
+        yield ConfigFinding("note", path, f"{quote(column.name)} is a date and is read as midnight in UTC")
 
 
 def judge_session_key(pipeline: Pipeline, found: Relation) -> Iterator[ConfigFinding]:
-    """Whether an index proves that sessions.key tells sessions apart; else each collection looks it up."""
+    """A note if no unique index proves `sessions.key`: each collection then checks the rows."""
     key = pipeline.sessions.key
     if found.is_unique(key):
         return
@@ -269,7 +271,7 @@ def judge_session_key(pipeline: Pipeline, found: Relation) -> Iterator[ConfigFin
     yield ConfigFinding(
         "note",
         f"pipelines.{pipeline.name}.sessions.key",
-        f"no unique index proves that ({names}) tells sessions apart: every collection looks it up in one more pass",
+        f"no unique index proves that ({names}) is unique: every collection checks the rows in one more pass",
         f"CREATE UNIQUE INDEX CONCURRENTLY ON {found.table.sql} ({names});"
         if found.kind in ("table", "materialized view") and not found.has_child_tables
         else None,
@@ -277,7 +279,7 @@ def judge_session_key(pipeline: Pipeline, found: Relation) -> Iterator[ConfigFin
 
 
 def judge_window(pipeline: Pipeline, found: Relation) -> Iterator[ConfigFinding]:
-    """Whether an index finds the sessions of the window, where the table is so large that it matters."""
+    """A note if a large table has no index for the window."""
     started = pipeline.sessions.started_at
     is_served = any(
         index.columns[0] == started and index.method in ("btree", "brin") and not index.is_partial
@@ -289,36 +291,36 @@ def judge_window(pipeline: Pipeline, found: Relation) -> Iterator[ConfigFinding]
     yield ConfigFinding(
         "note",
         f"pipelines.{pipeline.name}.sessions.started_at",
-        f"no index begins with {quote(started)}: every collection reads all of about {found.rows} rows to find those "
-        "of the window" + ("; on a partitioned table this locks writers out while it is built" if partitioned else ""),
+        f"no index begins with {quote(started)}: every collection reads about {found.rows} rows to find the window"
+        + ("; on a partitioned table, building the index blocks writers" if partitioned else ""),
         f"CREATE INDEX {'' if partitioned else 'CONCURRENTLY '}ON {found.table.sql} ({quote(started)});",
     )
 
 
 def judge_locks(pipeline: Pipeline, needed: int, room: int) -> Iterator[ConfigFinding]:
-    """How much of the server's room for locks a collection takes, where that is worth a word."""
+    """A note if a collection needs many locks."""
     if needed > MANY_LOCKS:
         yield ConfigFinding(
             "note",
             f"pipelines.{pipeline.name}",
-            f"a collection takes about {needed} locks, one for each partition and each index, of {room} that the "
-            f"server has room for: it is not begun above {LOCKS_SHARE:.0%}; raise max_locks_per_transaction before",
+            f"a collection needs about {needed} locks, one for each partition and each index, and the server has room "
+            f"for {room}: above {LOCKS_SHARE:.0%} the exporter does not collect: raise max_locks_per_transaction",
         )
 
 
 _SQL: Final = re.compile(rf"ALTER ROLE {ROLE} \w+|CREATE VIEW .+?(?=; GRANT)|GRANT \w+ ON (?!the table).+? TO {ROLE}")
-"""What a fault says to type; it names no role, for logs have it, too."""
+"""SQL in the message of a fault; with a placeholder for the role, because logs have the message too."""
 
 
 def for_role(finding: ConfigFinding, role: str) -> ConfigFinding:
-    """The same with what a fault says to type as SQL for our role."""
+    """The finding with the SQL of the message as remedy, for `role`."""
     statements = [found.replace(ROLE, quote(role)) + ";" for found in _SQL.findall(finding.message)]
     if not statements:
         return finding
     said = finding.message[: _SQL.search(finding.message).start()].rstrip(": ")  # type: ignore[union-attr]
     if "BYPASSRLS" in statements[0]:
-        also = "-- or, as an owner of the table whom no policy binds, and then name this view in the config:"
+        also = "-- or, as the owner of a table without FORCE ROW LEVEL SECURITY (then name this view in the config):"
         statements.insert(1, also)
-    elif finding.message.partition("where a view reads it")[1]:
-        said += "; where a view reads it, its owner needs the right"
+    elif finding.message.partition("if a view reads the table")[1]:
+        said += "; if a view reads the table, the view's owner needs the right"
     return replace(finding, message=said, remedy="\n".join(statements))

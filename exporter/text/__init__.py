@@ -1,1 +1,1 @@
-"""How words, numbers and times are read and written.  Imports nothing of ours."""
+"""Reading and writing of words, numbers and times.  Imports nothing else of the exporter."""

@@ -1,6 +1,6 @@
-"""Blocks -> a terminal: colours, tables and progress bars.  Imported only where there is one.
+"""Blocks -> a terminal: colours, tables and progress bars.  Imported only for a terminal.
 
-No text is ever read as markup, and none may tell the terminal what to do.
+Text is never read as markup, and never controls the terminal.
 """
 
 import sys
@@ -25,11 +25,11 @@ _STYLES: Final[Mapping[Tone, str]] = {
     "quiet": "dim",
     "strong": "bold",
 }
-"""Of the sixteen colours that every theme of a terminal has, so that it decides how they look."""
+"""Only the sixteen standard colours: the theme of the terminal decides the look."""
 
 
 def show(blocks: Iterable[Block]) -> None:
-    """Write blocks to stdout, which is a terminal: as wide as it is, and coloured by what they mean."""
+    """Write blocks to stdout, a terminal: in the width of the terminal, coloured by tone."""
     console = _console(sys.stdout)
     for block in blocks:
         console.print(Padding(_grid(block), (0, 0, 0, 2)) if isinstance(block, Table) else _text(block))
@@ -51,7 +51,7 @@ def _grid(table: Table) -> Grid:
         grid.add_column(
             _text(head[place : place + 1]),
             justify="right" if place in table.numbers else "left",
-            # Where it is narrow, what comes last is broken.
+            # On a narrow terminal the last column wraps.
             no_wrap=not is_last,
             overflow="fold",
         )
@@ -62,9 +62,9 @@ def _grid(table: Table) -> Grid:
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, which is a terminal, and gone when it ends; told how many sessions are done.
+    """A progress bar on stderr, a terminal, removed at the end; the value takes the number of finished sessions.
 
-    `total` is how many there are; None: nobody knows.
+    `total` is the number of all sessions; None if unknown.
     """
     count = "{task.completed:,}" if total is None else "{task.completed:,} of {task.total:,}"
     columns = (
@@ -73,7 +73,7 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
         TextColumn(f"{count} sessions", markup=False),
         TimeElapsedColumn(),
     )
-    # What is printed meanwhile goes where it belongs, and not through here.
+    # Other output during the bar goes to the streams directly.
     bar = Progress(*columns, console=_console(sys.stderr), transient=True, redirect_stdout=False, redirect_stderr=False)
     with bar:
         task = bar.add_task(what, total=total)

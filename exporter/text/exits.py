@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and the errors that lead to one.
+"""Exit codes of the commands, and the errors behind the exit codes.
 
 docs/operations.md lists the codes.
 """
@@ -33,7 +33,7 @@ class UsageError(Exception):
 
 
 class NotMeasuredError(Exception):
-    """The result cannot be measured, or not be handed over; the message names the remedy."""
+    """The result cannot be measured or written; the message names the remedy."""
 
 
 class OutputError(NotMeasuredError):

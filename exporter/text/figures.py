@@ -1,4 +1,4 @@
-"""A number -> figures for people, with as many digits as it takes to stand where the number stands.  Pure."""
+"""A number -> text with a unit, with enough digits to keep the order of compared numbers.  Pure."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,14 +13,14 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _STEPS: Final = (("d", _DAY), ("h", _HOUR), ("m", _MINUTE))
 
 _ENDS: Final[Mapping[LimitUnit, tuple[int, ...]]] = {"count": (0,), "ratio": (0, 1), "seconds": (0,)}
-"""Values with a meaning of their own: a share reads as 0% or 100%, and an age as 0s, only if exact."""
+"""Special values: a share reads as 0% or 100%, and an age as 0s, only if exact."""
 
 
 def format_value(value: float, unit: LimitUnit, beside: Sequence[float] = (), places: int = 2) -> str:
-    """A number with its unit: `39`, `98.73%`, `1h5m`; rounded, but never onto or across one of the numbers `beside`.
+    """A number with a unit: `39`, `98.73%`, `1h5m`; rounded, but never onto or across a number in `beside`.
 
-    `value` and `beside` are in base units.  A share is rounded to so many `places` of a percent where that will do; no
-    number ends in zeros after its point.
+    `value` and `beside` are in base units.  A share has `places` digits of a percent, or more if needed.  No number
+    ends in zeros after the point.
     """
     if not math.isfinite(value):
         return str(value)
@@ -31,12 +31,12 @@ def format_value(value: float, unit: LimitUnit, beside: Sequence[float] = (), pl
 
 
 def format_exactly(value: float, unit: LimitUnit) -> str:
-    """The same of a number that somebody wrote, a threshold say: with every digit that it has."""
+    """A number from a config, such as a threshold, with a unit and every digit."""
     return _WRITERS[unit](_decimal(value))
 
 
 def _decimal(value: float) -> Decimal:
-    # The shortest decimal that is this float: two floats compare as theirs do, and a threshold reads as it was written.
+    # The shortest decimal of the float: comparisons agree with the floats, and a threshold reads as in the config.
     return Decimal(repr(float(value)))
 
 
@@ -49,7 +49,7 @@ def _shares(true: Decimal, places: int) -> Iterator[Decimal]:
 
 
 def _durations(true: Decimal, _places: int) -> Iterator[Decimal]:
-    """Below a minute three digits, else the two largest units; then all of them, then parts of a second."""
+    """Below a minute three digits, else the two largest units; then every unit, then parts of a second."""
     if abs(true) < _MINUTE:
         yield from _finer(true, 2 - true.adjusted())
         return
@@ -60,7 +60,7 @@ def _durations(true: Decimal, _places: int) -> Iterator[Decimal]:
 
 
 def _finer(true: Decimal, places: int) -> Iterator[Decimal]:
-    """To so many places after the point, then to more and more of them until it is the number itself."""
+    """Roundings to `places` digits after the point, then to more digits until exact."""
     for more in count(max(places, 0)):
         yield (rounded := true.quantize(Decimal(1).scaleb(-more)))
         if rounded == true:

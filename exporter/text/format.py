@@ -11,9 +11,9 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Format(Generic[T_contra]):
-    """How a command writes its result: `render` makes a text, or blocks that a terminal shows in colour.
+    """An output format: `render` makes a text, or blocks for a terminal with colours.
 
-    With `for_people` the text is in the encoding of the locale; else it is UTF-8, for programs.
+    `for_people`: text in the encoding of the locale; otherwise UTF-8, for programs.
     """
 
     render: Callable[[T_contra], str | Sequence[Block]]

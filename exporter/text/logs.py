@@ -1,6 +1,6 @@
-"""Log records -> logfmt or JSON on standard error, with the keys that Prometheus' own programs use.
+"""Log records -> logfmt or JSON on standard error, with the keys of Prometheus' own programs.
 
-Messages are names of events, such as `collection.failing`; what there is to say is in the keys.
+Messages are names of events, such as `collection.failing`; the keys have the details.
 """
 
 import json
@@ -17,7 +17,7 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 
 
 def configure(level: str, style: Literal["logfmt", "json"]) -> None:
-    """Send every record of `level` and above to standard error: in ASCII, with escapes, unless that is UTF-8."""
+    """Send every record of `level` and above to standard error: in UTF-8, or else in ASCII with escapes."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter(style, in_ascii=not is_utf8(sys.stderr)))
     root = logging.getLogger()
@@ -40,7 +40,7 @@ class _Formatter(logging.Formatter):
         }
         fields |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info and record.exc_info[1] is not None:
-            # Not the exception's text, which may quote a value of a row: its type and where it was raised.
+            # Only the type and the place of the exception: the text may quote a value of a row.
             fields["exception"] = type(record.exc_info[1]).__name__
             fields["at"] = _origin(record.exc_info[1])
         if self.as_json:

@@ -1,8 +1,7 @@
-"""Standard output and standard error, so that no text is too much for their encoding.
+"""Standard output and standard error for any text, in any encoding.
 
-A locale may have an encoding that lacks a sign, and Python would end with an error of another meaning.  What people
-read is in the encoding of the locale, with each sign that it lacks spelt; what programs read is UTF-8, whatever the
-locale, for their formats say so.
+The encoding of a locale may lack a character, and Python would end with an error.  Text for people uses the encoding of
+the locale, with missing characters spelt out.  Text for programs is UTF-8 in every locale, as the formats require.
 """
 
 import codecs
@@ -26,25 +25,25 @@ _SPELT: Final[Mapping[str, str]] = {
     "▫": "[noted]",
     "\ufe0f": "",
 }
-"""Signs of ours in letters that every encoding has; the last one asks for the coloured form of the sign before it."""
+"""The exporter's signs in ASCII; the last is the selector for the coloured form of the sign before."""
 
 _HANDLER: Final = "spelt"
 
 
 def spelt(text: str) -> str:
-    """The text in ASCII: our signs in letters, all else as Python escapes it."""
+    """The text in ASCII: the exporter's signs spelt out, other characters escaped as in Python."""
     return "".join(_SPELT.get(sign, ascii(sign)[1:-1]) for sign in text)
 
 
 def _handle(error: UnicodeError) -> tuple[str, int]:
-    """What stands for letters that an encoding lacks: https://docs.python.org/3/library/codecs.html#error-handlers."""
+    """The replacement for characters that an encoding lacks: https://docs.python.org/3/library/codecs.html#error-handlers."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return spelt(error.object[error.start : error.end]), error.end
 
 
 def settle() -> None:
-    """From now on both streams take any text."""
+    """Make both streams accept any text."""
     codecs.register_error(_HANDLER, _handle)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -52,7 +51,7 @@ def settle() -> None:
 
 
 def is_utf8(stream: TextIO) -> bool:
-    """Whether a stream can carry every letter as it is."""
+    """Whether the encoding of a stream is UTF-8."""
     try:
         return codecs.lookup(stream.encoding or "ascii").name == "utf-8"
     except LookupError:
@@ -60,7 +59,7 @@ def is_utf8(stream: TextIO) -> bool:
 
 
 def copy_to_stdout(file: IO[bytes]) -> None:
-    """Copy UTF-8 to stdout as it is, or to a terminal in the terminal's encoding."""
+    """Copy UTF-8 to stdout unchanged, or to a terminal in the terminal's encoding."""
     if sys.stdout.isatty() and not is_utf8(sys.stdout):
         shutil.copyfileobj(codecs.getreader("utf-8")(file), sys.stdout)
     else:

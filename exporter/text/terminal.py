@@ -1,4 +1,4 @@
-"""Text -> what may be written to a terminal, and lines and tables of it as they are where there is none.  Pure."""
+"""Text safe for a terminal, and blocks (lines and tables) as plain text.  Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from typing import IO, Literal
 
 
 def printable(text: str) -> str:
-    """The text with what a terminal would obey written out: a name or a status may hold control characters."""
+    """The text with control characters escaped: a name or a status may have control characters."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 Tone = Literal["good", "warning", "bad", "unknown", "quiet", "strong"]
-"""What a piece of text means, for whoever can show colours; the text says it as well."""
+"""The meaning of a piece of text, for colours; the text has the same meaning without colours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A piece of a line, all of one tone; None is an ordinary one."""
+    """A piece of a line with one tone; None is ordinary text."""
 
     text: str
     tone: Tone | None = None
@@ -26,8 +26,8 @@ class Span:
 class Table:
     """Rows of cells below each other.
 
-    `widths` is for each column how many letters its cells have at least; one that is longer pushes on the rest of its
-    row alone.  A column in `numbers` is flush right.  `headed`: the first row names the columns.
+    `widths`: the least width of each column, in characters; a longer cell shifts the rest of its row.  `numbers`:
+    right-aligned columns.  `headed`: the first row names the columns.
     """
 
     rows: tuple[tuple[Span, ...], ...]
@@ -38,18 +38,18 @@ class Table:
 
 TextLine = tuple[Span, ...]
 Block = TextLine | Table
-"""What is shown, one below the other."""
+"""A line or a table; blocks are shown below each other."""
 
 
 def table(rows: Iterable[Sequence[Span]], numbers: Iterable[int] = ()) -> Table:
-    """A table whose first row names its columns, each as wide as its longest cell."""
+    """A table with a header row; each column is as wide as the longest cell."""
     cells = tuple(tuple(row) for row in rows)
     widths = tuple(max(len(printable(cell.text)) for cell in column) for column in zip(*cells, strict=True))
     return Table(cells, widths, frozenset(numbers), headed=True)
 
 
 def plain(blocks: Iterable[Block]) -> str:
-    """Blocks as text that has nothing but letters, the same for a person and for a program."""
+    """Blocks as plain text without colours, for people and programs."""
     return "".join(f"{line}\n" for block in blocks for line in _lines(block))
 
 
@@ -66,10 +66,10 @@ def _cells(row: Sequence[Span], of: Table) -> Iterable[str]:
 
 
 def is_watched(file: IO[str], environ: Mapping[str, str]) -> bool:
-    """Whether a person looks at it as it is written, on a terminal that can move its cursor; never so in a CI job."""
+    """Whether the file is a terminal that can move the cursor, outside a CI job."""
     return file.isatty() and environ.get("TERM", "dumb") not in ("dumb", "unknown", "") and not environ.get("CI")
 
 
 def is_colourful(file: IO[str], environ: Mapping[str, str]) -> bool:
-    """The same, and no colour is unwelcome: https://no-color.org."""
+    """Whether the file is a terminal, and NO_COLOR is not set: https://no-color.org."""
     return is_watched(file, environ) and not environ.get("NO_COLOR")

@@ -13,7 +13,7 @@ _UNITS: Final = {
     "w": timedelta(weeks=1),
 }
 DURATION: Final = re.compile(r"(?:[0-9]+(?:ms|s|m|h|d|w))+")
-"""How a duration is written: whole numbers, each with a unit."""
+"""A duration: whole numbers, each with a unit."""
 _DURATION_PART: Final = re.compile(r"([0-9]+)(ms|s|m|h|d|w)")
 _LONGEST: Final = timedelta(days=36500)
 _NOT_A_MOMENT: Final = "is not a date: write 2025-08-01 or 2025-08-01T12:00:00Z"
@@ -29,19 +29,19 @@ def parse_duration(value: object) -> timedelta:
         raise ValueError("needs a unit (ms, s, m, h, d, w): write 30s, 5m or 1h30m")
     if not isinstance(value, str) or not DURATION.fullmatch(value):
         raise ValueError(
-            "is not a duration: write a whole number with a unit (ms, s, m, h, d, w), as in 30s, 5m or 1h30m"
+            "is not a duration: write a whole number with a unit (ms, s, m, h, d, w), such as 30s, 5m or 1h30m"
         )
     try:
         duration = sum((int(n) * _UNITS[unit] for n, unit in _DURATION_PART.findall(value)), timedelta())
     except (OverflowError, ValueError):  # beyond timedelta; beyond int's limit of digits
         duration = timedelta.max
     if duration > _LONGEST:
-        raise ValueError(f"is too long: at most {_LONGEST.days}d, a hundred years")
+        raise ValueError(f"is too long: write at most {_LONGEST.days}d")
     return duration
 
 
 def parse_moment(value: object) -> datetime:
-    """Read a date or a time; a date is its midnight, and a time without an offset is UTC.  Raises ValueError."""
+    """Read a date or a time: a date means midnight, and a time without an offset is UTC.  Raises ValueError."""
     try:
         if isinstance(value, str):
             value = datetime.fromisoformat(value)
@@ -55,5 +55,5 @@ def parse_moment(value: object) -> datetime:
 
 
 def moment_text(unix_seconds: float) -> str:
-    """A moment as text, in UTC and to the second; the inverse of `parse_moment`."""
+    """A time as text, in UTC and to the second; the inverse of `parse_moment`."""
     return datetime.fromtimestamp(unix_seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

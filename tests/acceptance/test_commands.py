@@ -155,7 +155,7 @@ def test_init_exits_3_where_nothing_can_be_proposed_and_says_what_to_do(empty: D
     dead = run("init", DATABASE_URL=DEAD)
 
     assert (nothing.returncode, dead.returncode) == (3, 3)
-    assert "is it the right one?" in nothing.stderr
+    assert "the database has no tables: check the database in the url" in nothing.stderr
     assert "connection refused" in dead.stderr
     assert "geheim" not in dead.stderr
 

@@ -47,7 +47,7 @@ def test_a_variable_that_is_not_read_is_named_once(tmp_path: Path) -> None:
     [line] = said.splitlines()
     assert "environment.unread" in line
     assert "PGOPTIONS is set and not read: write options=" in line
-    assert "PGSERVICE is set and not read: write into the url" in line
+    assert "PGSERVICE is set and not read: copy the parameters of the service file into the url" in line
     assert "PGHOST is set" not in line
 
 

@@ -67,7 +67,7 @@ async def test_backfill_shows_the_sessions_that_wait_for_it_and_why(place: Path)
     # Its last words: where to look, and what to try next.
     assert f"{url}/metrics\n" in said
     assert f"{url}/\n" in said
-    for hint in ("--scenario healthy", "--live", "queries", "serve", "Ctrl-C ends it"):
+    for hint in ("--scenario healthy", "--live", "queries", "serve", "Ctrl-C ends the demo"):
         assert hint in said
 
 

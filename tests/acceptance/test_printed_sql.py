@@ -259,7 +259,7 @@ CASES = {
     "a view that was never filled": Case(
         "alter table scores rename to source; create materialized view scores as select * from source with no data;"
         + ALL,
-        "materialized view that was never filled",
+        "materialized view without data",
     ),
     "no unique index": Case(ALL + "alter table visits drop constraint visits_pkey;", "no unique index proves"),
     "no index for the window": Case(
@@ -268,18 +268,18 @@ CASES = {
     ),
     "a path in which everybody may create": Case(
         ALL + "create schema open; grant usage, create on schema open to public;",
-        "everybody may CREATE in it",
+        "every role may CREATE in the schema open",
         config=(('DATABASE_URL}"', 'DATABASE_URL}", search_path: [open]'),),
     ),
     "a path in which a role may create": Case(
         ALL + "create role OTHER; create schema open; grant usage on schema open to ROLE; "
         "grant create on schema open to OTHER;",
-        "may CREATE in it",
+        "may CREATE in the schema open",
         config=(('DATABASE_URL}"', 'DATABASE_URL}", search_path: [open]'),),
     ),
     "too few connections": Case(
         ALL + "alter role ROLE connection limit 1;",
-        "raise its CONNECTION LIMIT",
+        "raise the CONNECTION LIMIT",
         config=(("  care:", MORE + "  care:"),),
     ),
 }

@@ -74,7 +74,7 @@ async def test_as_html_it_is_one_file_with_the_same_first_line(backfill: Databas
             ("--output", "/nowhere/report.md"),
             "cannot be written (No such file or directory): name another file with --output",
         ),
-        (("--prometheus", "http://127.0.0.1:1", "--at", "7d"), "Prometheus cannot be asked"),
+        (("--prometheus", "http://127.0.0.1:1", "--at", "7d"), "cannot query Prometheus"),
         (("--prometheus", "http://127.0.0.1:1", "--at", "7d", "--baseline", "x"), "exclude each other"),
     ],
 )
@@ -118,6 +118,6 @@ async def test_a_moment_in_prometheus_history_is_compared_with(backfill: Databas
     assert "- ✅ Sessions without profiles: **13 → 0**" in done.stdout
     assert "- ✅ Unique sessions needing a backfill: **39 → 0**" in done.stdout
     assert early.returncode == 2
-    assert "knows no numbers of the pipeline assessments: name another time with --at" in early.stderr
+    assert "has no numbers of assessments: name another time with --at" in early.stderr
     assert other.returncode == 2
-    assert "looked at sessions since 2025-08-01T00:00:00Z, which is not the window" in other.stderr
+    assert "the window of assessments began at 2025-08-01T00:00:00Z, unlike the window of the config" in other.stderr

@@ -137,7 +137,7 @@ async def test_vanished_sessions_are_settled_only_where_that_is_allowed(backfill
     lenient = verify(path, backfill.dsn, "--allow-vanished")
 
     assert (strict.returncode, lenient.returncode) == (1, 0)
-    assert "  vanished: 39 not eligible any more\n" in strict.stdout
+    assert "  vanished: 39 no longer eligible\n" in strict.stdout
 
 
 async def test_no_gap_is_a_list_that_is_all_fixed(healthy: Database, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ async def test_no_gap_is_a_list_that_is_all_fixed(healthy: Database, tmp_path: P
 
     assert (made.returncode, after.returncode) == (0, 0)
     assert "next:" not in made.stderr
-    assert after.stdout.startswith("assessments: nothing was listed, so nothing was to be fixed, measured at ")
+    assert after.stdout.startswith("assessments: the worklist is empty: nothing to fix, measured at ")
 
 
 async def test_another_config_proves_nothing_until_its_keys_are_allowed_as_printed(
@@ -173,7 +173,7 @@ async def test_another_config_proves_nothing_until_its_keys_are_allowed_as_print
         f"config or, if the change is intended, add {flags}\n"
         f"{rest} is not written: the worklist was made with another config\n"
     )
-    assert refused.stdout.startswith("assessments: not proved: 39 of 39 sessions fixed, by another config than that ")
+    assert refused.stdout.startswith("assessments: not proved: 39 of 39 sessions fixed, but the config has changed ")
     assert json.loads(as_json.stdout)["changed"] == [{"key": key, "allowed": False} for key in keys]
     assert "and allowed: grace\n" in some.stderr
     assert f"the worklist was made: {', '.join(keys[1:])}; verify with the earlier config" in some.stderr
@@ -289,9 +289,9 @@ async def test_a_list_of_something_else_exits_2_and_says_what_to_do(backfill: Da
             "none cannot be read (No such file or directory): name a worklist written by gaps",
         ),
         (verify(tmp_path, DEAD), "cannot be read (Is a directory)"),
-        (verify(TOUR, DEAD), f"{TOUR}: it is no worklist: name a file that `gaps --worklist` wrote"),
-        (verify(cut, DEAD), "cut: it is cut off, for its last line, the digest, is missing: copy it again"),
-        (verify(path, DEAD, config=other), "it is of the pipeline assessments, which is not in the config; did you"),
+        (verify(TOUR, DEAD), f"{TOUR}: not a worklist: name a file written by gaps --worklist"),
+        (verify(cut, DEAD), "cut: cut off: the last line, with the digest, is missing: copy the file again"),
+        (verify(path, DEAD, config=other), "the worklist has the pipeline assessments, not in the config; did you"),
         (verify(path, DEAD, "--still", str(path)), "exists: name another file, or remove it"),
         (verify(path, DEAD, "--format", "xml"), "choose from"),
         (
@@ -302,7 +302,7 @@ async def test_a_list_of_something_else_exits_2_and_says_what_to_do(backfill: Da
             verify(path, DEAD, "--allow-changed", "interval"),
             "--allow-changed interval is not a key that decides about gaps",
         ),
-        (verify(of_before, DEAD), "it is a worklist of format 1, which does not say what the config measured"),
+        (verify(of_before, DEAD), "a worklist of format 1 lacks the terms of the config"),
     ):
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
         assert remedy in done.stderr
@@ -317,7 +317,7 @@ async def test_another_database_exits_2_and_nothing_is_said_of_it(
     done = verify(tmp_path / "list", healthy.dsn, "--still", str(tmp_path / "rest"))
 
     assert (done.returncode, done.stdout) == (2, "")
-    assert "it is of another database than main is now, by their identities" in done.stderr
+    assert "the worklist was made from another database than main now is" in done.stderr
     assert names(tmp_path) == ["list"]
 
 

@@ -249,7 +249,7 @@ async def test_a_pooler_that_allows_no_transactions_is_named_at_once(
             fault = await refused(database, CONFIG)
 
     assert fault.reason == "connect"
-    assert "pool_mode must be transaction or session" in fault.message
+    assert "pool_mode is transaction or session" in fault.message
 
 
 async def test_a_pooler_that_refuses_the_password_is_named_as_one(healthy: Database) -> None:
@@ -290,7 +290,7 @@ async def test_a_pool_that_ends_the_wait_for_a_free_connection_is_named_as_one(
             await other.close()
 
     assert fault.reason == "connect"
-    assert "without a free connection (query_wait_timeout, PAUSE)" in fault.message
+    assert "the pool has a free connection (query_wait_timeout, PAUSE)" in fault.message
 
 
 # --- What the next client of the same connection finds

@@ -221,7 +221,7 @@ async def test_a_server_without_tls_is_refused_where_tls_is_required(
 
     for fault in (required, verified):
         assert fault.reason == "connect"
-        assert "speaks no TLS" in fault.message
+        assert "the server has no TLS" in fault.message
         assert "sslmode" in fault.message
 
 

@@ -270,7 +270,7 @@ async def test_without_its_primary_a_replica_is_measured_until_it_is_too_old(
     try:
         await visits.until("not exists (select from pg_stat_wal_receiver)")
         await asyncio.sleep(1.2)
-        await not_measured(visits, STRICT, "max_replica_lag (1 s)", "whether it still receives")
+        await not_measured(visits, STRICT, "max_replica_lag (1 s)", "check that the replica receives")
         first = await visits.replica.measure(config())
         await asyncio.sleep(0.3)
         second = await visits.replica.measure(config())
@@ -487,7 +487,7 @@ def test_the_lag_is_never_less_than_that_of_the_snapshot(
     [
         (look(paused=True), look(), "paused"),
         (look(), look(paused=True), "paused"),
-        (look(ago=None, caught_up=False), look(ago=None, caught_up=False), "cannot be told"),
+        (look(ago=None, caught_up=False), look(ago=None, caught_up=False), "replica lag is unknown"),
         (look(), look(ago=301, caught_up=False), "max_replica_lag (300 s)"),
         (look(ago=301), look(ago=300.5), "max_replica_lag (300 s)"),
         (look(ago=20, caught_up=False), look(ago=0), "catching up"),
