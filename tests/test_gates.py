@@ -54,6 +54,7 @@ def test_the_hosted_workflow_runs_the_same_gate() -> None:
     ran = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in JOBS.items()}
 
     assert ran["all"][-1] == ".ci/run"
+    assert ran["coverage"] == ["make coverage"]
 
 
 def test_renovate_reads_every_lock() -> None:

@@ -53,12 +53,6 @@ FORBIDDEN = re.compile(
 )
 """The words of "Messages never contain" in docs/style.md."""
 
-FOLDERS = (
-    *("commands", "connection", "config", "measure", "plan", "setup", "mend", "baseline", "serve", "text", "embedded"),
-    *("demo", "cli.py", "artefacts.py"),
-)
-"""The parts of the package whose messages are plain."""
-
 NAMES = frozenset({"nobody"})
 """Whole strings that are names: the user without rights."""
 
@@ -76,17 +70,9 @@ def messages(source: str) -> Iterator[tuple[int, str]]:
             yield node.lineno, _CODE.sub("``", node.value)
 
 
-def modules() -> list[Path]:
-    """The modules of `FOLDERS`."""
-    package = ROOT / "exporter"
-    return [
-        path for name in FOLDERS for path in ([package / name] if name.endswith(".py") else (package / name).rglob("*"))
-    ]
-
-
 @pytest.mark.parametrize(
     "module",
-    [path for path in modules() if path.suffix == ".py"],
+    sorted((ROOT / "exporter").rglob("*.py")),
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_a_message_has_no_word_that_style_forbids(module: Path) -> None:

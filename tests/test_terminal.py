@@ -69,7 +69,7 @@ def test_a_narrow_terminal_breaks_the_last_column_and_loses_nothing(monkeypatch:
     screen = Screen()
     monkeypatch.setattr("sys.stdout", screen)
     monkeypatch.setattr(
-        display, "_console", lambda file: Console(file=file, width=30, force_terminal=True, highlight=False)
+        display, "_console", lambda file: Console(file=file, width=40, force_terminal=True, highlight=False)
     )
     display.show([Table(((Span("critical"), Span("sessions_with_gap"), Span("12345678901234567890")),), (0, 0, 0))])
 

@@ -185,7 +185,7 @@ def cast_type(record: Record, part: KeyPart, name: str, bind: Bindings) -> str:
     return f"""select {_type_columns("named.id", "null")}, null::text, true,
   not exists ({_modified("named.id")}) and (t.id = s.id or (t.id in {whole} and s.id in {whole}) or exists (
     select 1 from pg_catalog.pg_cast c
-    -- By PostgreSQL's own rule an implicit cast loses nothing, but for those of whole numbers to floats.
+    -- By PostgreSQL's rules an implicit cast loses nothing, except a cast of a whole number to a float.
     where c.castsource = s.id and c.casttarget = t.id and c.castcontext = 'i'
       and t.id not in ('real'::regtype, 'double precision'::regtype)
   ))
