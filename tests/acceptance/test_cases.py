@@ -254,7 +254,7 @@ CASES = {
             record=f"accepted_values: {{{', '.join(f'c{n}: [a]' for n in range(20))}}}",
             limits="sessions_with_gap: {critical: 0}, invalid_records: {critical: 0}",
         ),
-        (Run("check", 1, ("sessions_with_gap                    2 > 0", "invalid_records r               2 > 0")),),
+        (Run("check", 1, ("sessions_with_gap               2 > 0", "invalid_records r               2 > 0")),),
     ),
     **{
         f"the parameter {query}": Case(FIVE, config(), same(2, query.partition("=")[0], remedy), query=f"?{query}")
