@@ -112,4 +112,4 @@ def test_the_rules_fire_what_the_judge_calls_broken(laboratory: Laboratory, tmp_
     on_random_databases(FEW, write_test, judged(laboratory.lacks), lambda: limits_of_all - reached)
 
     rules = as_prometheus(groups(DIMENSIONS, RuleSettings(interval=ROUND)))
-    assert run_tests(tmp_path, rules, tests, evaluation_interval=f"{STEP.total_seconds():.0f}s") == ""
+    assert run_tests(tmp_path, rules, tests, evaluation_interval=round(STEP.total_seconds())) == ""
