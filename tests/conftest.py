@@ -4,7 +4,8 @@ import asyncio
 import itertools
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,66 @@ def a_pipeline(name: str = "assessments", *records: str, **changes: object) -> P
         f"    records:\n{lines}"
     )
     return plan_of(text, "").pipeline.model_copy(update={"name": name, **changes})
+
+
+def care(
+    *lines: str,
+    window: str = "{since: 2025-01-01}",
+    eligible: str = "done",
+    database: str = "",
+    collection: str = "",
+    limits: str = "",
+    **records: str,
+) -> str:
+    """The config of one pipeline, `care`: its visits, and for each record table the keys beside table and session key.
+
+    `lines` are more lines of the pipeline, `database` more keys of the database.
+    """
+    sessions = (
+        "table: visits, key: id, status: status, started_at: started_at, completed_at: completed_at,\n      "
+        f"eligible: {eligible}"
+    )
+    body = [f"window: {window}", *lines, f"sessions: {{{sessions}}}", *_tables("", "visit_id", records)]
+    return _one_pipeline("care", [*body, *([f"limits: {limits}"] if limits else [])], database, collection)
+
+
+def of_orders(
+    *lines: str,
+    eligible: str = '"true"',
+    database: str = "",
+    key: str = "order_id",
+    **records: str,
+) -> str:
+    """The same of a pipeline `shop`, whose orders start and complete at one time."""
+    sessions = f"table: public.orders, key: id, status: status, started_at: at, completed_at: at, eligible: {eligible}"
+    body = ["window: {since: 2025-01-01}", *lines, f"sessions: {{{sessions}}}", *_tables("public.", key, records)]
+    return _one_pipeline("shop", body, database)
+
+
+def _tables(schema: str, session_key: str, records: Mapping[str, str]) -> list[str]:
+    return [
+        "records:",
+        *(
+            f"  {name}: {{table: {schema}{name}, session_key: {session_key}{keys and ', '}{keys}}}"
+            for name, keys in records.items()
+        ),
+    ]
+
+
+def _one_pipeline(name: str, body: Iterable[str], database: str, collection: str = "") -> str:
+    lines = "".join(f"    {line}\n" for line in body)
+    top = f'\ndatabase: {{url: "${{DATABASE_URL}}"{database and ", "}{database}}}\n'
+    labels = f"collection: {collection}\n" if collection else ""
+    return f"{top}{labels}pipelines:\n  {name}:\n{lines}"
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What the fixture `visits` of a module has before each test: its `BEGINNING`."""
+
+    sql: str
+    clock: str | None = None
+    timezone: str | None = None
 
 
 class Numbers:
@@ -249,3 +310,15 @@ async def healthy(new_database: NewDatabase) -> Database:
 @pytest.fixture
 async def backfill(new_database: NewDatabase) -> Database:
     return await new_database("backfill")
+
+
+@pytest.fixture
+async def visits(request: pytest.FixtureRequest, empty: Database) -> Database:
+    """A database with what the module of the test begins with: its `BEGINNING`."""
+    beginning: Beginning = sys.modules[request.function.__module__].BEGINNING
+    await empty.execute(beginning.sql)
+    if beginning.clock:
+        await empty.stop_clock(beginning.clock)
+    if beginning.timezone:
+        await empty.set("timezone", f"'{beginning.timezone}'")
+    return empty

@@ -77,11 +77,20 @@ def run_tests(
 
 
 def pace(test: Mapping[str, Any]) -> int:
-    """Seconds between evaluations: a minute, at half the work, or a round if the test asks between two minutes."""
+    """Seconds between evaluations: a minute, at half the work, or a round if anything is asked or turns in between."""
     asked = [*test.get("alert_rule_test", ()), *test.get("promql_expr_test", ())]
     seconds = [one["eval_time"].removesuffix("s") for one in asked if one["eval_time"].endswith("s")]
     is_whole = all(float(second) % MINUTE == 0 for second in seconds)
-    return MINUTE if is_whole else ROUND
+    return ROUND if not is_whole or any(map(_turns_within_a_minute, test["input_series"])) else MINUTE
+
+
+def _turns_within_a_minute(given: Mapping[str, str]) -> bool:
+    """Whether a series comes, goes or changes with an odd round; a time moves on with every round."""
+    tokens = given["values"].split()
+    is_time = given["series"].partition("{")[0].endswith("_timestamp_seconds")
+    kinds = ["number" if is_time and token not in ("_", "stale") else token for token in tokens]
+    kinds = ["_" if kind == "stale" else kind for kind in kinds]
+    return any(even != odd for even, odd in zip(kinds[::2], kinds[1::2], strict=False))
 
 
 def _run(folder: Path, rules: str, tests: list[Mapping[str, Any]], suite: str | None, seconds: int) -> str:

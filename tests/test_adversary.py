@@ -5,22 +5,19 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from conftest import Database, Numbers
+from conftest import Database, Numbers, of_orders
 
 from exporter.measure.collect import collect
 from exporter.measure.session import Session
 from exporter.model.fault import CollectionError
 from exporter.plan.statement import Statement
 
-CONFIG = """
-database: {url: "${DATABASE_URL}", lock_timeout: 3s}
-pipelines:
-  shop:
-    window: {since: 2025-01-01}
-    sessions: {table: public.orders, key: id, status: status, started_at: at, completed_at: at, eligible: "ELIGIBLE",
-      checks: {it: "CHECK"}}
-    records: {scores: {table: public.scores, session_key: KEY, version: {column: version, current: v2}}}
-"""
+CONFIG = of_orders(
+    database="lock_timeout: 3s",
+    eligible='"ELIGIBLE", checks: {it: "CHECK"}',
+    key="KEY",
+    scores="version: {column: version, current: v2}",
+)
 TABLES = """
 create table orders (id int primary key, status text, note text, email text, at timestamptz default '2025-05-01');
 create table scores (order_id int, version text); create table notes (order_id int, word text);

@@ -5,19 +5,12 @@ https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/aurora_replica_stat
 """
 
 import pytest
-from conftest import Database
+from conftest import Database, of_orders
 
 from exporter.model.fault import CollectionError
 from exporter.setup.preflight import preflight
 
-CONFIG = """
-database: {url: "${DATABASE_URL}", max_replica_lag: 1m}
-pipelines:
-  shop:
-    window: {since: 2025-01-01}
-    sessions: {table: public.orders, key: id, status: status, started_at: at, completed_at: at, eligible: "true"}
-    records: {scores: {table: public.scores, session_key: order_id}}
-"""
+CONFIG = of_orders(database="max_replica_lag: 1m", scores="")
 TABLES = """
 create table orders (id int primary key, status text, at timestamptz default '2025-05-01');
 create table scores (order_id int);

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from conftest import Database, NewDatabase, Numbers, another_clock, plan_of
+from conftest import Beginning, Database, NewDatabase, Numbers, another_clock, care, plan_of
 from waiting import at_most
 
 from exporter.embedded import EmbeddedPostgres
@@ -34,17 +34,12 @@ insert into scores select n, 'v3', n, 'hunter2' from generate_series(1, 2) n;
 insert into notes select n, 'v1' from generate_series(1, 3) n;
 """
 
-CONFIG = """
-database: {url: "${DATABASE_URL}", lock_timeout: 200ms, DATABASE}
-pipelines:
-  care:
-    window: {since: 2025-01-01}
-    sessions: {table: visits, key: id, status: status, started_at: started_at, completed_at: completed_at,
-      eligible: ELIGIBLE}
-    records:
-      scores: {table: scores, session_key: visit_id, version: {column: version, current: v3}, SCORES}
-      notes: {table: notes, session_key: visit_id, version: {column: version, current: v1}}
-"""
+CONFIG = care(
+    database="lock_timeout: 200ms, DATABASE",
+    eligible="ELIGIBLE",
+    scores="version: {column: version, current: v3}, SCORES",
+    notes="version: {column: version, current: v1}",
+)
 
 ENDLESS = (
     "create function endless(n int) returns boolean language plpgsql stable as "
@@ -61,11 +56,8 @@ def config(scores: str = "", eligible: str = "done", database: str = "", text: s
     return text.replace(", SCORES", f", {scores}" if scores else "")
 
 
-@pytest.fixture
-async def visits(empty: Database) -> Database:
-    """Three eligible visits: one lacks scores, all have notes."""
-    await empty.execute(TABLES + ROWS)
-    return empty
+BEGINNING = Beginning(TABLES + ROWS)
+"""Three eligible visits: one lacks scores, all have notes."""
 
 
 async def as_reader(database: Database, *grants: str) -> Database:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from conftest import Database, plan_of
+from conftest import Database, of_orders, plan_of
 
 from exporter.config.read import ConfigError
 from exporter.dimensions import DIMENSIONS
@@ -24,17 +24,11 @@ insert into orders values (1, 'paid', 'a@x', 5), (2, 'paid', 'a@x', 5), (3, 'ope
 insert into scores values (1, 5), (2, 5), (3, 5);
 insert into payments values (1, 3), (1, 2), (2, 4);
 """
-CONFIG = """
-database: {url: "${DATABASE_URL}"}
-pipelines:
-  shop:
-    window: {since: 2025-01-01}
-    sessions: {table: public.orders, key: id, status: status, started_at: at, completed_at: at, eligible: "ELIGIBLE",
-      checks: {it: "CHECK"}, completed: "COMPLETED", deleted: "DELETED"}
-    cohort: {window: 30d, maturity: 1h}
-    records: {scores: {table: public.scores, session_key: order_id, valid: "VALID", where: "WHERE",
-      required_when: "NEEDED"}}
-"""
+CONFIG = of_orders(
+    "cohort: {window: 30d, maturity: 1h}",
+    eligible='"ELIGIBLE", checks: {it: "CHECK"}, completed: "COMPLETED", deleted: "DELETED"',
+    scores='valid: "VALID", where: "WHERE", required_when: "NEEDED"',
+)
 KEYS = ("ELIGIBLE", "CHECK", "COMPLETED", "DELETED", "VALID", "WHERE", "NEEDED")
 
 

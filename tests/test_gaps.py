@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import TOUR, Database, plan_of
+from conftest import TOUR, Beginning, Database, care, plan_of
 from test_collect import OURS, PAUSED, SELECT_ALL, as_reader, other_transaction, pause_with_the_snapshot, until
 
 from exporter.config.read import parse_config
@@ -36,19 +36,12 @@ create table scores (visit_id int, version text, blocks int);
 create table notes (visit_id int);
 """
 
-CONFIG = """
-database: {url: "${DATABASE_URL}", lock_timeout: 200ms, DATABASE}
-pipelines:
-  care:
-    window: {since: 2025-01-01}
-    grace: 10m
-    sessions: {table: visits, key: id, status: status, started_at: started_at, completed_at: completed_at,
-      eligible: done}
-    records:
-      scores: {table: scores, session_key: visit_id, version: {column: version, current: v3, accepted: [v2]},
-        valid: blocks > 0, KEYS}
-      notes: {table: notes, session_key: visit_id}
-"""
+CONFIG = care(
+    "grace: 10m",
+    database="lock_timeout: 200ms, DATABASE",
+    scores="version: {column: version, current: v3, accepted: [v2]}, valid: blocks > 0, KEYS",
+    notes="",
+)
 
 DONE = "'2025-05-01 09:00+00', '2025-05-01 10:00+00', true, true"
 
@@ -91,12 +84,8 @@ async def listed(
     return Found(gaps, listing)
 
 
-@pytest.fixture
-async def visits(empty: Database) -> Database:
-    """No visit yet."""
-    await empty.execute(TABLES)
-    await empty.stop_clock(CLOCK)
-    return empty
+BEGINNING = Beginning(TABLES, clock=CLOCK)
+"""No visit yet."""
 
 
 @pytest.fixture

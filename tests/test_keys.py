@@ -5,20 +5,13 @@ from typing import Any
 
 import asyncpg
 import pytest
-from conftest import Database, Numbers
+from conftest import Database, Numbers, of_orders
 
 from exporter.model.fault import CollectionError
 from exporter.model.keys import Cast, Equality, KeyType, UnlikeError, equality_of
 from exporter.model.sections import KeyPart
 
-CONFIG = """
-database: {url: "${DATABASE_URL}"}
-pipelines:
-  shop:
-    window: {since: 2025-01-01}
-    sessions: {table: public.orders, key: id, status: status, started_at: at, completed_at: at, eligible: "true"}
-    records: {scores: {table: public.scores, session_key: KEY, version: {column: version, current: v2}}}
-"""
+CONFIG = of_orders(key="KEY", scores="version: {column: version, current: v2}")
 
 
 async def tables(

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 import pytest
-from conftest import Database
+from conftest import Database, of_orders
 from waiting import at_most
 
 from exporter.model.fault import CollectionError
@@ -21,16 +21,7 @@ create table scores (order_id int); create table notes (order_id int);
 insert into orders values (1, 'paid'), (2, 'paid');
 insert into scores values (1), (2); insert into notes values (1), (2);
 """
-CONFIG = """
-database: {url: "${DATABASE_URL}", lock_timeout: WAIT}
-pipelines:
-  shop:
-    window: {since: 2025-01-01}
-    sessions: {table: public.orders, key: id, status: status, started_at: at, completed_at: at, eligible: "true"}
-    records:
-      scores: {table: public.scores, session_key: order_id}
-      notes: {table: public.notes, session_key: order_id}
-"""
+CONFIG = of_orders(database="lock_timeout: WAIT", scores="", notes="")
 
 
 def config(wait: str = "1s") -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import TOUR, Database, Numbers, plan_of
+from conftest import TOUR, Beginning, Database, Numbers, care, plan_of
 
 from exporter.config.read import ConfigError
 from exporter.embedded import EmbeddedPostgres
@@ -21,16 +21,7 @@ from exporter.plan.statement import Statement
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 
-CONFIG = """
-database: {url: "${DATABASE_URL}"}
-pipelines:
-  care:
-    window: {since: 2025-01-01}
-    sessions: {table: visits, key: id, status: status, started_at: started_at, completed_at: completed_at,
-      eligible: done}
-    records:
-      scores: {table: scores, session_key: visit_id, version: {column: version, current: v3} KEYS}
-"""
+CONFIG = care(scores="version: {column: version, current: v3} KEYS")
 
 VISITS = """
 create table visits (
@@ -51,10 +42,7 @@ def config(keys: str = "", eligible: str = "done") -> str:
     return CONFIG.replace(" KEYS", f", {keys}" if keys else "").replace("eligible: done", f"eligible: {eligible}")
 
 
-@pytest.fixture
-async def visits(empty: Database) -> Database:
-    await empty.execute(VISITS)
-    return empty
+BEGINNING = Beginning(VISITS)
 
 
 async def assert_right(database: Database, text: str) -> None:

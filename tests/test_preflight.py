@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from conftest import TOUR, Database, plan_of
+from conftest import TOUR, Beginning, Database, care, plan_of
 from test_collect import FOREIGN, as_reader
 
 from exporter.config.read import parse_config
@@ -34,27 +34,18 @@ insert into visits select n, 'done', '2025-05-01', '2025-05-01', n < 3 from gene
 insert into scores select n, 'v3', n, 'somebody', '2025-05-01' from generate_series(1, 2) n;
 """
 
-CONFIG = """
-database: {url: "${DATABASE_URL}", lock_timeout: 200ms, connect_timeout: 1s}
-pipelines:
-  care:
-    window: {since: 2025-01-01}
-    sessions: {table: visits, key: id, status: status, started_at: started_at, completed_at: completed_at,
-      eligible: done}
-    records:
-      scores: {table: scores, session_key: visit_id, created_at: at, version: {column: version, current: v3}}
-"""
+CONFIG = care(
+    database="lock_timeout: 200ms, connect_timeout: 1s",
+    scores="created_at: at, version: {column: version, current: v3}",
+)
 
 SESSIONS, SCORES = "pipelines.care.sessions", "pipelines.care.records.scores"
 GRANTED = "grant select on all tables in schema public to {role}"
 _numbers = itertools.count(1)
 
 
-@pytest.fixture
-async def visits(empty: Database) -> Database:
-    """Three visits, two of them eligible, both with current scores."""
-    await empty.execute(TABLES)
-    return empty
+BEGINNING = Beginning(TABLES)
+"""Three visits, two of them eligible, both with current scores."""
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from conftest import Database
+from conftest import Database, of_orders
 from waiting import at_most
 
 from exporter.measure.collect import collect
@@ -16,14 +16,7 @@ from exporter.model.fault import CollectionError
 from exporter.plan.statement import Statement
 from exporter.setup.preflight import preflight
 
-CONFIG = """
-database: {url: "${DATABASE_URL}", MORE}
-pipelines:
-  shop:
-    window: {since: 2025-01-01}
-    sessions: {table: public.orders, key: id, status: status, started_at: at, completed_at: at, eligible: "ELIGIBLE"}
-    records: {scores: {table: public.scores, session_key: order_id, version: {column: version, current: v2}}}
-"""
+CONFIG = of_orders(database="MORE", eligible='"ELIGIBLE"', scores="version: {column: version, current: v2}")
 TABLES = """
 create table orders (id int primary key, status text, at timestamptz default '2025-05-01');
 create table scores (order_id int, version text) partition by list (version);

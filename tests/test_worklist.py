@@ -11,7 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from conftest import Database, plan_of
+from conftest import Beginning, Database, plan_of
 from test_gaps import CLOCK, COMPOSITE, CONFIG, DONE, HOSTILE, TABLES, config, plan_for
 
 import exporter
@@ -85,11 +85,7 @@ def read(path: Path) -> list[tuple[tuple[str, ...], dict[str, GapReason]]]:
         return found
 
 
-@pytest.fixture
-async def visits(empty: Database) -> Database:
-    await empty.execute(TABLES)
-    await empty.stop_clock(CLOCK)
-    return empty
+BEGINNING = Beginning(TABLES, clock=CLOCK)
 
 
 # --- What it says

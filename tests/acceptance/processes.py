@@ -1,13 +1,19 @@
 """The exporter as a process of its own, and what a user or Prometheus sees of it."""
 
+import atexit
+import functools
 import gzip
 import http.client
+import json
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -55,8 +61,14 @@ def read_terminal(ours: int) -> bytes:
 
 
 def run(*arguments: str, command: tuple[str, ...] = COMMAND, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the exporter to its end, in a folder where there is nothing."""
+    """Run a command of the exporter to its end, in a folder where there is nothing.
+
+    The process is a fork of one that has loaded the exporter, unless the interpreter itself is to start otherwise.
+    """
+    is_plain = command == COMMAND and not any(name.startswith(("PYTHON", "LC_", "LANG")) for name in environ)
     with tempfile.TemporaryDirectory() as folder:
+        if is_plain:
+            return _stem().run([*command, *arguments], folder, environment(**environ), at_most(START_SECONDS))
         return subprocess.run(
             [*command, *arguments],
             capture_output=True,
@@ -66,6 +78,54 @@ def run(*arguments: str, command: tuple[str, ...] = COMMAND, **environ: str) -> 
             timeout=at_most(START_SECONDS),
             check=False,
         )
+
+
+class Stem:
+    """The process of stem.py; it ends with this one."""
+
+    def __init__(self) -> None:
+        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._lock = threading.Lock()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("stem.py")), str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=environment(),
+            )
+
+    def run(
+        self, command: list[str], folder: str, environ: dict[str, str], seconds: float
+    ) -> subprocess.CompletedProcess[str]:
+        order = {"arguments": command, "folder": folder, "environ": environ}
+        with self._lock, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            socket.send_fds(self._orders, [json.dumps(order).encode()], [out.fileno(), err.fileno()])
+            child = int(self._orders.recv(100))
+            self._orders.settimeout(seconds)
+            try:
+                code = int(self._orders.recv(100))
+            except TimeoutError:
+                os.kill(child, signal.SIGKILL)
+                self._orders.settimeout(None)
+                self._orders.recv(100)
+                raise subprocess.TimeoutExpired(command, seconds) from None
+            finally:
+                self._orders.settimeout(None)
+            printed = []
+            for file in (out, err):
+                file.seek(0)
+                printed.append(file.read().decode().replace("\r\n", "\n"))
+        return subprocess.CompletedProcess(command, code, *printed)
+
+    def end(self) -> None:
+        self._orders.close()
+        self._process.wait()
+
+
+@functools.cache
+def _stem() -> Stem:
+    stem = Stem()
+    atexit.register(stem.end)
+    return stem
 
 
 def begin(*arguments: str, stdout: int = subprocess.PIPE, **environ: str) -> subprocess.Popen[bytes]:

@@ -111,7 +111,7 @@ class Claim:
         return [
             {
                 "expr": f"max_over_time((count({page}) or vector(0))[{at_round(minutes * MINUTES)}:{ROUND}s])",
-                "eval_time": at_round(minutes * MINUTES - ROUND),
+                "eval_time": at_round(minutes * MINUTES),
                 "exp_samples": [{"value": 0}],
             }
         ]

@@ -2,20 +2,12 @@
 
 import asyncpg
 import pytest
-from conftest import Database
+from conftest import Beginning, Database, care
 
-CONFIG = """
-database: {url: "${DATABASE_URL}"}
-collection: {max_label_values: 50}
-pipelines:
-  care:
-    window: {since: 2025-01-01}
-    sessions: {table: visits, key: id, status: status, started_at: started_at, completed_at: completed_at,
-      eligible: done}
-    records:
-      scores: {table: scores, session_key: visit_id, created_at: created_at,
-        version: {column: version, current: "3", accepted: ["2.10"]SINCE}}
-"""
+CONFIG = care(
+    scores='created_at: created_at,\n        version: {column: version, current: "3", accepted: ["2.10"]SINCE}',
+    collection="{max_label_values: 50}",
+)
 
 UNVERSIONED = CONFIG.replace(
     ', created_at: created_at,\n        version: {column: version, current: "3", accepted: ["2.10"]SINCE}', ""
@@ -29,22 +21,19 @@ def config(since: str = "") -> str:
 KNOWN = {("scores", "3", "current"): 0, ("scores", "2.10", "accepted"): 0}
 
 
-@pytest.fixture
-async def visits(empty: Database) -> Database:
-    """Visits 1 and 2 are eligible, 3 is not, 4 is before the window; the server is not on UTC."""
-    await empty.execute(
-        """
-        create table visits (
-          id int primary key, status text, started_at timestamptz, completed_at timestamptz, done boolean
-        );
-        insert into visits values
-          (1, 'done', '2025-05-01', '2025-05-01', true), (2, 'done', '2025-05-01', '2025-05-01', true),
-          (3, 'open', '2025-05-01', null, false), (4, 'done', '2024-05-01', '2024-05-01', true);
-        create table scores (visit_id int, version text, created_at timestamptz default '2025-05-01');
-        """
-    )
-    await empty.set("timezone", "'Asia/Tokyo'")
-    return empty
+BEGINNING = Beginning(
+    """
+    create table visits (
+      id int primary key, status text, started_at timestamptz, completed_at timestamptz, done boolean
+    );
+    insert into visits values
+      (1, 'done', '2025-05-01', '2025-05-01', true), (2, 'done', '2025-05-01', '2025-05-01', true),
+      (3, 'open', '2025-05-01', null, false), (4, 'done', '2024-05-01', '2024-05-01', true);
+    create table scores (visit_id int, version text, created_at timestamptz default '2025-05-01');
+    """,
+    timezone="Asia/Tokyo",
+)
+"""Visits 1 and 2 are eligible, 3 is not, 4 is before the window; the server is not on UTC."""
 
 
 async def test_known_versions_are_there_for_an_empty_table(visits: Database) -> None:

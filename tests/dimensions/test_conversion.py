@@ -1,41 +1,32 @@
 """Conversion: started, completed, covered: the same sessions all along, so that no share exceeds the whole."""
 
 import pytest
-from conftest import Database
+from conftest import Beginning, Database, care
 
-CONFIG = """
-database: {url: "${DATABASE_URL}"}
-pipelines:
-  care:
-    window: {since: 2025-01-01}
-    cohort: {window: 24h, maturity: 1h}
-    sessions: {table: visits, key: id, status: status, started_at: started_at, completed_at: completed_at,
-      eligible: status = 'done' and answers > 0 COMPLETED}
-    records:
-      scores: {table: scores, session_key: visit_id, version: {column: version, current: v3}, required_when: scored}
-      notes: {table: notes, session_key: visit_id}
-    limits: {conversion_ratio: {warning: 0.9, critical: 0.5, min_sessions: 2}, completion_ratio: {critical: 0.5}}
-"""
+CONFIG = care(
+    "cohort: {window: 24h, maturity: 1h}",
+    eligible="status = 'done' and answers > 0 COMPLETED",
+    scores="version: {column: version, current: v3}, required_when: scored",
+    notes="",
+    limits="{conversion_ratio: {warning: 0.9, critical: 0.5, min_sessions: 2}, completion_ratio: {critical: 0.5}}",
+)
 
 
 def config(completed: str = "completed: status = 'done'") -> str:
     return CONFIG.replace(" COMPLETED", f", {completed}" if completed else "")
 
 
-@pytest.fixture
-async def visits(empty: Database) -> Database:
-    await empty.execute(
-        """
-        create table visits (
-          id int primary key, status text, started_at timestamptz default '2025-06-01 06:00+00',
-          completed_at timestamptz, answers int default 1, scored boolean default true
-        );
-        create table scores (visit_id int, version text);
-        create table notes (visit_id int);
-        """
-    )
-    await empty.stop_clock("2025-06-01 12:00:00+00")
-    return empty
+BEGINNING = Beginning(
+    """
+    create table visits (
+      id int primary key, status text, started_at timestamptz default '2025-06-01 06:00+00',
+      completed_at timestamptz, answers int default 1, scored boolean default true
+    );
+    create table scores (visit_id int, version text);
+    create table notes (visit_id int);
+    """,
+    clock="2025-06-01 12:00:00+00",
+)
 
 
 async def test_each_step_is_part_of_the_one_before(visits: Database) -> None:

@@ -1,7 +1,7 @@
 """Coverage: the state of a record for a session, and what follows from it for the session."""
 
 import pytest
-from conftest import Database
+from conftest import Beginning, Database, care
 
 CLOCK = "2025-06-01 12:00:00+00"
 """When every collection here happens; the grace is 10 minutes."""
@@ -14,18 +14,7 @@ create table scores (visit_id int, version text, kind text, blocks int, created_
 create table notes (visit_id int);
 """
 
-CONFIG = """
-database: {url: "${DATABASE_URL}"}
-pipelines:
-  care:
-    window: {since: 2025-01-01}
-    grace: 10m
-    sessions: {table: visits, key: id, status: status, started_at: started_at, completed_at: completed_at,
-      eligible: done}
-    records:
-      scores: {table: scores, session_key: visit_id,
-        version: {column: version, current: v3, accepted: [v2, v1]} KEYS}
-"""
+CONFIG = care("grace: 10m", scores="version: {column: version, current: v3, accepted: [v2, v1]} KEYS")
 
 WITH_NOTES = CONFIG + "      notes: {table: notes, session_key: visit_id}\n"
 
@@ -37,12 +26,8 @@ def config(keys: str = "", text: str = CONFIG) -> str:
     return text.replace(" KEYS", f", {keys}" if keys else "")
 
 
-@pytest.fixture
-async def visits(empty: Database) -> Database:
-    """One eligible visit, number 1, completed long before the clock."""
-    await empty.execute(TABLES + f"insert into visits values (1, 'done', {LONG_AGO}, true, true)")
-    await empty.stop_clock(CLOCK)
-    return empty
+BEGINNING = Beginning(TABLES + f"insert into visits values (1, 'done', {LONG_AGO}, true, true)", clock=CLOCK)
+"""One eligible visit, number 1, completed long before the clock."""
 
 
 CURRENT = "('v3', 'a', 9)"

@@ -1,36 +1,25 @@
 """Detachment: records that a soft deletion left behind."""
 
 import pytest
-from conftest import Database
+from conftest import Beginning, Database, care
 
-CONFIG = """
-database: {url: "${DATABASE_URL}"}
-pipelines:
-  care:
-    window: {since: 2025-01-01}
-    sessions: {table: visits, key: id, status: status, started_at: started_at, completed_at: completed_at,
-      eligible: deleted_at is null, deleted: deleted_at is not null}
-    records:
-      scores: {table: scores, session_key: visit_id}
-    limits: {detached_records: {warning: 0}}
-"""
+CONFIG = care(
+    eligible="deleted_at is null, deleted: deleted_at is not null",
+    scores="",
+    limits="{detached_records: {warning: 0}}",
+)
 
 
-@pytest.fixture
-async def visits(empty: Database) -> Database:
-    """A visit, one that was deleted, and one that was deleted before the window; all with a score."""
-    await empty.execute(
-        """
-        create table visits (
-          id int primary key, status text, started_at timestamptz, completed_at timestamptz, deleted_at timestamptz
-        );
-        create table scores (visit_id int);
-        insert into visits values (1, 'done', '2025-05-01', '2025-05-01', null),
-          (2, 'done', '2025-05-01', '2025-05-01', '2025-06-01'), (3, 'done', '2024-05-01', '2024-05-01', '2025-06-01');
-        insert into scores values (1), (2), (2), (3);
-        """
-    )
-    return empty
+BEGINNING = Beginning("""
+    create table visits (
+      id int primary key, status text, started_at timestamptz, completed_at timestamptz, deleted_at timestamptz
+    );
+    create table scores (visit_id int);
+    insert into visits values (1, 'done', '2025-05-01', '2025-05-01', null),
+      (2, 'done', '2025-05-01', '2025-05-01', '2025-06-01'), (3, 'done', '2024-05-01', '2024-05-01', '2025-06-01');
+    insert into scores values (1), (2), (2), (3);
+    """)
+"""A visit, one that was deleted, and one that was deleted before the window; all with a score."""
 
 
 async def test_records_of_deleted_sessions_are_seen_and_mended(visits: Database) -> None:

@@ -1,40 +1,28 @@
 """Freshness: the newest session and the newest record, and when their age means anything."""
 
-import pytest
-from conftest import Database
+from conftest import Beginning, Database, care
 
-CONFIG = """
-database: {url: "${DATABASE_URL}"}
-pipelines:
-  care:
-    window: {last: 48h}
-    grace: 10m
-    sessions: {table: visits, key: id, status: status, started_at: started_at, completed_at: completed_at,
-      eligible: done}
-    records:
-      scores: {table: scores, session_key: visit_id, created_at: created_at, required_when: scored}
-    limits:
-      newest_session_age: {warning: 1h}
-      newest_record_age: {warning: 1h, critical: 12h}
-"""
+CONFIG = care(
+    "grace: 10m",
+    window="{last: 48h}",
+    scores="created_at: created_at, required_when: scored",
+    limits="{newest_session_age: {warning: 1h}, newest_record_age: {warning: 1h, critical: 12h}}",
+)
 
 NOON = 1748779200.0
 """2025-06-01 12:00 UTC, when every collection here happens."""
 
 
-@pytest.fixture
-async def visits(empty: Database) -> Database:
-    await empty.execute(
-        """
-        create table visits (
-          id int generated always as identity primary key, status text, started_at timestamptz,
-          completed_at timestamptz, done boolean default true, scored boolean default true
-        );
-        create table scores (visit_id int, created_at timestamptz);
-        """
-    )
-    await empty.stop_clock("2025-06-01 12:00:00+00")
-    return empty
+BEGINNING = Beginning(
+    """
+    create table visits (
+      id int generated always as identity primary key, status text, started_at timestamptz,
+      completed_at timestamptz, done boolean default true, scored boolean default true
+    );
+    create table scores (visit_id int, created_at timestamptz);
+    """,
+    clock="2025-06-01 12:00:00+00",
+)
 
 
 async def visit(database: Database, started: str, completed: str | None = None, *, scored: bool = True) -> None:
@@ -83,7 +71,7 @@ async def test_empty_tables_have_no_newest(visits: Database) -> None:
 
 async def test_without_created_at_nothing_is_said_of_the_record(visits: Database) -> None:
     text = CONFIG.replace(" created_at: created_at,", "")
-    text = text.replace("      newest_record_age: {warning: 1h, critical: 12h}\n", "")
+    text = text.replace(", newest_record_age: {warning: 1h, critical: 12h}", "")
     await score(visits, "2025-06-01 11:30+00")
     await visit(visits, "2025-06-01 09:00+00", "2025-06-01 10:00+00", scored=False)
 

@@ -1,18 +1,9 @@
 """Integrity: rows that belong to no session, and whether the database rules them out."""
 
 import pytest
-from conftest import Database
+from conftest import Beginning, Database, care
 
-CONFIG = """
-database: {url: "${DATABASE_URL}"}
-pipelines:
-  care:
-    window: {since: 2025-01-01}
-    sessions: {table: visits, key: id, status: status, started_at: started_at, completed_at: completed_at,
-      eligible: done}
-    records:
-      scores: {table: scores, session_key: visit_id}
-"""
+CONFIG = care(scores="")
 
 COMPOSITE = CONFIG.replace("key: id,", "key: [clinic, id],").replace("key: visit_id", "key: [clinic, visit_id]")
 CAST = CONFIG.replace("session_key: visit_id", "session_key: {column: visit_id, cast: uuid}")
@@ -26,11 +17,8 @@ insert into visits values (1, 1, 'done', '2025-05-01', '2025-05-01', true), (1, 
 """
 
 
-@pytest.fixture
-async def visits(empty: Database) -> Database:
-    """Visit 1 in the window and visit 2 long before it."""
-    await empty.execute(VISITS + "create table scores (clinic int, visit_id int, hidden boolean default false)")
-    return empty
+BEGINNING = Beginning(VISITS + "create table scores (clinic int, visit_id int, hidden boolean default false)")
+"""Visit 1 in the window and visit 2 long before it."""
 
 
 async def test_orphans_are_seen_and_mended(visits: Database) -> None:

@@ -1,38 +1,28 @@
 """Timeliness: from the completion of a session to its record, over sessions whose fate is settled."""
 
 import pytest
-from conftest import Database
+from conftest import Beginning, Database, care
 
-CONFIG = """
-database: {url: "${DATABASE_URL}"}
-pipelines:
-  care:
-    window: {since: 2025-05-31}
-    cohort: {window: 24h, maturity: 1h}
-    sessions: {table: visits, key: id, status: status, started_at: started_at, completed_at: completed_at,
-      eligible: done}
-    records:
-      scores: {table: scores, session_key: visit_id, created_at: created_at, KEYS
-        version: {column: version, current: v3, accepted: [v2]}, valid: blocks > 0}
-"""
+CONFIG = care(
+    "cohort: {window: 24h, maturity: 1h}",
+    window="{since: 2025-05-31}",
+    scores="created_at: created_at, KEYS version: {column: version, current: v3, accepted: [v2]}, valid: blocks > 0",
+)
 
 
 def config(keys: str = "") -> str:
     return CONFIG.replace("KEYS", f"{keys}," if keys else "")
 
 
-@pytest.fixture
-async def visits(empty: Database) -> Database:
-    await empty.execute(
-        """
-        create table visits (
-          id int primary key, status text, started_at timestamptz, completed_at timestamptz, done boolean default true
-        );
-        create table scores (visit_id int, created_at timestamptz, version text default 'v3', blocks int default 1);
-        """
-    )
-    await empty.stop_clock("2025-06-01 12:00:00+00")
-    return empty
+BEGINNING = Beginning(
+    """
+    create table visits (
+      id int primary key, status text, started_at timestamptz, completed_at timestamptz, done boolean default true
+    );
+    create table scores (visit_id int, created_at timestamptz, version text default 'v3', blocks int default 1);
+    """,
+    clock="2025-06-01 12:00:00+00",
+)
 
 
 async def visit(database: Database, number: int, started: str = "2025-06-01 06:00+00") -> None:

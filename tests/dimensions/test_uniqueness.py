@@ -1,37 +1,22 @@
 """Uniqueness: rows that are there more than once."""
 
 import pytest
-from conftest import Database
+from conftest import Beginning, Database, care
 
-CONFIG = """
-database: {url: "${DATABASE_URL}"}
-pipelines:
-  care:
-    window: {since: 2025-01-01}
-    sessions: {table: visits, key: id, status: status, started_at: started_at, completed_at: completed_at,
-      eligible: done}
-    records:
-      scores: {table: scores, session_key: visit_id, version: {column: version, current: v3}, UNIQUE
-        accepted_values: {kind: [a]}}
-"""
+CONFIG = care(scores="version: {column: version, current: v3}, UNIQUE accepted_values: {kind: [a]}")
 
 
 def config(unique: str = "unique: [visit_id, version]") -> str:
     return CONFIG.replace("UNIQUE", f"{unique}," if unique else "")
 
 
-@pytest.fixture
-async def visits(empty: Database) -> Database:
-    await empty.execute(
-        """
-        create table visits (
-          id int primary key, status text, started_at timestamptz, completed_at timestamptz, done boolean
-        );
-        create table scores (visit_id int, version text, kind text default 'a', "Odd ""name" text);
-        insert into visits values (1, 'done', '2025-05-01', '2025-05-01', true);
-        """
-    )
-    return empty
+BEGINNING = Beginning("""
+    create table visits (
+      id int primary key, status text, started_at timestamptz, completed_at timestamptz, done boolean
+    );
+    create table scores (visit_id int, version text, kind text default 'a', "Odd ""name" text);
+    insert into visits values (1, 'done', '2025-05-01', '2025-05-01', true);
+    """)
 
 
 async def test_duplicates_are_seen_and_mended(visits: Database) -> None:

@@ -1,42 +1,31 @@
 """Validity: values that are not agreed on, and sessions that do not hold what they must."""
 
 import pytest
-from conftest import Database
+from conftest import Beginning, Database, care
 
-CONFIG = """
-database: {url: "${DATABASE_URL}"}
-collection: {max_label_values: 3}
-pipelines:
-  care:
-    window: {since: 2025-01-01}
-    sessions: {table: visits, key: id, status: status, started_at: started_at, completed_at: completed_at,
-      eligible: done CHECKS}
-    records:
-      scores: {table: scores, session_key: visit_id, accepted_values: {kind: [a, ""], level: ["1"]}, valid: blocks > 0}
-"""
+CONFIG = care(
+    eligible="done CHECKS",
+    scores='accepted_values: {kind: [a, ""], level: ["1"]}, valid: blocks > 0',
+    collection="{max_label_values: 3}",
+)
 
 
 def config(*checks: str) -> str:
     return CONFIG.replace(" CHECKS", f", checks: {{{', '.join(checks)}}}" if checks else "")
 
 
-@pytest.fixture
-async def visits(empty: Database) -> Database:
-    """Two eligible visits, one that is not, and one before the window."""
-    await empty.execute(
-        """
-        create table visits (
-          id int primary key, status text, started_at timestamptz, completed_at timestamptz, done boolean,
-          ended timestamptz
-        );
-        create table scores (visit_id int, kind text, level int, blocks int default 1, hidden boolean);
-        insert into visits values
-          (1, 'done', '2025-05-01', '2025-05-01', true, '2025-05-01'),
-          (2, 'done', '2025-05-01', '2025-05-01', true, null),
-          (3, 'open', '2025-05-01', null, false, null), (4, 'done', '2024-05-01', '2024-05-01', true, null)
-        """
-    )
-    return empty
+BEGINNING = Beginning("""
+    create table visits (
+      id int primary key, status text, started_at timestamptz, completed_at timestamptz, done boolean,
+      ended timestamptz
+    );
+    create table scores (visit_id int, kind text, level int, blocks int default 1, hidden boolean);
+    insert into visits values
+      (1, 'done', '2025-05-01', '2025-05-01', true, '2025-05-01'),
+      (2, 'done', '2025-05-01', '2025-05-01', true, null),
+      (3, 'open', '2025-05-01', null, false, null), (4, 'done', '2024-05-01', '2024-05-01', true, null)
+    """)
+"""Two eligible visits, one that is not, and one before the window."""
 
 
 async def test_a_check_that_fails_is_seen_and_mended(visits: Database) -> None:

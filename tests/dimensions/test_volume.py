@@ -1,42 +1,29 @@
 """Volume: how many sessions there are, whatever is written in their status and times."""
 
 import pytest
-from conftest import Database
+from conftest import Beginning, Database, care
 
 CLOCK = "2025-06-01 12:00:00+00"
 
-CONFIG = """
-database: {url: "${DATABASE_URL}"}
-collection: {max_label_values: 50}
-pipelines:
-  care:
-    window: WINDOW
-    sessions: {table: visits, key: id, status: status, started_at: started_at, completed_at: completed_at,
-      eligible: done}
-    records:
-      notes: {table: notes, session_key: visit_id}
-"""
+CONFIG = care(window="WINDOW", notes="", collection="{max_label_values: 50}")
 
 
 def config(window: str = "{since: 2025-01-01}") -> str:
     return CONFIG.replace("WINDOW", window)
 
 
-@pytest.fixture
-async def visits(empty: Database) -> Database:
-    """No visit yet; the clock stands, and the server's is not on UTC."""
-    await empty.execute(
-        """
-        create table visits (
-          id int primary key generated always as identity,
-          status text, started_at timestamptz, completed_at timestamptz, done boolean default true
-        );
-        create table notes (visit_id int);
-        """
-    )
-    await empty.stop_clock(CLOCK)
-    await empty.set("timezone", "'Asia/Tokyo'")
-    return empty
+BEGINNING = Beginning(
+    """
+    create table visits (
+      id int primary key generated always as identity,
+      status text, started_at timestamptz, completed_at timestamptz, done boolean default true
+    );
+    create table notes (visit_id int);
+    """,
+    clock=CLOCK,
+    timezone="Asia/Tokyo",
+)
+"""No visit yet; the clock stands, and the server's is not on UTC."""
 
 
 async def test_an_empty_table_has_no_status_and_counts_of_zero(visits: Database) -> None:

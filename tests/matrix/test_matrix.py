@@ -48,7 +48,6 @@ for claim in (
 ):
     globals()[claim.__name__] = claim
 del claim
-visits = test_collect.visits
 large = test_collect.large
 
 
