@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 import promql_parser
 import pytest
-from conftest import SERVED
+from conftest import whole_tour
 from dashboards import filled, nodes, panels, queries, selectors
 from processes import ANY_PORT, Exporter, environment, run
 from prometheus import Prometheus, running_prometheus
@@ -59,16 +59,14 @@ RIGHTLY_EMPTY: Mapping[str, set[str]] = {
 
 def _config(state: str) -> str:
     """The tour at speed, of that name, with every limit set both ways."""
-    text = SERVED
+    text = whole_tour(deleted="status = 'deleted'").replace("# allow_superuser: false", "allow_superuser: true")
     changes = {
         "interval: 30s": "interval: 200ms",
         "  assessments:\n": f"  {state}:\n",
-        "# deleted: deleted_at is not null": "deleted: status = 'deleted'",
-        "# detached_records: {warning: 0} ": "detached_records: {warning: 0}",
         "processing_delay_p95: {warning: 10m}": "processing_delay_p95: {warning: 10m, critical: 20h}",
         "completion_ratio: {warning: 0.50,": "completion_ratio: {warning: 0.50, critical: 0.01,",
-        "# newest_session_age: {warning: 6h}": "newest_session_age: {warning: 6h, critical: 900d}",
-        "# newest_record_age: {critical: 30m}": "newest_record_age: {warning: 30m, critical: 900d}",
+        "newest_session_age: {warning: 6h}": "newest_session_age: {warning: 6h, critical: 900d}",
+        "newest_record_age: {critical: 30m}": "newest_record_age: {warning: 30m, critical: 900d}",
     }
     for ours, theirs in changes.items():
         assert ours in text, ours

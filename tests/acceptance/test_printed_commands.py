@@ -98,7 +98,7 @@ async def test_the_page_prints_commands_that_work_beside_its_config_and_tells_no
         told = {path: exporter.get(path).text for path in ("/", "/report.html", "/report.md", "/report.json")}
 
     assert not [path for path, text in told.items() if str(config.parent) in html.unescape(text)]
-    assert "in the folder of its config file" in told["/"]
+    assert "in the folder of the config file" in told["/"]
     for path, text in told.items():
         read = READ.get({"md": "markdown", "json": "json"}.get(path.rpartition(".")[2], "html"), in_html)
         assert_works(read(text), config.parent, DATABASE_URL=backfill.dsn)
