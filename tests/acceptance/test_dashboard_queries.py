@@ -63,6 +63,7 @@ def _config(state: str) -> str:
     changes = {
         "interval: 30s": "interval: 200ms",
         "  assessments:\n": f"  {state}:\n",
+        "stuck_sessions: {warning: 0}": "stuck_sessions: {warning: 0, critical: 1000}",
         "processing_delay_p95: {warning: 10m}": "processing_delay_p95: {warning: 10m, critical: 20h}",
         "completion_ratio: {warning: 0.50,": "completion_ratio: {warning: 0.50, critical: 0.01,",
         "newest_session_age: {warning: 6h}": "newest_session_age: {warning: 6h, critical: 900d}",
