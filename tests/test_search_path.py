@@ -143,10 +143,10 @@ async def test_a_schema_that_is_asked_for_is_searched(shop: Database) -> None:
 @pytest.mark.parametrize(
     ("grant", "words"),
     [
-        ("grant create on schema app to public", "everybody may CREATE in it"),
+        ("grant create on schema app to public", "every role may CREATE in the schema app"),
         (
             "create role builder_of_app; grant create on schema app to builder_of_app",
-            '"builder_of_app" may CREATE in it',
+            '"builder_of_app" may CREATE in the schema app',
         ),
         ("select", None),
     ],

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from conftest import TOUR
+from conftest import TOUR, whole_tour
 from pydantic import Field, create_model
 
 from exporter.config.read import parse_config
@@ -67,7 +67,7 @@ def is_free(model: type[Section], path: tuple[str, ...], name: str) -> bool:
     return any(name in FREE.get(kind, ()) for kind in model.__mro__) or "limits" in path or "collection" in path
 
 
-WHOLE = config()
+WHOLE = config(whole_tour())
 PLACES = [place for place in places(WHOLE) if place[1]]
 """Without the three sections of the file themselves."""
 
