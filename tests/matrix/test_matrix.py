@@ -48,6 +48,7 @@ for claim in (
 ):
     globals()[claim.__name__] = claim
 del claim
+BEGINNING = test_collect.BEGINNING
 large = test_collect.large
 
 

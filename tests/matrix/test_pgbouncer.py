@@ -263,7 +263,7 @@ async def test_a_pooler_that_refuses_the_password_is_named_as_one(healthy: Datab
 async def test_a_pool_without_a_free_connection_is_given_up_and_tried_again(
     healthy: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.measure.guard.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("exporter.measure.session.PATIENCE_SECONDS", 0.2)
     others = [await asyncpg.connect(healthy.dsn, statement_cache_size=0) for _ in range(2)]
     for other in others:
         await other.execute("begin")
