@@ -23,8 +23,6 @@ MOST = 5.0
 """Pointers in 100 words of a page."""
 
 _CODE = re.compile(r"```.*?```|`[^`]*`|<[^>]+>|\|", re.DOTALL)
-_BEFORE = re.compile(r"## Before and after.*", re.DOTALL)
-"""The examples of the page on style quote what is wrong."""
 
 
 def words(text: str) -> list[str]:
@@ -40,10 +38,7 @@ def pointers(text: str) -> float:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_names_things_instead_of_pointing_at_them(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    if page.name == "style.md":
-        text = _BEFORE.sub("", text)
-    assert pointers(text) <= MOST
+    assert pointers(page.read_text(encoding="utf-8")) <= MOST
 
 
 # --- Messages
