@@ -698,8 +698,8 @@ async def test_only_a_full_unique_index_on_the_key_spares_the_look_up(
 
     async with visits.connection.transaction():
         lines = await visits.connection.fetch(
-            "explain (analyze, costs off, timing off, summary off, buffers off) " + plan.unique.sql,
-            *plan.unique.arguments(datetime.now(UTC)),
+            "explain (analyze, costs off, timing off, summary off, buffers off) " + plan.unique_key.sql,
+            *plan.unique_key.arguments(datetime.now(UTC)),
         )
 
     [look_up] = [line[0] for line in lines if "on visits" in line[0]]
@@ -751,7 +751,7 @@ async def test_a_slow_statement_is_ended_and_not_tried_again(visits: Database, s
         if "  execute " in line and "care: " in line
     ]
     titles = [line.rpartition("care: ")[2].partition(" */")[0] for line in executed]
-    assert titles == ["clock and catalog", "unique key", "sessions"]
+    assert titles == ["clock and catalog", "indexes", "unique key", "rows of scores"]
 
 
 async def test_a_record_that_cannot_be_locked_in_the_statements_time_is_lost_alone(visits: Database) -> None:
@@ -1384,10 +1384,12 @@ async def test_a_collection_reads_each_table_at_most_twice(large: Database) -> N
         "where relnamespace = 'public'::regnamespace and relname ~ 'visits|scores|notes'"
     )
     assert numbers.positive("sessions") == {("done",): 20000}
-    assert sum(row["calls"] for row in ours) <= 4
+    # The catalog, the unique indexes and the key; the rows of each record; the sessions.
+    assert sum(row["calls"] for row in ours) <= 6
     assert sum(row["blocks"] for row in ours) <= 2 * pages + 100
     # The planner itself looks at the ends of an index: hence the 9.
     for table, rows in await large.connection.fetch(
         "select relname, reltuples from pg_class where relname = any($1)", [*after]
     ):
-        assert rows < after[table] - before[table] <= 2 * rows + 9, table
+        times = 1 if table == "visits" else 2
+        assert times * rows <= after[table] - before[table] <= times * rows + 9, table

@@ -11,7 +11,6 @@ from conftest import TOUR, plan_of
 
 from exporter.dimensions import DIMENSIONS
 from exporter.model.counting import Scope
-from exporter.model.sql import Bindings
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "exporter"
@@ -174,11 +173,16 @@ def test_no_two_dimensions_count_by_one_name() -> None:
     pipeline, records = plan.pipeline, tuple(plan.pipeline.records.values())
     scope = Scope(pipeline, records, plan.parts)
     facts = [fact.name for d in DIMENSIONS for fact in d.session_facts(scope)]
-    columns = [column.name for d in DIMENSIONS for column in d.session_columns(scope, Bindings())]
-    totals = [total.name for d in DIMENSIONS for total in d.session_totals(scope, Bindings())]
+    columns = [column.name for d in DIMENSIONS for column in d.session_columns(scope)]
+    totals = [total.name for d in DIMENSIONS for total in d.session_totals(scope)]
     of_rows = [
-        [facet.name for d in DIMENSIONS for facet in d.facets(record, Bindings())]
-        + [total.name for d in DIMENSIONS for total in d.row_totals(record, Bindings())]
+        [facet.name for d in DIMENSIONS for facet in d.facets(record)]
+        + [total.name for d in DIMENSIONS for total in d.row_totals(record)]
+        for record in records
+    ]
+    of_rows += [
+        [column.name for d in DIMENSIONS for column in d.record_columns(record)]
+        + [total.name for d in DIMENSIONS for total in d.record_totals(record)]
         for record in records
     ]
     for names in ([*facts, *columns, *totals], *of_rows):

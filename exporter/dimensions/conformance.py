@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 
 from exporter.model.advice import Advice, AsRead, Step
-from exporter.model.counting import Cells, Facet, RecordMeasure, Rows, Total
+from exporter.model.counting import Cells, Facet, Fact, RecordMeasure, Rows, Total, rows_where
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, number_of
 from exporter.model.metric import LABEL_LENGTH, Folded, LabelValue, Metric, Numbers
 from exporter.model.reporting import ReportLine
 from exporter.model.sections import Record
 from exporter.model.sql import Bindings, moment, quote
-from exporter.model.states import version_class, version_text
+from exporter.model.states import version_text
 
 VERSION_SESSIONS = Metric(
     "record_version_sessions",
@@ -37,21 +37,32 @@ UNVERSIONED = "<none>"
 """The version label of a record without versions."""
 
 
-def _facets(record: Record, bind: Bindings) -> tuple[Facet, ...]:
+def _facets(record: Record) -> tuple[Facet, ...]:
     text = version_text(record)
-    # A version may be a megabyte of text: the database cuts the text to the length of a label.
-    value = f"left({text}, {LABEL_LENGTH})" if text else f"'{UNVERSIONED}'::text"
-    return (Facet(FACET, value, version_class(record, bind)),)
+    if record.version is None or text is None:
+        return (Facet(FACET, f"'{UNVERSIONED}'::text", {UNVERSIONED: "current"}),)
+    known = {**dict.fromkeys(record.version.accepted, "accepted"), record.version.current: "current"}
+    return (Facet(FACET, text, known, "other"),)
 
 
-def _row_totals(record: Record, bind: Bindings) -> tuple[Total, ...]:
-    if record.version is None or record.version.current_since is None or record.created_at is None:
+def _row_facts(record: Record) -> tuple[Fact, ...]:
+    version, created, text = record.version, record.created_at, version_text(record)
+    since = version.current_since if version else None
+    if version is None or text is None or since is None or created is None:
         return ()
-    written = moment(quote(record.created_at), record.timezone, bind)
-    since = bind(record.version.current_since, "timestamptz")
-    # A row without a time may be newer than the current version.
-    late = f"({written} < {since}) is not true"
-    return (Total("drifted", f"count(*) filter (where {late} and {version_class(record, bind)} = 'other')"),)
+
+    def sql(bind: Bindings) -> str:
+        written = moment(quote(created), record.timezone, bind)
+        good = bind((version.current, *version.accepted), "text[]")
+        # A row without a time may be newer than the current version.
+        late = f"({written} < {bind(since, 'timestamptz')}) is not true"
+        return f"{late} and ({text} = any({good})) is not true"
+
+    return (Fact("has_drifted", sql),)
+
+
+def _row_totals(record: Record) -> tuple[Total, ...]:
+    return tuple(Total("drifted", rows_where(quote(fact.name))) for fact in _row_facts(record))
 
 
 def _with_known_versions(record: Record, counts: dict[tuple[LabelValue, ...], int]) -> Numbers:
@@ -66,8 +77,7 @@ def _with_known_versions(record: Record, counts: dict[tuple[LabelValue, ...], in
 
 
 def _sessions_by_version(record: Record, _sessions: Cells, rows: Rows) -> Numbers:
-    of_sessions = rows.facet(FACET).where(analysed=True)
-    return _with_known_versions(record, of_sessions.totals("sessions", "value", "category"))
+    return _with_known_versions(record, rows.sessions[FACET].totals("sessions", "value", "category"))
 
 
 def _rows_by_version(record: Record, _sessions: Cells, rows: Rows) -> Numbers:
@@ -161,5 +171,6 @@ CONFORMANCE = Dimension(
     ),
     lines=_lines,
     facets=_facets,
+    row_facts=_row_facts,
     row_totals=_row_totals,
 )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from exporter.model.advice import Advice
-from exporter.model.counting import Cells, Fact, Part, Scope, SessionMeasure, Total
+from exporter.model.counting import Cells, Fact, Part, Scope, SessionMeasure, Total, sessions_where
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Judged, Limit, PromQL, Readings, Select, series_of
 from exporter.model.metric import Metric, Numbers
@@ -49,10 +49,10 @@ def _session_facts(scope: Scope) -> tuple[Fact, ...]:
     return (Fact("reached_completion", sql),)
 
 
-def _session_totals(scope: Scope, _bind: Bindings) -> tuple[Total, ...]:
+def _session_totals(scope: Scope) -> tuple[Total, ...]:
     if scope.pipeline.cohort is None:
         return ()
-    started = Total("started", "count(*) filter (where in_cohort)")
+    started = Total("started", sessions_where("in_cohort"))
     if not _session_facts(scope):
         return (started,)
     covered = conjunction(
@@ -61,8 +61,8 @@ def _session_totals(scope: Scope, _bind: Bindings) -> tuple[Total, ...]:
     completed = "in_cohort and reached_completion"
     return (
         started,
-        Total("completed_of_cohort", f"count(*) filter (where {completed})"),
-        Total("covered", f"count(*) filter (where {completed} and {covered})"),
+        Total("completed_of_cohort", sessions_where(completed)),
+        Total("covered", sessions_where(f"{completed} and {covered}")),
     )
 
 

@@ -1,6 +1,6 @@
 """Coverage: does every eligible session have all required records?"""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -11,7 +11,7 @@ from exporter.model.judging import Judged, Limit, Readings, Select, number_of, s
 from exporter.model.metric import SNAPSHOT_TIME, Metric, Numbers
 from exporter.model.reporting import Breakdown, Caveat, Chapter, ReportLine, Slice, Track
 from exporter.model.sections import Pipeline, RatioThresholds, Record
-from exporter.model.sql import Bindings
+from exporter.model.sql import text_literal
 from exporter.model.states import (
     GAP_REASONS,
     SESSION_STATES,
@@ -20,7 +20,6 @@ from exporter.model.states import (
     State,
     gap_reasons,
     state,
-    state_column,
 )
 from exporter.text.terminal import Tone
 
@@ -47,34 +46,34 @@ GAP_OLDEST = Metric(
 )
 
 
-def _session_columns(scope: Scope, bind: Bindings) -> tuple[GroupColumn, ...]:
-    states = (
-        GroupColumn(
-            state_column(record.name),
-            f"case when analysed then {state(record, f'best_{n}', f'required_{n}', bind)} end",
-        )
-        for n, record in enumerate(scope.records, start=1)
-    )
-    return (GroupColumn("analysed", "analysed"), *states)
-
-
-def _eligible(pipeline: Pipeline, sessions: Cells) -> Numbers:
+def _session_columns(scope: Scope) -> tuple[GroupColumn, ...]:
     """A session has a gap if any record is a gap, else is pending if any record is pending, else is complete."""
-    gaps = {record.name: gap_reasons(record) for record in pipeline.records.values()}
-    counts: dict[SessionState, int] = dict.fromkeys(SESSION_STATES, 0)
-    by_states = sessions.where(analysed=True).totals("sessions", *map(state_column, gaps))
-    for states, count in by_states.items():
-        if any(state in reasons for state, reasons in zip(states, gaps.values(), strict=True)):
-            counts["gap"] += count
-        elif "pending" in states:
-            counts["pending"] += count
-        else:
-            counts["complete"] += count
-    return {(name,): count for name, count in counts.items()}
+    states = [(record, state(record, f"best_{n}", f"required_{n}")) for n, record in enumerate(scope.records, start=1)]
+    gap = " or ".join(f"{sql} in ({_texts(gap_reasons(record))})" for record, sql in states) or "false"
+    pending = " or ".join(f"{sql} = 'pending'" for _, sql in states) or "false"
+    of_analysed = f"case when {gap} then 'gap' when {pending} then 'pending' else 'complete' end"
+    return (
+        GroupColumn("analysed", "analysed"),
+        GroupColumn("session_state", f"case when analysed then {of_analysed} end"),
+    )
 
 
-def _states(record: Record, sessions: Cells, _rows: Rows) -> Numbers:
-    counts = sessions.where(analysed=True).totals("sessions", state_column(record.name))
+def _texts(texts: Sequence[str]) -> str:
+    return ", ".join(map(text_literal, texts))
+
+
+def _record_columns(record: Record) -> tuple[GroupColumn, ...]:
+    of_record = f"case when analysed then {state(record, 'best', 'required')} end"
+    return (GroupColumn("analysed", "analysed"), GroupColumn("state", of_record))
+
+
+def _eligible(_pipeline: Pipeline, sessions: Cells) -> Numbers:
+    counts = sessions.where(analysed=True).totals("sessions", "session_state")
+    return {(state,): counts.get((state,), 0) for state in SESSION_STATES}
+
+
+def _states(_record: Record, sessions: Cells, _rows: Rows) -> Numbers:
+    counts = sessions.where(analysed=True).totals("sessions", "state")
     return {(name,): counts.get((name,), 0) for name in STATES}
 
 
@@ -85,12 +84,12 @@ def _gaps(record: Record, sessions: Cells, rows: Rows) -> Numbers:
 
 
 def _oldest_gap(record: Record, sessions: Cells, _rows: Rows) -> Numbers:
-    oldest = sessions.only(state_column(record.name), gap_reasons(record)).oldest("oldest")
+    oldest = sessions.only("state", gap_reasons(record)).oldest("oldest")
     return {} if oldest is None else {(): oldest}
 
 
-def _session_totals(_scope: Scope, _bind: Bindings) -> tuple[Total, ...]:
-    return (Total("oldest", "extract(epoch from min(coalesce(completed, started)))::float8", "min"),)
+def _record_totals(_record: Record) -> tuple[Total, ...]:
+    return (Total("oldest", "extract(epoch from min(oldest))::float8", "min"),)
 
 
 def _gap_count(readings: Readings, _subject: str) -> float:
@@ -392,5 +391,6 @@ COVERAGE = Dimension(
         ),
     ),
     session_columns=_session_columns,
-    session_totals=_session_totals,
+    record_columns=_record_columns,
+    record_totals=_record_totals,
 )

@@ -38,9 +38,9 @@ def _session_facts(scope: Scope) -> tuple[Fact, ...]:
     return (Fact("deleted", lambda _bind: condition(deleted), of_rows=True),) if deleted and is_asked else ()
 
 
-def _detached(_record: Record, _sessions: Cells, rows: Rows) -> Numbers:
-    is_known = "deleted" in rows.all.columns
-    return {(): rows.all.where(deleted=True).total("rows")} if is_known else {}
+def _detached(_record: Record, sessions: Cells, _rows: Rows) -> Numbers:
+    is_known = "deleted" in sessions.columns
+    return {(): sessions.where(deleted=True).total("rows")} if is_known else {}
 
 
 def _list(read: AsRead, record: str) -> str:

@@ -9,7 +9,7 @@ from exporter.model.judging import Judged, Limit, Readings, Select, series_of
 from exporter.model.metric import SNAPSHOT_TIME, WINDOW_START, Metric, Numbers
 from exporter.model.reporting import ReportLine
 from exporter.model.sections import Pipeline, Record
-from exporter.model.sql import Bindings, Moment, moment, quote
+from exporter.model.states import due
 from exporter.text.figures import format_value
 
 NEWEST_SESSION = Metric(
@@ -36,37 +36,22 @@ def _epoch(sql: str) -> str:
     return f"extract(epoch from {sql})::float8"
 
 
-def _due(record: Record) -> str:
-    return f"due:{record.name}"
-
-
-def _session_totals(scope: Scope, bind: Bindings) -> tuple[Total, ...]:
-    clock = bind(Moment.CLOCK, "timestamptz")
-    due = (
-        Total(
-            _due(record),
-            _epoch(
-                f"max(completed) filter (where analysed and required_{n}"
-                f" and completed <= {clock} - {bind(record.grace, 'interval')})"
-            ),
-            "max",
-        )
-        for n, record in enumerate(scope.records, start=1)
-        if record.created_at
-    )
+def _session_totals(_scope: Scope) -> tuple[Total, ...]:
     return (
-        Total("newest_started", _epoch(f"max(started) filter (where in_window and started <= {clock})"), "max"),
-        Total("newest_completed", _epoch(f"max(completed) filter (where in_window and completed <= {clock})"), "max"),
-        *due,
+        Total("newest_started", _epoch("max(newest_started) filter (where in_window)"), "max"),
+        Total("newest_completed", _epoch("max(newest_completed) filter (where in_window)"), "max"),
     )
 
 
-def _row_totals(record: Record, bind: Bindings) -> tuple[Total, ...]:
+def _record_totals(record: Record) -> tuple[Total, ...]:
     if record.created_at is None:
         return ()
-    written = moment(quote(record.created_at), record.timezone, bind)
-    clock = bind(Moment.CLOCK, "timestamptz")
-    return (Total("newest_row", _epoch(f"max({written}) filter (where {written} <= {clock})"), "max"),)
+    is_due = f"analysed and required and {due(record.grace)}"
+    return (Total("newest_due", _epoch(f"max(newest_completed) filter (where {is_due})"), "max"),)
+
+
+def _row_totals(record: Record) -> tuple[Total, ...]:
+    return (Total("newest_row", _epoch("max(newest)"), "max"),) if record.created_at else ()
 
 
 def _newest_session(_pipeline: Pipeline, sessions: Cells) -> Numbers:
@@ -80,7 +65,7 @@ def _newest_record(record: Record, _sessions: Cells, rows: Rows) -> Numbers:
 
 
 def _newest_due(record: Record, sessions: Cells, _rows: Rows) -> Numbers:
-    newest = sessions.newest(_due(record)) if record.created_at else None
+    newest = sessions.newest("newest_due") if record.created_at else None
     return {} if newest is None else {(): newest}
 
 
@@ -234,5 +219,6 @@ FRESHNESS = Dimension(
     ),
     lines=_lines,
     session_totals=_session_totals,
+    record_totals=_record_totals,
     row_totals=_row_totals,
 )

@@ -20,8 +20,8 @@ FOREIGN_KEY = Metric(
 )
 
 
-def _orphaned(_record: Record, _sessions: Cells, rows: Rows) -> Numbers:
-    return {(): rows.all.where(keyed=True, linked=False).total("rows")}
+def _orphaned(_record: Record, sessions: Cells, _rows: Rows) -> Numbers:
+    return {(): sessions.where(linked=False).total("rows")}
 
 
 def _unlinked(_record: Record, _sessions: Cells, rows: Rows) -> Numbers:

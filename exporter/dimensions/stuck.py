@@ -5,13 +5,13 @@ from typing import Final
 from pydantic import ConfigDict, model_validator
 
 from exporter.model.advice import Advice, AsRead, Step
-from exporter.model.counting import Cells, Fact, Part, Scope, SessionMeasure, Total
+from exporter.model.counting import Cells, Fact, Part, Scope, SessionMeasure, Total, sessions_where
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, total_of
 from exporter.model.metric import LABEL_LENGTH, LabelValue, Metric, Numbers
 from exporter.model.reporting import ReportLine
 from exporter.model.sections import Key, Pipeline, Section
-from exporter.model.sql import Bindings, Moment, condition, conjunction, moment, quote, same_text, text_literal
+from exporter.model.sql import Ago, Bindings, condition, conjunction, moment, quote, same_text, text_literal
 from exporter.model.values import ColumnName, Expression, Interval, TextList
 from exporter.text.figures import format_exactly
 
@@ -69,7 +69,7 @@ def _session_facts(scope: Scope) -> tuple[Fact, ...]:
 
     def sql(bind: Bindings) -> str:
         since = moment(quote(stuck.since or sessions.started_at), sessions.timezone, bind)
-        is_late = f"{since} <= {bind(Moment.CLOCK, 'timestamptz')} - {bind(stuck.after, 'interval')}"
+        is_late = f"{since} <= {bind(Ago(stuck.after), 'timestamptz')}"
         if stuck.where:
             return conjunction([condition(stuck.where), is_late])
         return conjunction([f"{same_text(quote(sessions.status))} = any({bind(stuck.statuses, 'text[]')})", is_late])
@@ -77,8 +77,8 @@ def _session_facts(scope: Scope) -> tuple[Fact, ...]:
     return (Fact("is_stuck", sql),)
 
 
-def _session_totals(scope: Scope, _bind: Bindings) -> tuple[Total, ...]:
-    return tuple(Total("stuck", f"count(*) filter (where {quote(fact.name)})") for fact in _session_facts(scope))
+def _session_totals(scope: Scope) -> tuple[Total, ...]:
+    return tuple(Total("stuck", sessions_where(quote(fact.name))) for fact in _session_facts(scope))
 
 
 def _by_status(pipeline: Pipeline, sessions: Cells) -> Numbers:

@@ -9,7 +9,6 @@ from exporter.model.judging import Judged, Limit, Readings, series_of
 from exporter.model.metric import Metric, Numbers
 from exporter.model.reporting import ReportLine
 from exporter.model.sections import Record
-from exporter.model.sql import Bindings
 
 DELAY = Metric(
     "processing_delay_seconds",
@@ -31,12 +30,12 @@ def _delay(record: Record) -> str:
     return f"delay:{record.name}"
 
 
-def _session_totals(scope: Scope, _bind: Bindings) -> tuple[Spread, ...]:
+def _spreads(scope: Scope) -> tuple[Spread, ...]:
     # A record from before the completion has no delay: a clock is wrong, or the row was copied.
     return tuple(
         Spread(
             _delay(record),
-            f"extract(epoch from case when in_cohort and required_{n} and first_{n} >= completed"
+            f"extract(epoch from case when required_{n} and first_{n} >= completed"
             f" then first_{n} - completed end)::float8",
         )
         for n, record in enumerate(scope.records, start=1)
@@ -44,18 +43,14 @@ def _session_totals(scope: Scope, _bind: Bindings) -> tuple[Spread, ...]:
     )
 
 
-def _percentiles(record: Record, sessions: Cells, _rows: Rows) -> Numbers:
-    if _delay(record) not in sessions.columns:
-        return {}
-    _count, percentiles = sessions.spread(_delay(record))
+def _percentiles(record: Record, _sessions: Cells, rows: Rows) -> Numbers:
+    _count, percentiles = rows.spreads.get(_delay(record), (0, {}))
     return {(str(percentile),): value for percentile, value in percentiles.items()}
 
 
-def _sessions(record: Record, sessions: Cells, _rows: Rows) -> Numbers:
-    if _delay(record) not in sessions.columns:
-        return {}
-    count, _percentiles = sessions.spread(_delay(record))
-    return {(): count}
+def _sessions(record: Record, _sessions: Cells, rows: Rows) -> Numbers:
+    spread = rows.spreads.get(_delay(record))
+    return {} if spread is None else {(): spread[0]}
 
 
 def _judged(readings: Readings, record: str) -> float | None:
@@ -125,5 +120,5 @@ TIMELINESS = Dimension(
         ),
     ),
     lines=_lines,
-    session_totals=_session_totals,
+    spreads=_spreads,
 )

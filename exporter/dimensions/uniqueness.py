@@ -3,13 +3,13 @@
 from typing import Final
 
 from exporter.model.advice import Advice, AsRead, Step
-from exporter.model.counting import Cells, Facet, RecordMeasure, Rows, Total
+from exporter.model.counting import Cells, RecordMeasure, Repeats, Rows
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, number_of
 from exporter.model.metric import Metric, Numbers
 from exporter.model.reporting import ReportLine
 from exporter.model.sections import Key, Record
-from exporter.model.sql import Bindings, quote
+from exporter.model.sql import quote
 from exporter.model.values import Columns
 
 UNIQUE: Final[Key[tuple[str, ...] | None]] = Key(
@@ -28,25 +28,16 @@ DUPLICATES = Metric(
     labels=("record",),
 )
 
-FACET = "duplicates"
+REPEATS = "duplicates"
 
 
-def _facets(record: Record, _bind: Bindings) -> tuple[Facet, ...]:
+def _repeats(record: Record) -> tuple[Repeats, ...]:
     columns = UNIQUE.of(record)
-    if columns is None:
-        return ()
-    names = [quote(column) for column in columns]
-    # As in a UNIQUE constraint, a NULL equals nothing.
-    present = " and ".join(f"{name} is not null" for name in names)
-    return (Facet(FACET, by=tuple(names), where=present, having="count(*) > 1"),)
-
-
-def _row_totals(record: Record, _bind: Bindings) -> tuple[Total, ...]:
-    return () if UNIQUE.of(record) is None else (Total("in_excess", "count(*) - 1"),)
+    return () if columns is None else (Repeats(REPEATS, columns),)
 
 
 def _duplicates(record: Record, _sessions: Cells, rows: Rows) -> Numbers:
-    return {} if UNIQUE.of(record) is None else {(): rows.facet(FACET).total("in_excess")}
+    return {} if UNIQUE.of(record) is None else {(): rows.repeats[REPEATS]}
 
 
 def _list(read: AsRead, record: str) -> str:
@@ -117,6 +108,5 @@ UNIQUENESS = Dimension(
         ),
     ),
     lines=_lines,
-    facets=_facets,
-    row_totals=_row_totals,
+    repeats=_repeats,
 )

@@ -1,19 +1,32 @@
 """Validity: do records have accepted values, and do sessions pass the checks?"""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator
 
 from exporter.model.advice import Advice, AsRead, Step
-from exporter.model.counting import Cells, Facet, Fact, Part, RecordMeasure, Rows, Scope, SessionMeasure, Total
+from exporter.model.counting import (
+    Cells,
+    Facet,
+    Fact,
+    Part,
+    RecordMeasure,
+    Rows,
+    Scope,
+    SessionMeasure,
+    Total,
+    rows_where,
+    sessions_where,
+)
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, number_of
 from exporter.model.metric import LABEL_LENGTH, LabelValue, Metric, Numbers
 from exporter.model.reporting import ReportLine
 from exporter.model.sections import Key, Pipeline, Record, Section
-from exporter.model.sql import Bindings, condition, quote, same_text
-from exporter.model.states import is_valid, within_grace
+from exporter.model.sql import condition, quote, same_text
+from exporter.model.states import early
 from exporter.model.values import Duration, Expression, Name
 
 
@@ -82,14 +95,21 @@ def _fact(part: Part, sql: str) -> Fact:
     return Fact(_passes(part), lambda _bind: condition(sql))
 
 
-def _session_totals(scope: Scope, bind: Bindings) -> tuple[Total, ...]:
+def _grace(pipeline: Pipeline, part: Part) -> timedelta:
+    given = CHECKS.of(pipeline.sessions)[part.name].grace
+    return pipeline.grace if given is None else given
+
+
+def _graces(pipeline: Pipeline) -> tuple[timedelta, ...]:
+    return tuple(_grace(pipeline, part) for part in _parts(pipeline))
+
+
+def _session_totals(scope: Scope) -> tuple[Total, ...]:
     def totals(part: Part) -> Iterator[Total]:
-        given = CHECKS.of(scope.pipeline.sessions)[part.name].grace
-        passes = quote(_passes(part))
-        early = within_grace(scope.pipeline.grace if given is None else given, bind)
-        yield Total(f"pass:{part.name}", f"count(*) filter (where analysed and {passes})")
-        yield Total(f"fail:{part.name}", f"count(*) filter (where analysed and not {passes} and ({early}) is not true)")
-        yield Total(f"pending:{part.name}", f"count(*) filter (where analysed and not {passes} and ({early}) is true)")
+        passes, is_early = quote(_passes(part)), early(_grace(scope.pipeline, part))
+        yield Total(f"pass:{part.name}", sessions_where(f"analysed and {passes}"))
+        yield Total(f"fail:{part.name}", sessions_where(f"analysed and not {passes} and not {is_early}"))
+        yield Total(f"pending:{part.name}", sessions_where(f"analysed and not {passes} and {is_early}"))
 
     return tuple(total for part in _parts(scope.pipeline) if part in scope.parts for total in totals(part))
 
@@ -107,37 +127,33 @@ def _facet(column: str) -> str:
     return f"values of {column}"
 
 
-def _facets(record: Record, bind: Bindings) -> tuple[Facet, ...]:
+def _facets(record: Record) -> tuple[Facet, ...]:
     return tuple(
-        Facet(
-            _facet(column),
-            f"left({same_text(quote(column))}, {LABEL_LENGTH})",
-            f"case when {same_text(quote(column))} = any({bind(values, 'text[]')}) then 'accepted' else 'invalid' end",
-        )
+        Facet(_facet(column), same_text(quote(column)), dict.fromkeys(values, "accepted"), "invalid")
         for column, values in record.accepted_values.items()
     )
 
 
-def _row_totals(record: Record, bind: Bindings) -> tuple[Total, ...]:
-    return (Total("invalid", f"count(*) filter (where not {is_valid(record, bind)})"),)
+def _row_totals(_record: Record) -> tuple[Total, ...]:
+    return (Total("invalid", rows_where("not valid")),)
 
 
-def _by_value(record: Record, rows: Rows, total: str, **flags: bool) -> Numbers:
+def _by_value(record: Record, total: str, counted: Callable[[str], Cells]) -> Numbers:
     """Add the values in the config with a count of 0."""
     counts: dict[tuple[LabelValue, ...], int] = {}
     for column, values in record.accepted_values.items():
         counts |= {(column, value[:LABEL_LENGTH], "accepted"): 0 for value in values}
-        found = rows.facet(_facet(column)).where(**flags).totals(total, "value", "category")
+        found = counted(_facet(column)).totals(total, "value", "category")
         counts |= {(column, *labels): count for labels, count in found.items()}
     return counts
 
 
 def _sessions_by_value(record: Record, _sessions: Cells, rows: Rows) -> Numbers:
-    return _by_value(record, rows, "sessions", analysed=True)
+    return _by_value(record, "sessions", rows.sessions.__getitem__)
 
 
 def _rows_by_value(record: Record, _sessions: Cells, rows: Rows) -> Numbers:
-    return _by_value(record, rows, "rows")
+    return _by_value(record, "rows", rows.facet)
 
 
 def _invalid(_record: Record, _sessions: Cells, rows: Rows) -> Numbers:
@@ -256,6 +272,7 @@ VALIDITY = Dimension(
     parts=_parts,
     session_facts=_session_facts,
     session_totals=_session_totals,
+    graces=_graces,
     facets=_facets,
     row_totals=_row_totals,
 )

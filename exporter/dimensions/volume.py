@@ -1,12 +1,11 @@
 """Volume: how many sessions exist, and are the times plausible?"""
 
-from exporter.model.counting import Cells, GroupColumn, Scope, SessionMeasure, Total
+from exporter.model.counting import Cells, GroupColumn, Scope, SessionMeasure, Total, sessions_where
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Readings
 from exporter.model.metric import Metric, Numbers
 from exporter.model.reporting import Caveat, ReportLine
 from exporter.model.sections import Pipeline
-from exporter.model.sql import Bindings, Moment
 
 SESSIONS = Metric("sessions", "Sessions in the window, by status.", labels=("status",), open_label="status")
 UNDATED = Metric("undated_sessions", "Sessions without a start time: outside every window.")
@@ -17,14 +16,9 @@ UNDATED_ELIGIBLE = Metric(
 FUTURE = Metric("future_sessions", "Sessions in the window with a start or completion in the future.")
 
 
-def _session_columns(_scope: Scope, bind: Bindings) -> tuple[GroupColumn, ...]:
-    clock = bind(Moment.CLOCK, "timestamptz")
-    return (
-        GroupColumn("status", "status", open=True),
-        GroupColumn("in_window", "in_window"),
-        GroupColumn("undated", "started is null"),
-        GroupColumn("future", f"(started > {clock}) is true or (completed > {clock}) is true"),
-    )
+def _session_columns(_scope: Scope) -> tuple[GroupColumn, ...]:
+    flags = (GroupColumn(name, name) for name in ("in_window", "undated", "future"))
+    return (GroupColumn("status", "status", open=True), *flags)
 
 
 def _by_status(_pipeline: Pipeline, sessions: Cells) -> Numbers:
@@ -43,8 +37,8 @@ def _future(_pipeline: Pipeline, sessions: Cells) -> Numbers:
     return {(): sessions.where(in_window=True, future=True).total("sessions")}
 
 
-def _session_totals(_scope: Scope, _bind: Bindings) -> tuple[Total, ...]:
-    return (Total("undated_eligible", "count(*) filter (where eligible and started is null)"),)
+def _session_totals(_scope: Scope) -> tuple[Total, ...]:
+    return (Total("undated_eligible", sessions_where("eligible and undated")),)
 
 
 def _caveats(readings: Readings) -> tuple[Caveat, ...]:

@@ -4,12 +4,13 @@ A refusal that concerns one record becomes a fault of the record in the snapshot
 raises `CollectionError`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from exporter.measure.ending import end
 from exporter.measure.guard import open_snapshot
 from exporter.measure.interpret import Counted, interpret
 from exporter.measure.query_faults import is_uncountable
+from exporter.measure.records import RowCount, count_rows, read_spreads
 from exporter.measure.session import Session, subject_of
 from exporter.model.advice import AsRead
 from exporter.model.counting import (
@@ -21,8 +22,6 @@ from exporter.model.fault import CollectionError, Fault
 from exporter.model.judging import Readings
 from exporter.model.sql import TableName
 from exporter.plan.plan import Plan
-from exporter.plan.rows import JOINED
-from exporter.plan.sessions import NUMBERED
 from exporter.state.judge import judge
 from exporter.state.snapshot import Snapshot, fold, folded
 
@@ -62,30 +61,36 @@ async def collect(plan: Plan, *, unattended: bool = False) -> Snapshot:
 
 
 async def _count(session: Session, plan: Plan, names: Sequence[str]) -> Counted:
-    """Count all records in joint statements; if rejected, count parts and records apart to lose only the culprit."""
-    pipeline = f"pipelines.{plan.pipeline.name}"
+    """Count everything; where the server refuses, count records and parts apart, to lose only the culprit."""
+    faults = dict(session.faults)
+    of_rows: dict[str, RowCount] = {}
+    for name in names:
+        counted = await count_rows(session, plan, name)
+        if isinstance(counted, Fault):
+            faults[name] = counted
+        else:
+            of_rows[name] = counted
     part_faults = dict(session.part_faults)
     parts = _left(plan, part_faults)
-    counted = together = await _count_records(session, plan, names, parts, pipeline)
+    pipeline = f"pipelines.{plan.pipeline.name}"
+    together = await _count_sessions(session, plan, of_rows, parts, pipeline)
     if isinstance(together, Fault):
         session.begin_asking_apart()
-        found = await _part_faults(session, plan, parts)
-        if found:
-            part_faults |= found
-            parts = _left(plan, part_faults)
-            counted = await _count_records(session, plan, names, parts, pipeline)
-    faults = dict(session.faults)
-    if not isinstance(counted, Fault):
-        sessions, rows = counted
-        of_record = {name: (sessions, plan.rows_of(name, rows)) for name in names}
-    else:
-        alone = plan.sessions((), parts)
-        sessions = alone.read(await session.run(alone, f"{pipeline}.sessions"))
-        of_record, apart = await _count_records_apart(session, plan, names, parts)
-        if not apart:
+        part_faults |= await _part_faults(session, plan, parts)
+        parts = _left(plan, part_faults)
+        alone = await _count_sessions(session, plan, {}, parts, f"{pipeline}.sessions")
+        if isinstance(alone, Fault):
+            raise CollectionError(alone)
+        culprits = await _record_faults(session, plan, of_rows, parts)
+        if not culprits and len(part_faults) == len(session.part_faults):
             # Each record is accepted alone, but not all together: there is no culprit, and no snapshot.
-            raise CollectionError(counted)
-        faults |= apart
+            raise CollectionError(together)
+        faults |= culprits
+        of_rows = {name: counted for name, counted in of_rows.items() if name not in culprits}
+        together = await _count_sessions(session, plan, of_rows, parts, pipeline)
+        if isinstance(together, Fault):
+            raise CollectionError(together)
+    sessions, of_record = together
     return Counted(sessions, of_record, faults, part_faults)
 
 
@@ -93,66 +98,55 @@ def _left(plan: Plan, lost: Mapping[str, Fault]) -> tuple[Part, ...]:
     return tuple(part for part in plan.parts if part.path not in lost)
 
 
-async def _count_records_apart(
-    session: Session, plan: Plan, names: Sequence[str], parts: Sequence[Part]
-) -> tuple[dict[str, tuple[Cells, Rows]], dict[str, Fault]]:
-    counted, faults = {}, {}
-    for name in names:
+async def _record_faults(
+    session: Session, plan: Plan, of_rows: Mapping[str, RowCount], parts: Sequence[Part]
+) -> dict[str, Fault]:
+    """The faults of records that the server refuses to count beside the sessions, by name."""
+    faults = {}
+    for name, counted in of_rows.items():
         subject = subject_of(plan, name)
-        found = session.out_of_time(subject) or await _count_records(session, plan, (name,), parts, subject)
+        found = session.out_of_time(subject) or await _count_sessions(session, plan, {name: counted}, parts, subject)
         if isinstance(found, Fault):
             faults[name] = found
-        else:
-            counted[name] = (found[0], plan.rows_of(name, found[1]))
-    return counted, faults
+    return faults
 
 
 async def _part_faults(session: Session, plan: Plan, parts: Sequence[Part]) -> dict[str, Fault]:
     """The faults of refused parts, by path.  Parts are asked for apart only if the joint statement is refused."""
     pipeline = f"pipelines.{plan.pipeline.name}"
-    if not parts or not isinstance(await _count_parts(session, plan, parts, pipeline), Fault):
+    if not parts or not isinstance(await _count_sessions(session, plan, {}, parts, pipeline), Fault):
         return {}
     faults = {}
     for part in parts:
         subject = f"{pipeline}.{part.path}"
-        found = session.out_of_time(subject) or await _count_parts(session, plan, (part,), subject)
+        found = session.out_of_time(subject) or await _count_sessions(session, plan, {}, (part,), subject)
         if isinstance(found, Fault):
             faults[part.path] = found
     return faults
 
 
-async def _count_parts(session: Session, plan: Plan, parts: Sequence[Part], subject: str) -> Fault | None:
-    """The fault if the server refuses to compute parts; None if the server accepts."""
-    for statement in (plan.sessions((), parts), plan.owners(parts)):
-        rows = await session.attempt(statement, subject, is_uncountable)
-        if isinstance(rows, Fault):
-            return rows
-    return None
-
-
-async def _count_records(
-    session: Session, plan: Plan, names: Sequence[str], parts: Sequence[Part], subject: str
-) -> tuple[Cells, Cells] | Fault:
-    cells = []
-    statements = (plan.sessions(names, parts), *((plan.rows(names, parts),) if names else ()))
-    for statement in statements:
-        rows = await session.attempt(statement, subject, is_uncountable)
-        if isinstance(rows, Fault):
-            return rows
-        cells.append(statement.read(rows))
-    sessions, rows_of_records = cells[0], cells[1] if names else Cells((), ())
-    if not (is_unrepeated(sessions, "sessions") and all(map(is_unrepeated, _by_record(rows_of_records, names)))):
-        return repeated(subject)
-    return sessions, rows_of_records
-
-
-def _by_record(rows: Cells, names: Sequence[str]) -> Iterator[Cells]:
-    return (rows.only("record", [name]) for name in names)
-
-
-def is_unrepeated(cells: Cells, joined: str = JOINED) -> bool:
-    """Whether a join has kept the number of rows."""
-    return cells.total(joined) == (cells.newest(NUMBERED) or 0)
+async def _count_sessions(
+    session: Session, plan: Plan, of_rows: Mapping[str, RowCount], parts: Sequence[Part], subject: str
+) -> tuple[Cells, dict[str, tuple[Cells, Rows]]] | Fault:
+    """The cells of the sessions, and for each record the cells of its sessions and its rows."""
+    names = tuple(of_rows)
+    values = {name: counted.values for name, counted in of_rows.items()}
+    statement, delays = plan.sessions(names, parts, values), plan.delays(names, parts)
+    rows = await session.attempt(statement, subject, is_uncountable)
+    if isinstance(rows, Fault):
+        return rows
+    spread = await session.attempt(delays, subject, is_uncountable) if delays else []
+    if isinstance(spread, Fault):
+        return spread
+    cells = statement.read(rows)
+    spreads = read_spreads(delays, spread)
+    of_record = {}
+    for name, counted in of_rows.items():
+        of_one = cells.only("subject", [name])
+        if not counted.agrees_with(of_one):
+            return repeated(subject)
+        of_record[name] = (of_one.only("facet", [None]), counted.with_sessions(of_one, spreads))
+    return cells.only("subject", [None]), of_record
 
 
 def repeated(subject: str) -> Fault:

@@ -54,7 +54,8 @@ async def open_snapshot(plan: Plan, *, unattended: bool = False) -> AsyncIterato
         await _read_catalog(session, plan)
         links, unlike = await links_of(session, plan)
         session.faults = {**unlike, **session.faults}
-        session.plan = plan = plan.linked(links)
+        [proofs] = await session.run(plan.indexes, subject)
+        session.plan = plan = plan.linked(links).with_indexes(proofs)
         # Some managed services forbid pg_control_system(): then the identity is None.
         told = await session.attempt(IDENTITY, "identity", is_rejection)
         session.identity = None if isinstance(told, Fault) else told[0][0]
@@ -194,7 +195,7 @@ async def _read_key(session: Session) -> None:
     """Raises CollectionError if `sessions.key` is not unique."""
     plan = session.plan
     subject = f"pipelines.{plan.pipeline.name}.sessions"
-    if not (await session.run(plan.unique, subject))[0][0]:
+    if not (await session.run(plan.unique_key, subject))[0][0]:
         key = ", ".join(plan.pipeline.sessions.key)
         raise CollectionError(
             Fault(

@@ -23,8 +23,8 @@ from exporter.state.snapshot import label_text
 class Counted:
     """The answers of the database: cells by record, and faults.
 
-    `sessions`: the cells of the sessions, with the states of every record if all records were counted together.
-    `of_record`: for each measured record the cells of the sessions and the rows.
+    `sessions`: the cells of the sessions by status.  `of_record`: for each measured record the cells of its sessions
+    by state, and its rows.
     """
 
     sessions: Cells

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from exporter.measure.guard import open_snapshot
-from exporter.model.sql import Bound, Moment
+from exporter.model.sql import Ago, Bound, Moment
 from exporter.plan.plan import Plan
 from exporter.plan.statement import Statement
 
@@ -18,12 +18,11 @@ def script(plans: Iterable[Plan]) -> str:
 
 async def explained(plan: Plan) -> str:
     """The statements of a pipeline, each measuring statement with its plan; raises CollectionError."""
-    names = tuple(plan.pipeline.records)
     async with open_snapshot(plan) as session:
         parts, plan = [], session.plan
         for statement in plan.statements():
             parts.append(_show(plan, statement))
-            if statement in (plan.catalog, plan.sessions(names, plan.parts), plan.rows(names, plan.parts)):
+            if statement.columns or statement == plan.catalog:
                 estimate = Statement(statement.title, f"explain {statement.sql}", statement.bound)
                 rows = await session.run(estimate, f"pipelines.{plan.pipeline.name}")
                 parts.append("".join(f"--   {row[0]}\n" for row in rows))
@@ -38,4 +37,6 @@ def _show(plan: Plan, statement: Statement) -> str:
 def _value(value: Bound) -> str:
     if isinstance(value, Moment):
         return value.value
+    if isinstance(value, Ago):
+        return f"{Moment.CLOCK.value} - {value.length}"
     return repr(list(value) if isinstance(value, tuple) else str(value))

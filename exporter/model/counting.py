@@ -1,7 +1,7 @@
 """What a dimension wants counted, the counts, and the numbers that are read from them."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from exporter.model.metric import CellValue, Folded, LabelValue, Metric, Numbers
@@ -11,7 +11,7 @@ from exporter.model.sql import Bindings
 
 @dataclass(frozen=True, slots=True)
 class GroupColumn:
-    """Something that rows are grouped by: an SQL expression with a name; `open` if its values come from the data."""
+    """Something that cells are grouped by: an SQL expression with a name; `open` if its values come from the data."""
 
     name: str
     sql: str
@@ -20,10 +20,10 @@ class GroupColumn:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A condition on a session: SQL over the sessions table, with a name that totals use in double quotes.
+    """A condition on a row of a table: SQL over that table, with a name that totals use in double quotes.
 
-    `sql` binds its values.  With `of_rows` the rows of every record are told apart by the fact too: it is a flag of
-    their cells, false for a row without a session.
+    `sql` binds its values.  With `of_rows` a fact about a session also tells the rows of every record apart, and is
+    computed for the sessions of any time; other facts are false outside the window and the cohort.
     """
 
     name: str
@@ -33,16 +33,26 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """A number of each group of rows: an SQL aggregate with a name, and how those of several groups become one."""
+    """A number of each group of cells: an SQL aggregate with a name, and how those of several groups become one."""
 
     name: str
     sql: str
     combined_by: Literal["sum", "min", "max"] = "sum"
 
 
+def sessions_where(condition: str) -> str:
+    """SQL for a total: the number of sessions for which a condition over a cell is true."""
+    return f"coalesce(sum(sessions) filter (where {condition}), 0)::bigint"
+
+
+def rows_where(condition: str) -> str:
+    """SQL for a total: the number of rows for which a condition over a cell is true."""
+    return f"coalesce(sum(rows) filter (where {condition}), 0)::bigint"
+
+
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How a number is spread over sessions: SQL (float8) over one session; where it is NULL the session is left out."""
+    """How a number is spread over the sessions of the cohort: SQL (float8) over one session; NULL is left out."""
 
     name: str
     sql: str
@@ -54,25 +64,36 @@ PERCENTILES: Final = (50, 95, 99)
 
 @dataclass(frozen=True, slots=True)
 class Facet:
-    """One way to tell the rows of a record apart, all SQL over its table.
+    """One way to tell the rows of a record apart: by a text, which is SQL over its table.
 
-    Usually rows of one session are grouped by `value` (text from the data) and by `category` (text from a closed set,
-    of which `other` and `invalid` are the least known), in the same pass as for all other facets.  With `by` it is
-    these expressions that group the rows, and their sessions play no part; then `where` leaves rows out, and `having`
-    (over aggregates) groups.
+    The text may be long: the stages cut it to the length of a label.  `known` has the category of each text that the
+    config names; every other text, and NULL, has the category `other`.
     """
 
     name: str
-    value: str = "null::text"
-    category: str = "null::text"
-    by: tuple[str, ...] = ()
-    where: str | None = None
-    having: str | None = None
+    text: str = "null::text"
+    known: Mapping[str, str] = field(default_factory=dict)
+    other: str | None = None
 
-    @property
-    def per_session(self) -> bool:
-        """Whether every row is counted, at its session."""
-        return not self.by
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a facet calls some rows: the text, cut to the length of a label, and the category."""
+
+    text: str | None
+    category: str | None
+
+
+Values = Mapping[str, Mapping[str, tuple[Value, ...]]]
+"""The values of each facet, by the name of the record and of the facet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Rows that repeat the values of some columns; a row with a NULL in one of the columns repeats nothing."""
+
+    name: str
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +133,6 @@ class Cells:
         """The largest value of a time, in Unix seconds; None where no row has one."""
         return max((v for v in self.values(column) if isinstance(v, int | float)), default=None)
 
-    def spread(self, column: str) -> tuple[int, dict[int, float]]:
-        """On how many sessions a spread rests, and its percentiles; none where it rests on none."""
-        count, *values = next((v for v in self.values(column) if isinstance(v, tuple)), (0,))
-        return int(count), dict(zip(PERCENTILES, values, strict=True)) if count else {}
-
     def totals(self, column: str, *by: str) -> dict[tuple[LabelValue, ...], int]:
         """The sum of a total for each combination of the columns `by`."""
         at, places = self.columns.index(column), [self.columns.index(name) for name in by]
@@ -140,10 +156,18 @@ def _label(value: CellValue) -> LabelValue:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of one record, counted once for each of its facets; `whole` names one that has every row."""
+    """What was counted of one record.
+
+    `cells`: its rows, once for each of its facets; `whole` names one that has every row.  `sessions`: for each facet
+    the analysed sessions by `value` and `category`, each once for each value.  `spreads`: how the numbers of the
+    cohort's sessions are spread.  `repeats`: for each `Repeats` the rows beyond the first.
+    """
 
     cells: Cells
     whole: str
+    sessions: Mapping[str, Cells] = field(default_factory=dict)
+    spreads: Mapping[str, tuple[int, Mapping[int, float]]] = field(default_factory=dict)
+    repeats: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def all(self) -> Cells:
@@ -187,7 +211,7 @@ class SessionMeasure:
 
 @dataclass(frozen=True, slots=True)
 class RecordMeasure:
-    """A number about one record: read from the cells of the sessions and from its own rows."""
+    """A number about one record: read from the cells of the sessions by its state, and from its own rows."""
 
     metric: Metric
     read: Callable[[Record, Cells, Rows], Numbers]

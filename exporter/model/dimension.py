@@ -7,14 +7,14 @@ these values and know no dimension by name.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from exporter.model.counting import Facet, Fact, GroupColumn, Measure, Part, Scope, Spread, Total
+from exporter.model.counting import Facet, Fact, GroupColumn, Measure, Part, Repeats, Scope, Spread, Total
 from exporter.model.judging import Limit, Readings
 from exporter.model.metric import Metric
 from exporter.model.reporting import Breakdown, Caveat, ReportLine, Track
 from exporter.model.sections import Key, Pipeline, Record
-from exporter.model.sql import Bindings
 
 
 def _none(*_arguments: object) -> tuple[()]:
@@ -43,15 +43,19 @@ class Dimension:
     What it counts:
 
     - `parts`: the expressions of the config that the server may refuse apart from the rest.
-    - `session_facts`: conditions on a session, for the SQL below.
-    - `session_columns` group the sessions of the window and the cohort; `session_totals` are computed per group, beside
-      the count `sessions`, and a `Spread` over all of them.  Their SQL is over one session with the columns `status`,
-      `started`, `completed` (timestamptz or NULL), `in_window`, `in_cohort`, `analysed`, and for the n-th record of the
-      scope `best_n` (the rank of its best row), `required_n` and `first_n` (the time of its first row that satisfies).
-    - `facets` tell the rows of a record table apart; `row_totals` are computed per group, beside the count `rows`.
-      Their SQL is over that table.  In the cells, `value` and `category` are those of the facet, `sessions` counts
-      groups of rows of one session, and the flags `keyed`, `linked` and `analysed` say that the row has a key, that its
-      session exists, and that its session is analysed.
+    - `session_facts`: conditions on a session, for the SQL below.  `graces`: grace periods beside those of records.
+    - `session_columns` group the cells of the sessions, and `session_totals` are computed per group, beside the count
+      `sessions`.  Their SQL is over one cell with the columns `status`, `sessions`, `in_window`, `in_cohort`,
+      `undated`, `future`, `eligible`, `analysed`, the facts, `early` and `due` of each grace period (see `states`),
+      `oldest`, `newest_started`, `newest_completed` (timestamptz), and for the n-th record of the scope `best_n` (the
+      rank of its best row) and `required_n`.
+    - `record_columns` and `record_totals` do the same for the sessions by the state of one record, beside the counts
+      `sessions` and `rows`; `best` and `required` are its own.
+    - `spreads` are taken over the sessions of the cohort: SQL over one session, with `completed` and `first_n`, the
+      time of its first row that satisfies.
+    - `facets` tell the rows of a record table apart; `row_facts` are conditions on a row, and `row_totals` are computed
+      per group, beside the count `rows`, over the facts, `keyed`, `valid` and `newest`.  `repeats` are what must not
+      repeat.
     """
 
     name: str
@@ -64,10 +68,16 @@ class Dimension:
     charts: Charts = Charts()
     parts: Callable[[Pipeline], tuple[Part, ...]] = _none
     session_facts: Callable[[Scope], tuple[Fact, ...]] = _none
-    session_columns: Callable[[Scope, Bindings], tuple[GroupColumn, ...]] = _none
-    session_totals: Callable[[Scope, Bindings], tuple[Total | Spread, ...]] = _none
-    facets: Callable[[Record, Bindings], tuple[Facet, ...]] = _none
-    row_totals: Callable[[Record, Bindings], tuple[Total, ...]] = _none
+    session_columns: Callable[[Scope], tuple[GroupColumn, ...]] = _none
+    session_totals: Callable[[Scope], tuple[Total, ...]] = _none
+    graces: Callable[[Pipeline], tuple[timedelta, ...]] = _none
+    record_columns: Callable[[Record], tuple[GroupColumn, ...]] = _none
+    record_totals: Callable[[Record], tuple[Total, ...]] = _none
+    spreads: Callable[[Scope], tuple[Spread, ...]] = _none
+    facets: Callable[[Record], tuple[Facet, ...]] = _none
+    row_facts: Callable[[Record], tuple[Fact, ...]] = _none
+    row_totals: Callable[[Record], tuple[Total, ...]] = _none
+    repeats: Callable[[Record], tuple[Repeats, ...]] = _none
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

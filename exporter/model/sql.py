@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Final, Literal
 
@@ -14,7 +14,27 @@ class Moment(Enum):
     CLOCK = "the snapshot's clock"
 
 
-Bound = str | int | tuple[str, ...] | datetime | timedelta | Moment
+@dataclass(frozen=True, slots=True)
+class Ago:
+    """A moment before the snapshot's clock, or after for a negative length; known only during a collection.
+
+    The exporter subtracts: the server would subtract again for each row.
+    """
+
+    length: timedelta
+
+    def before(self, clock: datetime) -> datetime:
+        """The moment, by `clock`; at most as far as a datetime reaches."""
+        try:
+            return clock - self.length
+        except OverflowError:
+            return _FIRST if self.length > timedelta(0) else _LAST
+
+
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
+
+Bound = str | int | tuple[str, ...] | datetime | timedelta | Moment | Ago
 
 # https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS
 _PART = re.compile(r'"(?P<quoted>(?:[^"\0]|"")+)"|(?P<plain>[^\W\d][\w$]*)', re.UNICODE)
@@ -266,6 +286,18 @@ def moment(column: str, zone: str | None, bind: Bindings) -> str:
         f"case when not {finite} then null"
         f" when {kind} operator(pg_catalog.=) 'timestamptz'::regtype then {column}::timestamptz else {local} end"
     )
+
+
+def one_of(text: str, values: Sequence[str], bind: Bindings) -> str:
+    """SQL: whether a text is one of the values; NULL for NULL.  One comparison is cheaper than an array of one."""
+    if len(values) == 1:
+        return f"{text} = {bind(values[0], 'text')}"
+    return f"{text} = any({bind(tuple(values), 'text[]')})"
+
+
+def cut(text: str, length: int) -> str:
+    """SQL: the first `length` characters of a text; bytes are counted first, because characters take longer."""
+    return f"case when pg_catalog.octet_length({text}) <= {length} then {text} else left({text}, {length}) end"
 
 
 def relation(table: TableName, bind: Bindings) -> str:

@@ -21,7 +21,7 @@ from enum import IntEnum
 from typing import Final, Literal, get_args
 
 from exporter.model.sections import Record
-from exporter.model.sql import OURS, Bindings, Moment, conjunction, quote, same_text
+from exporter.model.sql import OURS, Ago, Bindings, conjunction, one_of, quote, same_text
 
 State = Literal["current", "accepted", "outdated", "invalid", "missing", "pending", "not_required"]
 SessionState = Literal["complete", "pending", "gap"]
@@ -46,26 +46,9 @@ def gap_reasons(record: Record) -> tuple[GapReason, ...]:
     return ("missing",) if record.satisfied_by == "any_version" else GAP_REASONS
 
 
-def state_column(record_name: str) -> str:
-    """The name of the column that holds the state of one record."""
-    return f"state:{record_name}"
-
-
 def version_text(record: Record) -> str | None:
     """The version of a row as text; None where the record has no version."""
     return same_text(quote(record.version.column)) if record.version else None
-
-
-def version_class(record: Record, bind: Bindings) -> str:
-    """SQL over one row: `current`, `accepted` or `other`; a record without versions is always current."""
-    text = version_text(record)
-    if record.version is None or text is None:
-        return "'current'::text"
-    return (
-        f"case when {text} = {bind(record.version.current, 'text')} then 'current'"
-        f" when {text} = any({bind(record.version.accepted, 'text[]')}) then 'accepted'"
-        " else 'other' end"
-    )
 
 
 PASSES: Final = "passes valid"
@@ -73,21 +56,29 @@ PASSES: Final = "passes valid"
 
 
 def is_valid(record: Record, bind: Bindings) -> str:
-    """SQL over one row: true if the values are accepted and `valid` is true; never NULL."""
-    conditions = [
-        f"{same_text(quote(column))} = any({bind(values, 'text[]')})"
-        for column, values in record.accepted_values.items()
-    ]
+    """SQL over one row: true if the values are accepted and `valid` is true; false or NULL if not."""
+    conditions = [one_of(same_text(quote(column)), values, bind) for column, values in record.accepted_values.items()]
     if record.valid is not None:
         conditions.append(f"{OURS}.{quote(PASSES)}")
-    return f"({conjunction(conditions)}) is true"
+    return conjunction(conditions)
 
 
-RANK: Final = (
-    f"case when class = 'other' then {Rank.OUTDATED:d} when not valid then {Rank.INVALID:d}"
-    f" when class = 'accepted' then {Rank.ACCEPTED:d} else {Rank.CURRENT:d} end"
-)
-"""SQL over one row with `class` and `valid`: the `Rank`."""
+def rank(record: Record, bind: Bindings) -> str:
+    """SQL over one row: the `Rank`."""
+    unchecked = not record.accepted_values and record.valid is None
+
+    def ranked(good: Rank) -> str:
+        if unchecked:
+            return f"{good:d}"
+        return f"case when {is_valid(record, bind)} then {good:d} else {Rank.INVALID:d} end"
+
+    text = version_text(record)
+    if record.version is None or text is None:
+        return ranked(Rank.CURRENT)
+    known = [f"when {text} = {bind(record.version.current, 'text')} then {ranked(Rank.CURRENT)}"]
+    if record.version.accepted:
+        known.append(f"when {one_of(text, record.version.accepted, bind)} then {ranked(Rank.ACCEPTED)}")
+    return f"case {' '.join(known)} else {Rank.OUTDATED:d} end"
 
 
 def satisfies(record: Record, best: str) -> str:
@@ -97,20 +88,33 @@ def satisfies(record: Record, best: str) -> str:
     return f"({best} <= {Rank.ACCEPTED:d}) is true"
 
 
-def within_grace(grace: timedelta, bind: Bindings) -> str:
-    """SQL over one session: whether the grace period still runs; NULL without a completion.
+def early(grace: timedelta) -> str:
+    """The column over one session: whether the grace period still runs; never NULL.
 
     A completion ahead of the clock by more than the grace period does not count: the time may never come.
     """
-    clock, allowed = bind(Moment.CLOCK, "timestamptz"), bind(grace, "interval")
-    return f"completed > {clock} - {allowed} and completed <= {clock} + {allowed}"
+    return quote(f"early:{grace}")
 
 
-def state(record: Record, best: str, required: str, bind: Bindings) -> str:
+def due(grace: timedelta) -> str:
+    """The column over one session: whether the grace period is over; never NULL, false without a completion."""
+    return quote(f"due:{grace}")
+
+
+def graces_in_sql(grace: timedelta, bind: Bindings) -> dict[str, str]:
+    """The columns `early` and `due` of a grace period: SQL over `completed`, NULL without a completion."""
+    over, ahead = bind(Ago(grace), "timestamptz"), bind(Ago(-grace), "timestamptz") if grace else ""
+    return {
+        early(grace): f"completed > {over} and completed <= {ahead}" if grace else "false",
+        due(grace): f"completed <= {over}",
+    }
+
+
+def state(record: Record, best: str, required: str) -> str:
     """SQL over one session: its `State`.
 
     `best` is the smallest rank of the session's rows (NULL without a row), `required` whether the session needs the
-    record.
+    record; the column `early` of the record's grace period must be there.
     """
     satisfied = [
         f"when {best} = {Rank.CURRENT:d} then 'current'",
@@ -122,7 +126,7 @@ def state(record: Record, best: str, required: str, bind: Bindings) -> str:
     ]
     if record.satisfied_by == "any_version":
         satisfied, lacking = satisfied + lacking, []
-    pending = f"when {within_grace(record.grace, bind)} then 'pending'"
+    pending = f"when {early(record.grace)} then 'pending'"
     cases = [
         f"when not {required} then 'not_required'",
         *satisfied,

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from exporter.model.counting import CatalogMeasure
-from exporter.model.sections import Pipeline
+from exporter.model.sections import Pipeline, Record
 from exporter.model.sql import (
     Bindings,
+    TableName,
+    lexemes,
     quote,
     relation,
+    unquoted,
 )
 from exporter.plan.statement import Statement, marker
 from exporter.plan.transaction import (
@@ -45,10 +49,78 @@ def unique_key(pipeline: Pipeline) -> Statement:
     keys = ", ".join(map(quote, sessions.key))
     present = " and ".join(f"{quote(column)} is not null" for column in sessions.key)
     sql = f"""select {marker(pipeline.name, "unique key")} case
-    when exists (
+    when {_has_unique_index(sessions.table, sessions.key, bind)} then true
+    else not exists (
+      select 1 from {sessions.table.sql} where {present} group by {keys} having count(*) > 1
+    )
+  end"""
+    return Statement("unique key", sql, tuple(bind.values))
+
+
+def helpful_indexes(
+    pipeline: Pipeline, unique: Sequence[tuple[Record, tuple[str, ...]]], ordered: Sequence[Record]
+) -> Statement:
+    """Which indexes spare work: one row, a column for each question.
+
+    First whether a unique index makes some columns of a record unique, then whether an index has all columns that a
+    count by session reads of a record, in the order of the session key.
+    """
+    bind = Bindings()
+    proofs = [_has_unique_index(record.table, columns, bind) for record, columns in unique]
+    proofs += [_has_covering_index(record, bind) for record in ordered]
+    sql = f"select {marker(pipeline.name, 'indexes')}\n  " + ",\n  ".join(proofs or ["null"])
+    return Statement("indexes", sql, tuple(bind.values))
+
+
+_VISIBLE_SHARE: Final = 0.9
+"""The least share (0 to 1) of pages that are all-visible: for others the server reads the table beside the index."""
+
+
+def _has_covering_index(record: Record, bind: Bindings) -> str:
+    """SQL: whether a scan of an index alone gives the rows of a record in the order of the session key.
+
+    https://www.postgresql.org/docs/current/indexes-index-only.html
+    """
+    keys = tuple(part.column for part in record.session_key)
+    read = [*keys, *([record.version.column] if record.version else []), *record.accepted_values]
+    # A word of an expression may be a column; as `record` is the whole row.
+    words = [
+        word
+        for sql in (record.where, record.valid)
+        for kind, text in lexemes(sql or "")
+        if kind in ("word", "quoted")
+        for word in (text.lower() if kind == "word" else unquoted(text),)
+    ]
+    return f"""exists (
       select 1
       from pg_catalog.pg_index i
-      where i.indrelid = {relation(sessions.table, bind)}
+      join pg_catalog.pg_class t on t.oid = i.indrelid
+      join pg_catalog.pg_class c on c.oid = i.indexrelid
+      join pg_catalog.pg_am m on m.oid = c.relam and m.amname = 'btree'
+      where i.indrelid = {relation(record.table, bind)}
+        and i.indisvalid and i.indpred is null and i.indexprs is null
+        and t.relkind = 'r' and t.relallvisible >= t.relpages * {_VISIBLE_SHARE}
+        and {"false" if "record" in words else "true"}
+        and (
+          select array_agg(a.attname::text order by indexed.place)
+          from unnest((i.indkey::int2[])[0:{len(keys) - 1}]) with ordinality indexed(number, place)
+          join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = indexed.number
+        ) = {bind(keys, "text[]")}
+        and not exists (
+          select 1
+          from pg_catalog.pg_attribute a
+          where a.attrelid = i.indrelid and a.attnum <> all(i.indkey::int2[])
+            and a.attname::text = any({bind(tuple(dict.fromkeys([*read, *words])), "text[]")})
+        )
+    )"""
+
+
+def _has_unique_index(table: TableName, columns: Sequence[str], bind: Bindings) -> str:
+    """SQL: whether a valid unique index covers some of the columns, and so makes all together unique."""
+    return f"""exists (
+      select 1
+      from pg_catalog.pg_index i
+      where i.indrelid = {relation(table, bind)}
         and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and i.indexprs is null
         -- The index compares like the column: the type's own operators, and no other nondeterministic collation.
         and not exists (
@@ -71,13 +143,8 @@ def unique_key(pipeline: Pipeline) -> Statement:
           select pg_catalog.array_agg(a.attname::text)
           from pg_catalog.pg_attribute a
           where a.attrelid = i.indrelid and a.attnum = any((i.indkey::int2[])[0:i.indnkeyatts - 1])
-        ) operator(pg_catalog.<@) {bind(sessions.key, "text[]")}
-    ) then true
-    else not exists (
-      select 1 from {sessions.table.sql} where {present} group by {keys} having count(*) > 1
-    )
-  end"""
-    return Statement("unique key", sql, tuple(bind.values))
+        ) operator(pg_catalog.<@) {bind(tuple(columns), "text[]")}
+    )"""
 
 
 def _foreign_tables(pipeline: Pipeline, bind: Bindings) -> str:

@@ -8,8 +8,8 @@ from exporter.model.keys import Link
 from exporter.model.sections import Pipeline, Record, Sessions
 from exporter.model.sql import (
     OURS,
+    Ago,
     Bindings,
-    Moment,
     condition,
     quote,
     with_values,
@@ -26,7 +26,7 @@ def window_start(pipeline: Pipeline, bind: Bindings) -> str:
     """SQL for the start of the window."""
     if pipeline.window.since is not None:
         return bind(pipeline.window.since, "timestamptz")
-    return f"{bind(Moment.CLOCK, 'timestamptz')} - {bind(pipeline.window.last or timedelta(0), 'interval')}"
+    return bind(Ago(pipeline.window.last or timedelta(0)), "timestamptz")
 
 
 def session_keys(pipeline: Pipeline) -> list[str]:
@@ -75,11 +75,11 @@ def comma_list(items: Sequence[str], indent: int = 2) -> str:
 def cohort_end(pipeline: Pipeline, bind: Bindings) -> str:
     """SQL for the end of the cohort."""
     maturity = pipeline.cohort.maturity if pipeline.cohort else timedelta(0)
-    return f"{bind(Moment.CLOCK, 'timestamptz')} - {bind(maturity, 'interval')}"
+    return bind(Ago(maturity), "timestamptz")
 
 
 def cohort_start(pipeline: Pipeline, bind: Bindings) -> str:
     """SQL for the start of the cohort."""
     cohort = pipeline.cohort
     length = cohort.maturity + cohort.window if cohort else timedelta(0)
-    return f"{bind(Moment.CLOCK, 'timestamptz')} - {bind(length, 'interval')}"
+    return bind(Ago(length), "timestamptz")

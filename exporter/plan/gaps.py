@@ -8,7 +8,8 @@ from exporter.model.sections import Pipeline
 from exporter.model.sql import Bindings, text_literal
 from exporter.model.states import GAP_REASONS, GapReason, gap_reasons, state
 from exporter.plan.fragments import SessionKey, comma_list, session_keys
-from exporter.plan.sessions import NUMBERED, session_states
+from exporter.plan.joined import NUMBERED
+from exporter.plan.listed import listed_sessions
 from exporter.plan.statement import FETCHED, Cursor, Statement, marker
 
 
@@ -112,11 +113,10 @@ def _stated(scope: Scope, links: Mapping[str, Link], bind: Bindings) -> str:
     """Defines `stated`: the sessions of `judged` with the due time `since` and `state_n` of the n-th record."""
     keys = [f"key_{n}" for n in range(1, len(scope.pipeline.sessions.key) + 1)]
     states = [
-        f"{state(record, f'best_{n}', f'required_{n}', bind)} as state_{n}"
-        for n, record in enumerate(scope.records, start=1)
+        f"{state(record, f'best_{n}', f'required_{n}')} as state_{n}" for n, record in enumerate(scope.records, start=1)
     ]
     known = ["in_window", "eligible", "analysed", "completed", "coalesce(completed, started) as since", NUMBERED]
-    return f"""{session_states(scope, links, bind)}, stated as (
+    return f"""{listed_sessions(scope, links, (), bind)}, stated as (
   select
     {comma_list([*keys, *known, *states], 4)}
   from judged

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from exporter.model.counting import CatalogMeasure, Cells, Part, Rows, Scope
+from exporter.model.counting import CatalogMeasure, Facet, Part, Repeats, Scope, Values
 from exporter.model.dimension import Dimension
 from exporter.model.keys import Link, key_columns, presumed_link
 from exporter.model.sections import Config, Database, Pipeline, Record
@@ -16,13 +16,14 @@ from exporter.model.states import (
     GapReason,
 )
 from exporter.model.values import KeyPath
-from exporter.plan.catalog import CatalogReading, catalog_statement, lock_numbers, unique_key
+from exporter.plan.catalog import CatalogReading, catalog_statement, helpful_indexes, lock_numbers, unique_key
 from exporter.plan.expressions import Expression, expressions, planned
 from exporter.plan.fragments import SessionKey
 from exporter.plan.gaps import gap_count, gap_cursor, gap_tally, places_statement, states_cursor
+from exporter.plan.joined import NO_INDEX, Indexed
 from exporter.plan.replica import STATUS_SQL
-from exporter.plan.rows import facets_of, owners_statement, rows_statement
-from exporter.plan.sessions import sessions_statement
+from exporter.plan.rows import facets_of, many_values_statement, presumed_values, repeats_statement, rows_statement
+from exporter.plan.sessions import delays_statement, sessions_statement
 from exporter.plan.statement import Cursor, Statement
 from exporter.plan.transaction import (
     END,
@@ -50,8 +51,11 @@ class Plan:
 
     `links`: the comparison of each record key with `sessions.key`; presumed until the types are known.  `look`: the SQL
     for the replica lag on this kind of server.
+    `unique`: the columns of a record that a unique index makes unique; `indexed`: what indexes spare; both presumed
+    empty until the catalog is read.
     The order of a collection: `before`; `begin`; the locks, still without a snapshot; `catalog`, with the snapshot and
-    the clock; `keys`; `IDENTITY`; the planned expressions; `sessions(...)`; `rows(...)`; `touched`.
+    the clock; `keys`; `indexes`; `IDENTITY`; the planned expressions; for each record `rows(...)`; `sessions(...)`;
+    `delays(...)`; `touched`.
     """
 
     pipeline: Pipeline
@@ -60,6 +64,8 @@ class Plan:
     max_label_values: int
     links: Mapping[str, Link]
     look: tuple[str, ...] = STATUS_SQL
+    unique: frozenset[tuple[str, tuple[str, ...]]] = frozenset()
+    indexed: Indexed = NO_INDEX
 
     def about(self, pipeline: Pipeline) -> "Plan":
         """The plan with other tables."""
@@ -123,7 +129,7 @@ class Plan:
         return Statement("types of keys", sql, tuple(bind.values))
 
     @property
-    def unique(self) -> Statement:
+    def unique_key(self) -> Statement:
         """Checks that `sessions.key` is unique; may read the table, and so call functions of a view."""
         return unique_key(self.pipeline)
 
@@ -157,19 +163,68 @@ class Plan:
         """The parts that may fail alone, beside the records."""
         return tuple(part for dimension in self.dimensions for part in dimension.parts(self.pipeline))
 
-    def sessions(self, records: Sequence[str], parts: Sequence[Part] = ()) -> Statement:
-        """One pass over the sessions in the window and the cohort, and over the tables of `records`."""
-        scope = Scope(self.pipeline, _pick(self.pipeline, records), tuple(parts))
-        return sessions_statement(scope, self.links, self.dimensions)
+    @property
+    def repeats(self) -> tuple[tuple[str, Repeats], ...]:
+        """What must not repeat, by record."""
+        return tuple(
+            (name, one)
+            for name, record in self.pipeline.records.items()
+            for dimension in self.dimensions
+            for one in dimension.repeats(record)
+        )
 
-    def owners(self, parts: Sequence[Part]) -> Statement:
-        """Counts the sessions for which `parts` hold, over all sessions of any time."""
-        return owners_statement(Scope(self.pipeline, (), tuple(parts)), self.dimensions)
+    @property
+    def indexes(self) -> Statement:
+        """Reads which indexes spare work: for `with_indexes`."""
+        records = self.pipeline.records
+        unique = [(records[name], columns) for name, columns in self._asked]
+        return helpful_indexes(self.pipeline, unique, [records[name] for name in self._plain])
 
-    def rows(self, records: Sequence[str], parts: Sequence[Part] = ()) -> Statement:
-        """One pass over the tables of `records` and over the keys of all sessions."""
+    @property
+    def _asked(self) -> list[tuple[str, tuple[str, ...]]]:
+        by_key = [(name, tuple(p.column for p in self.pipeline.records[name].session_key)) for name in self._plain]
+        return [*by_key, *((name, one.columns) for name, one in self.repeats)]
+
+    @property
+    def _plain(self) -> list[str]:
+        """The records whose key is compared without a cast, by which different values may become one."""
+        return [name for name, record in self.pipeline.records.items() if not any(p.cast for p in record.session_key)]
+
+    def with_indexes(self, row: Sequence[bool]) -> "Plan":
+        """The plan with what `indexes` found."""
+        asked, plain = self._asked, self._plain
+        unique = frozenset(one for one, found in zip(asked, row, strict=False) if found)
+        single = frozenset(name for name, columns in asked[: len(plain)] if (name, columns) in unique)
+        ordered = frozenset(name for name, found in zip(plain, row[len(asked) :], strict=False) if found)
+        return replace(self, unique=unique, indexed=Indexed(single, ordered))
+
+    def sessions(self, records: Sequence[str], parts: Sequence[Part] = (), values: Values | None = None) -> Statement:
+        """One pass over all sessions and over the tables of `records`; `values` are the values to tell apart."""
         scope = Scope(self.pipeline, _pick(self.pipeline, records), tuple(parts))
-        return rows_statement(scope, self.links, self.dimensions)
+        return sessions_statement(scope, self.links, self.dimensions, values or {}, self.indexed)
+
+    def rows(self, record: str) -> Statement:
+        """One pass over the table of a record, without a join."""
+        return rows_statement(self.pipeline, self.pipeline.records[record], self.links[record], self.dimensions)
+
+    def facets(self, record: str) -> tuple[Facet, ...]:
+        """The facets of a record."""
+        return facets_of(self.dimensions, self.pipeline.records[record])
+
+    def many_values(self, record: str, facets: Sequence[Facet]) -> Statement:
+        """Counts the sessions by the values of facets with more values than `sessions` can tell apart."""
+        scope = Scope(self.pipeline, _pick(self.pipeline, [record]), ())
+        return many_values_statement(scope, self.links[record], facets)
+
+    def repeated(self, record: str, repeats: Repeats) -> Statement | None:
+        """Counts repeated rows; None where a unique index allows none."""
+        is_unique = (record, repeats.columns) in self.unique
+        return None if is_unique else repeats_statement(self.pipeline, self.pipeline.records[record], repeats)
+
+    def delays(self, records: Sequence[str], parts: Sequence[Part] = ()) -> Statement | None:
+        """How the numbers of the cohort's sessions are spread; None if nothing is."""
+        scope = Scope(self.pipeline, _pick(self.pipeline, records), tuple(parts))
+        return delays_statement(scope, self.links, self.dimensions, self.indexed)
 
     def gaps(self, records: Sequence[str], reasons: Collection[GapReason] = GAP_REASONS) -> Cursor:
         """Every session with a gap in `records` for `reasons`, the longest due first.
@@ -203,14 +258,10 @@ class Plan:
         """The places in `keys`, from 0, of sessions in the table, of any time."""
         return places_statement(self.pipeline, keys)
 
-    def rows_of(self, record: str, cells: Cells) -> Rows:
-        """The rows of one record, from the cells of `rows(...)`."""
-        facets = facets_of(self.dimensions, self.pipeline.records[record], Bindings())
-        return Rows(cells.only("record", [record]), next(facet.name for facet in facets if facet.per_session))
-
-    def statements(self) -> Iterator[Statement]:
-        """The statements of a collection without faults, in order."""
+    def statements(self, values: Values | None = None) -> Iterator[Statement]:
+        """The statements of a collection without faults, in order; `values`: as found, or else as presumed."""
         names = tuple(self.pipeline.records)
+        told = values or {n: {facet.name: presumed_values(facet) for facet in self.facets(n)} for n in names}
         yield before(self.look)
         yield found_tables(tables_of(self.pipeline), self.database.search_path)
         yield self.begin
@@ -222,14 +273,18 @@ class Plan:
         yield patience(self.database, USUAL_DEADLOCK_TIMEOUT)
         yield self.catalog
         yield self.keys
+        yield self.indexes
         yield IDENTITY
         if self.search:
             yield self.search
-        yield self.unique
+        yield self.unique_key
         yield planned(self.expressions)
         yield silent_types((), ())
-        yield self.sessions(names, self.parts)
-        yield self.rows(names, self.parts)
+        for name in names:
+            yield self.rows(name)
+            yield from filter(None, (self.repeated(name, one) for of, one in self.repeats if of == name))
+        yield self.sessions(names, self.parts, told)
+        yield from filter(None, (self.delays(names, self.parts),))
         if self.search:
             yield search(())
         yield self.touched

@@ -1,212 +1,263 @@
-"""The statement that counts the rows of record tables."""
+"""The statements that count the rows of one record: by facet, the sessions of many values, and repeated rows."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from exporter.model.counting import Facet, Fact, GroupColumn, Scope, Total
+from exporter.model.counting import Cells, Facet, Fact, GroupColumn, Repeats, Scope, Total, Value
 from exporter.model.dimension import Dimension
 from exporter.model.keys import Link
+from exporter.model.metric import LABEL_LENGTH, Folded, LabelValue
 from exporter.model.sections import Pipeline, Record
-from exporter.model.sql import (
-    OURS,
-    Bindings,
-    condition,
-    conjunction,
-    moment,
-    quote,
-    text_literal,
-    with_values,
-)
-from exporter.plan.cells import combined_total, counting_statement
-from exporter.plan.fragments import (
-    column_of,
-    comma_list,
-    named_keys,
-    on_keys,
-    record_keys,
-    rows_from,
-    session_keys,
-    window_start,
-)
-from exporter.plan.sessions import NUMBERED
+from exporter.model.sql import Bindings, Moment, conjunction, cut, moment, one_of, quote, text_literal
+from exporter.model.states import is_valid
+from exporter.plan.cells import counting_statement
+from exporter.plan.fragments import column_of, comma_list, named_keys, record_keys, rows_from
+from exporter.plan.joined import in_window, joined_with, session_rows
+from exporter.plan.packing import Place, places, words
 from exporter.plan.statement import Statement, marker
 
-JOINED: Final = "joined"
-"""The number of rows after a join."""
+VALUES_AT_ONCE: Final = 24
+"""Values of a facet, at most, that the statement about sessions tells apart; more need a statement of their own."""
+
+UNGROUPED: Final = Facet("rows")
+"""The facet of a record without a facet of a dimension."""
 
 
-def rows_statement(scope: Scope, links: Mapping[str, Link], dimensions: tuple[Dimension, ...]) -> Statement:
-    """One pass over the tables of the records of `scope`, and over the keys of all sessions."""
-    bind = Bindings()
-    pipeline, records = scope.pipeline, scope.records
-    declared = {record.name: [t for d in dimensions for t in d.row_totals(record, bind)] for record in records}
-    totals = {t.name: t for of_record in declared.values() for t in of_record}
-    flags = _flags(scope, dimensions)
-    # Records with the same comparison of keys share one pass over the sessions.
-    alike: dict[tuple[tuple[str, str], ...], list[Record]] = {}
-    for record in records:
-        alike.setdefault(tuple((one.of_session, one.operator) for one in links[record.name]), []).append(record)
-    linked = "\n  union all\n".join(
-        _linked(
-            links[together[0].name],
-            [
-                one
-                for record in together
-                for one in _rows_of(
-                    record,
-                    links[record.name],
-                    facets_of(dimensions, record, bind),
-                    declared[record.name],
-                    tuple(totals.values()),
-                    bind,
-                )
-            ],
-            tuple(totals),
-            flags,
-            _owners(pipeline, flags, bind),
-        )
-        for together in alike.values()
-    )
-    groups = [
-        GroupColumn("record", "record"),
-        GroupColumn("facet", "facet"),
-        GroupColumn("value", "value", open=True),
-        *(GroupColumn(name, name) for name in ("category", "keyed", "linked", "analysed")),
-        *(GroupColumn(flag.name, quote(flag.name)) for flag in flags),
-    ]
-    of_cells = [
-        Total("rows", "sum(rows)::bigint"),
-        Total("sessions", "count(*)"),
-        *(Total(t.name, combined_total(t), t.combined_by) for t in totals.values()),
-        Total(JOINED, f"count(*) filter (where {NUMBERED} is not null)"),
-        Total(NUMBERED, f"max({NUMBERED})", "max"),
-    ]
-    return counting_statement(
-        "rows", pipeline, bind, (f"linked_rows as (\n{linked}\n)", "linked_rows"), groups, of_cells
-    )
+def facets_of(dimensions: tuple[Dimension, ...], record: Record) -> tuple[Facet, ...]:
+    """The facets of a record, at least one."""
+    return tuple(facet for dimension in dimensions for facet in dimension.facets(record)) or (UNGROUPED,)
 
 
-def _flags(scope: Scope, dimensions: tuple[Dimension, ...]) -> list[Fact]:
-    """The facts about the session of a row."""
-    return [fact for dimension in dimensions for fact in dimension.session_facts(scope) if fact.of_rows]
+def rows_statement(pipeline: Pipeline, record: Record, link: Link, dimensions: tuple[Dimension, ...]) -> Statement:
+    """One pass over the table of a record, without a join: its rows by facet, value and category.
 
-
-def _owners(pipeline: Pipeline, flags: Sequence[Fact], bind: Bindings) -> str:
-    """SQL for the keys of all sessions, with the flags that rows need of their session."""
-    sessions = pipeline.sessions
-    started = moment(column_of(sessions, sessions.started_at), sessions.timezone, bind)
-    values = [("eligible", condition(sessions.eligible)), *((flag.name, flag.sql(bind)) for flag in flags)]
-    owner = [
-        *session_keys(pipeline),
-        f"({started} >= {window_start(pipeline, bind)} and {OURS}.eligible) is true as analysed",
-        *(f"({OURS}.{quote(flag.name)}) is true as {quote(flag.name)}" for flag in flags),
-    ]
-    # `offset 0` keeps the expressions inside: each is computed once for a session, not once for each row.
-    return f"""    select
-      {comma_list(owner, 6)}
-    from {with_values(sessions.table, "session", values)}
-    offset 0"""
-
-
-def owners_statement(scope: Scope, dimensions: tuple[Dimension, ...]) -> Statement:
-    """The statement that counts the sessions with each flag, over all sessions."""
-    bind = Bindings()
-    flags = _flags(scope, dimensions)
-    counted = [f"count(*) filter (where {quote(flag.name)})" for flag in flags] or ["count(*) filter (where analysed)"]
-    said = marker(scope.pipeline.name, "owners")
-    sql = f"select {said}\n  {comma_list(counted)}\nfrom (\n{_owners(scope.pipeline, flags, bind)}\n) s"
-    return Statement("owners", sql, tuple(bind.values), is_ours=False)
-
-
-def _linked(link: Link, branches: Sequence[str], totals: Sequence[str], flags: Sequence[Fact], owners: str) -> str:
-    """SQL for the rows of some records, by facet, joined with the flags of the session."""
-    keyed = " and ".join(f"r.key_{n} is not null" for n in range(1, len(link) + 1))
-    known = [
-        *(f"r.{name}" for name in ("record", "facet", "value", "category", "rows", NUMBERED)),
-        *(f"r.{quote(name)}" for name in totals),
-        "coalesce(s.analysed, false) as analysed",
-        "s.key_1 is not null as linked",
-        f"{keyed} as keyed",
-        *(f"coalesce(s.{quote(flag.name)}, false) as {quote(flag.name)}" for flag in flags),
-    ]
-    rows = "\n    union all\n".join(branches)
-    return f"""  select
-    {comma_list(known, 4)}
-  from (
-{rows}
-  ) r
-  left join (
-{owners}
-  ) s on {on_keys(link, "s", "r")}"""
-
-
-def facets_of(dimensions: tuple[Dimension, ...], record: Record, bind: Bindings) -> tuple[Facet, ...]:
-    """The facets of a record: the ways to group the rows; at least one facet has every row."""
-    asked = tuple(facet for dimension in dimensions for facet in dimension.facets(record, bind))
-    return asked if any(facet.per_session for facet in asked) else (Facet(UNGROUPED), *asked)
-
-
-def _rows_of(
-    record: Record,
-    link: Link,
-    facets: Sequence[Facet],
-    own_totals: Sequence[Total],
-    all_totals: Sequence[Total],
-    bind: Bindings,
-) -> Iterator[str]:
-    """SQL for the rows of one record, grouped by each facet.
-
-    Facets about sessions share one pass over the table: each row is repeated for each facet, and one hash groups all.
-    GROUPING SETS would give the same result, but the planner sorts the table for each set larger than work_mem.  A
-    facet not about sessions has its own pass: cheaper than carrying the keys along.  Groups are numbered to detect a
-    join that repeats a group.
+    A row becomes one number: its conditions, and the place of each text among the known texts of the facet.  Other
+    texts stand beside the number.
     """
-    totals = {total.name: total.sql for total in own_totals}
-    counted = [
-        "count(*) as rows",
-        *(f"{totals.get(t.name, _NOTHING[t.combined_by])} as {quote(t.name)}" for t in all_totals),
-    ]
-    of_sessions = [facet for facet in facets if facet.per_session]
-    repeated = [f"({text_literal(facet.name)}, {facet.value}, {facet.category})" for facet in of_sessions]
-    selected = [
-        f"{bind(record.name, 'text')} as record",
-        f"{_FACET} as facet",
-        *named_keys(record, link),
-        f'{_VALUE} collate "C" as value',
-        f"{_CATEGORY} as category",
-        *counted,
-        f"row_number() over () as {NUMBERED}",
-    ]
-    source, wanted = rows_from(record)
-    yield (
-        f"    select\n      {comma_list(selected, 6)}\n    from {source}\n"
-        f"    cross join lateral (values\n      {comma_list(repeated, 6)}\n"
-        f"    ) as {_FACETS} ({_FACET}, {_VALUE}, {_CATEGORY})\n    where {wanted}\n"
-        f"    group by {', '.join([_FACET, _VALUE, _CATEGORY, *record_keys(record, link)])}"
+    bind = Bindings()
+    facets = facets_of(dimensions, record)
+    facts = [Fact("keyed", lambda _bind: _keyed(record, link)), Fact("valid", lambda bind: is_valid(record, bind))]
+    facts += [fact for dimension in dimensions for fact in dimension.row_facts(record)]
+    fields = [(fact.name, 1) for fact in facts]
+    fields += [(_code(facet), len(facet.known).bit_length()) for facet in facets if facet.known]
+    laid = places(fields)
+    row = words(
+        [
+            *((laid[fact.name], laid[fact.name].flag(fact.sql(bind))) for fact in facts),
+            *((laid[_code(facet)], _coded(facet, laid[_code(facet)], bind)) for facet in facets if facet.known),
+        ]
     )
+    others = {f"other_{n}": _other(facet, bind) for n, facet in enumerate(facets, start=1)}
+    newest = "null::timestamptz"
+    if record.created_at:
+        written = moment(column_of(record, record.created_at), record.timezone, bind)
+        newest = f"case when {written} <= {bind(Moment.CLOCK, 'timestamptz')} then {written} end"
+    source, wanted = rows_from(record)
+    by = ", ".join([*row, *others])
+    selected = [f"{sql} as {name}" for name, sql in {**row, **others, "newest": newest}.items()]
+    packed = f"""packed as (
+  select
+    {by}, count(*) as rows, max(newest) as newest
+  from (
+    select
+      {comma_list(selected, 6)}
+    from {source}
+    where {wanted}
+    offset 0
+  ) coded
+  group by {by}
+)"""
+    totals = [Total("rows", "sum(rows)::bigint")]
+    totals += [total for dimension in dimensions for total in dimension.row_totals(record)]
+    listed = [_listed(facet, n, laid, bind) for n, facet in enumerate(facets, start=1)]
+    read = [f"{laid[fact.name].has()} as {quote(fact.name)}" for fact in facts]
+    cells = f"""cells as (
+  select
+    {comma_list(["facet", "value", "category", "keyed", *(f"{t.sql} as {quote(t.name)}" for t in totals)], 4)}
+  from (select *, {", ".join(read)} from packed) counted
+  cross join lateral (values
+    {comma_list(listed, 4)}
+  ) as faceted (facet, value, category)
+  group by facet, value, category, keyed
+)"""
+    groups = [GroupColumn(name, name, open=name == "value") for name in ("facet", "value", "category", "keyed")]
+    known = f"category in ({', '.join(sorted({text_literal(c) for f in facets for c in f.known.values()}))})"
+    return counting_statement(
+        f"rows of {record.name}",
+        pipeline,
+        bind,
+        (packed, cells),
+        (groups, totals),
+        "facet",
+        known_first=known if any(facet.known for facet in facets) else "",
+    )
+
+
+def _keyed(record: Record, link: Link) -> str:
+    return conjunction([f"{key} is not null" for key in record_keys(record, link)])
+
+
+def _code(facet: Facet) -> str:
+    return f"code of {facet.name}"
+
+
+def _coded(facet: Facet, place: Place, bind: Bindings) -> str:
+    """SQL for the word with the place of the text among the known texts, from 1; 0 for other texts."""
+    cases = " ".join(
+        f"when {facet.text} = {bind(text, 'text')} then {place.value(number)}"
+        for number, text in enumerate(facet.known, start=1)
+    )
+    return f"case {cases} else 0 end"
+
+
+def _other(facet: Facet, bind: Bindings) -> str:
+    """SQL for the text of a row that is not known, cut to the length of a label."""
+    label = cut(facet.text, LABEL_LENGTH)
+    if not facet.known:
+        return label
+    return f"case when {one_of(facet.text, tuple(facet.known), bind)} then null else {label} end"
+
+
+def _listed(facet: Facet, n: int, laid: Mapping[str, Place], bind: Bindings) -> str:
+    """SQL for the facet, the value and the category of a packed number."""
+    other = text_literal(facet.other) if facet.other is not None else "null::text"
+    value, category = f"other_{n}", other
+    if facet.known:
+        code = laid[_code(facet)].number()
+        numbered = list(enumerate(facet.known.items(), start=1))
+        texts = [f"when {number} then {bind(text[:LABEL_LENGTH], 'text')}" for number, (text, _) in numbered]
+        kinds = [f"when {number} then {text_literal(kind)}" for number, (_, kind) in numbered]
+        value = f"case {code} {' '.join(texts)} else other_{n} end"
+        category = f"case {code} {' '.join(kinds)} else {other} end"
+    return f"({text_literal(facet.name)}, {value}, {category})"
+
+
+def values_of(rows: Cells, facets: Sequence[Facet]) -> dict[str, tuple[Value, ...]]:
+    """The values of each facet: the known, then the others in its counted rows, the most frequent first.
+
+    Without the facets that have too many values, see `VALUES_AT_ONCE`.
+    """
+    found: dict[str, tuple[Value, ...]] = {}
     for facet in facets:
-        if not facet.per_session:
-            selected = [
-                bind(record.name, "text"),
-                f"{text_literal(facet.name)}::text",
-                *("null" for _ in link),
-                f'{facet.value} collate "C"',
-                facet.category,
-                *counted,
-                "null::bigint",
-            ]
-            yield (
-                f"    select\n      {comma_list(selected, 6)}\n    from {source}\n"
-                f"    where {conjunction([wanted, *([facet.where] if facet.where else [])])}\n"
-                f"    group by {', '.join(facet.by)}\n    having {facet.having or 'true'}"
-            )
+        of_facet = rows.only("facet", [facet.name]).totals("rows", "value", "category")
+        if any(isinstance(text, Folded) for text, _ in of_facet):
+            continue
+        others = sorted(of_facet.items(), key=lambda item: -item[1])
+        values = [*presumed_values(facet), *(Value(_plain(text), _plain(kind)) for (text, kind), _ in others)]
+        if len(once := tuple(dict.fromkeys(values))) <= VALUES_AT_ONCE:
+            found[facet.name] = once
+    return found
+
+
+def presumed_values(facet: Facet) -> tuple[Value, ...]:
+    """The values of a facet before its rows are counted: those that the config names."""
+    return tuple(Value(text[:LABEL_LENGTH], kind) for text, kind in facet.known.items())
+
+
+def _plain(text: LabelValue) -> str | None:
+    return text if text is None else str(text)
+
+
+def has_value(facet: Facet, values: Sequence[Value], bind: Bindings) -> list[str]:
+    """SQL over one row for each value, in order: whether the row has the value; the first that is true applies."""
+    known: dict[Value, list[str]] = {}
+    for text, kind in facet.known.items():
+        known.setdefault(Value(text[:LABEL_LENGTH], kind), []).append(text)
+    conditions = []
+    for value in values:
+        if value in known:
+            conditions.append(one_of(facet.text, known[value], bind))
+        elif value.text is None:
+            conditions.append(f"{facet.text} is null")
+        elif len(value.text) < LABEL_LENGTH:
+            conditions.append(one_of(facet.text, (value.text,), bind))
+        else:
+            conditions.append(f"{cut(facet.text, LABEL_LENGTH)} = {bind(value.text, 'text')}")
+    return conditions
+
+
+def many_values_statement(scope: Scope, link: Link, facets: Sequence[Facet]) -> Statement:
+    """Counts the analysed sessions of the only record of `scope` by the values of facets with many values."""
+    bind = Bindings()
+    [record] = scope.records
+    source, wanted = rows_from(record)
+    listed = []
+    for facet in facets:
+        cases = " ".join(
+            f"when {facet.text} = {bind(text, 'text')} then {text_literal(kind)}" for text, kind in facet.known.items()
+        )
+        other = text_literal(facet.other) if facet.other is not None else "null::text"
+        category = f"case {cases} else {other} end" if cases else other
+        listed.append(f"({text_literal(facet.name)}, {cut(facet.text, LABEL_LENGTH)}, {category})")
+    keys = [f"key_{k}" for k in range(1, len(link) + 1)]
+    by = ", ".join([*keys, *_FACETED])
+    names = ", ".join(_FACETED)
+    rows = f"""
+    select {by}
+    from (
+      select
+        {comma_list([*named_keys(record, link), *_FACETED], 8)}
+      from {source}
+      cross join lateral (values
+        {comma_list(listed, 8)}
+      ) as faceted ({names})
+      where {conjunction([wanted, *(f"{key} is not null" for key in record_keys(record, link))])}
+      offset 0
+    ) rows
+    group by {by}"""
+    sessions = session_rows(Scope(scope.pipeline, (), ()), bind, ())
+    owner = [
+        *sessions.key,
+        f"{sessions.started} as started",
+        f"{sessions.told[quote('eligible')]} as eligible",
+    ]
+    owners = f"""
+    select
+      {comma_list(owner, 6)}
+    from {sessions.source}
+    where {sessions.is_wanted}
+    offset 0"""
+    cells = f"""cells as (
+  select facet, value, category, count(*) as sessions
+  from (
+    select {", ".join(f"r_1.{name} as {plain}" for name, plain in _FACETED.items())},
+      s.eligible and {in_window(scope.pipeline, bind)} as analysed
+    from {joined_with(owners, [(rows, link)])}
+    offset 0
+  ) joined
+  where analysed and facet is not null
+  group by facet, value, category
+)"""
+    groups = [GroupColumn(name, name, open=name == "value") for name in ("facet", "value", "category")]
+    known = sorted({text_literal(kind) for facet in facets for kind in facet.known.values()})
+    return counting_statement(
+        f"values of {record.name}",
+        scope.pipeline,
+        bind,
+        (cells,),
+        (groups, [Total("sessions", "")]),
+        "facet",
+        known_first=f"category in ({', '.join(known)})" if known else "",
+    )
 
 
 # Names beside the columns of the platform, so unusual that no column has the same name.
-_FACETS, _FACET, _VALUE, _CATEGORY = (quote(f"our {name}") for name in ("facets", "facet", "value", "category"))
+_FACETED: Final = {quote(f"our {name}"): name for name in ("facet", "value", "category")}
 
-UNGROUPED: Final = "rows"
-"""The facet of a record without a facet of a dimension."""
 
-_NOTHING: Final = {"sum": "0::bigint", "min": "null::float8", "max": "null::float8"}
-"""The value of a total that a record lacks."""
+def repeats_statement(pipeline: Pipeline, record: Record, repeats: Repeats) -> Statement:
+    """Counts the rows of a record beyond the first for each value of some columns."""
+    columns = [column_of(record, column) for column in repeats.columns]
+    source, wanted = rows_from(record)
+    # As in a UNIQUE constraint, a NULL equals nothing.
+    present = [f"{column} is not null" for column in columns]
+    title = f"{repeats.name} of {record.name}"
+    sql = f"""select {marker(pipeline.name, title)} coalesce(sum(times - 1), 0)::bigint
+from (
+  select count(*) as times
+  from {source}
+  where {conjunction([wanted, *present])}
+  group by {", ".join(columns)}
+  having count(*) > 1
+) repeated"""
+    return Statement(title, sql, is_ours=False)

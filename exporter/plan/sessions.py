@@ -1,147 +1,146 @@
-"""The statement that counts sessions."""
+"""The statements about sessions: the count of all, and the spread of the cohort's delays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from exporter.model.counting import Fact, Scope, Spread, Total
+from exporter.model.counting import PERCENTILES, GroupColumn, Scope, Total, Values
 from exporter.model.dimension import Dimension
 from exporter.model.keys import Link
-from exporter.model.metric import LABEL_LENGTH
-from exporter.model.sections import Pipeline
-from exporter.model.sql import (
-    OURS,
-    Bindings,
-    condition,
-    moment,
-    quote,
-    same_text,
-    with_values,
-)
-from exporter.model.states import (
-    RANK,
-    is_valid,
-    satisfies,
-    version_class,
-)
+from exporter.model.sql import Bindings, quote, text_literal
 from exporter.plan.cells import counting_statement
-from exporter.plan.fragments import (
-    cohort_end,
-    cohort_start,
-    column_of,
-    comma_list,
-    named_keys,
-    on_keys,
-    rows_from,
-    session_keys,
-    window_start,
-)
-from exporter.plan.statement import Statement
+from exporter.plan.fragments import cohort_end, cohort_start, comma_list
+from exporter.plan.joined import Indexed
+from exporter.plan.listed import listed_sessions
+from exporter.plan.packed import LINKED, Packed, best, judged_cells, packed_sessions, packing, required, rows_of
+from exporter.plan.statement import Statement, marker
 
 
-def sessions_statement(scope: Scope, links: Mapping[str, Link], dimensions: tuple[Dimension, ...]) -> Statement:
-    """One pass over the sessions in the window and the cohort, and over the tables of the records of `scope`."""
+def sessions_statement(
+    scope: Scope,
+    links: Mapping[str, Link],
+    dimensions: tuple[Dimension, ...],
+    values: Values,
+    indexed: Indexed,
+) -> Statement:
+    """One pass over all sessions and over the tables of the records of `scope`, joined by key.
+
+    The cells have a `subject`: NULL for the sessions by status, or a record, for its sessions by state and, with a
+    `facet`, by the place of a value (`nth`) in `values`.  A row of a record without a session is in a cell that is not
+    `linked`.
+    """
     bind = Bindings()
-    groups = [column for dimension in dimensions for column in dimension.session_columns(scope, bind)]
-    facts = [fact for dimension in dimensions for fact in dimension.session_facts(scope)]
-    asked = [total for dimension in dimensions for total in dimension.session_totals(scope, bind)]
-    totals = [
-        Total("sessions", "count(*)"),
-        *(total for total in asked if isinstance(total, Total)),
-        # A fact that only rows need is computed here too: the server refuses it apart from the records.
-        *(Total(f"rows:{one.name}", f"count(*) filter (where {quote(one.name)})") for one in facts if one.of_rows),
-        Total(NUMBERED, "max(numbered)", "max"),
-    ]
-    spreads = [spread for spread in asked if isinstance(spread, Spread)]
-    judged = session_states(scope, links, bind, facts)
-    return counting_statement("sessions", scope.pipeline, bind, (judged, "judged"), groups, totals, spreads)
-
-
-NUMBERED: Final = "numbered"
-"""The number of a row before a join; the largest is the number of rows."""
-
-
-def session_states(scope: Scope, links: Mapping[str, Link], bind: Bindings, facts: Sequence[Fact] = ()) -> str:
-    """Defines `judged`: the sessions in the window and the cohort, with the best rank of the rows of every record.
-
-    Only `judged` names tables of the platform, and comes first: no name of the exporter can hide a table.  Sessions are
-    numbered for two reasons: to detect a join that repeats a session, and to make the planner compute each expression
-    of the config once for a session.
-    """
-    pipeline, records, sessions = scope.pipeline, scope.records, scope.pipeline.sessions
-    started = moment(column_of(sessions, sessions.started_at), sessions.timezone, bind)
-    in_window = f"{started} >= {window_start(pipeline, bind)}"
-    in_cohort = "false"
-    if pipeline.cohort:
-        in_cohort = f"({started} >= {cohort_start(pipeline, bind)} and {started} < {cohort_end(pipeline, bind)})"
-    values = [
-        ("eligible", condition(sessions.eligible)),
-        *(
-            (f"required_{n}", condition(record.required_when) if record.required_when else "true")
-            for n, record in enumerate(records, start=1)
-        ),
-        *((fact.name, fact.sql(bind)) for fact in facts),
-    ]
-    selected = [
-        *session_keys(pipeline),
-        f"left({same_text(column_of(sessions, sessions.status))}, {LABEL_LENGTH}) as status",
-        f"{started} as started",
-        f"{moment(column_of(sessions, sessions.completed_at), sessions.timezone, bind)} as completed",
-        f"({in_window}) is true as in_window",
-        f"({in_cohort}) is true as in_cohort",
-        f"{OURS}.*",
-        f"row_number() over () as {NUMBERED}",
-    ]
-    joins = []
-    for n, record in enumerate(records, start=1):
-        link = links[record.name]
-        keys = [f"key_{k}" for k in range(1, len(record.session_key) + 1)]
-        row = [
-            *named_keys(record, link),
-            f"{version_class(record, bind)} as class",
-            f"{is_valid(record, bind)} as valid",
-        ]
-        first = "null::timestamptz"
-        if pipeline.cohort and record.created_at:
-            row.append(f"{moment(column_of(record, record.created_at), record.timezone, bind)} as created")
-            first = f"min(created) filter (where {satisfies(record, f'({RANK})')})"
-        rows, wanted = rows_from(record)
-        joins.append(f"""
-  left join (
-    select {", ".join(keys)}, min({RANK}) as best_{n}, {first} as first_{n}
-    from (
-      select
-        {comma_list(row, 8)}
-      from {rows}
-      where {wanted}
-    ) rows
-    group by {", ".join(keys)}
-  ) best_{n}_rows on {on_keys(link, "s", f"best_{n}_rows")}""")
-    found = [f"best_{n}, first_{n}" for n in range(1, len(records) + 1)]
-    return f"""judged as (
-  select {", ".join(["s.*", *found])},
-    eligible and in_window as analysed
-  from (
-    select
-      {comma_list(selected, 6)}
-    from {with_values(sessions.table, "session", values)}
-    where {_wanted_sessions(pipeline, bind)}
-  ) s{"".join(joins)}
-)"""
-
-
-def _wanted_sessions(pipeline: Pipeline, bind: Bindings) -> str:
-    """SQL for the sessions in the window or in the cohort, or without a start.
-
-    The bare column is compared, so that an index helps.  For a column with a time zone of the config, the start is one
-    day earlier: no zone is further from UTC.
-    """
-    started = column_of(pipeline.sessions, pipeline.sessions.started_at)
-    first = window_start(pipeline, bind)
-    if pipeline.cohort:
-        first = f"least({first}, {cohort_start(pipeline, bind)})"
-    if pipeline.sessions.timezone:
-        first = f"{first} - interval '1 day'"
-    return (
-        f"{started} operator(pg_catalog.>=) {first} or {started} is null"
-        f" or {started} operator(pg_catalog.=) '-infinity'"
+    packed = packing(scope, dimensions, values, indexed, bind)
+    definition = packed_sessions(packed, links, bind)
+    tables = list(_tables(packed, bind))
+    groups = {column.name: column for table in tables for column in table.groups}
+    totals = {total.name: total for table in tables for total in table.totals}
+    branches = [_branch(table, tuple(groups.values()), tuple(totals.values())) for table in tables]
+    cells = "cells as (\n" + "\n  union all\n".join(branches) + "\n)"
+    by = [GroupColumn(column.name, "", open=column.open) for column in groups.values()]
+    return counting_statement(
+        "sessions",
+        scope.pipeline,
+        bind,
+        (definition, judged_cells(packed), cells),
+        (by, tuple(totals.values())),
+        "subject",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """One way to count the packed sessions: a source, and the columns and totals that it has."""
+
+    source: str
+    groups: tuple[GroupColumn, ...]
+    totals: tuple[Total, ...]
+
+
+_SESSIONS: Final = Total("sessions", "coalesce(sum(sessions), 0)::bigint")
+_ROWS: Final = Total("rows", "coalesce(sum(rows), 0)::bigint")
+
+
+def _tables(packed: Packed, bind: Bindings) -> Iterator[_Table]:
+    scope, dimensions = packed.scope, packed.dimensions
+    yield _Table(
+        "judged where linked",
+        (
+            GroupColumn("subject", "null::text"),
+            GroupColumn("facet", "null::text"),
+            GroupColumn("nth", "null::text"),
+            GroupColumn("linked", LINKED),
+            *(column for dimension in dimensions for column in dimension.session_columns(scope)),
+        ),
+        (_SESSIONS, _ROWS_OF_NONE, *(total for dimension in dimensions for total in dimension.session_totals(scope))),
+    )
+    flags = tuple(GroupColumn(fact.name, quote(fact.name)) for fact in packed.flags)
+    for n, record in packed.records:
+        subject = GroupColumn("subject", bind(record.name, "text"))
+        own = f"select *, {best(n)} as best, {required(n)} as required, {rows_of(n)} as rows from judged"
+        yield _Table(
+            f"({own}) judged",
+            (
+                subject,
+                GroupColumn("linked", LINKED),
+                *flags,
+                *(column for dimension in dimensions for column in dimension.record_columns(record)),
+            ),
+            (_SESSIONS, _ROWS, *(total for dimension in dimensions for total in dimension.record_totals(record))),
+        )
+        valued = [
+            f"({text_literal(facet)}, '{at}', {place.has(at)})"
+            for facet, place, length in packed.valued(n, record)
+            for at in range(length)
+        ]
+        if valued:
+            listed = f"(values\n    {comma_list(valued, 4)}\n  ) as valued (facet, nth, has_value)"
+            yield _Table(
+                f"judged cross join lateral {listed}\n  where analysed and has_value",
+                (subject, GroupColumn("facet", "facet"), GroupColumn("nth", "nth")),
+                (_SESSIONS,),
+            )
+
+
+_ROWS_OF_NONE: Final = Total("rows", "0::bigint")
+
+
+def _branch(table: _Table, groups: Sequence[GroupColumn], totals: Sequence[Total]) -> str:
+    """SQL for one way to count, with NULL in the columns of others."""
+    own = {column.name: column.sql for column in table.groups}
+    counted = {total.name: total.sql for total in table.totals}
+    selected = [f"{own.get(column.name, 'null')} as {quote(column.name)}" for column in groups]
+    selected += [f"{counted.get(t.name, _NOTHING[t.combined_by])} as {quote(t.name)}" for t in totals]
+    places = [str(place) for place, column in enumerate(groups, start=1) if column.name in own]
+    return f"  select\n    {comma_list(selected, 4)}\n  from {table.source}\n  group by {', '.join(places)}"
+
+
+_NOTHING: Final = {"sum": "0::bigint", "min": "null::float8", "max": "null::float8"}
+
+
+def delays_statement(
+    scope: Scope, links: Mapping[str, Link], dimensions: tuple[Dimension, ...], indexed: Indexed
+) -> Statement | None:
+    """How the numbers of the cohort's sessions are spread: one row; None without a spread.
+
+    Each column is a list of texts: the number of sessions, and the percentiles.  As text: for an array of floats the
+    driver would query the catalog.
+    """
+    spreads = [spread for dimension in dimensions for spread in dimension.spreads(scope)]
+    if not spreads or scope.pipeline.cohort is None:
+        return None
+    bind = Bindings()
+    shares = ", ".join(str(percentile / 100) for percentile in PERCENTILES)
+    read = [
+        f"(array[count({quote(one.name)})::float8] operator(pg_catalog.||)"
+        f" pg_catalog.percentile_disc(array[{shares}]::float8[]) within group (order by {quote(one.name)}))::text[]"
+        for one in spreads
+    ]
+    within = (cohort_start(scope.pipeline, bind), cohort_end(scope.pipeline, bind))
+    judged = listed_sessions(scope, links, dimensions, bind, indexed=indexed, cohort=within)
+    numbers = [f"{one.sql} as {quote(one.name)}" for one in spreads]
+    sql = (
+        f"with {marker(scope.pipeline.name, 'delays')}\n{judged}\nselect\n  {comma_list(read)}\n"
+        f"from (\n  select {comma_list(numbers)}\n  from judged\n  where in_cohort\n) delayed"
+    )
+    return Statement("delays", sql, tuple(bind.values), tuple(one.name for one in spreads), is_ours=False)

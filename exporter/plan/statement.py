@@ -8,7 +8,7 @@ from typing import Any, Final
 from exporter import APPLICATION_NAME
 from exporter.model.counting import Cells
 from exporter.model.metric import CellValue, Folded
-from exporter.model.sql import Bound, Moment
+from exporter.model.sql import Ago, Bound, Moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Statement:
 
     def arguments(self, clock: datetime) -> list[object]:
         """The values in the order of the placeholders; `clock` is the time of the snapshot."""
-        return [clock if value is Moment.CLOCK else value for value in self.bound]
+        return [_at(value, clock) for value in self.bound]
 
     def read(self, rows: Sequence[Sequence[Any]]) -> Cells:
         """The cells of a result; the last column of a row tells whether the cell was folded."""
@@ -43,6 +43,16 @@ class Statement:
             return tuple(values)
 
         return Cells(self.columns, tuple(cell(row) for row in rows))
+
+
+def _at(value: Bound, clock: datetime) -> object:
+    match value:
+        case Moment.CLOCK:
+            return clock
+        case Ago():
+            return value.before(clock)
+        case _:
+            return value
 
 
 @dataclass(frozen=True, slots=True)

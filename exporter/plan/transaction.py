@@ -146,12 +146,6 @@ def begin(database: Database) -> Statement:
         # A health check never competes with the platform: one process, no JIT compilation.
         "max_parallel_workers_per_gather": 0,
         "jit": "off",
-        # Every row of a table is counted: one sequential pass and a hash.  To avoid a sort, the planner would walk an
-        # index and read the table in random order.  Bitmap scans stay allowed, for the window and for sub-queries of
-        # the config.
-        "enable_indexscan": "off",
-        "enable_indexonlyscan": "off",
-        "enable_sort": "off",
     }
     lines = ["begin isolation level repeatable read read only"]
     lines += [f"set local {name} = {value}" for name, value in settings.items()]

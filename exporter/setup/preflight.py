@@ -238,7 +238,7 @@ async def _check_key(
         return findings
     if plan.search:
         await session.run(plan.search, f"{path}.key")
-    rows = await session.attempt(plan.unique, f"{path}.key", is_refused_lock)
+    rows = await session.attempt(plan.unique_key, f"{path}.key", is_refused_lock)
     if plan.search:
         await session.run(search(()), f"{path}.key")
     if isinstance(rows, Fault):

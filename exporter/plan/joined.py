@@ -1,0 +1,194 @@
+"""The rows that statements about sessions read: sessions and, by key, the rows of each record.
+
+Every expression of the config stands once, in a sub-select with `offset 0`: the planner copies no expression, and the
+server computes each once for a row.  Only these fragments name tables of the platform.
+
+Sessions and records are joined with FULL JOIN: PostgreSQL joins by hash or merge, never by a nested loop, and rows
+without a session stay.
+https://www.postgresql.org/docs/current/queries-table-expressions.html#QUERIES-JOIN
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from exporter.model.counting import Fact, Scope
+from exporter.model.dimension import Dimension
+from exporter.model.keys import Link
+from exporter.model.sections import Pipeline, Record
+from exporter.model.sql import OURS, Bindings, Moment, condition, moment, quote, same_text, with_values
+from exporter.model.states import graces_in_sql
+from exporter.plan.fragments import (
+    cohort_end,
+    cohort_start,
+    column_of,
+    comma_list,
+    named_keys,
+    on_keys,
+    record_keys,
+    rows_from,
+    session_keys,
+    window_start,
+)
+
+NUMBERED: Final = "numbered"
+"""The number of a session in a list."""
+
+
+def facts_of(scope: Scope, dimensions: Iterable[Dimension]) -> list[Fact]:
+    """The facts about a session."""
+    return [fact for dimension in dimensions for fact in dimension.session_facts(scope)]
+
+
+def graces_of(scope: Scope, dimensions: Iterable[Dimension]) -> list[timedelta]:
+    """Every grace period once, those of the records first."""
+    of_dimensions = (grace for dimension in dimensions for grace in dimension.graces(scope.pipeline))
+    return list(dict.fromkeys([*(record.grace for record in scope.records), *of_dimensions]))
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """What indexes spare, by the names of records.
+
+    `single`: a unique index allows one row per session key.  `ordered`: an index has every column that the exporter
+    reads, in the order of the session key.
+    """
+
+    single: frozenset[str] = frozenset()
+    ordered: frozenset[str] = frozenset()
+
+
+NO_INDEX: Final = Indexed()
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRows:
+    """The sessions as a FROM item, `source`, and the parts of its select list as SQL.
+
+    `told` has the conditions that matter only in the window, in the cohort or without a start (SQL: `is_wanted`), and
+    `always` those that matter for every session; both by column.
+    """
+
+    source: str
+    key: Sequence[str]
+    status: str
+    started: str
+    completed: str
+    told: Mapping[str, str]
+    always: Mapping[str, str]
+    is_wanted: str
+
+
+def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact]) -> SessionRows:
+    """The sessions, with every expression of the config about sessions."""
+    pipeline, sessions = scope.pipeline, scope.pipeline.sessions
+    values = {
+        "eligible": condition(sessions.eligible),
+        **{
+            f"required_{n}": condition(record.required_when)
+            for n, record in enumerate(scope.records, start=1)
+            if record.required_when
+        },
+        **{fact.name: fact.sql(bind) for fact in facts},
+    }
+    always = {quote(fact.name) for fact in facts if fact.of_rows}
+    columns = {quote(name): f"{OURS}.{quote(name)}" for name in values}
+    return SessionRows(
+        source=with_values(sessions.table, "session", list(values.items())),
+        key=session_keys(pipeline),
+        status=same_text(column_of(sessions, sessions.status)),
+        started=moment(column_of(sessions, sessions.started_at), sessions.timezone, bind),
+        completed=moment(column_of(sessions, sessions.completed_at), sessions.timezone, bind),
+        told={name: sql for name, sql in columns.items() if name not in always},
+        always={name: sql for name, sql in columns.items() if name in always},
+        is_wanted=wanted_sessions(pipeline, bind),
+    )
+
+
+def times_in_sql(scope: Scope, dimensions: Iterable[Dimension], bind: Bindings) -> dict[str, str]:
+    """Conditions on the times of a session, by column: SQL over `started` and `completed`; NULL is false."""
+    pipeline, clock = scope.pipeline, bind(Moment.CLOCK, "timestamptz")
+    in_cohort = "false"
+    if pipeline.cohort:
+        in_cohort = f"started >= {cohort_start(pipeline, bind)} and started < {cohort_end(pipeline, bind)}"
+    graces = [graces_in_sql(grace, bind) for grace in graces_of(scope, dimensions)]
+    return {
+        quote("in_window"): in_window(pipeline, bind),
+        quote("undated"): "started is null",
+        quote("future"): f"started > {clock} or completed > {clock}",
+        quote("in_cohort"): in_cohort,
+        **{name: sql for of_grace in graces for name, sql in of_grace.items()},
+    }
+
+
+def in_window(pipeline: Pipeline, bind: Bindings) -> str:
+    """SQL over `started`: whether a session is in the window; NULL without a start."""
+    return f"started >= {window_start(pipeline, bind)}"
+
+
+def wanted_sessions(pipeline: Pipeline, bind: Bindings) -> str:
+    """SQL for the sessions in the window or in the cohort, or without a start.
+
+    The bare column is compared, so that an index helps.  For a column with a time zone of the config, the start is one
+    day earlier: no zone is further from UTC.
+    """
+    started = column_of(pipeline.sessions, pipeline.sessions.started_at)
+    first = window_start(pipeline, bind)
+    if pipeline.cohort:
+        first = f"least({first}, {cohort_start(pipeline, bind)})"
+    if pipeline.sessions.timezone:
+        first = f"{first} - interval '1 day'"
+    return (
+        f"({started} operator(pg_catalog.>=) {first} or {started} is null"
+        f" or {started} operator(pg_catalog.=) '-infinity')"
+    )
+
+
+def rows_by_key(
+    record: Record,
+    link: Link,
+    columns: Mapping[str, tuple[str, str]],
+    indexed: Indexed,
+    near: str | None = None,
+) -> str:
+    """SQL for one row per session key of a record, without NULL in the key.
+
+    `columns`: for each column the SQL over one row, and the aggregate over the rows of a key, with `{}` for the column.
+    `near` names a FROM item with the only keys that matter.
+    """
+    source, wanted = rows_from(record)
+    keys = [f"key_{k}" for k in range(1, len(link) + 1)]
+    present = [f"{key} is not null" for key in record_keys(record, link)]
+    named = {key: key for key in keys}
+    if near:
+        same = " and ".join(
+            one.holds(f"near.{key}", sql) for one, key, sql in zip(link, keys, record_keys(record, link), strict=True)
+        )
+        present.append(f"exists (select 1 from {near} near where {same})")
+    selected = [*named_keys(record, link), *(f"{sql} as {name}" for name, (sql, _) in columns.items())]
+    is_ordered = record.name in indexed.ordered and record.name not in indexed.single and not near
+    in_order = f"order by {', '.join(keys)}\n    " if is_ordered else ""
+    rows = f"""
+    select
+      {comma_list(selected, 6)}
+    from {source}
+    where {" and ".join([wanted, *present])}
+    {in_order}offset 0"""
+    if record.name in indexed.single:
+        return rows
+    grouped = [*named, *(f"{aggregate.format(name)} as {name}" for name, (_, aggregate) in columns.items())]
+    return f"""
+    select {", ".join(grouped)}
+    from ({rows}
+    ) rows
+    group by {", ".join(keys)}"""
+
+
+def joined_with(sessions: str, records: Sequence[tuple[str, Link]]) -> str:
+    """A FROM item: the sessions (SQL) as `s`, and the rows by key of each record (SQL) as `r_n`."""
+    joins = [
+        f"\n  full join ({sql}\n  ) r_{n} on {on_keys(link, 's', f'r_{n}')}"
+        for n, (sql, link) in enumerate(records, start=1)
+    ]
+    return f"({sessions}\n  ) s{''.join(joins)}"

@@ -1,0 +1,102 @@
+"""Sessions one by one, with the best rank of the rows of every record: for lists, single sessions and delays."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from exporter.model.counting import Scope
+from exporter.model.dimension import Dimension
+from exporter.model.keys import Link
+from exporter.model.sections import Record
+from exporter.model.sql import Bindings, moment, quote
+from exporter.model.states import rank, satisfies
+from exporter.plan.fragments import column_of, comma_list
+from exporter.plan.joined import NO_INDEX, NUMBERED, Indexed, joined_with, rows_by_key, session_rows, times_in_sql
+
+_NEAR: Final = quote("our sessions")
+"""The sessions of a range: so unusual a name that no table of the platform has it."""
+
+
+def listed_sessions(
+    scope: Scope,
+    links: Mapping[str, Link],
+    dimensions: tuple[Dimension, ...],
+    bind: Bindings,
+    *,
+    indexed: Indexed = NO_INDEX,
+    cohort: tuple[str, str] | None = None,
+) -> str:
+    """Defines `judged`: the sessions in the window and the cohort, with the best rank of the rows of every record.
+
+    With `cohort` (SQL: start, end) only its sessions, eligible or not, and only the rows of these sessions, with the
+    time of the first row that satisfies as `first_n`.
+
+    Only this definition names tables of the platform, and comes first: no name of the exporter can hide a table.
+    Sessions are numbered, because a key may be NULL.
+    """
+    rows = session_rows(scope, bind, ())
+    records = list(enumerate(scope.records, start=1))
+    told = {quote(f"required_{n}"): "true" for n, _ in records} | dict(rows.told)
+    if cohort:
+        # No session of the cohort must be eligible: the expression may be expensive.
+        del told[quote("eligible")]
+    selected = [
+        *rows.key,
+        f"{rows.status} as status",
+        f"{rows.started} as started",
+        f"{rows.completed} as completed",
+        *(f"{sql} as {name}" for name, sql in told.items()),
+        f"row_number() over () as {NUMBERED}",
+    ]
+    wanted = rows.is_wanted
+    if cohort:
+        column = column_of(scope.pipeline.sessions, scope.pipeline.sessions.started_at)
+        first, last = cohort
+        wanted = f"{rows.started} >= {first} and {rows.started} < {last}"
+        if not scope.pipeline.sessions.timezone:
+            wanted = f"{column} operator(pg_catalog.>=) {first} and {column} operator(pg_catalog.<) {last}"
+    sessions = f"""
+    select
+      {comma_list(selected, 6)}
+    from {rows.source}
+    where {wanted}
+    offset 0"""
+    near = _NEAR if cohort else None
+    joined = [
+        (
+            rows_by_key(
+                record,
+                links[record.name],
+                _columns(record, bind, with_first=cohort is not None),
+                indexed,
+                near,
+            ),
+            links[record.name],
+        )
+        for _, record in records
+    ]
+    found = [f"r_{n}.best as best_{n}" for n, _ in records]
+    found += [f"r_{n}.first as first_{n}" for n, _ in records] if cohort else []
+    times = [f"({sql}) is true as {name}" for name, sql in times_in_sql(scope, dimensions, bind).items()]
+    before = f"{_NEAR} as materialized ({sessions}\n), " if near else ""
+    source = joined_with(f"select * from {_NEAR}" if near else sessions, joined)
+    return f"""{before}judged as (
+  select *{"" if cohort else ", eligible and in_window as analysed"}
+  from (
+    select
+      {comma_list(["s.*", *times, *found], 6)}
+    from {source}
+    offset 0
+  ) joined
+  where {NUMBERED} is not null
+)"""
+
+
+def _columns(record: Record, bind: Bindings, *, with_first: bool) -> dict[str, tuple[str, str]]:
+    columns = {"best": (rank(record, bind), "min({})")}
+    if with_first:
+        created = "null::timestamptz"
+        if record.created_at:
+            written = moment(column_of(record, record.created_at), record.timezone, bind)
+            created = f"case when {satisfies(record, rank(record, bind))} then {written} end"
+        columns["first"] = (created, "min({})")
+    return columns

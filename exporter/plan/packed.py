@@ -1,0 +1,220 @@
+"""The sessions joined with the rows of each record, as few distinct numbers: the hot part of a collection.
+
+Each session becomes one number, with its conditions, the best rank of each record, and the values of its rows.  The
+server groups by status and number; everything else is read from the few numbers that occur.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from exporter.model.counting import Fact, Scope, Values
+from exporter.model.dimension import Dimension
+from exporter.model.keys import Link
+from exporter.model.metric import LABEL_LENGTH
+from exporter.model.sections import Record
+from exporter.model.sql import Bindings, Moment, quote
+from exporter.model.states import rank
+from exporter.plan.fragments import comma_list
+from exporter.plan.joined import Indexed, facts_of, joined_with, rows_by_key, session_rows, times_in_sql
+from exporter.plan.packing import Place, places, words
+from exporter.plan.rows import facets_of, has_value
+
+LINKED: Final = quote("linked")
+_RANK_BITS: Final = 3
+
+
+def best(n: int) -> str:
+    """The column with the best rank of the n-th record; NULL without a row."""
+    return quote(f"best_{n}")
+
+
+def required(n: int) -> str:
+    """The column that tells whether a session needs the n-th record."""
+    return quote(f"required_{n}")
+
+
+def rows_of(n: int) -> str:
+    """The column with the number of rows of the n-th record."""
+    return quote(f"rows_{n}")
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What is packed of the sessions of a scope, and where.
+
+    `values`: the values of each facet to tell apart.  `times`: the conditions on times, by column.  `laid`: the place
+    of each field.
+    """
+
+    scope: Scope
+    dimensions: tuple[Dimension, ...]
+    values: Values
+    indexed: Indexed
+    facts: tuple[Fact, ...]
+    times: Mapping[str, str]
+    laid: Mapping[str, Place]
+
+    @property
+    def records(self) -> tuple[tuple[int, Record], ...]:
+        """The records, numbered from 1."""
+        return tuple(enumerate(self.scope.records, start=1))
+
+    @property
+    def flags(self) -> tuple[Fact, ...]:
+        """The facts that also tell the rows of a record apart."""
+        return tuple(fact for fact in self.facts if fact.of_rows)
+
+    @property
+    def counted(self) -> list[int]:
+        """The numbers of the records that may have several rows per key."""
+        return [n for n, record in self.records if record.name not in self.indexed.single]
+
+    def valued(self, n: int, record: Record) -> Iterator[tuple[str, Place, int]]:
+        """The facets of a record with values to tell apart: name, place, and number of values."""
+        for facet, found in self.values.get(record.name, {}).items():
+            if found:
+                yield facet, self.laid[_values(n, facet)], len(found)
+
+
+def _values(n: int, facet: str) -> str:
+    return f"values of {n}: {facet}"
+
+
+def packing(
+    scope: Scope, dimensions: tuple[Dimension, ...], values: Values, indexed: Indexed, bind: Bindings
+) -> Packed:
+    """Finds a place for everything that is packed of a session."""
+    facts = tuple(facts_of(scope, dimensions))
+    times = times_in_sql(scope, dimensions, bind)
+    fields = [(LINKED, 1), (quote("eligible"), 1), *((quote(fact.name), 1) for fact in facts)]
+    fields += [(name, 1) for name in times]
+    for n, record in enumerate(scope.records, start=1):
+        fields.append((best(n), _RANK_BITS))
+        if record.required_when:
+            fields.append((required(n), 1))
+        fields += [(_values(n, facet), len(found)) for facet, found in values.get(record.name, {}).items() if found]
+    return Packed(scope, dimensions, values, indexed, facts, times, places(fields))
+
+
+def packed_sessions(packed: Packed, links: Mapping[str, Link], bind: Bindings) -> str:
+    """Defines `packed`: for each status and number the sessions, rows and times.
+
+    A row of a record without a session has the number of a session that is not linked, and no status.
+    """
+    sessions = _sessions(packed, bind)
+    of_records = [(record, links[record.name], _columns_of(packed, n, record, bind)) for n, record in packed.records]
+    sums = {column: [f"coalesce(s.{column}, 0)"] for column in sessions.words}
+    for n, (_, _, columns) in enumerate(of_records, start=1):
+        for column in columns:
+            if column not in _OWN:
+                sums.setdefault(column, []).append(f"coalesce(r_{n}.{column}, 0)")
+    timed = words((packed.laid[name], packed.laid[name].flag(sql)) for name, sql in packed.times.items())
+    for column, sql in timed.items():
+        sums.setdefault(column, []).append(sql)
+    clock = bind(Moment.CLOCK, "timestamptz")
+    known = ["status", "started", "completed", *(f"r_{n}.n as {rows_of(n)}" for n in packed.counted)]
+    known += [f"{' + '.join(parts)} as {column}" for column, parts in sums.items()]
+    totals = [
+        "count(*) as sessions",
+        "min(coalesce(completed, started)) as oldest",
+        f"max(case when started <= {clock} then started end) as newest_started",
+        f"max(case when completed <= {clock} then completed end) as newest_completed",
+        *(f"coalesce(sum({rows_of(n)}), 0)::bigint as {rows_of(n)}" for n in packed.counted),
+    ]
+    by = ", ".join(["status", *sums])
+    joined = [(rows_by_key(record, link, columns, packed.indexed), link) for record, link, columns in of_records]
+    return f"""packed as (
+  select
+    {comma_list([by, *totals], 4)}
+  from (
+    select
+      {comma_list(known, 6)}
+    from {joined_with(sessions.sql, joined)}
+    offset 0
+  ) joined
+  group by {by}
+)"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    sql: str
+    words: tuple[str, ...]
+
+
+def _sessions(packed: Packed, bind: Bindings) -> _Words:
+    """SQL for every session: key, status, times, and the words of its conditions."""
+    rows, laid = session_rows(packed.scope, bind, packed.facts), packed.laid
+    told = words((laid[name], laid[name].flag(sql)) for name, sql in rows.told.items())
+    always = words((laid[name], laid[name].flag(sql)) for name, sql in rows.always.items())
+    found = {laid[LINKED].column: [laid[LINKED].value(1)]}
+    for column, sql in told.items():
+        # No expression is computed for a session that no number counts.
+        found.setdefault(column, []).append(f"case when {rows.is_wanted} then {sql} else 0 end")
+    for column, sql in always.items():
+        found.setdefault(column, []).append(sql)
+    selected = [
+        *rows.key,
+        f"{rows.status} as status",
+        f"{rows.started} as started",
+        f"{rows.completed} as completed",
+        *(f"{' + '.join(parts)} as {column}" for column, parts in found.items()),
+    ]
+    sql = f"""
+    select
+      {comma_list(selected, 6)}
+    from {rows.source}
+    offset 0"""
+    return _Words(sql, tuple(found))
+
+
+_OWN: Final = frozenset({"best", "n"})
+"""Columns of the rows of a record beside the words."""
+
+
+def _columns_of(packed: Packed, n: int, record: Record, bind: Bindings) -> dict[str, tuple[str, str]]:
+    """The columns of the rows by key of a record: words, and the number of rows as `n`."""
+    place = packed.laid[best(n)]
+    facets = {facet.name: facet for facet in facets_of(packed.dimensions, record)}
+    found = packed.values.get(record.name, {})
+    masks = words(
+        (of_values, _mask(of_values, has_value(facets[name], found[name], bind)))
+        for name, of_values, _ in packed.valued(n, record)
+    )
+    if record.name in packed.indexed.single:
+        ranked = place.shifted(rank(record, bind))
+        masks[place.column] = f"{ranked} + {masks[place.column]}" if place.column in masks else ranked
+        return {column: (sql, "{}") for column, sql in masks.items()}
+    columns = {column: (sql, "bit_or({})") for column, sql in masks.items()}
+    mask, _ = columns.get(place.column, ("0::bigint", ""))
+    columns[place.column] = (mask, "bit_or({}) + " + place.shifted("min(best)"))
+    return {"best": (rank(record, bind), "min({})"), **columns, "n": ("1", "count(*)::integer")}
+
+
+def _mask(place: Place, conditions: Sequence[str]) -> str:
+    """SQL for the word with the bit of the first condition that is true."""
+    cases = " ".join(f"when {condition} then {place.value(1 << bit)}" for bit, condition in enumerate(conditions))
+    return f"case {cases} else 0 end"
+
+
+def judged_cells(packed: Packed) -> str:
+    """Defines `judged`: the packed numbers, with the conditions read back as columns."""
+    laid = packed.laid
+    flags = [LINKED, quote("eligible"), *(quote(fact.name) for fact in packed.facts), *packed.times]
+    columns = [f"left(status, {LABEL_LENGTH}) as status", "sessions", "oldest", "newest_started", "newest_completed"]
+    columns += [f"{laid[name].has()} as {name}" for name in flags]
+    for n, record in packed.records:
+        columns.append(f"nullif({laid[best(n)].number()}, 0) as {best(n)}")
+        columns.append(f"{laid[required(n)].has() if record.required_when else 'true'} as {required(n)}")
+        single = f"case when {laid[best(n)].number()} <> 0 then sessions else 0 end as {rows_of(n)}"
+        columns.append(rows_of(n) if n in packed.counted else single)
+    columns += dict.fromkeys(place.column for n, record in packed.records for _, place, _ in packed.valued(n, record))
+    return f"""judged as (
+  select *, eligible and in_window as analysed
+  from (
+    select
+      {comma_list(columns, 6)}
+    from packed
+  ) read
+)"""
