@@ -104,7 +104,7 @@ async def test_a_column_that_no_operator_of_its_type_compares_is_taken(shop: Dat
 # --- One catalog
 
 
-@pytest.mark.parametrize("title", ["sessions", "rows"])
+@pytest.mark.parametrize("title", ["sessions", "rows of scores"])
 @pytest.mark.parametrize(
     ("prepare", "change"),
     [

@@ -395,7 +395,7 @@ databases:
   a: {url: V, url_file: V, password_file: V, row_security: V, x: V}
   c: {connect_timeout: V, statement_timeout: V, lock_timeout: V}
   b: V
-collection: {interval: V, max_age: V, max_label_values: V, rest_ratio: V, x: V}
+collection: {interval: V, max_age: V, max_label_values: V, duty: V, x: V}
 pipelines:
   a:
     database: V

@@ -232,7 +232,14 @@ WHOLE: dict[str, Any] = {
         },
         "billing": {"url_file": "/run/secrets/url"},
     },
-    "collection": {"interval": "30s", "max_age": "1h", "max_label_values": 50, "rest_ratio": 10},
+    "collection": {
+        "interval": "30s",
+        "max_age": "1h",
+        "max_label_values": 50,
+        "mode": "auto",
+        "duty": "5%",
+        "state_dir": "/var/lib/x",
+    },
     "pipelines": {
         "orders": {
             "database": "shop",
@@ -334,7 +341,7 @@ def changed(place: tuple[Any, ...], value: Any) -> Any:
 
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from([place for place in places(WHOLE) if place]), VALUES)
-@example(("collection", "rest_ratio"), "10")
+@example(("collection", "duty"), "5%")
 @example(("databases", "shop", "url"), "postgres://")
 @example(("pipelines", "orders", "sessions", "table"), '"My Schema"."Or""ders"')
 @example(("pipelines", "orders", "sessions", "table"), "größe.å$1")
@@ -389,7 +396,7 @@ def test_dates_are_marked_nowhere_in_the_forms_that_yaml_knows(since: str) -> No
         (("collection", "interval"), "0s"),
         (("collection", "interval"), "5min"),
         (("collection", "max_label_values"), 0),
-        (("collection", "rest_ratio"), "ten"),
+        (("collection", "duty"), "ten"),
         (("databases", "shop", "url"), "shop.example:5432/shop"),
         (("databases", "shop", "row_security"), "off"),
         (("pipelines", "orders", "limits", "sessions_with_gap"), {}),

@@ -418,6 +418,19 @@ create unique index on visits (id); update pg_index set indisvalid = false where
 """
 
 
+async def test_a_large_table_without_the_indexes_of_slices_is_noted_with_the_indexes(reader: Database) -> None:
+    await reader.execute("update pg_class set reltuples = 2e6 where oid = 'visits'::regclass")
+
+    [note] = [one for one in await notes(reader) if "slices lack an index" in one.message]
+
+    assert note.path == f"{SESSIONS}.table"
+    assert note.remedy is not None
+    for statement in note.remedy.replace(" concurrently", "").split("\n"):
+        await reader.connection.execute(statement)
+    await reader.execute("update pg_class set reltuples = 2e6 where oid = 'visits'::regclass")
+    assert [one for one in await notes(reader) if "slices lack an index" in one.message] == []
+
+
 @pytest.mark.parametrize(
     ("index", "proved"),
     [

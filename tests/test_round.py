@@ -86,7 +86,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("title", ["sessions", "rows", "what was read"])
+@pytest.mark.parametrize("title", ["sessions", "rows of scores", "what was read"])
 async def test_a_catalog_that_changes_within_a_round_voids_it(
     shop: Database, meanwhile: Meanwhile, change: str, title: str
 ) -> None:
@@ -120,7 +120,7 @@ async def test_a_list_of_gaps_is_void_as_well(shop: Database, meanwhile: Meanwhi
 )
 async def test_what_changes_nothing_of_ours_disturbs_nobody(shop: Database, meanwhile: Meanwhile, sql: str) -> None:
     for part in sql.split(";"):
-        meanwhile(shop, "rows", part)
+        meanwhile(shop, "rows of scores", part)
 
         assert (await shop.measure(config())).positive("eligible_sessions") == {("gap",): 10}
 
@@ -205,21 +205,20 @@ begin perform pg_sleep(0.02); return true; end $$
 
 async def test_what_is_refused_costs_one_more_statement_timeout_at_most(shop: Database) -> None:
     await shop.execute(SLOW)
-    records = "".join(
-        f'      r{n}: {{table: public.old_scores, session_key: order_id, valid: "{valid}"}}\n'
-        for n, valid in enumerate(["version::int > 0", *["public.slow(order_id)"] * 8])
+    slow = ", ".join(f'c{n}: "public.slow(id)"' for n in range(1, 9))
+    text = config("statement_timeout: 1s").replace(
+        "status: status", f'status: status, checks: {{c0: "status::int > 0", {slow}}}'
     )
-    text = config("statement_timeout: 1s").partition("    records:")[0] + f"    records:\n{records}"
 
     async with asyncio.timeout(at_most(30)):
         numbers = await shop.measure(text)
 
-    faults = numbers.snapshot.record_faults
-    assert faults["r0"].reason == "type"
+    faults = {path.removeprefix("sessions.checks."): fault for path, fault in numbers.snapshot.part_faults.items()}
+    assert faults["c0"].reason == "type"
     late = {name for name, fault in faults.items() if fault.reason == "statement_timeout"}
     assert late
-    assert late < {f"r{n}" for n in range(1, 9)}
-    assert all("took longer than statement_timeout" in faults[name].message for name in late)
+    assert late < {f"c{n}" for n in range(1, 9)}
+    assert all("took longer than half of statement_timeout" in faults[name].message for name in late)
     assert numbers.positive("sessions") == {("paid",): 10}
 
 

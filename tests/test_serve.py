@@ -25,7 +25,7 @@ PIPELINE = """
 """
 
 
-def config(*pipelines: str, collection: str = "{interval: 50ms, rest_ratio: 0}") -> str:
+def config(*pipelines: str, collection: str = "{interval: 50ms, duty: 100%}") -> str:
     return (
         'database: {url: "${DATABASE_URL}", allow_superuser: true}\n'
         f"collection: {collection}\npipelines:" + "".join(pipelines)
@@ -142,7 +142,7 @@ async def test_another_interval_or_age_is_in_force_at_once(file: File) -> None:
     file.write(config(pipeline("one"), collection="{interval: 1h, max_age: 2h}"))
     async with file.watched() as watch:
         await until(lambda: watch.latest.board.is_ready)
-        file.write(config(pipeline("one"), collection="{interval: 50ms, max_age: 7m, rest_ratio: 0}"))
+        file.write(config(pipeline("one"), collection="{interval: 50ms, max_age: 7m, duty: 100%}"))
 
         assert watch.reload() is None
 
@@ -172,7 +172,7 @@ class SlowToLeave:
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> SlowToLeave:
     slow = SlowToLeave()
-    monkeypatch.setattr("exporter.serve.run.collect", slow.collect)
+    monkeypatch.setattr("exporter.measure.rounds.collect", slow.collect)
     return slow
 
 

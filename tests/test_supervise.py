@@ -55,7 +55,7 @@ class Script:
         latest = Latest([status or a_status()], now=1.0)
         plan = plan_of(TOUR.read_text(), "postgresql://nowhere")
         with pytest.raises(asyncio.CancelledError):
-            await supervise(plan, latest, 10, self.collect, self.sleep)
+            await supervise(plan, latest, 1 / 11, self.collect, self.sleep)
         return latest
 
 
@@ -65,7 +65,7 @@ async def test_a_pipeline_may_have_an_interval_of_its_own() -> None:
     latest = Latest([a_status()], now=1.0)
 
     with pytest.raises(asyncio.CancelledError):
-        await supervise(plan_of(text, "postgresql://nowhere"), latest, 10, script.collect, script.sleep)
+        await supervise(plan_of(text, "postgresql://nowhere"), latest, 1 / 11, script.collect, script.sleep)
 
     assert 70 * (1 - JITTER) - 1 <= script.pauses[0] <= 70
 
@@ -142,26 +142,26 @@ def test_values_are_withdrawn_when_older_than_max_age_and_not_before() -> None:
 
 
 def test_rounds_start_an_interval_apart() -> None:
-    assert pause(a_status(), interval=30, rest_ratio=10, duration=2) == pytest.approx(28)
+    assert pause(a_status(), interval=30, duty=1 / 11, duration=2) == pytest.approx(28)
 
 
 def test_after_a_total_failure_the_rest_is_at_most_four_intervals_too() -> None:
-    assert pause(a_status(failures_in_a_row=1), interval=30, rest_ratio=10, duration=30) == 120
+    assert pause(a_status(failures_in_a_row=1), interval=30, duty=1 / 11, duration=30) == 120
 
 
 def test_jitter_brings_a_round_forward_but_never_into_the_rest() -> None:
-    assert pause(a_status(), interval=30, rest_ratio=10, duration=0, jitter=0.1) == pytest.approx(27)
-    assert pause(a_status(), interval=30, rest_ratio=10, duration=12, jitter=0.1) == pytest.approx(120)
+    assert pause(a_status(), interval=30, duty=1 / 11, duration=0, jitter=0.1) == pytest.approx(27)
+    assert pause(a_status(), interval=30, duty=1 / 11, duration=12, jitter=0.1) == pytest.approx(120)
 
 
 def test_a_slow_database_is_left_in_peace_ten_times_as_long_as_it_took() -> None:
-    assert pause(a_status(), interval=30, rest_ratio=10, duration=12) == pytest.approx(120)
-    assert pause(a_status(), interval=30, rest_ratio=0, duration=45) == 0
+    assert pause(a_status(), interval=30, duty=1 / 11, duration=12) == pytest.approx(120)
+    assert pause(a_status(), interval=30, duty=1, duration=45) == 0
 
 
 @pytest.mark.parametrize(("failures", "intervals"), [(0, 1), (1, 1), (2, 2), (3, 4), (4, 4), (5000, 4)])
 def test_total_failures_back_off_to_four_intervals(failures: int, intervals: int) -> None:
-    assert pause(a_status(failures_in_a_row=failures), interval=30, rest_ratio=10, duration=0) == 30 * intervals
+    assert pause(a_status(failures_in_a_row=failures), interval=30, duty=1 / 11, duration=0) == 30 * intervals
 
 
 async def test_a_partial_failure_does_not_back_off_and_a_success_ends_the_back_off() -> None:

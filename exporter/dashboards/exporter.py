@@ -187,8 +187,8 @@ def _collections() -> list[Tile]:
     cost = About(
         id=22,
         title="Duration against interval",
-        says="Duration of collections, and the interval (dashed).  After a collection, the exporter pauses 10 times "
-        "the duration (`rest_ratio`): beyond a tenth of the interval, collections become rarer.",
+        says="Duration of collections, and the interval (dashed).  Collections take "
+        "the share `duty` of the time: a collection longer than this share of the interval makes collections rarer.",
         unit="s",
         runbook="ValuesStale",
     )

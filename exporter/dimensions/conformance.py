@@ -77,7 +77,8 @@ def _with_known_versions(record: Record, counts: dict[tuple[LabelValue, ...], in
 
 
 def _sessions_by_version(record: Record, _sessions: Cells, rows: Rows) -> Numbers:
-    return _with_known_versions(record, rows.sessions[FACET].totals("sessions", "value", "category"))
+    found = rows.sessions.get(FACET)
+    return {} if found is None else _with_known_versions(record, found.totals("sessions", "value", "category"))
 
 
 def _rows_by_version(record: Record, _sessions: Cells, rows: Rows) -> Numbers:

@@ -74,7 +74,7 @@ def _session_facts(scope: Scope) -> tuple[Fact, ...]:
             return conjunction([condition(stuck.where), is_late])
         return conjunction([f"{same_text(quote(sessions.status))} = any({bind(stuck.statuses, 'text[]')})", is_late])
 
-    return (Fact("is_stuck", sql),)
+    return (Fact("is_stuck", sql, once_settled=False),)
 
 
 def _session_totals(scope: Scope) -> tuple[Total, ...]:

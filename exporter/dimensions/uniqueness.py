@@ -36,8 +36,8 @@ def _repeats(record: Record) -> tuple[Repeats, ...]:
     return () if columns is None else (Repeats(REPEATS, columns),)
 
 
-def _duplicates(record: Record, _sessions: Cells, rows: Rows) -> Numbers:
-    return {} if UNIQUE.of(record) is None else {(): rows.repeats[REPEATS]}
+def _duplicates(_record: Record, _sessions: Cells, rows: Rows) -> Numbers:
+    return {(): rows.repeats[REPEATS]} if REPEATS in rows.repeats else {}
 
 
 def _list(read: AsRead, record: str) -> str:

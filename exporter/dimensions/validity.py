@@ -92,7 +92,7 @@ def _session_facts(scope: Scope) -> tuple[Fact, ...]:
 
 
 def _fact(part: Part, sql: str) -> Fact:
-    return Fact(_passes(part), lambda _bind: condition(sql))
+    return Fact(_passes(part), lambda _bind: condition(sql), once_settled=True)
 
 
 def _grace(pipeline: Pipeline, part: Part) -> timedelta:
@@ -138,18 +138,21 @@ def _row_totals(_record: Record) -> tuple[Total, ...]:
     return (Total("invalid", rows_where("not valid")),)
 
 
-def _by_value(record: Record, total: str, counted: Callable[[str], Cells]) -> Numbers:
-    """Add the values in the config with a count of 0."""
+def _by_value(record: Record, total: str, counted: Callable[[str], Cells | None]) -> Numbers:
+    """Add the values in the config with a count of 0; nothing of a column that was not counted."""
     counts: dict[tuple[LabelValue, ...], int] = {}
     for column, values in record.accepted_values.items():
+        cells = counted(_facet(column))
+        if cells is None:
+            continue
         counts |= {(column, value[:LABEL_LENGTH], "accepted"): 0 for value in values}
-        found = counted(_facet(column)).totals(total, "value", "category")
+        found = cells.totals(total, "value", "category")
         counts |= {(column, *labels): count for labels, count in found.items()}
     return counts
 
 
 def _sessions_by_value(record: Record, _sessions: Cells, rows: Rows) -> Numbers:
-    return _by_value(record, "sessions", rows.sessions.__getitem__)
+    return _by_value(record, "sessions", rows.sessions.get)
 
 
 def _rows_by_value(record: Record, _sessions: Cells, rows: Rows) -> Numbers:

@@ -6,11 +6,11 @@ raises `CollectionError`.
 
 from collections.abc import Mapping, Sequence
 
-from exporter.measure.ending import end
+from exporter.measure.ending import changed_catalog, end
 from exporter.measure.guard import open_snapshot
 from exporter.measure.interpret import Counted, interpret
 from exporter.measure.query_faults import is_uncountable
-from exporter.measure.records import RowCount, count_rows, read_spreads
+from exporter.measure.records import RowCount, UnknownValueError, count_rows, read_spreads, with_values_named
 from exporter.measure.session import Session, subject_of
 from exporter.model.advice import AsRead
 from exporter.model.counting import (
@@ -24,6 +24,7 @@ from exporter.model.sql import TableName
 from exporter.plan.plan import Plan
 from exporter.state.judge import judge
 from exporter.state.snapshot import Snapshot, fold, folded
+from exporter.state.swept import Swept
 
 
 async def collect(plan: Plan, *, unattended: bool = False) -> Snapshot:
@@ -37,6 +38,15 @@ async def collect(plan: Plan, *, unattended: bool = False) -> Snapshot:
         measurable = tuple(name for name in config.records if name not in session.faults)
         counted = await _count(session, plan, measurable)
         restricted = await end(session)
+    return snapshot_of(session, counted, restricted)
+
+
+def snapshot_of(
+    session: Session, counted: Counted, restricted: tuple[str, ...], swept: Swept | None = None
+) -> Snapshot:
+    """The judged snapshot of what a session has counted; `swept` if the numbers are sums of slices."""
+    plan = session.plan
+    config = plan.pipeline
     measured = interpret(plan, counted, session.facts)
     limit = plan.max_label_values
     faults = {name: counted.record_faults[name] for name in config.records if name in counted.record_faults}
@@ -52,7 +62,10 @@ async def collect(plan: Plan, *, unattended: bool = False) -> Snapshot:
         part_faults=counted.part_faults,
         restricted=restricted,
         folded={m.full_name: folded(m, values, limit) for m, values in measured.items() if m.open_label},
-        judgement=judge(plan.dimensions, readings, frozenset(faults), frozenset(counted.part_faults), restricted),
+        judgement=judge(
+            plan.dimensions, readings, frozenset(faults), frozenset(counted.part_faults), restricted, swept
+        ),
+        swept=swept,
         replica_lag=None if session.lag is None else session.lag.total_seconds(),
         identity=session.identity,
         found={name: TableName(schema, name).written for name, schema in session.schemas.items()},
@@ -138,7 +151,11 @@ async def _count_sessions(
     spread = await session.attempt(delays, subject, is_uncountable) if delays else []
     if isinstance(spread, Fault):
         return spread
-    cells = statement.read(rows)
+    try:
+        cells = with_values_named(statement.read(rows), values)
+    except UnknownValueError:
+        # In one snapshot a value appears between two statements only if a catalog changes, as by ALTER TYPE.
+        raise CollectionError(changed_catalog(f"pipelines.{plan.pipeline.name}")) from None
     spreads = read_spreads(delays, spread)
     of_record = {}
     for name, counted in of_rows.items():

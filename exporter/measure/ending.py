@@ -22,6 +22,15 @@ def foreign_table(subject: str) -> Fault:
     )
 
 
+def changed_catalog(subject: str) -> Fault:
+    """The fault of statements that may have used different catalogs."""
+    return Fault(
+        "catalog_change",
+        f"{subject}: during the collection a partition was attached or detached, a function was replaced, or a schema "
+        "or an enum was renamed: the exporter retries at the next interval",
+    )
+
+
 async def end(session: Session) -> tuple[str, ...]:
     """End the snapshot; returns the tables with rows that policies may hide.
 
@@ -53,13 +62,7 @@ async def end(session: Session) -> tuple[str, ...]:
     [[after]] = await session.run(then, subject)
     await session.run(END, "end")
     if before != after:
-        raise CollectionError(
-            Fault(
-                "catalog_change",
-                f"{subject}: during the collection a partition was attached or detached, a function was replaced, or a "
-                "schema or an enum was renamed: the exporter retries at the next interval",
-            )
-        )
+        raise CollectionError(changed_catalog(subject))
     return tuple(table["name"] for table in restricted)
 
 

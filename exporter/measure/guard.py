@@ -23,6 +23,7 @@ from exporter.model.sections import Database
 from exporter.model.sql import TableName
 from exporter.plan.plan import Plan
 from exporter.plan.replica import AURORA_STATUS_SQL, STATUS_SQL, ReplicationStatus, lag
+from exporter.plan.statement import Statement
 from exporter.plan.transaction import (
     IDENTITY,
     NO_TRANSACTION_TIMEOUT,
@@ -45,17 +46,17 @@ async def open_snapshot(plan: Plan, *, unattended: bool = False) -> AsyncIterato
         if unattended:
             _refuse_powers(session)
         plan = (await _found(session, plan)).looking(session.look)
-        await _begin(session)
+        await _begin(session, plan.begin)
         subject = f"pipelines.{plan.pipeline.name}.sessions"
         tables = {subject_of(plan, name): record.table for name, record in plan.pipeline.records.items()}
         session.tables = {subject: plan.pipeline.sessions.table, **tables}
         session.lag = _lag(session.before, session.before, plan)
         session.faults = {**session.faults, **await hold_locks(session, plan)}
         await _read_catalog(session, plan)
-        links, unlike = await links_of(session, plan)
+        links, unlike, types = await links_of(session, plan)
         session.faults = {**unlike, **session.faults}
         [proofs] = await session.run(plan.indexes, subject)
-        session.plan = plan = plan.linked(links).with_indexes(proofs)
+        session.plan = plan = plan.linked(links, types).with_indexes(proofs)
         # Some managed services forbid pg_control_system(): then the identity is None.
         told = await session.attempt(IDENTITY, "identity", is_rejection)
         session.identity = None if isinstance(told, Fault) else told[0][0]
@@ -74,7 +75,7 @@ async def open_transaction(database: Database, tables: Sequence[TableName] = ())
     """
     async with _looked(database) as session:
         await _find(session, tables)
-        await _begin(session)
+        await _begin(session, begin(database))
         yield session
 
 
@@ -114,8 +115,8 @@ async def _before(session: "Session") -> list[Any]:
 _TRANSACTION_TIMEOUT_SINCE: Final = 17
 
 
-async def _begin(session: "Session") -> None:
-    await session.run(begin(session.database), "begin")
+async def _begin(session: "Session", statement: Statement) -> None:
+    await session.run(statement, "begin")
     if session.connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
         await session.run(NO_TRANSACTION_TIMEOUT, "begin")
 

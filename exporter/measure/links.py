@@ -8,15 +8,15 @@ from exporter.model.fault import Fault
 from exporter.model.keys import Cast, Equality, KeyType, Link, UnlikeError, cast_type, equality_of, read_key_columns
 from exporter.model.sections import KeyPart, Record
 from exporter.model.sql import Bindings, quote
-from exporter.plan.plan import Plan
+from exporter.plan.plan import KeyPlace, Plan
 from exporter.plan.statement import Statement
 from exporter.plan.transaction import (
     schema_of,
 )
 
 
-async def links_of(session: Session, plan: Plan) -> tuple[dict[str, Link], dict[str, Fault]]:
-    """The link of each record to the sessions, and the faults of records whose key cannot be compared."""
+async def links_of(session: Session, plan: Plan) -> tuple[dict[str, Link], dict[str, Fault], dict[KeyPlace, str]]:
+    """The link of each record to the sessions, the faults of records whose key cannot be compared, and the types."""
     pipeline = plan.pipeline
     rows = await session.run(plan.keys, f"pipelines.{pipeline.name}.sessions")
     types = {(column.record, column.place): column.type for column in read_key_columns(rows)}
@@ -35,7 +35,7 @@ async def links_of(session: Session, plan: Plan) -> tuple[dict[str, Link], dict[
                 faults[name] = link
             else:
                 links[name] = link
-    return links, faults
+    return links, faults, {place: kind.shown for place, kind in types.items()}
 
 
 async def _link(

@@ -8,7 +8,10 @@ from exporter.model.sql import Ago, Bound, Moment
 from exporter.plan.plan import Plan
 from exporter.plan.statement import Statement
 
-NOTE: Final = "-- A savepoint around each statement that may fail keeps the rest of the snapshot.\n\n"
+NOTE: Final = (
+    "-- A savepoint around each statement that may fail keeps the rest of the snapshot.  The statement about sessions "
+    "also tells versions and values apart that the config does not name, and a unique index spares a count.\n\n"
+)
 
 
 def script(plans: Iterable[Plan]) -> str:

@@ -1,13 +1,15 @@
 """The rows of one record, counted without a join; what the join adds is filled in later."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from exporter.measure.query_faults import is_uncountable
 from exporter.measure.session import Session, subject_of
-from exporter.model.counting import PERCENTILES, Cells, Facet, Rows, Value
+from exporter.model.counting import PERCENTILES, Cells, Facet, Rows, Value, Values
 from exporter.model.fault import Fault
+from exporter.model.metric import CellValue
 from exporter.plan.plan import Plan
 from exporter.plan.rows import values_of
 from exporter.plan.statement import Statement
@@ -32,19 +34,36 @@ class RowCount:
 
     def with_sessions(self, sessions: Cells, spreads: Spreads) -> Rows:
         """The rows with the sessions by value, from the cells of the record's sessions, and with the spreads."""
-        counts = sessions.totals("sessions", "facet", "nth") if self.values else {}
-        by_value = {
-            facet: Cells(
-                ("value", "category", "sessions"),
-                tuple(
-                    (value.text, value.category, counts.get((facet, str(place)), 0))
-                    for place, value in enumerate(values)
-                    if (facet, str(place)) in counts
-                ),
-            )
-            for facet, values in self.values.items()
-        }
+        found: dict[str, list[tuple[str | None, str | None, int]]] = {facet: [] for facet in self.values}
+        for (facet, said), count in sessions.totals("sessions", "facet", "nth").items():
+            if facet is not None and facet in found:
+                text, category = json.loads(str(said))
+                found[str(facet)].append((text, category, count))
+        by_value = {facet: Cells(("value", "category", "sessions"), tuple(counted)) for facet, counted in found.items()}
         return replace(self.rows, sessions={**self.rows.sessions, **by_value}, spreads=spreads)
+
+
+class UnknownValueError(Exception):
+    """A row has a value that the statement did not tell apart."""
+
+
+def with_values_named(cells: Cells, values: Values) -> Cells:
+    """The cells with each value itself, as JSON, in place of its number; raises UnknownValueError.
+
+    Numbers differ between statements, so that only cells with names can be added up.
+    """
+    subject, facet, nth = (cells.columns.index(name) for name in ("subject", "facet", "nth"))
+
+    def named(row: tuple[CellValue, ...]) -> tuple[CellValue, ...]:
+        if row[facet] is None or row[subject] is None:
+            return row
+        known = values[str(row[subject])][str(row[facet])]
+        place = int(str(row[nth]))
+        if place >= len(known):
+            raise UnknownValueError
+        return (*row[:nth], json.dumps([known[place].text, known[place].category]), *row[nth + 1 :])
+
+    return Cells(cells.columns, tuple(map(named, cells.rows)))
 
 
 async def count_rows(session: Session, plan: Plan, name: str) -> RowCount | Fault:

@@ -134,8 +134,8 @@ class Session:
         return query_fault(error, subject, self.tables.get(subject), given)
 
     def begin_asking_apart(self) -> None:
-        """Start the time for asking apart: one more `statement_timeout` in total."""
-        self.asking_until = time.monotonic() + self.database.statement_timeout.total_seconds()
+        """Start the time for asking apart: half of `statement_timeout` in total, so that what is left fits in it."""
+        self.asking_until = time.monotonic() + self.database.statement_timeout.total_seconds() / 2
 
     def out_of_time(self, subject: str) -> Fault | None:
         """The fault if the time for asking apart is over; None while there is time."""
@@ -143,7 +143,7 @@ class Session:
             return None
         return Fault(
             "statement_timeout",
-            f"{subject}: skipped: after another fault, counting the records apart took longer than statement_timeout "
+            f"{subject}: skipped: after another fault, counting apart took longer than half of statement_timeout "
             f"({self.database.statement_timeout.total_seconds():g} s): correct the other fault",
         )
 

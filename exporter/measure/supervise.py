@@ -35,7 +35,7 @@ def initial_status(plan: Plan, max_age: float) -> PipelineStatus:
 
 
 async def measure(plan: Plan, collect: Collect) -> Collection:
-    """One collection: a snapshot, or the fault.  The only place that catches CollectionError."""
+    """One collection: a snapshot, or the fault.  The only place that turns CollectionError into a status."""
     started = time.monotonic()
     snapshot, fault = None, None
     try:
@@ -49,22 +49,22 @@ async def measure(plan: Plan, collect: Collect) -> Collection:
     return Collection(snapshot, fault, duration=time.monotonic() - started, ended_at=time.time())
 
 
-def pause(status: PipelineStatus, interval: float, rest_ratio: float, duration: float, jitter: float = 0) -> float:
+def pause(status: PipelineStatus, interval: float, duty: float, duration: float, jitter: float = 0) -> float:
     """Seconds to wait after a collection; `duration` in seconds, `jitter` as a share of the interval (0 to 1).
 
-    Collections start one interval apart, and later after total failures.  The pause is at least `rest_ratio` times the
-    duration of the last collection.  After a total failure the pause is at most four intervals.
+    Collections start one interval apart, and later after total failures.  Collections take at most the share `duty` (0
+    to 1) of the time.  After a total failure the pause is at most four intervals.
     """
     doublings = max(0, status.failures_in_a_row - 1)
     stretched = interval * min(1 << min(doublings, BACK_OFF_LIMIT), BACK_OFF_LIMIT)
-    wait = max(stretched * (1 - jitter) - duration, rest_ratio * duration, 0.0)
+    wait = max(stretched * (1 - jitter) - duration, duration * (1 / duty - 1), 0.0)
     return min(wait, BACK_OFF_LIMIT * interval) if status.failures_in_a_row else wait
 
 
 async def supervise(
     plan: Plan,
     latest: Latest,
-    rest_ratio: float,
+    duty: float,
     collect: Collect,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
@@ -76,7 +76,7 @@ async def supervise(
         before = latest.board.statuses[name]
         status = before.after(collection, time.monotonic())
         jitter = random.uniform(0, JITTER)  # noqa: S311 - spreads load, guards nothing
-        wait = pause(status, interval, rest_ratio, collection.duration, jitter)
+        wait = pause(status, interval, duty, collection.duration, jitter)
         latest.publish(replace(status, due=collection.ended_at + wait))
         report_changes(before, status)
         if status.snapshot is not None and wait > status.max_age and not slow:
@@ -85,7 +85,7 @@ async def supervise(
                 extra={
                     "pipeline": name,
                     "seconds": round(collection.duration, 1),
-                    "error": "values are withdrawn before the next collection: raise max_age, or lower rest_ratio",
+                    "error": "values are withdrawn before the next collection: raise max_age or duty",
                 },
             )
         slow = wait > status.max_age

@@ -23,12 +23,14 @@ class Fact:
     """A condition on a row of a table: SQL over that table, with a name that totals use in double quotes.
 
     `sql` binds its values.  With `of_rows` a fact about a session also tells the rows of every record apart, and is
-    computed for the sessions of any time; other facts are false outside the window and the cohort.
+    computed for the sessions of any time; other facts are false outside the window and the cohort.  `once_settled` is
+    the value of the fact for a session that nobody needs to look at again; None if both are normal.
     """
 
     name: str
     sql: Callable[[Bindings], str]
     of_rows: bool = False
+    once_settled: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Total:
 
     name: str
     sql: str
-    combined_by: Literal["sum", "min", "max"] = "sum"
+    combined_by: Literal["sum", "min", "max", "lines"] = "sum"
 
 
 def sessions_where(condition: str) -> str:

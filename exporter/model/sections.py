@@ -40,6 +40,7 @@ from exporter.model.values import (
     KeyPath,
     Name,
     Schemas,
+    Share,
     TableReference,
     Text,
     TextList,
@@ -155,7 +156,11 @@ class Database(Section):
 
 
 class CollectionSettings(Section):
-    """When to collect, and how many values to keep."""
+    """When to collect, how much, and how many values to keep."""
+
+    refused: ClassVar[Mapping[str, str]] = {
+        "rest_ratio": "is replaced by duty, a share of the time: write duty: 5% (rest_ratio: 10 was duty: 9%)"
+    }
 
     interval: Interval = timedelta(seconds=30)
     """Time from the start of a collection of a pipeline to the next start."""
@@ -163,8 +168,12 @@ class CollectionSettings(Section):
     """Age at which the exporter withdraws a snapshot; must be longer than every interval."""
     max_label_values: Annotated[int, Field(ge=1, le=1000), COUNT] = 50
     """Most versions or values per metric of a pipeline; the exporter adds up the rest in <other>."""
-    rest_ratio: Annotated[int, Field(ge=0, le=1000), COUNT] = 10
-    """Pause after a collection, at least this many times the duration of the collection."""
+    mode: Literal["auto", "full", "tiered"] = "auto"
+    """Measure everything at once (full), or what changes and slices of the rest (tiered); auto: by measured cost."""
+    duty: Share = 0.05
+    """Share of the time that collections of a pipeline may take, above 0: 5% or 0.05."""
+    state_dir: Text | None = None
+    """Directory for the counts of slices, so that a restart does not count again.  If not set: kept in memory."""
 
 
 class Window(Section):
@@ -350,6 +359,6 @@ class Config(Section):
     databases: Annotated[dict[Name, Database], Field(min_length=1)]
     """The databases: a name of your choice, then the connection."""
     collection: CollectionSettings = Field(default_factory=CollectionSettings)
-    """When to collect, and how many values to keep."""
+    """When to collect, how much, and how many values to keep."""
     pipelines: Annotated[dict[Name, Pipeline], Field(min_length=1)]
     """The pipelines: a name of your choice, then sessions and records."""

@@ -53,6 +53,21 @@ def _parse_ratio(value: object) -> object:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _parse_share(value: object) -> object:
+    if isinstance(value, str) and (match := re.fullmatch(r"([0-9]{1,3}(\.[0-9]{1,9})?) ?%", value)):
+        return float(match[1]) / 100
+    found = _parse_ratio(value)
+    if not isinstance(found, float):
+        raise ValueError("must be a share, such as 5% or 0.05")  # noqa: TRY004 - pydantic reads ValueError
+    return found
+
+
+def _check_share(value: float) -> float:
+    if not 0 < value <= 1:
+        raise ValueError("must be above 0 and at most 100%")
+    return value
+
+
 def _parse_flag(value: object) -> object:
     return value == "true" if value in ("true", "false") else value
 
@@ -191,6 +206,19 @@ Flag = Annotated[
 SchemaName = Annotated[Text, AfterValidator(_check_schema)]
 COUNT: Final = BeforeValidator(_parse_count)
 RATIO: Final = BeforeValidator(_parse_ratio)
+Share = Annotated[
+    float,
+    BeforeValidator(_parse_share),
+    AfterValidator(_check_share),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+                {"type": "string", "pattern": r"^[0-9]{1,3}(\.[0-9]{1,9})? ?%$|^[01](\.[0-9]{1,9})?$|\$\{"},
+            ]
+        }
+    ),
+]
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),

@@ -15,6 +15,8 @@ VALUE_LIMIT: Final = 10_000
 
 def combined_total(total: Total) -> str:
     """SQL that combines the totals of several groups."""
+    if total.combined_by == "lines":
+        return f"pg_catalog.string_agg({quote(total.name)}, e'\\n')"
     combined = f"{total.combined_by}({quote(total.name)})"
     return f"{combined}::bigint" if total.combined_by == "sum" else combined
 
@@ -60,4 +62,4 @@ def counting_statement(
     )
     names = (*(c.name for c in groups), *(t.name for t in totals))
     folding = frozenset(column.name for column in groups if column.open)
-    return Statement(title, sql, tuple(bind.values), names, folding, is_ours=False)
+    return Statement(title, sql, tuple(bind.values), names, folding, tuple(totals), is_ours=False)

@@ -10,7 +10,9 @@ from exporter.model.sql import (
     OURS,
     Ago,
     Bindings,
+    Moment,
     condition,
+    moment,
     quote,
     with_values,
 )
@@ -65,6 +67,14 @@ def rows_from(record: Record) -> tuple[str, str]:
     """A FROM item with the rows of a record and the result of `valid`, and the condition for rows that count."""
     values = [(name, condition(sql)) for name, sql in ((_EXISTS, record.where), (PASSES, record.valid)) if sql]
     return with_values(record.table, "record", values), f"{OURS}.{quote(_EXISTS)}" if record.where else "true"
+
+
+def newest_in_sql(record: Record, bind: Bindings) -> str:
+    """SQL over one row: its time, unless in the future; NULL if the record has no times."""
+    if record.created_at is None:
+        return "null::timestamptz"
+    written = moment(column_of(record, record.created_at), record.timezone, bind)
+    return f"case when {written} <= {bind(Moment.CLOCK, 'timestamptz')} then {written} end"
 
 
 def comma_list(items: Sequence[str], indent: int = 2) -> str:

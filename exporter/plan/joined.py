@@ -10,8 +10,8 @@ https://www.postgresql.org/docs/current/queries-table-expressions.html#QUERIES-J
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Final, Literal
 
 from exporter.model.counting import Fact, Scope
 from exporter.model.dimension import Dimension
@@ -61,12 +61,32 @@ class Indexed:
 
 NO_INDEX: Final = Indexed()
 
+NEAR: Final = quote("our sessions")
+"""The sessions of a region: so unusual a name that no table of the platform has it."""
+
+
+Times = Literal["all", "window", "cohort"]
+"""Which sessions count: those of the window and of the cohort, or only one of the two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Some of the sessions: a condition over their table (SQL), and the starts of slices, ascending.
+
+    A session belongs to the slice with the number of bounds that are not after its start; NULL without a start.
+    `times`: which of the sessions count.
+    """
+
+    wanted: str
+    bounds: tuple[datetime, ...] = ()
+    times: Times = "window"
+
 
 @dataclass(frozen=True, slots=True)
 class SessionRows:
     """The sessions as a FROM item, `source`, and the parts of its select list as SQL.
 
-    `told` has the conditions that matter only in the window, in the cohort or without a start (SQL: `is_wanted`), and
+    `told` has the conditions that matter only in the window, in the cohort or without a start (`wanted_sessions`), and
     `always` those that matter for every session; both by column.
     """
 
@@ -77,7 +97,6 @@ class SessionRows:
     completed: str
     told: Mapping[str, str]
     always: Mapping[str, str]
-    is_wanted: str
 
 
 def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact]) -> SessionRows:
@@ -102,19 +121,18 @@ def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact]) -> Session
         completed=moment(column_of(sessions, sessions.completed_at), sessions.timezone, bind),
         told={name: sql for name, sql in columns.items() if name not in always},
         always={name: sql for name, sql in columns.items() if name in always},
-        is_wanted=wanted_sessions(pipeline, bind),
     )
 
 
-def times_in_sql(scope: Scope, dimensions: Iterable[Dimension], bind: Bindings) -> dict[str, str]:
+def times_in_sql(scope: Scope, dimensions: Iterable[Dimension], bind: Bindings, times: Times = "all") -> dict[str, str]:
     """Conditions on the times of a session, by column: SQL over `started` and `completed`; NULL is false."""
     pipeline, clock = scope.pipeline, bind(Moment.CLOCK, "timestamptz")
     in_cohort = "false"
-    if pipeline.cohort:
+    if pipeline.cohort and times != "window":
         in_cohort = f"started >= {cohort_start(pipeline, bind)} and started < {cohort_end(pipeline, bind)}"
     graces = [graces_in_sql(grace, bind) for grace in graces_of(scope, dimensions)]
     return {
-        quote("in_window"): in_window(pipeline, bind),
+        quote("in_window"): "false" if times == "cohort" else in_window(pipeline, bind),
         quote("undated"): "started is null",
         quote("future"): f"started > {clock} or completed > {clock}",
         quote("in_cohort"): in_cohort,

@@ -1,7 +1,6 @@
 """Sessions one by one, with the best rank of the rows of every record: for lists, single sessions and delays."""
 
 from collections.abc import Mapping
-from typing import Final
 
 from exporter.model.counting import Scope
 from exporter.model.dimension import Dimension
@@ -10,10 +9,17 @@ from exporter.model.sections import Record
 from exporter.model.sql import Bindings, moment, quote
 from exporter.model.states import rank, satisfies
 from exporter.plan.fragments import column_of, comma_list
-from exporter.plan.joined import NO_INDEX, NUMBERED, Indexed, joined_with, rows_by_key, session_rows, times_in_sql
-
-_NEAR: Final = quote("our sessions")
-"""The sessions of a range: so unusual a name that no table of the platform has it."""
+from exporter.plan.joined import (
+    NEAR,
+    NO_INDEX,
+    NUMBERED,
+    Indexed,
+    joined_with,
+    rows_by_key,
+    session_rows,
+    times_in_sql,
+    wanted_sessions,
+)
 
 
 def listed_sessions(
@@ -47,8 +53,9 @@ def listed_sessions(
         *(f"{sql} as {name}" for name, sql in told.items()),
         f"row_number() over () as {NUMBERED}",
     ]
-    wanted = rows.is_wanted
-    if cohort:
+    if not cohort:
+        wanted = wanted_sessions(scope.pipeline, bind)
+    else:
         column = column_of(scope.pipeline.sessions, scope.pipeline.sessions.started_at)
         first, last = cohort
         wanted = f"{rows.started} >= {first} and {rows.started} < {last}"
@@ -60,7 +67,7 @@ def listed_sessions(
     from {rows.source}
     where {wanted}
     offset 0"""
-    near = _NEAR if cohort else None
+    near = NEAR if cohort else None
     joined = [
         (
             rows_by_key(
@@ -77,8 +84,8 @@ def listed_sessions(
     found = [f"r_{n}.best as best_{n}" for n, _ in records]
     found += [f"r_{n}.first as first_{n}" for n, _ in records] if cohort else []
     times = [f"({sql}) is true as {name}" for name, sql in times_in_sql(scope, dimensions, bind).items()]
-    before = f"{_NEAR} as materialized ({sessions}\n), " if near else ""
-    source = joined_with(f"select * from {_NEAR}" if near else sessions, joined)
+    before = f"{NEAR} as materialized ({sessions}\n), " if near else ""
+    source = joined_with(f"select * from {NEAR}" if near else sessions, joined)
     return f"""{before}judged as (
   select *{"" if cohort else ", eligible and in_window as analysed"}
   from (

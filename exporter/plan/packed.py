@@ -14,9 +14,20 @@ from exporter.model.keys import Link
 from exporter.model.metric import LABEL_LENGTH
 from exporter.model.sections import Record
 from exporter.model.sql import Bindings, Moment, quote
-from exporter.model.states import rank
-from exporter.plan.fragments import comma_list
-from exporter.plan.joined import Indexed, facts_of, joined_with, rows_by_key, session_rows, times_in_sql
+from exporter.model.states import rank, satisfies
+from exporter.plan.fragments import comma_list, newest_in_sql
+from exporter.plan.joined import (
+    NEAR,
+    Indexed,
+    Region,
+    Times,
+    facts_of,
+    joined_with,
+    rows_by_key,
+    session_rows,
+    times_in_sql,
+    wanted_sessions,
+)
 from exporter.plan.packing import Place, places, words
 from exporter.plan.rows import facets_of, has_value
 
@@ -37,6 +48,11 @@ def required(n: int) -> str:
 def rows_of(n: int) -> str:
     """The column with the number of rows of the n-th record."""
     return quote(f"rows_{n}")
+
+
+def newest_of(n: int) -> str:
+    """The column with the time of the newest row of the n-th record, in a region."""
+    return quote(f"newest_{n}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +87,9 @@ class Packed:
         return [n for n, record in self.records if record.name not in self.indexed.single]
 
     def valued(self, n: int, record: Record) -> Iterator[tuple[str, Place, int]]:
-        """The facets of a record with values to tell apart: name, place, and number of values."""
+        """The facets of a record to tell apart by value: name, place, and number of bits."""
         for facet, found in self.values.get(record.name, {}).items():
-            if found:
-                yield facet, self.laid[_values(n, facet)], len(found)
+            yield facet, self.laid[_values(n, facet)], len(found) + 1
 
 
 def _values(n: int, facet: str) -> str:
@@ -82,28 +97,43 @@ def _values(n: int, facet: str) -> str:
 
 
 def packing(
-    scope: Scope, dimensions: tuple[Dimension, ...], values: Values, indexed: Indexed, bind: Bindings
+    scope: Scope,
+    dimensions: tuple[Dimension, ...],
+    values: Values,
+    indexed: Indexed,
+    bind: Bindings,
+    which: Times = "all",
 ) -> Packed:
     """Finds a place for everything that is packed of a session."""
     facts = tuple(facts_of(scope, dimensions))
-    times = times_in_sql(scope, dimensions, bind)
+    times = times_in_sql(scope, dimensions, bind, which)
     fields = [(LINKED, 1), (quote("eligible"), 1), *((quote(fact.name), 1) for fact in facts)]
     fields += [(name, 1) for name in times]
     for n, record in enumerate(scope.records, start=1):
         fields.append((best(n), _RANK_BITS))
         if record.required_when:
             fields.append((required(n), 1))
-        fields += [(_values(n, facet), len(found)) for facet, found in values.get(record.name, {}).items() if found]
+        # One more bit: a value that was not known when the statement was made.
+        fields += [(_values(n, facet), len(found) + 1) for facet, found in values.get(record.name, {}).items()]
     return Packed(scope, dimensions, values, indexed, facts, times, places(fields))
 
 
-def packed_sessions(packed: Packed, links: Mapping[str, Link], bind: Bindings) -> str:
+def packed_sessions(packed: Packed, links: Mapping[str, Link], bind: Bindings, region: Region | None) -> str:
     """Defines `packed`: for each status and number the sessions, rows and times.
 
-    A row of a record without a session has the number of a session that is not linked, and no status.
+    A row of a record without a session has the number of a session that is not linked, and no status.  In a region only
+    its sessions and their rows are read; then `slice` is the number of the slice, and `keys` has the keys of the
+    sessions that are not settled, each as a JSON array of texts.
     """
-    sessions = _sessions(packed, bind)
-    of_records = [(record, links[record.name], _columns_of(packed, n, record, bind)) for n, record in packed.records]
+    sessions = _sessions(packed, bind, region)
+    of_records = [
+        (
+            record,
+            links[record.name],
+            _columns_of(packed, n, record, bind) | (_newest_of(record, bind) if region else {}),
+        )
+        for n, record in packed.records
+    ]
     sums = {column: [f"coalesce(s.{column}, 0)"] for column in sessions.words}
     for n, (_, _, columns) in enumerate(of_records, start=1):
         for column in columns:
@@ -122,15 +152,32 @@ def packed_sessions(packed: Packed, links: Mapping[str, Link], bind: Bindings) -
         f"max(case when completed <= {clock} then completed end) as newest_completed",
         *(f"coalesce(sum({rows_of(n)}), 0)::bigint as {rows_of(n)}" for n in packed.counted),
     ]
-    by = ", ".join(["status", *sums])
-    joined = [(rows_by_key(record, link, columns, packed.indexed), link) for record, link, columns in of_records]
-    return f"""packed as (
+    near = NEAR if region else None
+    joined = [(rows_by_key(record, link, columns, packed.indexed, near), link) for record, link, columns in of_records]
+    by = ", ".join([*(["slice", "named"] if region else []), "status", *sums])
+    before, source = "", sessions.sql
+    if region:
+        # As text: for an array of times the driver would query the catalog.  A sub-select is read once, not per row.
+        bounds = f"(select {bind(tuple(bound.isoformat() for bound in region.bounds), 'text[]')}::timestamptz[])"
+        width = range(1, len(packed.scope.pipeline.sessions.key) + 1)
+        keys = ", ".join(f"s.key_{n}::text" for n in width)
+        known += [
+            f"pg_catalog.width_bucket(started, {bounds}) as slice",
+            f"pg_catalog.jsonb_build_array({keys})::text as listed_key",
+            # A session without a key cannot be read again by key.
+            " and ".join(f"s.key_{n} is not null" for n in width) + " as named",
+        ]
+        known += [f"r_{n}.newest as {newest_of(n)}" for n, _ in packed.records]
+        totals += [f"max({newest_of(n)}) as {newest_of(n)}" for n, _ in packed.records]
+        totals.append(f"array_agg(listed_key) filter (where named and {unsettled(packed)}) as keys")
+        before, source = f"{NEAR} as materialized ({sessions.sql}\n), ", f"select * from {NEAR}"
+    return f"""{before}packed as (
   select
     {comma_list([by, *totals], 4)}
   from (
     select
       {comma_list(known, 6)}
-    from {joined_with(sessions.sql, joined)}
+    from {joined_with(source, joined)}
     offset 0
   ) joined
   group by {by}
@@ -143,15 +190,16 @@ class _Words:
     words: tuple[str, ...]
 
 
-def _sessions(packed: Packed, bind: Bindings) -> _Words:
-    """SQL for every session: key, status, times, and the words of its conditions."""
+def _sessions(packed: Packed, bind: Bindings, region: Region | None) -> _Words:
+    """SQL for every session, or for those of a region: key, status, times, and the words of its conditions."""
     rows, laid = session_rows(packed.scope, bind, packed.facts), packed.laid
     told = words((laid[name], laid[name].flag(sql)) for name, sql in rows.told.items())
     always = words((laid[name], laid[name].flag(sql)) for name, sql in rows.always.items())
     found = {laid[LINKED].column: [laid[LINKED].value(1)]}
+    is_wanted = wanted_sessions(packed.scope.pipeline, bind)
     for column, sql in told.items():
         # No expression is computed for a session that no number counts.
-        found.setdefault(column, []).append(f"case when {rows.is_wanted} then {sql} else 0 end")
+        found.setdefault(column, []).append(f"case when {is_wanted} then {sql} else 0 end")
     for column, sql in always.items():
         found.setdefault(column, []).append(sql)
     selected = [
@@ -165,11 +213,17 @@ def _sessions(packed: Packed, bind: Bindings) -> _Words:
     select
       {comma_list(selected, 6)}
     from {rows.source}
+    {f"where {region.wanted}" if region else ""}
     offset 0"""
     return _Words(sql, tuple(found))
 
 
-_OWN: Final = frozenset({"best", "n"})
+def _newest_of(record: Record, bind: Bindings) -> dict[str, tuple[str, str]]:
+    """The column with the time of the newest row, times in the future excluded; NULL without times."""
+    return {"newest": (newest_in_sql(record, bind), "max({})")}
+
+
+_OWN: Final = frozenset({"best", "n", "newest"})
 """Columns of the rows of a record beside the words."""
 
 
@@ -193,12 +247,28 @@ def _columns_of(packed: Packed, n: int, record: Record, bind: Bindings) -> dict[
 
 
 def _mask(place: Place, conditions: Sequence[str]) -> str:
-    """SQL for the word with the bit of the first condition that is true."""
+    """SQL for the word with the bit of the first condition that is true, or else the last bit."""
     cases = " ".join(f"when {condition} then {place.value(1 << bit)}" for bit, condition in enumerate(conditions))
-    return f"case {cases} else 0 end"
+    other = place.value(1 << len(conditions))
+    return f"case {cases} else {other} end" if cases else other
 
 
-def judged_cells(packed: Packed) -> str:
+def unsettled(packed: Packed) -> str:
+    """SQL over a packed number: whether an analysed session lacks something, or is in a state that must not last."""
+    laid = packed.laid
+    lacking = []
+    for n, record in packed.records:
+        is_needed = f"{laid[required(n)].has()} and " if record.required_when else ""
+        lacking.append(f"{is_needed}not {satisfies(record, f'nullif({laid[best(n)].number()}, 0)')}")
+    for fact in packed.facts:
+        if fact.once_settled is not None:
+            has = laid[quote(fact.name)].has()
+            lacking.append(f"not ({has})" if fact.once_settled else has)
+    eligible, within = laid[quote("eligible")].has(), laid[quote("in_window")].has()
+    return f"{eligible} and {within} and ({' or '.join(f'({one})' for one in lacking) or 'false'})"
+
+
+def judged_cells(packed: Packed, region: Region | None) -> str:
     """Defines `judged`: the packed numbers, with the conditions read back as columns."""
     laid = packed.laid
     flags = [LINKED, quote("eligible"), *(quote(fact.name) for fact in packed.facts), *packed.times]
@@ -209,6 +279,13 @@ def judged_cells(packed: Packed) -> str:
         columns.append(f"{laid[required(n)].has() if record.required_when else 'true'} as {required(n)}")
         single = f"case when {laid[best(n)].number()} <> 0 then sessions else 0 end as {rows_of(n)}"
         columns.append(rows_of(n) if n in packed.counted else single)
+    if region:
+        columns += [
+            "slice",
+            f"named and {unsettled(packed)} as unsettled",
+            "keys",
+            *(newest_of(n) for n, _ in packed.records),
+        ]
     columns += dict.fromkeys(place.column for n, record in packed.records for _, place, _ in packed.valued(n, record))
     return f"""judged as (
   select *, eligible and in_window as analysed

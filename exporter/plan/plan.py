@@ -1,12 +1,14 @@
 """Config -> Plan: every statement of a collection, and the reading of the rows.  No I/O."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Final
 
 from exporter.model.counting import CatalogMeasure, Facet, Part, Repeats, Scope, Values
 from exporter.model.dimension import Dimension
 from exporter.model.keys import Link, key_columns, presumed_link
+from exporter.model.ranges import Keyed, Started
 from exporter.model.sections import Config, Database, Pipeline, Record
 from exporter.model.sql import (
     Bindings,
@@ -17,13 +19,23 @@ from exporter.model.states import (
 )
 from exporter.model.values import KeyPath
 from exporter.plan.catalog import CatalogReading, catalog_statement, helpful_indexes, lock_numbers, unique_key
-from exporter.plan.expressions import Expression, expressions, planned
+from exporter.plan.expressions import Expression, expressions, has_sub_query, planned
 from exporter.plan.fragments import SessionKey
 from exporter.plan.gaps import gap_count, gap_cursor, gap_tally, places_statement, states_cursor
-from exporter.plan.joined import NO_INDEX, Indexed
+from exporter.plan.joined import NO_INDEX, Indexed, Region, Times
 from exporter.plan.replica import STATUS_SQL
 from exporter.plan.rows import facets_of, many_values_statement, presumed_values, repeats_statement, rows_statement
 from exporter.plan.sessions import delays_statement, sessions_statement
+from exporter.plan.slices import (
+    earlier_start,
+    later_key,
+    owners_statement,
+    rows_in,
+    rows_near,
+    sessions_with,
+    sliceable,
+    started_in,
+)
 from exporter.plan.statement import Cursor, Statement
 from exporter.plan.transaction import (
     END,
@@ -43,6 +55,12 @@ from exporter.plan.transaction import (
     tables_of,
     what_was_read,
 )
+
+MakeRegion = Callable[[Bindings], Region]
+"""Some of the sessions, for the statement with these bindings."""
+
+KeyPlace = tuple[str | None, int]
+"""A column of a key: of a record, or of the sessions (None), and its place in the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +84,29 @@ class Plan:
     look: tuple[str, ...] = STATUS_SQL
     unique: frozenset[tuple[str, tuple[str, ...]]] = frozenset()
     indexed: Indexed = NO_INDEX
+    types: Mapping[KeyPlace, str] = field(default_factory=dict)
 
     def about(self, pipeline: Pipeline) -> "Plan":
         """The plan with other tables."""
         return replace(self, pipeline=pipeline)
 
+    def within(self, longest: timedelta) -> "Plan":
+        """The plan with a statement_timeout of at most this length."""
+        shorter = min(self.database.statement_timeout, longest)
+        return replace(self, database=self.database.model_copy(update={"statement_timeout": shorter}))
+
     def looking(self, look: tuple[str, ...]) -> "Plan":
         """The plan with other SQL for the replica lag."""
         return replace(self, look=look)
 
-    def linked(self, links: Mapping[str, Link]) -> "Plan":
-        """The plan with other links."""
-        return replace(self, links={**self.links, **links})
+    def linked(self, links: Mapping[str, Link], types: Mapping[KeyPlace, str]) -> "Plan":
+        """The plan with other links, and the types of the key columns."""
+        return replace(self, links={**self.links, **links}, types=types)
 
     @property
     def begin(self) -> Statement:
         """Begins the guarded transaction."""
-        return begin(self.database)
+        return begin(self.database, has_sub_queries=any(has_sub_query(one.sql) for one in self.expressions))
 
     @property
     def lock_sessions(self) -> Statement:
@@ -202,6 +226,64 @@ class Plan:
         """One pass over all sessions and over the tables of `records`; `values` are the values to tell apart."""
         scope = Scope(self.pipeline, _pick(self.pipeline, records), tuple(parts))
         return sessions_statement(scope, self.links, self.dimensions, values or {}, self.indexed)
+
+    def sessions_in(self, region: MakeRegion, values: Values) -> Statement:
+        """One pass over the sessions of a region, and over their rows by key."""
+        scope = Scope(self.pipeline, tuple(self.pipeline.records.values()), self.parts)
+        return sessions_statement(scope, self.links, self.dimensions, values, self.indexed, region)
+
+    def started_in(self, part: Started, bounds: Sequence[datetime] = (), times: Times = "window") -> MakeRegion:
+        """The region of a range of starts; `bounds` are the starts of slices."""
+        return started_in(self.pipeline, part, bounds, times)
+
+    def sessions_with(self, keys: Sequence[SessionKey], bounds: Sequence[datetime]) -> MakeRegion:
+        """The region of the sessions with these keys."""
+        kinds = [self.types[None, place] for place in range(len(self.pipeline.sessions.key))]
+        return sessions_with(self.pipeline, kinds, keys, bounds)
+
+    def rows_near(self, record: str, region: MakeRegion) -> Statement:
+        """The rows of the sessions of a region: which values there are."""
+        section, link = self.pipeline.records[record], self.links[record]
+        return rows_statement(
+            self.pipeline, section, link, self.dimensions, rows_near(self.pipeline, section, link, region)
+        )
+
+    def rows_in(self, record: str, part: Keyed) -> Statement:
+        """The rows of a record in a range of keys."""
+        section = self.pipeline.records[record]
+        only = rows_in(section, part, self.types[record, 0])
+        return rows_statement(self.pipeline, section, self.links[record], self.dimensions, only)
+
+    def repeated_in(self, record: str, repeats: Repeats, part: Keyed) -> Statement | None:
+        """Counts repeated rows in a range of keys; None where a unique index allows none."""
+        if (record, repeats.columns) in self.unique:
+            return None
+        section = self.pipeline.records[record]
+        return repeats_statement(self.pipeline, section, repeats, rows_in(section, part, self.types[record, 0]))
+
+    def owners_in(self, record: str, part: Keyed) -> Statement:
+        """Counts the rows of a record in a range of keys by their session."""
+        scope = Scope(self.pipeline, _pick(self.pipeline, [record]), self.parts)
+        return owners_statement(scope, self.links[record], self.dimensions, part, self.types[record, 0])
+
+    def earlier_start(self, high: datetime, sessions: int) -> Statement:
+        """The start of the slice with so many sessions before `high`."""
+        return earlier_start(self.pipeline, high, sessions)
+
+    def later_key(self, record: str, low: str | None, rows: int) -> Statement:
+        """The first key after so many rows from `low` on."""
+        return later_key(self.pipeline, self.pipeline.records[record], self.types[record, 0], low, rows)
+
+    @property
+    def sliceable(self) -> Statement:
+        """Reads whether slices are cheap, and the estimated sizes of the tables."""
+        return sliceable(self.pipeline)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The names of the facts about a session that tell rows apart."""
+        scope = Scope(self.pipeline, (), self.parts)
+        return tuple(fact.name for d in self.dimensions for fact in d.session_facts(scope) if fact.of_rows)
 
     def rows(self, record: str) -> Statement:
         """One pass over the table of a record, without a join."""

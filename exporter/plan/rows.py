@@ -1,6 +1,6 @@
 """The statements that count the rows of one record: by facet, the sessions of many values, and repeated rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from exporter.model.counting import Cells, Facet, Fact, GroupColumn, Repeats, Scope, Total, Value
@@ -8,11 +8,11 @@ from exporter.model.dimension import Dimension
 from exporter.model.keys import Link
 from exporter.model.metric import LABEL_LENGTH, Folded, LabelValue
 from exporter.model.sections import Pipeline, Record
-from exporter.model.sql import Bindings, Moment, conjunction, cut, moment, one_of, quote, text_literal
+from exporter.model.sql import Bindings, conjunction, cut, one_of, quote, text_literal
 from exporter.model.states import is_valid
 from exporter.plan.cells import counting_statement
-from exporter.plan.fragments import column_of, comma_list, named_keys, record_keys, rows_from
-from exporter.plan.joined import in_window, joined_with, session_rows
+from exporter.plan.fragments import column_of, comma_list, named_keys, newest_in_sql, record_keys, rows_from
+from exporter.plan.joined import in_window, joined_with, session_rows, wanted_sessions
 from exporter.plan.packing import Place, places, words
 from exporter.plan.statement import Statement, marker
 
@@ -28,7 +28,18 @@ def facets_of(dimensions: tuple[Dimension, ...], record: Record) -> tuple[Facet,
     return tuple(facet for dimension in dimensions for facet in dimension.facets(record)) or (UNGROUPED,)
 
 
-def rows_statement(pipeline: Pipeline, record: Record, link: Link, dimensions: tuple[Dimension, ...]) -> Statement:
+Only = Callable[[Bindings], Sequence[str]]
+"""SQL conditions that leave rows of a table out."""
+
+
+def every_row(_bind: Bindings) -> Sequence[str]:
+    """Leaves no row out."""
+    return ()
+
+
+def rows_statement(
+    pipeline: Pipeline, record: Record, link: Link, dimensions: tuple[Dimension, ...], only: Only = every_row
+) -> Statement:
     """One pass over the table of a record, without a join: its rows by facet, value and category.
 
     A row becomes one number: its conditions, and the place of each text among the known texts of the facet.  Other
@@ -48,10 +59,7 @@ def rows_statement(pipeline: Pipeline, record: Record, link: Link, dimensions: t
         ]
     )
     others = {f"other_{n}": _other(facet, bind) for n, facet in enumerate(facets, start=1)}
-    newest = "null::timestamptz"
-    if record.created_at:
-        written = moment(column_of(record, record.created_at), record.timezone, bind)
-        newest = f"case when {written} <= {bind(Moment.CLOCK, 'timestamptz')} then {written} end"
+    newest = newest_in_sql(record, bind)
     source, wanted = rows_from(record)
     by = ", ".join([*row, *others])
     selected = [f"{sql} as {name}" for name, sql in {**row, **others, "newest": newest}.items()]
@@ -62,7 +70,7 @@ def rows_statement(pipeline: Pipeline, record: Record, link: Link, dimensions: t
     select
       {comma_list(selected, 6)}
     from {source}
-    where {wanted}
+    where {conjunction([wanted, *only(bind)])}
     offset 0
   ) coded
   group by {by}
@@ -215,7 +223,7 @@ def many_values_statement(scope: Scope, link: Link, facets: Sequence[Facet]) -> 
     select
       {comma_list(owner, 6)}
     from {sessions.source}
-    where {sessions.is_wanted}
+    where {wanted_sessions(scope.pipeline, bind)}
     offset 0"""
     cells = f"""cells as (
   select facet, value, category, count(*) as sessions
@@ -245,8 +253,9 @@ def many_values_statement(scope: Scope, link: Link, facets: Sequence[Facet]) -> 
 _FACETED: Final = {quote(f"our {name}"): name for name in ("facet", "value", "category")}
 
 
-def repeats_statement(pipeline: Pipeline, record: Record, repeats: Repeats) -> Statement:
+def repeats_statement(pipeline: Pipeline, record: Record, repeats: Repeats, only: Only = every_row) -> Statement:
     """Counts the rows of a record beyond the first for each value of some columns."""
+    bind = Bindings()
     columns = [column_of(record, column) for column in repeats.columns]
     source, wanted = rows_from(record)
     # As in a UNIQUE constraint, a NULL equals nothing.
@@ -256,8 +265,8 @@ def repeats_statement(pipeline: Pipeline, record: Record, repeats: Repeats) -> S
 from (
   select count(*) as times
   from {source}
-  where {conjunction([wanted, *present])}
+  where {conjunction([wanted, *present, *only(bind)])}
   group by {", ".join(columns)}
   having count(*) > 1
 ) repeated"""
-    return Statement(title, sql, is_ours=False)
+    return Statement(title, sql, tuple(bind.values), is_ours=False)

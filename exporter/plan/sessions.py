@@ -1,7 +1,7 @@
 """The statements about sessions: the count of all, and the spread of the cohort's delays."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from exporter.model.counting import PERCENTILES, GroupColumn, Scope, Total, Values
@@ -10,9 +10,19 @@ from exporter.model.keys import Link
 from exporter.model.sql import Bindings, quote, text_literal
 from exporter.plan.cells import counting_statement
 from exporter.plan.fragments import cohort_end, cohort_start, comma_list
-from exporter.plan.joined import Indexed
+from exporter.plan.joined import Indexed, Region
 from exporter.plan.listed import listed_sessions
-from exporter.plan.packed import LINKED, Packed, best, judged_cells, packed_sessions, packing, required, rows_of
+from exporter.plan.packed import (
+    LINKED,
+    Packed,
+    best,
+    judged_cells,
+    newest_of,
+    packed_sessions,
+    packing,
+    required,
+    rows_of,
+)
 from exporter.plan.statement import Statement, marker
 
 
@@ -22,17 +32,24 @@ def sessions_statement(
     dimensions: tuple[Dimension, ...],
     values: Values,
     indexed: Indexed,
+    region: Callable[[Bindings], Region] | None = None,
 ) -> Statement:
     """One pass over all sessions and over the tables of the records of `scope`, joined by key.
+
+    With a `region` only over its sessions and their rows.
 
     The cells have a `subject`: NULL for the sessions by status, or a record, for its sessions by state and, with a
     `facet`, by the place of a value (`nth`) in `values`.  A row of a record without a session is in a cell that is not
     `linked`.
     """
     bind = Bindings()
-    packed = packing(scope, dimensions, values, indexed, bind)
-    definition = packed_sessions(packed, links, bind)
-    tables = list(_tables(packed, bind))
+    part = region(bind) if region else None
+    packed = packing(scope, dimensions, values, indexed, bind, part.times if part else "all")
+    definition = packed_sessions(packed, links, bind, part)
+    tables = list(_tables(packed, bind, has_newest=part is not None))
+    if part:
+        first, *others = map(_sliced, tables)
+        tables = [replace(first, totals=(*first.totals, _KEYS)), *others]
     groups = {column.name: column for table in tables for column in table.groups}
     totals = {total.name: total for table in tables for total in table.totals}
     branches = [_branch(table, tuple(groups.values()), tuple(totals.values())) for table in tables]
@@ -42,10 +59,14 @@ def sessions_statement(
         "sessions",
         scope.pipeline,
         bind,
-        (definition, judged_cells(packed), cells),
+        (definition, judged_cells(packed, part), cells),
         (by, tuple(totals.values())),
         "subject",
     )
+
+
+KEYS: Final = "keys"
+"""The total with the keys of the sessions that are not settled, one in a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +82,7 @@ _SESSIONS: Final = Total("sessions", "coalesce(sum(sessions), 0)::bigint")
 _ROWS: Final = Total("rows", "coalesce(sum(rows), 0)::bigint")
 
 
-def _tables(packed: Packed, bind: Bindings) -> Iterator[_Table]:
+def _tables(packed: Packed, bind: Bindings, *, has_newest: bool) -> Iterator[_Table]:
     scope, dimensions = packed.scope, packed.dimensions
     yield _Table(
         "judged where linked",
@@ -77,7 +98,13 @@ def _tables(packed: Packed, bind: Bindings) -> Iterator[_Table]:
     flags = tuple(GroupColumn(fact.name, quote(fact.name)) for fact in packed.flags)
     for n, record in packed.records:
         subject = GroupColumn("subject", bind(record.name, "text"))
-        own = f"select *, {best(n)} as best, {required(n)} as required, {rows_of(n)} as rows from judged"
+        named = {best(n): "best", required(n): "required", rows_of(n): "rows"}
+        totals = [total for dimension in dimensions for total in dimension.record_totals(record)]
+        if has_newest:
+            # The maximum of the rows of some sessions is a maximum of all rows.
+            named[newest_of(n)] = "newest"
+            totals += [t for dimension in dimensions for t in dimension.row_totals(record) if t.combined_by == "max"]
+        own = f"select *, {', '.join(f'{column} as {name}' for column, name in named.items())} from judged"
         yield _Table(
             f"({own}) judged",
             (
@@ -86,7 +113,7 @@ def _tables(packed: Packed, bind: Bindings) -> Iterator[_Table]:
                 *flags,
                 *(column for dimension in dimensions for column in dimension.record_columns(record)),
             ),
-            (_SESSIONS, _ROWS, *(total for dimension in dimensions for total in dimension.record_totals(record))),
+            (_SESSIONS, _ROWS, *totals),
         )
         valued = [
             f"({text_literal(facet)}, '{at}', {place.has(at)})"
@@ -102,6 +129,16 @@ def _tables(packed: Packed, bind: Bindings) -> Iterator[_Table]:
             )
 
 
+def _sliced(table: _Table) -> _Table:
+    """The table with its cells by slice, settled sessions apart from the others."""
+    by_slice = (GroupColumn("slice", "slice"), GroupColumn("unsettled", "unsettled"))
+    return replace(table, groups=(*table.groups, *by_slice))
+
+
+_KEYS: Final = Total(
+    KEYS, "pg_catalog.string_agg(pg_catalog.array_to_string(keys, e'\\n'), e'\\n')", combined_by="lines"
+)
+
 _ROWS_OF_NONE: Final = Total("rows", "0::bigint")
 
 
@@ -115,7 +152,7 @@ def _branch(table: _Table, groups: Sequence[GroupColumn], totals: Sequence[Total
     return f"  select\n    {comma_list(selected, 4)}\n  from {table.source}\n  group by {', '.join(places)}"
 
 
-_NOTHING: Final = {"sum": "0::bigint", "min": "null::float8", "max": "null::float8"}
+_NOTHING: Final = {"sum": "0::bigint", "min": "null::float8", "max": "null::float8", "lines": "null::text"}
 
 
 def delays_statement(

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from exporter import APPLICATION_NAME
-from exporter.model.counting import Cells
+from exporter.model.counting import Cells, Total
 from exporter.model.metric import CellValue, Folded
 from exporter.model.sql import Ago, Bound, Moment
 
@@ -15,7 +15,8 @@ from exporter.model.sql import Ago, Bound, Moment
 class Statement:
     """SQL with numbered placeholders, the values of the placeholders, and the names of the result columns.
 
-    `folding`: columns with values of the data, folded beyond the limit.  `is_ours`: the SQL is the exporter's, without
+    `folding`: columns with values of the data, folded beyond the limit.  `totals`: the columns that are numbers of
+    cells, and how those of several cells become one.  `is_ours`: the SQL is the exporter's, without
     SQL of the config.
     """
 
@@ -24,6 +25,7 @@ class Statement:
     bound: tuple[Bound, ...] = ()
     columns: tuple[str, ...] = ()
     folding: frozenset[str] = frozenset()
+    totals: tuple[Total, ...] = ()
     returns_rows: bool = True
     is_ours: bool = True
 

@@ -121,11 +121,13 @@ limit 1"""
     return Statement(f"schema of a {kind}", sql, tuple(bind.values))
 
 
-def begin(database: Database) -> Statement:
+def begin(database: Database, *, has_sub_queries: bool = False) -> Statement:
     """Begin the guarded transaction.
 
     The settings are local to the transaction: a pooler in transaction mode would lose or refuse settings at connect.
-    With row_security = off the server refuses a query instead of hiding rows by a policy.
+    With row_security = off the server refuses a query instead of hiding rows by a policy.  The list of `in (select …)`
+    in the config is hashed only if the list fits into memory, else searched for every session: with such SQL the memory
+    of a hash is larger.
     https://www.postgresql.org/docs/current/runtime-config-client.html
     """
     settings = {
@@ -147,9 +149,16 @@ def begin(database: Database) -> Statement:
         "max_parallel_workers_per_gather": 0,
         "jit": "off",
     }
+    if has_sub_queries:
+        settings["hash_mem_multiplier"] = HASHED_LISTS
     lines = ["begin isolation level repeatable read read only"]
     lines += [f"set local {name} = {value}" for name, value in settings.items()]
     return Statement("begin", ";\n".join(lines), returns_rows=False)
+
+
+HASHED_LISTS: Final = 16
+"""Times work_mem for a hash, 64 MB by default: about a million values of 16 bytes.
+https://www.postgresql.org/docs/current/runtime-config-resource.html#GUC-HASH-MEM-MULTIPLIER"""
 
 
 def _milliseconds(duration: timedelta) -> int:

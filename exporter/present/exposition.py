@@ -4,6 +4,7 @@ Families are built from immutable values: a withdrawn value leaves no series.
 https://prometheus.io/docs/instrumenting/writing_exporters/
 """
 
+import gzip
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
@@ -77,3 +78,9 @@ def page(board: Board, withdrawn: frozenset[str], *, openmetrics: bool) -> bytes
     ready = _Ready(list(families(board.without_snapshots(withdrawn))))
     render: Callable[[Collector], bytes] = openmetrics_format if openmetrics else text_format
     return render(ready)
+
+
+@lru_cache(maxsize=4)
+def packed_page(board: Board, withdrawn: frozenset[str], *, openmetrics: bool) -> bytes:
+    """The page compressed with gzip, once per board, not per scrape."""
+    return gzip.compress(page(board, withdrawn, openmetrics=openmetrics), mtime=0)

@@ -7,16 +7,15 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
 from exporter.config.read import ConfigError
 from exporter.dimensions import DIMENSIONS
-from exporter.measure.collect import collect
+from exporter.measure.rounds import Rounds
 from exporter.measure.supervise import initial_status, supervise
-from exporter.model.sections import Config
+from exporter.model.sections import CollectionSettings, Config
 from exporter.plan.plan import Plan, compile_plans
 from exporter.present.page.view import Links
 from exporter.serve.listen import Address, listen, port_of
@@ -90,9 +89,7 @@ class Watch:
         for name, plan in self._plans.items():
             if name not in self._supervisors:
                 self._leaving[name] = leaving = [task for task in self._leaving.get(name, []) if not task.done()]
-                self._supervisors[name] = tasks.create_task(
-                    _after(leaving, plan, self.latest, self._config.collection.rest_ratio)
-                )
+                self._supervisors[name] = tasks.create_task(_after(leaving, plan, self.latest, self._config.collection))
 
     def reload(self) -> ConfigError | None:
         """Read the config again, all or nothing; returns the error of an invalid config, and changes nothing.
@@ -138,11 +135,13 @@ class Watch:
         ]
 
 
-async def _after(leaving: Sequence[asyncio.Task[None]], plan: Plan, latest: Latest, rest_ratio: float) -> None:
+async def _after(
+    leaving: Sequence[asyncio.Task[None]], plan: Plan, latest: Latest, settings: CollectionSettings
+) -> None:
     """Supervise a pipeline after the earlier supervisors have ended: a cancelled statement may still run."""
     if leaving:
         await asyncio.wait(leaving)
-    await supervise(plan, latest, rest_ratio, partial(collect, unattended=True))
+    await supervise(plan, latest, settings.duty, Rounds(settings))
 
 
 async def _announce_when_ready(latest: Latest, urls: Sequence[str], announce: Callable[[Sequence[str]], None]) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from exporter.present.exposition import OPENMETRICS_TYPE, TEXT_TYPE
+from exporter.present.exposition import packed_page as packed_metrics_page
 from exporter.present.exposition import page as metrics_page
 from exporter.present.html.render import ICON, STYLE_SOURCE
 from exporter.present.page.view import Links, page, refresh_seconds, report_as
@@ -62,10 +63,14 @@ def application(latest: Latest, reload: ReadConfigAgain | None = None, links: Li
 async def _metrics(request: web.Request) -> web.Response:
     board = request.app[_LATEST].board
     openmetrics = wants_openmetrics(request.headers.get("Accept", ""))
-    body = metrics_page(board, board.withdrawn(time.monotonic()), openmetrics=openmetrics)
+    is_packed = accepts(request.headers.get("Accept-Encoding", ""), "gzip")
+    render = packed_metrics_page if is_packed else metrics_page
+    body = render(board, board.withdrawn(time.monotonic()), openmetrics=openmetrics)
     response = web.Response(body=body, headers={"Content-Type": OPENMETRICS_TYPE if openmetrics else TEXT_TYPE})
     response.headers["Vary"] = "Accept, Accept-Encoding"
-    return _packed(request, response)
+    if is_packed:
+        response.headers["Content-Encoding"] = "gzip"
+    return response
 
 
 def _packed(request: web.Request, response: web.Response) -> web.Response:

@@ -24,6 +24,7 @@ from exporter.model.sql import quote
 from exporter.model.values import KeyPath
 from exporter.plan.expressions import Expression, expressions, is_detached
 from exporter.plan.plan import Plan, compile_plan
+from exporter.plan.slices import missing_indexes
 from exporter.plan.statement import Statement
 from exporter.plan.transaction import resolved, search, tables_of
 from exporter.setup.catalog import (
@@ -160,11 +161,31 @@ async def _check(
             findings += await _check_key(session, plan, sessions, findings)
         findings += judge_window(pipeline, sessions)
         findings += judge_locks(pipeline, *(await session.run(plan.lock_count, "catalog"))[0])
-        _, unlike = await links_of(session, plan)
+        findings += judge_slices(plan, sessions, (await session.run(plan.sliceable, "catalog"))[0])
+        _, unlike, _ = await links_of(session, plan)
         findings += [
             fault_at(f"pipelines.{pipeline.name}.records.{n}.session_key", fault) for n, fault in unlike.items()
         ]
     return [*findings, *await _check_expressions(session, plan, found, findings)]
+
+
+LARGE: Final = 1_000_000
+"""Sessions from which on a full pass may take longer than statement_timeout."""
+
+
+def judge_slices(plan: Plan, sessions: Relation, row: Sequence[object]) -> list[ConfigFinding]:
+    """A note on a large table that cannot be measured in slices; `row` is that of `Plan.sliceable`."""
+    missing = missing_indexes(plan.pipeline, row)
+    if not missing or sessions.rows is None or sessions.rows < LARGE:
+        return []
+    return [
+        ConfigFinding(
+            "note",
+            f"pipelines.{plan.pipeline.name}.sessions.table",
+            "a full pass may take longer than statement_timeout, and slices lack an index",
+            "\n".join(f"{statement};" for statement in missing),
+        )
+    ]
 
 
 async def _check_expressions(

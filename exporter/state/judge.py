@@ -14,6 +14,7 @@ from exporter.model.judging import Limit, Readings, UnmeasuredError
 from exporter.model.reporting import Caveat
 from exporter.model.sections import SEVERITIES, Pipeline, RatioThresholds, Severity, Thresholds
 from exporter.model.standing import Outcome, Verdict, in_words
+from exporter.state.swept import Swept
 from exporter.text.figures import format_exactly, format_value
 
 
@@ -87,12 +88,14 @@ def judge(
     faulty_records: frozenset[str],
     faulty_parts: frozenset[str],
     restricted: Sequence[str],
+    swept: Swept | None = None,
 ) -> Judgement:
     """Compare every value with the limit, if set.
 
     `faulty_records` (by name) and `faulty_parts` (by path) were not measured.  Policies hide rows of the tables
-    `restricted`.
+    `restricted`.  `swept` bounds sums of slices.
     """
+    is_partial = swept is not None and not swept.is_whole
     findings: list[Finding] = []
     caveats: list[Caveat] = []
     for dimension in dimensions:
@@ -108,7 +111,8 @@ def judge(
                     name: faulty for name, faulty in subjects[limit.per].items() if _applies(limit, readings, name)
                 }
                 found = [_find(limit, readings, name, given, is_faulty=faulty) for name, faulty in wanted.items()]
-                findings += map(_of_what_is_shown, found) if restricted else found
+                seen = "the rows that policies show" if restricted else "the part measured so far" if is_partial else ""
+                findings += [_of_what_is_seen(one, seen) for one in found] if seen else found
         with suppress(UnmeasuredError):
             caveats += dimension.caveats(readings)
     if restricted:
@@ -117,6 +121,14 @@ def judge(
                 "unknown",
                 f"policies hide rows of {', '.join(restricted)} from this role, and hidden rows are not measured: "
                 "give the role BYPASSRLS, or read views of the owner with row_security: strict",
+            )
+        )
+    if swept is not None and not swept.is_whole:
+        caveats.append(
+            Caveat(
+                "unknown",
+                f"the first sweep has measured {swept.share:.0%} of the tables, the newest sessions first: numbers are "
+                "complete at the end of the sweep",
             )
         )
     return Judgement(tuple(findings), tuple(caveats))
@@ -168,11 +180,11 @@ def _find(limit: Limit, readings: Readings, subject: str, given: Thresholds, *, 
     return Finding(limit, named, _outcome(limit, value, bounds), value, bounds, count, words)
 
 
-def _of_what_is_shown(finding: Finding) -> Finding:
-    """With hidden rows, a value within the limit proves nothing: the complete value may be beyond."""
+def _of_what_is_seen(finding: Finding, seen: str) -> Finding:
+    """With rows unseen, a value within the limit proves nothing: the complete value may be beyond."""
     if finding.outcome != "within":
         return finding
-    return replace(finding, outcome="not_judged", words=f"{finding.comparison}, of the rows that policies show")
+    return replace(finding, outcome="not_judged", words=f"{finding.comparison}, of {seen}")
 
 
 def _outcome(limit: Limit, value: float, bounds: Mapping[Severity, float]) -> Outcome:

@@ -61,6 +61,21 @@ REPLICA_LAG: Final = Metric(
     "replica_lag_seconds",
     "Lag of the replica at the time of the served snapshot.  Absent for a primary.",
 )
+SWEEP_COVERAGE: Final = Metric(
+    "sweep_coverage_ratio",
+    "Share of the tables that slices have measured; below 1 in the first sweep.  Absent if each collection measures "
+    "everything.",
+)
+OLDEST_SLICE: Final = Metric(
+    "oldest_slice_age_seconds",
+    "Age of the oldest slice at the time of the served snapshot: older changes of old sessions are in the numbers.  "
+    "Absent if each collection measures everything.",
+)
+SWEEP_DIFFERENCES: Final = Metric(
+    "sweep_differences",
+    "Sessions of old slices that the last whole sweep found changed.  Absent before the end of the second sweep, or if "
+    "each collection measures everything.",
+)
 LAST_SUCCESS: Final = Metric(
     "last_success_timestamp_seconds",
     "Time of the last collection that measured everything, by the exporter's clock.  Absent before the first.",
@@ -117,6 +132,21 @@ def _folded(status: PipelineStatus) -> OwnNumbers:
 
 def _replica_lag(status: PipelineStatus) -> OwnNumbers:
     yield (), status.snapshot.replica_lag if status.snapshot else None
+
+
+def _coverage(status: PipelineStatus) -> OwnNumbers:
+    swept = status.snapshot.swept if status.snapshot else None
+    yield (), swept.share if swept else None
+
+
+def _oldest_slice(status: PipelineStatus) -> OwnNumbers:
+    snapshot = status.snapshot
+    yield (), max(0.0, snapshot.taken_at - snapshot.swept.oldest) if snapshot and snapshot.swept else None
+
+
+def _differences(status: PipelineStatus) -> OwnNumbers:
+    swept = status.snapshot.swept if status.snapshot else None
+    yield (), swept.differences if swept else None
 
 
 def _last_success(status: PipelineStatus) -> OwnNumbers:
@@ -193,6 +223,9 @@ SELF_METRICS: Final = (
         RESTRICTED,
         _restricted,
     ),
+    SelfMetric(SWEEP_COVERAGE, _coverage),
+    SelfMetric(OLDEST_SLICE, _oldest_slice),
+    SelfMetric(SWEEP_DIFFERENCES, _differences),
     SelfMetric(
         FOLDED_SERIES,
         _folded,

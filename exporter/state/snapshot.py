@@ -9,6 +9,7 @@ from exporter.model.fault import Fault
 from exporter.model.judging import Readings
 from exporter.model.metric import Folded, LabelValue, Metric
 from exporter.state.judge import Judgement
+from exporter.state.swept import Swept
 
 Result = Literal["success", "partial", "failure"]
 RESULTS: Final[tuple[Result, ...]] = get_args(Result)
@@ -24,7 +25,8 @@ class Snapshot:
     `folded` has for each metric with an open label how many series are added up in `<other>`.  `replica_lag` is the
     lag of the database behind its primary, in seconds; None for a primary.  `identity` tells databases apart; None
     if the server hides the identity.  `found` has, for each table without a schema in the config, the table that was
-    read.  `read` is for printed SQL about the numbers; None for numbers without a database.
+    read.  `read` is for printed SQL about the numbers; None for numbers without a database.  `swept` bounds numbers
+    that are sums of slices; None for numbers of one moment.
     """
 
     readings: Readings
@@ -37,6 +39,7 @@ class Snapshot:
     identity: str | None = None
     found: Mapping[str, str] = field(default_factory=dict)
     read: AsRead | None = None
+    swept: Swept | None = None
 
     @property
     def pipeline(self) -> str:

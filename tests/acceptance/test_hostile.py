@@ -140,7 +140,7 @@ def trusted(url: str) -> dict[str, Any]:
 def config(dsn: str, relayed: str) -> dict[str, Any]:
     return {
         "databases": {DIRECT: trusted(dsn), RELAYED: trusted(relayed)},
-        "collection": {"interval": "300ms", "rest_ratio": 1, "max_age": "1m", "max_label_values": LIMIT},
+        "collection": {"interval": "300ms", "duty": 0.5, "max_age": "1m", "max_label_values": LIMIT},
         "pipelines": {
             PIPELINE: pipeline("hostile", DIRECT),
             FLOOD: pipeline("flood", DIRECT),

@@ -93,7 +93,7 @@ def scene(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) ->
     for usual, here in (
         ("interval: 30s", f"interval: {INTERVAL}"),
         ("max_age: 5m", "max_age: 2s"),
-        ("ratio: 10", "ratio: 0"),
+        ("duty: 5%", "duty: 100%"),
     ):
         assert usual in text
         text = text.replace(usual, here)

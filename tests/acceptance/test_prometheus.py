@@ -53,7 +53,11 @@ def scene(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) ->
     config = tmp_path_factory.mktemp("prometheus") / "config.yaml"
     text = SERVED
     assert "interval: 30s" in text
-    config.write_text(text.replace("interval: 30s", "interval: 200ms").replace("max_age: 5m", "max_age: 2s"))
+    config.write_text(
+        text.replace("interval: 30s", "interval: 200ms")
+        .replace("max_age: 5m", "max_age: 2s")
+        .replace("duty: 5%", "duty: 100%")
+    )
     states = {"healthy": "healthy", "backfill": "backfill", "changing": "backfill", "broken": "backfill", "down": None}
     dsns, exporters = {}, {}
     with ExitStack() as stack:

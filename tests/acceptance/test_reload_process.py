@@ -6,7 +6,7 @@ from pathlib import Path
 from conftest import SERVED, Database
 from processes import ANY_PORT, Exporter, environment
 
-QUICK = SERVED.replace("interval: 30s", "interval: 150ms").replace("rest_ratio: 10", "rest_ratio: 1")
+QUICK = SERVED.replace("interval: 30s", "interval: 150ms").replace("duty: 5%", "duty: 50%")
 
 
 def serve(path: Path, dsn: str, *arguments: str) -> Exporter:

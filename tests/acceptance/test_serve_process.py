@@ -40,7 +40,7 @@ def config(folder: Path, *changes: tuple[str, str], text: str = SERVED) -> Path:
     for old, new in (
         ("interval: 30s", "interval: 150ms"),
         ("max_age: 5m", "max_age: 1500ms"),
-        ("rest_ratio: 10", "rest_ratio: 1"),
+        ("duty: 5%", "duty: 50%"),
         *changes,
     ):
         assert old in text, old
@@ -581,7 +581,7 @@ async def test_every_line_of_the_log_is_well_formed_and_tells_no_secret(
 OTHER_NAMES = """
 databases:
   main: {url: "${DATABASE_URL}", allow_superuser: true}
-collection: {interval: 250ms, max_age: 2s, rest_ratio: 1}
+collection: {interval: 250ms, max_age: 2s, duty: 50%}
 pipelines:
   "2nd_orders":
     window: {since: 2020-01-01}

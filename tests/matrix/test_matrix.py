@@ -164,7 +164,8 @@ async def test_every_table_is_read_at_most_twice_by_the_buffers(large: Database)
         urlsplit(reader.dsn).username,
     )
     assert numbers.positive("sessions") == {("done",): 20000}
-    assert ours["calls"] <= 4
+    # The catalog, the indexes and the key; the rows of each record; the sessions.
+    assert ours["calls"] <= 6
     assert ours["blocks"] <= 2 * ours["pages"] + 100
 
 

@@ -61,13 +61,15 @@ _RUNBOOKS: Final = {limit.name: runbook_of(limit, dimension) for dimension in DI
 class Glance:
     """One pipeline in a line: the age of the values, and the time until the next collection, in seconds.
 
-    `age` is None without served values, `due` is None during a collection or just before the start.
+    `age` is None without served values, `due` is None during a collection or just before the start.  `oldest` is how
+    much older than the values the oldest slice is, None if the values are of one moment.
     """
 
     account: PipelineReport
     age: float | None
     due: float | None
     lag: float | None
+    oldest: float | None
     failed: bool
 
 
@@ -142,5 +144,11 @@ def _glance(account: PipelineReport, status: PipelineStatus, clock: float, now: 
         age=max(0.0, clock - status.published) if status.snapshot else None,
         due=due,
         lag=status.snapshot.replica_lag if status.snapshot else None,
+        oldest=_oldest(status),
         failed=status.last is not None and status.last.result == "failure",
     )
+
+
+def _oldest(status: PipelineStatus) -> float | None:
+    snapshot = status.snapshot
+    return None if snapshot is None or snapshot.swept is None else max(0.0, snapshot.taken_at - snapshot.swept.oldest)

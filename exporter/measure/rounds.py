@@ -1,0 +1,133 @@
+"""What a round of the supervisor measures: everything at once, or what changes and some slices."""
+
+import asyncio
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from exporter.measure.collect import collect, snapshot_of
+from exporter.measure.interpret import Counted
+from exporter.measure.session import Session
+from exporter.measure.tiers import Round, sweep
+from exporter.model.fault import CollectionError
+from exporter.model.sections import CollectionSettings
+from exporter.model.terms import digest_of, terms_of
+from exporter.plan.plan import Plan
+from exporter.state.ledger import Ledger
+from exporter.state.ledger_file import LedgerFileError, read_ledger, write_ledger
+from exporter.state.snapshot import Snapshot
+from exporter.state.swept import Swept
+
+log = logging.getLogger(__name__)
+
+FULL_SHARE: Final = 0.5
+"""In mode `auto` a full pass must be repeated within this share of `max_age`, or slices take over."""
+
+
+STORED_EVERY: Final = 60.0
+"""Seconds between two writes of the ledger, at least."""
+
+
+class Rounds:
+    """Measures a pipeline round after round, and keeps the ledger of its slices in between."""
+
+    def __init__(self, settings: CollectionSettings) -> None:
+        """Start without a ledger."""
+        self._settings = settings
+        self._is_tiered = settings.mode == "tiered"
+        self._ledger: Ledger | None = None
+        self._has_failed = False
+        self._store_at = 0.0
+        self._is_read = settings.state_dir is None
+
+    async def __call__(self, plan: Plan) -> Snapshot:
+        """One round; raises CollectionError if there is no snapshot."""
+        if not self._is_tiered:
+            began = time.monotonic()
+            try:
+                snapshot = await collect(plan, unattended=True)
+            except CollectionError as error:
+                if self._settings.mode == "full" or error.fault.reason != "statement_timeout":
+                    raise
+                self._go_to_slices(plan, "a full pass takes longer than statement_timeout")
+            else:
+                seconds = time.monotonic() - began
+                most = self._settings.max_age.total_seconds() * FULL_SHARE * self._settings.duty
+                if self._settings.mode == "auto" and seconds > most:
+                    self._go_to_slices(plan, f"a full pass takes {seconds:.1f} s, more than duty allows within max_age")
+                return snapshot
+        return await self._sweep(plan)
+
+    def _go_to_slices(self, plan: Plan, why: str) -> None:
+        self._is_tiered = True
+        log.info("collection.tiered", extra={"pipeline": plan.pipeline.name, "why": why})
+
+    def _file(self, plan: Plan) -> Path | None:
+        directory = self._settings.state_dir
+        return Path(directory) / f"{plan.pipeline.name}.ledger" if directory else None
+
+    async def _restored(self, session: Session) -> Ledger | None:
+        """The ledger of the last process, once; None without a file that is right."""
+        path, bound = self._file(session.plan), _bound(session)
+        if self._is_read or path is None or bound is None:
+            return None
+        self._is_read = True
+        try:
+            return await asyncio.to_thread(read_ledger, path, bound)
+        except LedgerFileError as error:
+            log.warning(
+                "ledger.rebuilt", extra={"pipeline": session.plan.pipeline.name, "error": f"{path.name} {error}"}
+            )
+            return None
+
+    async def _store(self, plan: Plan, measured: Round) -> None:
+        path, bound = self._file(plan), _bound(measured.session)
+        if path is None or bound is None or time.monotonic() < self._store_at:
+            return
+        self._store_at = time.monotonic() + STORED_EVERY
+        try:
+            await asyncio.to_thread(write_ledger, path, measured.ledger, bound)
+        except OSError as error:
+            if not self._has_failed:
+                log.warning(
+                    "ledger.not_written",
+                    extra={
+                        "pipeline": plan.pipeline.name,
+                        "error": f"{error.strerror}: check that the exporter may write to state_dir",
+                    },
+                )
+            self._has_failed = True
+        else:
+            self._has_failed = False
+
+    async def _sweep(self, plan: Plan) -> Snapshot:
+        seconds = plan.pipeline.interval.total_seconds() * self._settings.duty
+        before = self._ledger
+        try:
+            measured = await sweep(plan, before, seconds, self._restored, unattended=True)
+        except CollectionError as error:
+            if before is not None and error.fault.reason == "statement_timeout":
+                self._ledger = replace(before, is_behind=True)
+            # Without a ledger slices were refused: an index is missing.  A full pass may succeed at another time.
+            self._is_tiered = self._settings.mode == "tiered" or before is not None
+            raise
+        self._ledger = ledger = measured.ledger
+        await self._store(plan, measured)
+        first = plan.pipeline.window.start(measured.session.clock.timestamp())
+        swept = Swept(ledger.share(first), ledger.oldest, ledger.differences)
+        if swept.is_whole and (before is None or not before.is_whole):
+            log.info("sweep.first_ended", extra={"pipeline": plan.pipeline.name})
+        counted = Counted(measured.cells, measured.of_record, {}, {})
+        return snapshot_of(measured.session, counted, measured.restricted, swept)
+
+
+def _bound(session: Session) -> dict[str, str] | None:
+    """What a ledger on disk belongs to; None if the server does not tell which database it is."""
+    if session.identity is None:
+        return None
+    return {
+        "database": session.identity,
+        "config": digest_of(terms_of(session.plan.pipeline, session.plan.database)),
+    }

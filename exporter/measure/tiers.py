@@ -1,0 +1,489 @@
+"""Plan + ledger + database -> Snapshot and the next ledger: a round that reads what changes, and some slices.
+
+A round counts the sessions that started lately, reads the sessions that are not settled again by key, and counts as
+many slices as its time allows, each in a short transaction of its own.  The sums of all slices are the numbers.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from exporter.measure.ending import end
+from exporter.measure.guard import open_snapshot
+from exporter.measure.records import RowCount, UnknownValueError, read_spreads, with_values_named
+from exporter.measure.session import Session, subject_of
+from exporter.model.counting import Cells, Rows, Total, Value, Values
+from exporter.model.fault import CollectionError, Fault
+from exporter.model.metric import CellValue
+from exporter.model.ranges import Keyed, Started
+from exporter.plan.plan import MakeRegion, Plan
+from exporter.plan.rows import VALUES_AT_ONCE, presumed_values, values_of
+from exporter.plan.sessions import KEYS
+from exporter.plan.slices import missing_indexes
+from exporter.state.ledger import NOTHING, Ledger, RowSlice, SessionSlice, added
+
+log = logging.getLogger(__name__)
+
+LATE: Final = timedelta(minutes=1)
+"""How long after its start a session may be committed, and still be seen by the next round."""
+
+LISTED_AT_ONCE: Final = 500
+"""Sessions that one statement reads again by key, about."""
+
+LISTED_SHARE: Final = 0.2
+"""The share (0 to 1) of a round's time for sessions that are read again by key; the rest wait for their turn."""
+
+LISTED: Final = 50_000
+"""Sessions that are kept by key, at most; the sweep alone sees changes of the others."""
+
+COHORT_AGE: Final = 60.0
+"""Seconds after which the cohort is counted again."""
+
+SLICE_TIMEOUT: Final = timedelta(seconds=5)
+"""Longest time of a statement about a slice: a standby cancels queries that hold up its replay for longer than 30 s.
+https://www.postgresql.org/docs/current/runtime-config-replication.html#GUC-MAX-STANDBY-STREAMING-DELAY"""
+
+_AIM: Final = 0.4
+"""Seconds that a slice should take: long enough to be worth a transaction, short enough for a standby."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a statement about a region says: its columns and totals, and the cells and keys of each slice."""
+
+    columns: tuple[str, ...]
+    totals: tuple[Total, ...]
+    settled: Mapping[int | None, Cells]
+    open: Mapping[int | None, Cells]
+    keys: Mapping[int | None, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A round that was measured: the session it began with, the ledger, and what it says of policies."""
+
+    session: Session
+    ledger: Ledger
+    restricted: tuple[str, ...]
+    cells: Cells
+    of_record: Mapping[str, tuple[Cells, Rows]]
+
+
+Restore = Callable[[Session], Awaitable[Ledger | None]]
+"""Finds the ledger of an earlier process."""
+
+
+async def sweep(
+    plan: Plan, ledger: Ledger | None, seconds: float, restore: Restore, *, unattended: bool = False
+) -> Round:
+    """One round that takes about so many seconds; raises CollectionError."""
+    until = time.monotonic() + seconds
+    async with open_snapshot(plan, unattended=unattended) as session:
+        _refuse_faults(session)
+        if ledger is None:
+            begun = await _begun(session)
+            ledger = await restore(session) or begun
+        clock = session.clock.timestamp()
+        ledger = ledger.resumed(session.clock, LATE).since(
+            datetime.fromtimestamp(session.plan.pipeline.window.start(clock), UTC)
+        )
+        ledger, totals = await _changing(session, ledger, seconds * LISTED_SHARE)
+        restricted = set(await end(session))
+    while True:
+        ledger, more = await _one_slice(plan, ledger, totals, unattended=unattended)
+        restricted |= set(more)
+        # From the first round on there is something of every table.
+        if time.monotonic() >= until and set(session.plan.pipeline.records) <= {one.record for one in ledger.rows}:
+            break
+    ledger = ledger.next_sweep(clock)
+    # Sums of thousands of slices take time, and scrapes go on.
+    cells, of_record = await asyncio.to_thread(_summed, session.plan, ledger, totals)
+    return Round(session, ledger, tuple(sorted(restricted)), cells, of_record)
+
+
+def _refuse_faults(session: Session) -> None:
+    """Raises CollectionError for a fault of a record or a part: slices add up only if each counts everything."""
+    for fault in (*session.faults.values(), *session.part_faults.values()):
+        raise CollectionError(fault)
+
+
+async def _begun(session: Session) -> Ledger:
+    """A ledger without a slice; raises CollectionError if slices would read whole tables."""
+    plan = session.plan
+    pipeline = plan.pipeline
+    subject = f"pipelines.{pipeline.name}"
+    [row] = await session.run(plan.sliceable, subject)
+    names = tuple(pipeline.records)
+    half = 2 + len(names)
+    missing = missing_indexes(pipeline, row)
+    converted = [
+        name
+        for name, record in pipeline.records.items()
+        if plan.types[name, 0] != plan.types[None, 0] or any(part.cast for part in record.session_key)
+    ]
+    is_view = any(found.kind == "v" for found in session.found.values())
+    if missing or converted or pipeline.sessions.timezone:
+        why = f"add an index ({'; '.join(missing)})" if missing else "compare keys of one type, and times with a zone"
+        if is_view:
+            why = "name the tables behind the view"
+        raise CollectionError(
+            Fault(
+                "statement_timeout",
+                f"{subject}: too large for one statement in statement_timeout "
+                f"({plan.database.statement_timeout.total_seconds():g} s), and too slow to measure in slices: {why}, "
+                "shorten the window, or raise statement_timeout",
+            )
+        )
+    clock = session.clock
+    expected = dict(zip((None, *names), row[half:], strict=True))
+    return Ledger(
+        began_at=clock.timestamp(),
+        watermark=clock - LATE,
+        starts=(Started(high=clock - LATE), Started(undated=True)),
+        keys={name: (Keyed(), Keyed(missing=True)) for name in names},
+        values={name: {facet.name: presumed_values(facet) for facet in plan.facets(name)} for name in names},
+        expected=expected,
+    )
+
+
+async def _changing(session: Session, ledger: Ledger, seconds: float) -> tuple[Ledger, tuple[Total, ...]]:
+    """Count what changes: the latest starts, the listed sessions, and the cohort if its numbers are old."""
+    plan, clock = session.plan, session.clock
+    sealed = max(ledger.watermark, clock - LATE)
+    region = plan.started_in(Started(low=ledger.watermark), [sealed])
+    ledger, hot = await _count(session, ledger, region)
+    fresh = SessionSlice(
+        Started(ledger.watermark, sealed),
+        clock.timestamp(),
+        hot.settled.get(0, NOTHING),
+        hot.open.get(0, NOTHING),
+        hot.keys.get(0, ()),
+    )
+    of_hot = [Cells(hot.columns, ()), *(cells.get(1, NOTHING) for cells in (hot.settled, hot.open))]
+    ledger = replace(ledger, watermark=sealed, hot=added(of_hot, hot.totals))
+    if fresh.part.low != fresh.part.high:
+        ledger = _with_newest(ledger, fresh, hot.totals)
+    until = time.monotonic() + seconds
+    # The newest sessions in each round, the others in turn.
+    ledger, at = await _listed_again(session, ledger, hot.totals, 0)
+    at = max(at, ledger.turn)
+    while at and time.monotonic() < until:
+        ledger, at = await _listed_again(session, ledger, hot.totals, at)
+    ledger = replace(ledger, turn=at)
+    age = clock.timestamp() - ledger.cohort.taken_at if ledger.cohort else COHORT_AGE
+    return (await _cohort(session, ledger) if age >= COHORT_AGE else ledger), hot.totals
+
+
+async def _cohort(session: Session, ledger: Ledger) -> Ledger:
+    """Count the cohort, and how its delays are spread."""
+    plan, clock, cohort = session.plan, session.clock, session.plan.pipeline.cohort
+    if cohort is None:
+        return ledger
+    delays = plan.delays(tuple(plan.pipeline.records), plan.parts)
+    spreads = read_spreads(delays, await session.run(delays, _subject(plan)) if delays else [])
+    part = Started(clock - cohort.maturity - cohort.window, clock - cohort.maturity)
+    ledger, found = await _count(session, ledger, plan.started_in(part, (), "cohort"))
+    cells = added([*found.settled.values(), *found.open.values()], found.totals)
+    return replace(ledger, cohort=SessionSlice(part, clock.timestamp(), cells), spreads=spreads)
+
+
+def _with_newest(ledger: Ledger, fresh: SessionSlice, totals: Sequence[Total]) -> Ledger:
+    """The ledger with the sessions between two watermarks: added to the newest slice while that is small."""
+    fresh = _within_limit(ledger, fresh, totals)
+    newest = max(
+        (one for one in ledger.slices if one.part.high == fresh.part.low and not one.part.undated),
+        key=lambda one: one.taken_at,
+        default=None,
+    )
+    if newest is None or newest.size >= ledger.slice_sessions:
+        return replace(ledger, slices=(*ledger.slices, fresh))
+    together = SessionSlice(
+        Started(newest.part.low, fresh.part.high),
+        newest.taken_at,
+        added([newest.settled, fresh.settled], totals),
+        added([newest.open, fresh.open], totals),
+        (*newest.keys, *fresh.keys),
+    )
+    return replace(ledger, slices=(*(one for one in ledger.slices if one is not newest), together))
+
+
+async def _listed_again(session: Session, ledger: Ledger, totals: Sequence[Total], at: int) -> tuple[Ledger, int]:
+    """Read some listed sessions again: whole slices, from the place `at` in the order of the newest.
+
+    Returns also the place of the next slice, 0 at the end.
+    """
+    plan = session.plan
+    chosen: list[SessionSlice] = []
+    waiting = sorted((one for one in ledger.slices if one.keys), key=lambda one: -_start(one))
+    for one in waiting[at:]:
+        if chosen and sum(len(c.keys) for c in chosen) + len(one.keys) > LISTED_AT_ONCE:
+            break
+        chosen.append(one)
+    if not chosen:
+        return ledger, 0
+    following = at + len(chosen) if at + len(chosen) < len(waiting) else 0
+    dated = sorted((one for one in chosen if one.part.low is not None), key=_start)
+    bounds = [one.part.low for one in dated if one.part.low is not None]
+    by_number: dict[int | None, SessionSlice] = dict(enumerate(dated, start=1))
+    by_number[0] = (dated or chosen)[0]
+    by_number[None] = next((one for one in chosen if one.part.undated), chosen[0])
+    keys = [tuple(json.loads(key)) for one in chosen for key in one.keys]
+    ledger, found = await _count(session, ledger, plan.sessions_with(keys, bounds))
+    slices = {one.part: replace(one, open=NOTHING, keys=()) for one in chosen}
+    for number in {*found.settled, *found.open}:
+        one = slices[by_number[number].part]
+        slices[one.part] = replace(
+            one,
+            settled=added([one.settled, found.settled.get(number, NOTHING)], totals),
+            open=added([one.open, found.open.get(number, NOTHING)], totals),
+            keys=(*one.keys, *found.keys.get(number, ())),
+        )
+    others = tuple(one for one in ledger.slices if one.part not in slices)
+    return replace(ledger, slices=(*others, *slices.values())), following
+
+
+def _start(one: SessionSlice) -> float:
+    return one.part.low.timestamp() if one.part.low else float("-inf")
+
+
+async def _one_slice(
+    plan: Plan, ledger: Ledger, totals: Sequence[Total], *, unattended: bool
+) -> tuple[Ledger, tuple[str, ...]]:
+    """Count the next slice: what no slice covers yet, the newest sessions first, else the oldest slice.
+
+    A slice that takes too long is made smaller, and counted in a later turn.
+    """
+    async with open_snapshot(plan.within(SLICE_TIMEOUT), unattended=unattended) as session:
+        _refuse_faults(session)
+        began = time.monotonic()
+        try:
+            if (job := _next_rows(ledger)) is not None:
+                ledger = await _rows(session, ledger, job[0], job[1], is_new=job[2])
+                took = time.monotonic() - began
+                ledger = replace(ledger, slice_rows=_aimed(ledger.slice_rows, took, 100_000))
+            else:
+                ledger = await _sessions(session, ledger, totals)
+                took = time.monotonic() - began
+                ledger = replace(ledger, slice_sessions=_aimed(ledger.slice_sessions, took, 50_000))
+        except CollectionError as error:
+            if error.fault.reason != "statement_timeout" or min(ledger.slice_sessions, ledger.slice_rows) <= _LEAST:
+                raise
+            smaller = max(_LEAST, ledger.slice_sessions // 4), max(_LEAST, ledger.slice_rows // 4)
+            return replace(ledger, slice_sessions=smaller[0], slice_rows=smaller[1]), ()
+        return ledger, await end(session)
+
+
+_LEAST: Final = 50
+"""Sessions or rows of a slice, at least."""
+
+
+def _aimed(size: int, took: float, most: int) -> int:
+    """The size of the next slice, after one that took so many seconds."""
+    if took < _AIM / 2:
+        return min(most, size * 2)
+    return max(_LEAST, size // 2) if took > _AIM * 2 else size
+
+
+def _next_rows(ledger: Ledger) -> tuple[str, Keyed, bool] | None:
+    """The record and the range of the next slice of rows, and whether it is new; None if sessions come next.
+
+    Sessions and the records take turns.
+    """
+    left = [(name, part, True) for name, parts in ledger.keys.items() for part in parts[:1]]
+    if left and (not ledger.starts or ledger.is_turn_of_rows or not ledger.rows):
+        return min(left, key=lambda job: sum(one.size for one in ledger.rows if one.record == job[0]))
+    if ledger.starts or not ledger.rows:
+        return None
+    oldest = min(ledger.rows, key=lambda one: one.taken_at)
+    of_sessions = min((one.taken_at for one in ledger.slices), default=0.0)
+    return (oldest.record, oldest.part, False) if oldest.taken_at <= of_sessions else None
+
+
+async def _sessions(session: Session, ledger: Ledger, totals: Sequence[Total]) -> Ledger:
+    plan, clock = session.plan, session.clock
+    first = datetime.fromtimestamp(plan.pipeline.window.start(clock.timestamp()), UTC)
+    ledger = replace(ledger, is_turn_of_rows=True)
+    part, left = (
+        min(ledger.slices, key=lambda one: one.taken_at).part if ledger.slices else Started(undated=True),
+        ledger.starts,
+    )
+    if ledger.starts:
+        part, *rest = ledger.starts
+        left = tuple(rest)
+        if not part.undated:
+            high = part.high or ledger.watermark
+            [[low]] = await session.run(plan.earlier_start(high, ledger.slice_sessions), _subject(plan))
+            floor = max(part.low or first, first)
+            if low is None or low <= floor:
+                part = Started(floor, high)
+            else:
+                part, left = Started(low, high), (Started(part.low, low), *left)
+    ledger, found = await _count(session, ledger, plan.started_in(part))
+    keys = tuple(key for of_slice in found.keys.values() for key in of_slice)
+    settled = added([*found.settled.values()], totals)
+    open_cells = added([*found.open.values()], totals)
+    taken = _within_limit(ledger, SessionSlice(part, clock.timestamp(), settled, open_cells, keys), totals)
+    return replace(ledger, starts=left).with_slice(taken, totals)
+
+
+def _within_limit(ledger: Ledger, taken: SessionSlice, totals: Sequence[Total]) -> SessionSlice:
+    """The slice without keys if more would be kept than `LISTED`: the sweep alone sees changes then."""
+    listed = sum(len(one.keys) for one in ledger.slices if one.part != taken.part)
+    if listed + len(taken.keys) <= LISTED:
+        return taken
+    return replace(taken, settled=added([taken.settled, taken.open], totals), open=NOTHING, keys=())
+
+
+async def _rows(session: Session, ledger: Ledger, record: str, part: Keyed, *, is_new: bool) -> Ledger:
+    plan, subject = session.plan, subject_of(session.plan, record)
+    ledger = replace(ledger, is_turn_of_rows=False)
+    left = ledger.keys[record]
+    if is_new:
+        left = left[1:]
+        if not part.missing:
+            high = await _later_key(session, record, part.low, ledger.slice_rows)
+            if high is not None:
+                part, left = Keyed(part.low, high), (Keyed(high), *left)
+    statement = plan.rows_in(record, part)
+    cells = statement.read(await session.run(statement, subject))
+    owners = await session.run(plan.owners_in(record, part), subject) if not part.missing else []
+    repeats: dict[str, int] = {}
+    for of, one in plan.repeats:
+        # Rows that repeat each other are in one slice only if they have one session.
+        is_within = plan.pipeline.records[record].session_key[0].column in one.columns
+        if of == record and (is_within or (record, one.columns) in plan.unique):
+            counting = plan.repeated_in(record, one, part)
+            repeats[one.name] = (await session.run(counting, subject))[0][0] if counting else 0
+    counted = tuple((tuple(flags), count) for *flags, count in owners)
+    taken = RowSlice(record, part, session.clock.timestamp(), cells, counted, repeats)
+    found = values_of(cells, plan.facets(record))
+    return replace(ledger, keys={**ledger.keys, record: left}, values=_known(ledger.values, record, found)).with_rows(
+        taken
+    )
+
+
+async def _later_key(session: Session, record: str, low: str | None, rows: int) -> str | None:
+    """The end of the slice of rows that begins at a key; None if it is the last.
+
+    Rows of one key stay together: with many rows of a key the slice is larger.
+    """
+    for _ in range(_GROWTHS):
+        following = await session.run(session.plan.later_key(record, low, rows), subject_of(session.plan, record))
+        if not following or following[0][0] != low:
+            return following[0][0] if following else None
+        rows *= 10
+    return None
+
+
+_GROWTHS: Final = 4
+
+
+async def _count(session: Session, ledger: Ledger, region: MakeRegion) -> tuple[Ledger, Counted]:
+    """Count the sessions of a region; learns the values of their rows where a value is new."""
+    plan = session.plan
+    for attempt in range(2):
+        statement = plan.sessions_in(region, ledger.values)
+        cells = statement.read(await session.run(statement, _subject(plan)))
+        try:
+            return ledger, _parted(with_values_named(cells, ledger.values), statement.totals)
+        except UnknownValueError:
+            if attempt:
+                raise
+        values = ledger.values
+        for name in plan.pipeline.records:
+            near = plan.rows_near(name, region)
+            rows = near.read(await session.run(near, subject_of(plan, name)))
+            values = _known(values, name, values_of(rows, plan.facets(name)))
+        ledger = replace(ledger, values=values)
+    raise UnknownValueError
+
+
+def _known(values: Values, record: str, found: Mapping[str, tuple[Value, ...]]) -> Values:
+    """The values with others of a record; a facet that has too many is not told apart by session any more."""
+    together = {
+        facet: tuple(dict.fromkeys([*known, *found.get(facet, ())])) for facet, known in values.get(record, {}).items()
+    }
+    told = {name: known for name, known in together.items() if name in found and len(known) <= VALUES_AT_ONCE}
+    return {**values, record: told}
+
+
+def _parted(cells: Cells, totals: tuple[Total, ...]) -> Counted:
+    """The cells by slice, settled or not, without the columns that part them; and the keys of each slice."""
+    names = ("slice", "unsettled", KEYS)
+    by_slice, unsettled, listed = (cells.columns.index(name) for name in names)
+    kept = [index for index, name in enumerate(cells.columns) if name not in names]
+    columns = tuple(cells.columns[index] for index in kept)
+    parted: dict[tuple[int | None, bool], list[tuple[CellValue, ...]]] = {}
+    keys: dict[int | None, list[str]] = {}
+    for row in cells.rows:
+        number = _number(row[by_slice])
+        keys.setdefault(number, []).extend(filter(None, str(row[listed] or "").split("\n")))
+        parted.setdefault((number, bool(row[unsettled])), []).append(tuple(row[index] for index in kept))
+    return Counted(
+        columns,
+        tuple(total for total in totals if total.name != KEYS),
+        {number: Cells(columns, tuple(rows)) for (number, is_open), rows in parted.items() if not is_open},
+        {number: Cells(columns, tuple(rows)) for (number, is_open), rows in parted.items() if is_open},
+        {number: tuple(found) for number, found in keys.items()},
+    )
+
+
+def _number(value: CellValue) -> int | None:
+    return int(value) if isinstance(value, int | float) else None
+
+
+def _summed(plan: Plan, ledger: Ledger, totals: Sequence[Total]) -> tuple[Cells, dict[str, tuple[Cells, Rows]]]:
+    """The sums of all slices: the cells of the sessions, and for each record its sessions and its rows."""
+    parts = [ledger.hot, *(cells for one in ledger.slices for cells in (one.settled, one.open))]
+    cells = added([*parts, *([ledger.cohort.settled] if ledger.cohort else [])], totals)
+    of_record: dict[str, tuple[Cells, Rows]] = {}
+    for name in plan.pipeline.records:
+        of_one = cells.only("subject", [name])
+        slices = [one for one in ledger.rows if one.record == name]
+        of_rows = plan.rows(name)
+        rows = added([one.rows for one in slices], of_rows.totals)
+        rows = _with_maxima(rows, of_one, of_rows.totals) if rows.columns else Cells(of_rows.columns, ())
+        counted_repeats = {repeated for one in slices for repeated in one.repeats}
+        repeats = {repeated: sum(one.repeats.get(repeated, 0) for one in slices) for repeated in counted_repeats}
+        counted = RowCount(Rows(rows, plan.facets(name)[0].name, repeats=repeats), ledger.values.get(name, {}))
+        states = of_one.only("facet", [None])
+        of_record[name] = (_with_owners(plan, states, slices, totals), counted.with_sessions(of_one, ledger.spreads))
+    return cells.only("subject", [None]), of_record
+
+
+def _with_maxima(rows: Cells, latest: Cells, totals: Sequence[Total]) -> Cells:
+    """The rows with the maxima of the latest rows, in the first cell: the maximum of some rows is one of all rows."""
+    if not rows.rows or not latest.rows:
+        return rows
+    first = list(rows.rows[0])
+    for total in totals:
+        if total.combined_by == "max":
+            newest = latest.newest(total.name)
+            place = rows.columns.index(total.name)
+            first[place] = max((v for v in (first[place], newest) if isinstance(v, int | float)), default=None)
+    return Cells(rows.columns, (tuple(first), *rows.rows[1:]))
+
+
+def _with_owners(plan: Plan, states: Cells, slices: Sequence[RowSlice], totals: Sequence[Total]) -> Cells:
+    """The sessions by state, with the rows by their session from the slices of rows instead of those met by session."""
+    at = {name: index for index, name in enumerate(states.columns)}
+    rows = [tuple(0 if i == at["rows"] else value for i, value in enumerate(row)) for row in states.rows]
+    counts = {total.name for total in totals if total.combined_by == "sum"}
+    blank: list[CellValue] = [0 if name in counts else None for name in states.columns]
+    for one in slices:
+        for (linked, *told), count in one.owners:
+            row = list(blank)
+            row[at["linked"]], row[at["rows"]] = linked, count
+            for name, value in zip(plan.flags, told, strict=True):
+                row[at[name]] = value
+            rows.append(tuple(row))
+    return Cells(states.columns, tuple(rows))
+
+
+def _subject(plan: Plan) -> str:
+    return f"pipelines.{plan.pipeline.name}"

@@ -1,0 +1,205 @@
+"""The statements of a slice: where it ends, its sessions, and the rows of a range of keys."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from exporter.model.counting import Scope
+from exporter.model.dimension import Dimension
+from exporter.model.keys import Link
+from exporter.model.ranges import Keyed, Started
+from exporter.model.sections import Pipeline, Record
+from exporter.model.sql import Bindings, quote, relation
+from exporter.plan.fragments import SessionKey, column_of, comma_list, named_keys, record_keys, rows_from
+from exporter.plan.joined import Region, Times, facts_of, joined_with, session_rows
+from exporter.plan.statement import Statement, marker
+
+
+def started_in(
+    pipeline: Pipeline, part: Started, bounds: Sequence[datetime], times: Times = "window"
+) -> Callable[[Bindings], Region]:
+    """The sessions of a range of starts."""
+    column = column_of(pipeline.sessions, pipeline.sessions.started_at)
+
+    def region(bind: Bindings) -> Region:
+        if part.undated:
+            infinite = " or ".join(f"{column} operator(pg_catalog.=) '{end}'" for end in ("-infinity", "infinity"))
+            return Region(f"({column} is null or {infinite})", tuple(bounds))
+        wanted = [f"{column} operator(pg_catalog.<) 'infinity'"]
+        if part.low is not None:
+            wanted.append(f"{column} operator(pg_catalog.>=) {bind(part.low, 'timestamptz')}")
+        if part.high is not None:
+            wanted.append(f"{column} operator(pg_catalog.<) {bind(part.high, 'timestamptz')}")
+        return Region(" and ".join(wanted), tuple(bounds), times)
+
+    return region
+
+
+def sessions_with(
+    pipeline: Pipeline, types: Sequence[str], keys: Sequence[SessionKey], bounds: Sequence[datetime]
+) -> Callable[[Bindings], Region]:
+    """The sessions with these keys; `types` are the SQL types of the columns of the key."""
+
+    def region(bind: Bindings) -> Region:
+        listed = ", ".join(bind(tuple(column), "text[]") for column in zip(*keys, strict=True))
+        names = [f"k{n}" for n in range(1, len(types) + 1)]
+        columns = ", ".join(f"{name}::{kind}" for name, kind in zip(names, types, strict=True))
+        own = ", ".join(column_of(pipeline.sessions, column) for column in pipeline.sessions.key)
+        unnest = "pg_catalog.unnest" if len(types) == 1 else "unnest"
+        return Region(
+            f"({own}) in (select {columns} from {unnest}({listed}) as listed ({', '.join(names)}))",
+            tuple(bounds),
+        )
+
+    return region
+
+
+def earlier_start(pipeline: Pipeline, high: datetime, sessions: int) -> Statement:
+    """The start of the slice with `sessions` sessions before `high`: NULL if no session is earlier.
+
+    By an index on the start: https://www.postgresql.org/docs/current/indexes-ordering.html
+    """
+    bind = Bindings()
+    column = column_of(pipeline.sessions, pipeline.sessions.started_at)
+    sql = f"""select {marker(pipeline.name, "next slice")} min(started)::timestamptz
+from (
+  select {column} as started
+  from {pipeline.sessions.table.sql}
+  where {column} operator(pg_catalog.<) {bind(high, "timestamptz")}
+    and {column} operator(pg_catalog.>) '-infinity'
+  order by {column} desc
+  limit {bind(sessions, "bigint")}
+) earlier"""
+    return Statement("next slice", sql, tuple(bind.values), is_ours=False)
+
+
+def later_key(pipeline: Pipeline, record: Record, kind: str, low: str | None, rows: int) -> Statement:
+    """The first key after `rows` rows of a record from `low` on: no row if fewer are left."""
+    bind = Bindings()
+    column = column_of(record, record.session_key[0].column)
+    wanted = f"{column} is not null"
+    if low is not None:
+        wanted = f"{column} operator(pg_catalog.>=) {bind(low, 'text')}::{kind}"
+    sql = f"""select {marker(pipeline.name, "next rows")} {column}::text
+from {record.table.sql}
+where {wanted}
+order by {column}
+offset {bind(rows, "bigint")}
+limit 1"""
+    return Statement("next rows", sql, tuple(bind.values), is_ours=False)
+
+
+def rows_in(record: Record, part: Keyed, kind: str) -> Callable[[Bindings], list[str]]:
+    """Leaves the rows of a record out whose key is not in a range."""
+    column = column_of(record, record.session_key[0].column)
+    return lambda bind: in_keys(column, part, kind, bind)
+
+
+def rows_near(
+    pipeline: Pipeline, record: Record, link: Link, region: Callable[[Bindings], Region]
+) -> Callable[[Bindings], list[str]]:
+    """Leaves the rows of a record out whose session is not in a region."""
+    of_sessions = [column_of(pipeline.sessions, column) for column in pipeline.sessions.key]
+    same = " and ".join(
+        one.holds(session, row) for one, session, row in zip(link, of_sessions, record_keys(record, link), strict=True)
+    )
+    table = pipeline.sessions.table.sql
+    return lambda bind: [f"exists (select 1 from {table} where {same} and {region(bind).wanted})"]
+
+
+def in_keys(column: str, part: Keyed, kind: str, bind: Bindings) -> list[str]:
+    """SQL conditions: a column is in a range of keys."""
+    found = [f"{column} is {'' if part.missing else 'not '}null"]
+    if part.low is not None:
+        found.append(f"{column} operator(pg_catalog.>=) {bind(part.low, 'text')}::{kind}")
+    if part.high is not None:
+        found.append(f"{column} operator(pg_catalog.<) {bind(part.high, 'text')}::{kind}")
+    return found
+
+
+def owners_statement(scope: Scope, link: Link, dimensions: tuple[Dimension, ...], part: Keyed, kind: str) -> Statement:
+    """Counts the rows of the only record of `scope` in a range of keys by their session.
+
+    Columns of each row: whether the session exists, each fact that tells rows apart, and the number of rows.
+    """
+    bind = Bindings()
+    [record] = scope.records
+    facts = [fact for fact in facts_of(scope, dimensions) if fact.of_rows]
+    sessions = session_rows(Scope(scope.pipeline, (), scope.parts), bind, facts)
+    own = in_keys(column_of(scope.pipeline.sessions, scope.pipeline.sessions.key[0]), part, kind, bind)
+    selected = [*sessions.key, *(f"{sql} as {name}" for name, sql in sessions.always.items())]
+    source, wanted = rows_from(record)
+    keys = [f"key_{n}" for n in range(1, len(link) + 1)]
+    present = [f"{key} is not null" for key in record_keys(record, link)]
+    rows = [wanted, *present, *in_keys(column_of(record, record.session_key[0].column), part, kind, bind)]
+    counted = ["key_1 is not null", *(f"coalesce({name}, false)" for name in sessions.always)]
+    places = ", ".join(str(n) for n in range(1, len(counted) + 1))
+    rows_by_session = f"""
+    select {", ".join(keys)}, count(*) as n
+    from (
+      select {", ".join(named_keys(record, link))}
+      from {source}
+      where {" and ".join(rows)}
+      offset 0
+    ) rows
+    group by {", ".join(keys)}"""
+    owners = f"""
+    select {", ".join(selected)}
+    from {sessions.source}
+    {"where " + " and ".join(own) if own else ""}
+    offset 0"""
+    sql = f"""select {marker(scope.pipeline.name, f"sessions of {record.name}")}
+  {comma_list([*counted, "sum(n)::bigint"])}
+from (
+  select s.*, r_1.n
+  from {joined_with(owners, [(rows_by_session, link)])}
+  offset 0
+) joined
+where n is not null
+group by {places}"""
+    return Statement(f"sessions of {record.name}", sql, tuple(bind.values), is_ours=False)
+
+
+def missing_indexes(pipeline: Pipeline, row: Sequence[object]) -> list[str]:
+    """The statements that create the indexes that slices lack; `row` is that of `sliceable`."""
+    sessions = pipeline.sessions
+    asked = [(sessions.table, sessions.started_at), (sessions.table, sessions.key[0])]
+    asked += [(record.table, record.session_key[0].column) for record in pipeline.records.values()]
+    return [
+        f"create index concurrently on {table.written} ({quote(column)})"
+        for (table, column), has_index in zip(asked, row, strict=False)
+        if not has_index
+    ]
+
+
+def sliceable(pipeline: Pipeline) -> Statement:
+    """Whether slices are cheap, and the estimated sizes of the tables: one row.
+
+    First, for the sessions by start and by key, and for each record by session key, whether an index begins with the
+    column; then the estimated number of sessions, and of rows of each record.
+    """
+    bind, sessions = Bindings(), pipeline.sessions
+    asked = [(sessions.table, sessions.started_at), (sessions.table, sessions.key[0])]
+    asked += [(record.table, record.session_key[0].column) for record in pipeline.records.values()]
+    columns = [
+        f"""exists (
+    select 1
+    from pg_catalog.pg_index i
+    join pg_catalog.pg_class c on c.oid = i.indexrelid
+    join pg_catalog.pg_am m on m.oid = c.relam and m.amname = 'btree'
+    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = (i.indkey::int2[])[0]
+    where i.indrelid = {relation(table, bind)} and i.indisvalid and i.indpred is null
+      and a.attname = {bind(column, "text")}
+  )"""
+        for table, column in asked
+    ]
+    columns += [
+        f"""(
+    select coalesce(sum(greatest(c.reltuples, 0)), 0)::float8
+    from pg_catalog.pg_class c
+    where c.oid in (select relid from pg_catalog.pg_partition_tree({relation(table, bind)}))
+      or c.oid = {relation(table, bind)}
+  )"""
+        for table in (sessions.table, *(record.table for record in pipeline.records.values()))
+    ]
+    sql = f"select {marker(pipeline.name, 'indexes of slices')}\n  " + ",\n  ".join(columns)
+    return Statement("indexes of slices", sql, tuple(bind.values))

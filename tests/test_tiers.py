@@ -1,0 +1,368 @@
+"""Slices: their sums are the numbers of a full pass, whatever happens to the database between two rounds."""
+
+import json
+import random
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from conftest import Database, whole_tour
+
+from exporter.demo.scenarios import SCENARIOS, SCHEMA
+from exporter.measure import tiers
+from exporter.measure.collect import collect, snapshot_of
+from exporter.measure.interpret import Counted
+from exporter.measure.rounds import Rounds
+from exporter.measure.session import Session
+from exporter.measure.tiers import sweep
+from exporter.model.fault import CollectionError
+from exporter.plan.plan import Plan
+from exporter.state.ledger import Ledger
+from exporter.state.snapshot import Snapshot
+from exporter.state.swept import Swept
+
+MORE = """
+alter table assessment_sessions alter created_at drop not null, add deleted_at timestamptz;
+create index on assessment_sessions (completed_at);
+alter table profiles drop constraint profiles_session_id_fkey, drop constraint profiles_pkey,
+  alter session_id drop not null;
+create index on profiles (session_id);
+"""
+TEXT = whole_tour(
+    deleted="deleted_at is not null",
+    statement_timeout="20s",
+    stuck="{statuses: [in_progress], after: 2h}",
+)
+
+
+class Sweeping:
+    """Rounds on a database, with slices of a few rows."""
+
+    def __init__(self, database: Database, text: str = TEXT) -> None:
+        self.plan = database.plan(text)
+        self.ledger: Ledger | None = None
+
+    async def round(self) -> Snapshot:
+        measured = await sweep(self.plan, self.ledger, 0, nothing)
+        self.ledger = ledger = replace(measured.ledger, slice_sessions=7, slice_rows=11)
+        clock = measured.session.clock.timestamp()
+        swept = Swept(ledger.share(self.plan.pipeline.window.start(clock)), ledger.oldest, ledger.differences)
+        return snapshot_of(measured.session, Counted(measured.cells, measured.of_record, {}, {}), (), swept)
+
+    async def whole(self) -> Snapshot:
+        """The snapshot after every slice has been counted again."""
+        await self.round()
+        assert self.ledger is not None
+        # The clock stands: slices of before must look older than those of now.
+        self.ledger = replace(
+            self.ledger,
+            slices=tuple(replace(one, taken_at=1.0) for one in self.ledger.slices),
+            rows=tuple(replace(one, taken_at=1.0) for one in self.ledger.rows),
+        )
+        for _ in range(400):
+            snapshot = await self.round()
+            if self.ledger.is_whole and self.ledger.oldest > 1.0:
+                return snapshot
+        raise AssertionError("the sweep does not end")
+
+
+async def nothing(_session: Session) -> None:
+    return None
+
+
+async def assert_same(plan: Plan, swept: Snapshot) -> None:
+    whole = await collect(plan)
+    assert dict(swept.readings.numbers) == dict(whole.readings.numbers)
+
+
+@pytest.fixture(autouse=True)
+def always_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporter.measure.rounds.STORED_EVERY", 0.0)
+
+
+@pytest.fixture
+async def platform(empty: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
+    monkeypatch.setattr(tiers, "COHORT_AGE", 0.0)
+    await empty.execute(SCHEMA + MORE)
+    await empty.stop_clock("2026-11-20 12:00+00")
+    return empty
+
+
+class Life:
+    """What happens on a platform, at random."""
+
+    def __init__(self, database: Database, seed: int) -> None:
+        self.database = database
+        self.random = random.Random(seed)  # noqa: S311 - a repeatable world
+        self.now = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+    async def pass_by(self, longest: timedelta) -> None:
+        self.now += longest * self.random.random()
+        await self.database.stop_clock(self.now.isoformat())
+
+    async def act(self) -> None:
+        await self.random.choice(
+            [self.start, self.start, self.start, self.complete, self.derive, self.derive, self.edit, self.delete]
+        )()
+
+    async def start(self) -> None:
+        ago = timedelta(seconds=self.random.choice([0, 5, 300, 4000, 90_000, 9_000_000, 40_000_000]))
+        started = None if self.random.random() < 0.05 else self.now - ago * self.random.random()
+        done = self.random.random() < 0.6
+        await self.database.execute(
+            "insert into assessment_sessions (id, status, created_at, completed_at, finalized_at, completed_questions) "
+            "values (gen_random_uuid(), $1, $2, $3, $3, $4)",
+            "completed" if done else "in_progress",
+            started,
+            started + timedelta(minutes=3 * self.random.random()) if started and done else None,
+            self.random.choice([0, 100, 240, 240, 240]),
+        )
+
+    async def some(self) -> str:
+        return f"(select id from assessment_sessions order by md5(id::text || {self.random.random()}) limit 1)"
+
+    async def complete(self) -> None:
+        await self.database.execute(
+            f"update assessment_sessions set status = 'completed', completed_at = $1, completed_questions = 240 "
+            f"where id = {await self.some()}",
+            self.now,
+        )
+
+    async def derive(self) -> None:
+        whose = "gen_random_uuid()" if self.random.random() < 0.1 else await self.some()
+        if self.random.random() < 0.5:
+            version = self.random.choice(["'v1.2.1'", "'v1.2.1'", "'v1.2.0'", "null", f"'new {self.random.random()}'"])
+            who = "null" if self.random.random() < 0.1 else whose
+            await self.database.execute(f"insert into profiles values ({who}, {version}, $1)", self.now)
+        else:
+            whose = "gen_random_uuid()" if "select" not in whose else f"coalesce({whose}, gen_random_uuid())"
+            version, kind = self.random.choice(["v1.1", "v1.2", "v1.2"]), self.random.choice(["functions", "other"])
+            await self.database.execute(
+                f"insert into fc_scores values ({whose}, '{version}', '{kind}', 1, $1) on conflict do nothing", self.now
+            )
+
+    async def edit(self) -> None:
+        change = self.random.choice(
+            ["created_at = created_at - interval '3 days'", "deleted_at = now()", "finalized_at = null", "status = 'x'"]
+        )
+        await self.database.execute(f"update assessment_sessions set {change} where id = {await self.some()}")
+
+    async def delete(self) -> None:
+        table, key = self.random.choice(
+            [("assessment_sessions", "id"), ("profiles", "session_id"), ("fc_scores", "session_id")]
+        )
+        await self.database.execute(f"delete from {table} where {key} = {await self.some()}")
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_after_a_sweep_every_number_is_that_of_a_full_pass(platform: Database, seed: int) -> None:
+    life, sweeping = Life(platform, seed), Sweeping(platform)
+    for _ in range(40):
+        await life.act()
+    for _ in range(12):
+        await sweeping.round()
+        for _ in range(5):
+            await life.act()
+        await life.pass_by(timedelta(minutes=life.random.choice([1, 3, 30])))
+
+    await assert_same(sweeping.plan, await sweeping.whole())
+
+
+async def test_the_first_sweep_counts_each_session_once(platform: Database) -> None:
+    await platform.execute(SCENARIOS["backfill"].sql.replace("now()", "timestamptz '2026-11-20 12:00+00'"))
+    sweeping = Sweeping(platform)
+
+    snapshot = await sweeping.whole()
+
+    assert snapshot.swept is not None
+    assert snapshot.swept.is_whole
+    await assert_same(sweeping.plan, snapshot)
+
+
+async def test_a_new_gap_and_its_end_are_in_the_next_round(platform: Database) -> None:
+    life, sweeping = Life(platform, 1), Sweeping(platform)
+    await sweeping.whole()
+    session = await platform.connection.fetchval(
+        "insert into assessment_sessions values (gen_random_uuid(), 'completed', $1, $1, $1, 240) returning id",
+        life.now,
+    )
+
+    pending = (await sweeping.round()).readings
+    life.now += timedelta(minutes=6)
+    await platform.stop_clock(life.now.isoformat())
+    gap = (await sweeping.round()).readings
+    await platform.execute("insert into profiles values ($1, 'v1.2.1', $2)", session, life.now)
+    await platform.execute("insert into fc_scores values ($1, 'v1.2', 'functions', 1, $2)", session, life.now)
+    mended = (await sweeping.round()).readings
+
+    states = [
+        {state: readings.numbers["eligible_sessions", state] for state in ("pending", "gap", "complete")}
+        for readings in (pending, gap, mended)
+    ]
+    assert states == [
+        {"pending": 1, "gap": 0, "complete": 0},
+        {"pending": 0, "gap": 1, "complete": 0},
+        {"pending": 0, "gap": 0, "complete": 1},
+    ]
+
+
+async def test_a_sweep_tells_how_many_sessions_it_found_changed(platform: Database) -> None:
+    life, sweeping = Life(platform, 2), Sweeping(platform)
+    for _ in range(30):
+        await life.start()
+    life.now += timedelta(hours=1)
+    await platform.stop_clock(life.now.isoformat())
+    await sweeping.whole()
+    await platform.execute(
+        "update assessment_sessions set status = 'lost' where id in "
+        "(select id from assessment_sessions where created_at > '2025-08-02' and status = 'in_progress' limit 3)"
+    )
+
+    found = (await sweeping.whole()).swept
+
+    assert found is not None
+    assert found.differences == 3
+
+
+async def test_the_first_rounds_are_no_proof_of_health(platform: Database) -> None:
+    await platform.execute(SCENARIOS["healthy"].sql.replace("now()", "timestamptz '2026-11-20 12:00+00'"))
+    sweeping = Sweeping(platform)
+
+    first = await sweeping.round()
+    last = await sweeping.whole()
+
+    assert {f.limit.name: f.text for f in first.judgement.findings if f.outcome == "critical"} == {}
+    assert first.judgement.verdict(is_complete=True) == "unknown"
+    assert "the first sweep has measured" in " ".join(caveat.message for caveat in first.judgement.caveats)
+    assert last.judgement.verdict(is_complete=True) == (await collect(sweeping.plan)).judgement.verdict(
+        is_complete=True
+    )
+
+
+async def test_a_rush_of_sessions_is_cut_into_slices(platform: Database) -> None:
+    """More sessions started since the last round than one statement can count."""
+    life, sweeping = Life(platform, 5), Sweeping(platform)
+    await sweeping.whole()
+    for _ in range(40):
+        await life.start()
+    life.now += timedelta(minutes=3)
+    await platform.stop_clock(life.now.isoformat())
+    assert sweeping.ledger is not None
+    sweeping.ledger = replace(sweeping.ledger, is_behind=True)
+
+    first = await sweeping.round()
+
+    assert first.swept is not None
+    assert not first.swept.is_whole
+    await assert_same(sweeping.plan, await sweeping.whole())
+
+
+async def test_a_view_is_not_measured_in_slices(platform: Database) -> None:
+    await platform.execute("create view every_session as select * from assessment_sessions")
+
+    with pytest.raises(CollectionError) as refused:
+        await Sweeping(platform, TEXT.replace("public.assessment_sessions", "public.every_session")).round()
+
+    assert "name the tables behind the view" in refused.value.fault.message
+
+
+# --- Modes
+
+
+def rounds(database: Database, text: str) -> Rounds:
+    return Rounds(database.config(text).collection)
+
+
+async def test_a_full_pass_that_takes_too_long_is_followed_by_slices(platform: Database) -> None:
+    await platform.execute(
+        "create function slow(timestamptz) returns boolean language plpgsql stable as "
+        "$$ begin perform pg_sleep(0.01); return true; end $$"
+    )
+    await platform.execute(SCENARIOS["healthy"].sql.replace("now()", "timestamptz '2026-11-20 12:00+00'"))
+    text = TEXT.replace("status = 'completed' and", "public.slow(created_at) and status = 'completed' and")
+    text = text.replace("statement_timeout: 20s", "statement_timeout: 1s").replace(
+        "# allow_superuser: false", "allow_superuser: true"
+    )
+    measuring = rounds(platform, text)
+
+    snapshot = await measuring(platform.plan(text))
+
+    assert snapshot.swept is not None
+    assert snapshot.swept.share < 1
+
+
+async def test_slices_need_indexes_and_say_which(platform: Database) -> None:
+    await platform.execute("drop index profiles_session_id_idx; drop index assessment_sessions_created_at_idx")
+
+    with pytest.raises(CollectionError) as refused:
+        await Sweeping(platform).round()
+
+    message = refused.value.fault.message
+    assert refused.value.fault.reason == "statement_timeout"
+    for remedy in (
+        'create index concurrently on public.assessment_sessions ("created_at")',
+        'create index concurrently on public.profiles ("session_id")',
+    ):
+        assert remedy in message
+        await platform.execute(remedy.replace("concurrently ", ""))
+    assert (await Sweeping(platform).round()).swept is not None
+
+
+# --- State
+
+
+def kept(database: Database, directory: Path) -> tuple[Rounds, Plan]:
+    text = TEXT.replace("mode: auto", f"mode: tiered\n  state_dir: {directory}").replace(
+        "# allow_superuser: false", "allow_superuser: true"
+    )
+    return rounds(database, text), database.plan(text)
+
+
+async def test_a_restart_goes_on_where_the_last_process_ended(platform: Database, tmp_path: Path) -> None:
+    life = Life(platform, 3)
+    for _ in range(40):
+        await life.act()
+    before, plan = kept(platform, tmp_path)
+    while not (first := await before(plan)).swept or not first.swept.is_whole:
+        pass
+
+    after, plan = kept(platform, tmp_path)
+    again = await after(plan)
+
+    assert again.swept is not None
+    assert again.swept.is_whole
+    await assert_same(plan, again)
+    [file] = [*tmp_path.iterdir()]  # noqa: ASYNC240 - a test
+    assert file.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("damage", ["a byte", "the end", "another config", "another format"])
+async def test_a_ledger_that_is_damaged_or_foreign_is_made_anew(
+    platform: Database, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    life = Life(platform, 4)
+    for _ in range(40):
+        await life.act()
+    before, plan = kept(platform, tmp_path)
+    for _ in range(3):
+        await before(plan)
+    [file] = [*tmp_path.iterdir()]  # noqa: ASYNC240 - a test
+    head, _, body = file.read_text().partition("\n")
+    told = json.loads(head)
+    match damage:
+        case "a byte":
+            body = body.replace("1", "2", 1)
+        case "the end":
+            body = body[: len(body) // 2]
+        case "another config":
+            told["bound"]["config"] = "0"
+        case _:
+            told["format"] = 0
+    file.write_text(json.dumps(told) + "\n" + body)
+
+    after, plan = kept(platform, tmp_path)
+    snapshots = [await after(plan) for _ in range(2)]
+
+    assert all(snapshot.swept is not None for snapshot in snapshots)
+    assert [record.message for record in caplog.records].count("ledger.rebuilt") == 1
