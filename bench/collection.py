@@ -16,37 +16,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import asyncpg
+from load import load
 
 from exporter.config.read import parse_config
-from exporter.demo.scenarios import SCHEMA
 from exporter.dimensions import DIMENSIONS
 from exporter.embedded import EmbeddedPostgres
 from exporter.measure.collect import collect
 from exporter.plan.plan import Plan, compile_plan
 
 TOUR = Path(__file__).parent.parent / "config.yaml"
-
-LOAD = """
-insert into assessment_sessions
-select gen_random_uuid(), case when r < 0.75 then 'completed' when r < 0.9 then 'in_progress' else 'abandoned' end,
-       started, case when r < 0.75 then started + interval '20 minutes' end,
-       case when r < 0.75 then started + interval '21 minutes' end, case when r < 0.75 then 240 else 3 end
-from (
-  select random() as r, timestamptz '2025-06-01' + random() * (now() - interval '1 hour' - timestamptz '2025-06-01')
-           as started
-  from generate_series(1, $1)
-) s
-"""
-RECORDS = """
-insert into profiles
-select id, case when random() < 0.97 then 'v1.2.1' else 'v1.2.0' end, completed_at + interval '4 s'
-from assessment_sessions where completed_at is not null and random() < 0.99;
-insert into fc_scores
-select id, version, 'functions', 30, completed_at + interval '6 s'
-from assessment_sessions, (values ('v1.1', 0.4), ('v1.2', 0.98)) v(version, share)
-where completed_at is not null and random() < share;
-vacuum analyze;
-"""
 
 _ELIGIBLE = "s.created_at >= '2025-08-01' and s.status = 'completed' and s.completed_questions > 0"
 _PROFILE = "select 1 from profiles p where p.session_id = s.id"
@@ -165,12 +143,9 @@ async def pages_read(connection: asyncpg.Connection, work: Callable[[], Awaitabl
 async def compare(server: EmbeddedPostgres, sessions: int, rounds: int) -> None:
     """Load, run both in turn, print."""
     connection = await asyncpg.connect(server.dsn())
-    await connection.execute(SCHEMA)
     await connection.execute("create extension pg_stat_statements")
     await connection.execute("set max_parallel_workers_per_gather = 0; set jit = off")
-    await connection.execute(LOAD, sessions)
-    for statement in RECORDS.split(";")[:-1]:
-        await connection.execute(statement)
+    await load(connection, sessions)
     config = parse_config(TOUR.read_text(encoding="utf-8"), {"DATABASE_URL": server.dsn()})
     plan = compile_plan(config, config.pipelines["assessments"], DIMENSIONS)
 
