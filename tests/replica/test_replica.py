@@ -406,7 +406,9 @@ async def test_no_round_on_a_busy_replica_is_of_an_empty_table(impatient: Pair) 
     for numbers in seen:
         if isinstance(numbers, Numbers) and not numbers.snapshot.record_faults:
             assert_whole(numbers)
-    assert {one for one in seen if isinstance(one, str)} <= {"recovery_conflict", "lock_timeout", "replica_lag"}
+    # Between two statements the server ends the connection itself, and its reason is lost.
+    reasons = {"recovery_conflict", "lock_timeout", "replica_lag", "connect"}
+    assert {one for one in seen if isinstance(one, str)} <= reasons
 
 
 # --- Promoted
