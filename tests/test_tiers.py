@@ -39,13 +39,16 @@ TEXT = whole_tour(
 class Sweeping:
     """Rounds on a database, with slices of a few rows."""
 
-    def __init__(self, database: Database, text: str = TEXT) -> None:
+    def __init__(self, database: Database, text: str = TEXT, size: int | None = 9) -> None:
         self.plan = database.plan(text)
+        self.size = size
         self.ledger: Ledger | None = None
 
     async def round(self) -> Snapshot:
         measured = await sweep(self.plan, self.ledger, 0, nothing)
-        self.ledger = ledger = replace(measured.ledger, slice_sessions=9, slice_rows=20)
+        self.ledger = ledger = measured.ledger
+        if self.size is not None:
+            self.ledger = replace(ledger, slice_sessions=self.size, slice_rows=2 * self.size)
         clock = measured.session.clock.timestamp()
         swept = Swept(ledger.share(self.plan.pipeline.window.start(clock)), ledger.oldest, ledger.differences)
         return snapshot_of(measured.session, Counted(measured.cells, measured.of_record, {}, {}), (), swept)
@@ -255,6 +258,55 @@ async def test_a_rush_of_sessions_is_cut_into_slices(platform: Database) -> None
 
     assert first.swept is not None
     assert not first.swept.is_whole
+    await assert_same(sweeping.plan, await sweeping.whole())
+
+
+async def test_slices_that_have_become_too_slow_are_cut_again(
+    platform: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cold cache or a busy server: the slices of before do not fit into the time of a statement any more."""
+    slow = (
+        "create or replace function slow(uuid) returns boolean language plpgsql stable as "
+        "$$ begin perform pg_sleep({}); return true; end $$"
+    )
+    await platform.execute(slow.format(0))
+    life = Life(platform, 6)
+    for _ in range(120):
+        await life.act()
+    text = TEXT.replace("status = 'completed' and", "public.slow(id) and status = 'completed' and")
+    text = text.replace(
+        "accepted_values: {fc_kind", "valid: public.slow(session_id)\n        accepted_values: {fc_kind"
+    )
+    sweeping = Sweeping(platform, text, size=1000)
+    before = await sweeping.whole()
+    assert sweeping.ledger is not None
+    few = len(sweeping.ledger.slices), len(sweeping.ledger.rows)
+    monkeypatch.setattr(tiers, "SLICE_TIMEOUT", timedelta(milliseconds=500))
+    monkeypatch.setattr(tiers, "_LEAST", 2)
+    await platform.execute(slow.format(0.02))
+    sweeping.size = None
+
+    after = await sweeping.whole()
+
+    assert len(sweeping.ledger.slices) > few[0]
+    assert dict(after.readings.numbers) == dict(before.readings.numbers)
+
+
+@pytest.mark.parametrize("rows", [3, 50])
+async def test_a_range_that_is_left_to_cut_again_is_counted_once(platform: Database, rows: int) -> None:
+    life, sweeping = Life(platform, 7), Sweeping(platform)
+    for _ in range(80):
+        await life.act()
+    await sweeping.whole()
+    ledger = sweeping.ledger
+    assert ledger is not None
+    for one in ledger.slices[:2]:
+        ledger = ledger.without_slice(one.part, 4)
+    for taken in ledger.rows[:3]:
+        ledger = ledger.without_rows(taken.record, taken.part, rows)
+    sweeping.ledger = ledger
+    assert not ledger.is_whole
+
     await assert_same(sweeping.plan, await sweeping.whole())
 
 

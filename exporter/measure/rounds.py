@@ -22,7 +22,7 @@ from exporter.state.swept import Swept
 
 log = logging.getLogger(__name__)
 
-FULL_SHARE: Final = 0.5
+FULL_SHARE: Final = 0.9
 """In mode `auto` a full pass must be repeated within this share of `max_age`, or slices take over."""
 
 

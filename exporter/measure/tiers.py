@@ -119,7 +119,6 @@ async def _begun(session: Session) -> Ledger:
     subject = f"pipelines.{pipeline.name}"
     [row] = await session.run(plan.sliceable, subject)
     names = tuple(pipeline.records)
-    half = 2 + len(names)
     missing = missing_indexes(pipeline, row)
     converted = [
         name
@@ -140,7 +139,7 @@ async def _begun(session: Session) -> Ledger:
             )
         )
     clock = session.clock
-    expected = dict(zip((None, *names), row[half:], strict=True))
+    expected = dict(zip(names, row[-len(names) :], strict=True))
     return Ledger(
         began_at=clock.timestamp(),
         watermark=clock - LATE,
@@ -261,8 +260,9 @@ async def _one_slice(
     async with open_snapshot(plan.within(SLICE_TIMEOUT), unattended=unattended) as session:
         _refuse_faults(session)
         began = time.monotonic()
+        job = _next_rows(ledger)
         try:
-            if (job := _next_rows(ledger)) is not None:
+            if job is not None:
                 ledger = await _rows(session, ledger, job[0], job[1], is_new=job[2])
                 took = time.monotonic() - began
                 ledger = replace(ledger, slice_rows=_aimed(ledger.slice_rows, took, 100_000))
@@ -271,10 +271,13 @@ async def _one_slice(
                 took = time.monotonic() - began
                 ledger = replace(ledger, slice_sessions=_aimed(ledger.slice_sessions, took, 50_000))
         except CollectionError as error:
-            if error.fault.reason != "statement_timeout" or min(ledger.slice_sessions, ledger.slice_rows) <= _LEAST:
+            size = ledger.slice_sessions if job is None else ledger.slice_rows
+            if error.fault.reason != "statement_timeout" or size <= _LEAST:
                 raise
-            smaller = max(_LEAST, ledger.slice_sessions // 4), max(_LEAST, ledger.slice_rows // 4)
-            return replace(ledger, slice_sessions=smaller[0], slice_rows=smaller[1]), ()
+            smaller = max(_LEAST, size // 4)
+            if job is not None:
+                return ledger.without_rows(job[0], job[1], smaller), ()
+            return ledger.without_slice(_next_start(ledger), smaller), ()
         return ledger, await end(session)
 
 
@@ -304,17 +307,20 @@ def _next_rows(ledger: Ledger) -> tuple[str, Keyed, bool] | None:
     return (oldest.record, oldest.part, False) if oldest.taken_at <= of_sessions else None
 
 
+def _next_start(ledger: Ledger) -> Started:
+    """The range of starts to count next: what no slice covers yet, else the oldest slice."""
+    if ledger.starts:
+        return ledger.starts[0]
+    return min(ledger.slices, key=lambda one: one.taken_at).part
+
+
 async def _sessions(session: Session, ledger: Ledger, totals: Sequence[Total]) -> Ledger:
     plan, clock = session.plan, session.clock
     first = datetime.fromtimestamp(plan.pipeline.window.start(clock.timestamp()), UTC)
     ledger = replace(ledger, is_turn_of_rows=True)
-    part, left = (
-        min(ledger.slices, key=lambda one: one.taken_at).part if ledger.slices else Started(undated=True),
-        ledger.starts,
-    )
+    part, left = _next_start(ledger), ledger.starts
     if ledger.starts:
-        part, *rest = ledger.starts
-        left = tuple(rest)
+        left = left[1:]
         if not part.undated:
             high = part.high or ledger.watermark
             [[low]] = await session.run(plan.earlier_start(high, ledger.slice_sessions), _subject(plan))
@@ -346,9 +352,9 @@ async def _rows(session: Session, ledger: Ledger, record: str, part: Keyed, *, i
     if is_new:
         left = left[1:]
         if not part.missing:
-            high = await _later_key(session, record, part.low, ledger.slice_rows)
+            high = await _later_key(session, record, part, ledger.slice_rows)
             if high is not None:
-                part, left = Keyed(part.low, high), (Keyed(high), *left)
+                part, left = Keyed(part.low, high), (Keyed(high, part.high), *left)
     statement = plan.rows_in(record, part)
     cells = statement.read(await session.run(statement, subject))
     owners = await session.run(plan.owners_in(record, part), subject) if not part.missing else []
@@ -367,14 +373,14 @@ async def _rows(session: Session, ledger: Ledger, record: str, part: Keyed, *, i
     )
 
 
-async def _later_key(session: Session, record: str, low: str | None, rows: int) -> str | None:
-    """The end of the slice of rows that begins at a key; None if it is the last.
+async def _later_key(session: Session, record: str, part: Keyed, rows: int) -> str | None:
+    """The end of the first slice of a range of keys; None if the range is one slice.
 
     Rows of one key stay together: with many rows of a key the slice is larger.
     """
     for _ in range(_GROWTHS):
-        following = await session.run(session.plan.later_key(record, low, rows), subject_of(session.plan, record))
-        if not following or following[0][0] != low:
+        following = await session.run(session.plan.later_key(record, part, rows), subject_of(session.plan, record))
+        if not following or following[0][0] != part.low:
             return following[0][0] if following else None
         rows *= 10
     return None

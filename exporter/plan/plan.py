@@ -270,9 +270,9 @@ class Plan:
         """The start of the slice with so many sessions before `high`."""
         return earlier_start(self.pipeline, high, sessions)
 
-    def later_key(self, record: str, low: str | None, rows: int) -> Statement:
-        """The first key after so many rows from `low` on."""
-        return later_key(self.pipeline, self.pipeline.records[record], self.types[record, 0], low, rows)
+    def later_key(self, record: str, part: Keyed, rows: int) -> Statement:
+        """The first key after so many rows of a range."""
+        return later_key(self.pipeline, self.pipeline.records[record], self.types[record, 0], part, rows)
 
     @property
     def sliceable(self) -> Statement:

@@ -8,7 +8,7 @@ from exporter.model.dimension import Dimension
 from exporter.model.keys import Link
 from exporter.model.ranges import Keyed, Started
 from exporter.model.sections import Pipeline, Record
-from exporter.model.sql import Bindings, quote, relation
+from exporter.model.sql import Bindings, TableName, quote, relation
 from exporter.plan.fragments import SessionKey, column_of, comma_list, named_keys, record_keys, rows_from
 from exporter.plan.joined import Region, Times, facts_of, joined_with, session_rows
 from exporter.plan.statement import Statement, marker
@@ -72,13 +72,11 @@ from (
     return Statement("next slice", sql, tuple(bind.values), is_ours=False)
 
 
-def later_key(pipeline: Pipeline, record: Record, kind: str, low: str | None, rows: int) -> Statement:
-    """The first key after `rows` rows of a record from `low` on: no row if fewer are left."""
+def later_key(pipeline: Pipeline, record: Record, kind: str, part: Keyed, rows: int) -> Statement:
+    """The first key after `rows` rows of a range of keys: no row if fewer are left."""
     bind = Bindings()
     column = column_of(record, record.session_key[0].column)
-    wanted = f"{column} is not null"
-    if low is not None:
-        wanted = f"{column} operator(pg_catalog.>=) {bind(low, 'text')}::{kind}"
+    wanted = " and ".join(in_keys(column, part, kind, bind))
     sql = f"""select {marker(pipeline.name, "next rows")} {column}::text
 from {record.table.sql}
 where {wanted}
@@ -161,25 +159,27 @@ group by {places}"""
 
 def missing_indexes(pipeline: Pipeline, row: Sequence[object]) -> list[str]:
     """The statements that create the indexes that slices lack; `row` is that of `sliceable`."""
-    sessions = pipeline.sessions
-    asked = [(sessions.table, sessions.started_at), (sessions.table, sessions.key[0])]
-    asked += [(record.table, record.session_key[0].column) for record in pipeline.records.values()]
     return [
         f"create index concurrently on {table.written} ({quote(column)})"
-        for (table, column), has_index in zip(asked, row, strict=False)
+        for (table, column), has_index in zip(_cut_by(pipeline), row, strict=False)
         if not has_index
     ]
+
+
+def _cut_by(pipeline: Pipeline) -> list[tuple[TableName, str]]:
+    """The columns that an index must begin with: of the sessions the start and the key, of each record its key."""
+    sessions = pipeline.sessions
+    of_records = [(record.table, record.session_key[0].column) for record in pipeline.records.values()]
+    return [(sessions.table, sessions.started_at), (sessions.table, sessions.key[0]), *of_records]
 
 
 def sliceable(pipeline: Pipeline) -> Statement:
     """Whether slices are cheap, and the estimated sizes of the tables: one row.
 
     First, for the sessions by start and by key, and for each record by session key, whether an index begins with the
-    column; then the estimated number of sessions, and of rows of each record.
+    column; then the estimated number of rows of each record.
     """
-    bind, sessions = Bindings(), pipeline.sessions
-    asked = [(sessions.table, sessions.started_at), (sessions.table, sessions.key[0])]
-    asked += [(record.table, record.session_key[0].column) for record in pipeline.records.values()]
+    bind = Bindings()
     columns = [
         f"""exists (
     select 1
@@ -190,7 +190,7 @@ def sliceable(pipeline: Pipeline) -> Statement:
     where i.indrelid = {relation(table, bind)} and i.indisvalid and i.indpred is null
       and a.attname = {bind(column, "text")}
   )"""
-        for table, column in asked
+        for table, column in _cut_by(pipeline)
     ]
     columns += [
         f"""(
@@ -199,7 +199,7 @@ def sliceable(pipeline: Pipeline) -> Statement:
     where c.oid in (select relid from pg_catalog.pg_partition_tree({relation(table, bind)}))
       or c.oid = {relation(table, bind)}
   )"""
-        for table in (sessions.table, *(record.table for record in pipeline.records.values()))
+        for table in (record.table for record in pipeline.records.values())
     ]
     sql = f"select {marker(pipeline.name, 'indexes of slices')}\n  " + ",\n  ".join(columns)
     return Statement("indexes of slices", sql, tuple(bind.values))

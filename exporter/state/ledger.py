@@ -65,7 +65,7 @@ class Ledger:
     no slice covers yet, the next one first.  `cohort` has the sessions of the cohort.  `differences` is the number of
     sessions that the last whole sweep found changed, None before; `found` counts those of the current sweep, which
     began at `swept_from`.  `slice_sessions` and `slice_rows` are the sizes of the next slices.  `expected` are the
-    estimated numbers of sessions and of the rows of each record.  `spreads` are those of the cohort.  `is_behind`: the
+    estimated numbers of rows of each record.  `spreads` are those of the cohort.  `is_behind`: the
     latest starts were too many for one statement.  `turn` and
     `is_turn_of_rows` say where the next round goes on.
     """
@@ -84,7 +84,7 @@ class Ledger:
     swept_from: float = 0.0
     slice_sessions: int = 2_000
     slice_rows: int = 5_000
-    expected: Mapping[str | None, float] = field(default_factory=dict)
+    expected: Mapping[str, float] = field(default_factory=dict)
     spreads: Mapping[str, tuple[int, Mapping[int, float]]] = field(default_factory=dict)
     is_behind: bool = False
     turn: int = 0
@@ -131,6 +131,18 @@ class Ledger:
         others = tuple(one for one in self.slices if one.part != taken.part)
         changed = difference([before.settled, before.open], [taken.settled, taken.open], totals) if before else 0
         return replace(self, slices=in_order((*others, taken)), found=self.found + changed)
+
+    def without_slice(self, part: Started, size: int) -> "Ledger":
+        """The ledger with a range that could not be counted left to cut, into slices of so many sessions."""
+        starts = self.starts if part in self.starts else (part, *self.starts)
+        slices = tuple(one for one in self.slices if one.part != part)
+        return replace(self, starts=starts, slices=slices, slice_sessions=size)
+
+    def without_rows(self, record: str, part: Keyed, size: int) -> "Ledger":
+        """The ledger with a range of rows that could not be counted left to cut, into slices of so many rows."""
+        left = self.keys[record] if part in self.keys[record] else (part, *self.keys[record])
+        rows = tuple(one for one in self.rows if (one.record, one.part) != (record, part))
+        return replace(self, keys={**self.keys, record: left}, rows=rows, slice_rows=size)
 
     def with_rows(self, taken: RowSlice) -> "Ledger":
         """The ledger with a slice of rows; a slice of the same range is replaced."""
