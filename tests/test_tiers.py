@@ -87,6 +87,8 @@ def always_stored(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def platform(empty: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     monkeypatch.setattr(tiers, "COHORT_AGE", 0.0)
+    monkeypatch.setattr(tiers, "FIRST_SESSIONS", 4)
+    monkeypatch.setattr(tiers, "FIRST_ROWS", 4)
     await empty.execute(SCHEMA + MORE)
     await empty.stop_clock("2026-11-20 12:00+00")
     return empty
@@ -277,6 +279,8 @@ async def test_slices_that_have_become_too_slow_are_cut_again(
     text = text.replace(
         "accepted_values: {fc_kind", "valid: public.slow(session_id)\n        accepted_values: {fc_kind"
     )
+    monkeypatch.setattr(tiers, "FIRST_SESSIONS", 1000)
+    monkeypatch.setattr(tiers, "FIRST_ROWS", 1000)
     sweeping = Sweeping(platform, text, size=1000)
     before = await sweeping.whole()
     assert sweeping.ledger is not None
@@ -292,19 +296,22 @@ async def test_slices_that_have_become_too_slow_are_cut_again(
     assert dict(after.readings.numbers) == dict(before.readings.numbers)
 
 
-@pytest.mark.parametrize("rows", [3, 50])
-async def test_a_range_that_is_left_to_cut_again_is_counted_once(platform: Database, rows: int) -> None:
-    life, sweeping = Life(platform, 7), Sweeping(platform)
+@pytest.mark.parametrize("size", [1, 50])
+async def test_a_range_that_is_left_to_cut_again_is_counted_once(platform: Database, size: int) -> None:
+    life, sweeping = Life(platform, 7), Sweeping(platform, size=4)
     for _ in range(80):
         await life.act()
+    for _ in range(60):
+        await life.derive()
     await sweeping.whole()
     ledger = sweeping.ledger
     assert ledger is not None
-    for one in ledger.slices[:2]:
-        ledger = ledger.without_slice(one.part, 4)
-    for taken in ledger.rows[:3]:
-        ledger = ledger.without_rows(taken.record, taken.part, rows)
-    sweeping.ledger = ledger
+    assert len(ledger.rows) > 2 * len(ledger.keys), "no record has several slices"
+    for one in ledger.slices[:3]:
+        ledger = ledger.without_slice(one.part, size)
+    for taken in ledger.rows:
+        ledger = ledger.without_rows(taken.record, taken.part, size)
+    sweeping.ledger, sweeping.size = ledger, size
     assert not ledger.is_whole
 
     await assert_same(sweeping.plan, await sweeping.whole())

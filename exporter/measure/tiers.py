@@ -48,6 +48,12 @@ SLICE_TIMEOUT: Final = timedelta(seconds=5)
 """Longest time of a statement about a slice: a standby cancels queries that hold up its replay for longer than 30 s.
 https://www.postgresql.org/docs/current/runtime-config-replication.html#GUC-MAX-STANDBY-STREAMING-DELAY"""
 
+FIRST_SESSIONS: Final = 2_000
+"""Sessions of the first slice; later slices follow the measured time."""
+
+FIRST_ROWS: Final = 5_000
+"""Rows of the first slice of a record."""
+
 _AIM: Final = 0.4
 """Seconds that a slice should take: long enough to be worth a transaction, short enough for a standby."""
 
@@ -147,6 +153,8 @@ async def _begun(session: Session) -> Ledger:
         keys={name: (Keyed(), Keyed(missing=True)) for name in names},
         values={name: {facet.name: presumed_values(facet) for facet in plan.facets(name)} for name in names},
         expected=expected,
+        slice_sessions=FIRST_SESSIONS,
+        slice_rows=FIRST_ROWS,
     )
 
 

@@ -74,6 +74,8 @@ class Ledger:
     watermark: datetime
     starts: tuple[Started, ...]
     keys: Mapping[str, tuple[Keyed, ...]]
+    slice_sessions: int
+    slice_rows: int
     slices: tuple[SessionSlice, ...] = ()
     rows: tuple[RowSlice, ...] = ()
     hot: Cells = NOTHING
@@ -82,8 +84,6 @@ class Ledger:
     differences: int | None = None
     found: int = 0
     swept_from: float = 0.0
-    slice_sessions: int = 2_000
-    slice_rows: int = 5_000
     expected: Mapping[str, float] = field(default_factory=dict)
     spreads: Mapping[str, tuple[int, Mapping[int, float]]] = field(default_factory=dict)
     is_behind: bool = False
