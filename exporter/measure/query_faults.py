@@ -17,6 +17,14 @@ LOST: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """Errors of the driver for a lost connection; the second if the server ended the connection."""
 
 
+_ENDED: Final = (
+    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    ConnectionError,
+)
+"""Errors of a connection that the other side has ended; the last if the exporter was writing."""
+
 _REJECTIONS: Final = frozenset(
     {"08", "0A", "20", "21", "22", "23", "2F", "38", "39", "3F", "42", "44", "54", "HV", "P0"}
 )
@@ -81,19 +89,19 @@ def query_fault(error: BaseException, subject: str, table: TableName | None, giv
     if isinstance(error.__cause__, _FAREWELLS):
         # The server ended the connection; the driver has the reason as the cause.
         error = error.__cause__
+    if given.is_replica and isinstance(error, _ENDED):
+        # Recovery may also end a transaction between two statements; the driver keeps no reason.
+        return Fault(
+            "recovery_conflict",
+            f"{subject}: the replica ended the connection, probably for a recovery conflict: "
+            "the exporter retries at the next interval",
+        )
     if not isinstance(error, asyncpg.PostgresError):
         if isinstance(error, TimeoutError):
             return Fault(
                 "statement_timeout",
                 f"{subject}: no answer {PATIENCE_SECONDS} s after statement_timeout: check the network, and that the "
                 "pooler has a free connection",
-            )
-        if given.is_replica and not isinstance(error, OSError):
-            # Recovery may also end a transaction between two statements; the driver keeps no reason.
-            return Fault(
-                "recovery_conflict",
-                f"{subject}: the replica ended the connection, probably for a recovery conflict: "
-                "the exporter retries at the next interval",
             )
         return Fault("connect", f"{subject}: the connection was lost: check that the server is running")
     if waited := _waited(error, subject, given):

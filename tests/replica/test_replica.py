@@ -18,6 +18,7 @@ from exporter.demo.scenarios import SCENARIOS, SCHEMA
 from exporter.embedded import EmbeddedPostgres
 from exporter.measure.collect import collect
 from exporter.measure.guard import open_snapshot
+from exporter.measure.query_faults import Circumstances, query_fault
 from exporter.model.fault import CollectionError, Fault
 from exporter.plan.replica import ReplicationStatus, lag
 from exporter.plan.transaction import END
@@ -406,9 +407,23 @@ async def test_no_round_on_a_busy_replica_is_of_an_empty_table(impatient: Pair) 
     for numbers in seen:
         if isinstance(numbers, Numbers) and not numbers.snapshot.record_faults:
             assert_whole(numbers)
-    # Between two statements the server ends the connection itself, and its reason is lost.
-    reasons = {"recovery_conflict", "lock_timeout", "replica_lag", "connect"}
-    assert {one for one in seen if isinstance(one, str)} <= reasons
+    assert {one for one in seen if isinstance(one, str)} <= {"recovery_conflict", "lock_timeout", "replica_lag"}
+
+
+@pytest.mark.parametrize(
+    ("error", "is_replica", "reason"),
+    [
+        (ConnectionResetError(), True, "recovery_conflict"),
+        (BrokenPipeError(), True, "recovery_conflict"),
+        (asyncpg.ConnectionDoesNotExistError(), True, "recovery_conflict"),
+        (TimeoutError(), True, "statement_timeout"),
+        (ConnectionResetError(), False, "connect"),
+    ],
+)
+def test_a_connection_that_a_replica_ends_is_a_conflict(error: Exception, is_replica: bool, reason: str) -> None:
+    given = Circumstances(statement_timeout=1, is_replica=is_replica, is_parsed=True, is_ours=True, schemas={})
+
+    assert query_fault(error, "pipelines.care", None, given).reason == reason
 
 
 # --- Promoted
