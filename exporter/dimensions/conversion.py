@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from exporter.model.advice import Advice
-from exporter.model.counting import Cells, Fact, Part, Scope, SessionMeasure, Total, sessions_where
+from exporter.model.counting import COHORT_PART, Cells, Fact, Part, Scope, SessionMeasure, Total, sessions_where
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Judged, Limit, PromQL, Readings, Select, series_of
 from exporter.model.metric import Metric, Numbers
@@ -31,15 +31,19 @@ COHORT = Metric(
 )
 
 
+_WRITTEN: Final = Part("completed", "sessions.completed")
+
+
 def _parts(pipeline: Pipeline) -> tuple[Part, ...]:
-    is_written = COMPLETED.of(pipeline.sessions) is not None
-    return (Part("completed", "sessions.completed"),) if is_written and pipeline.cohort else ()
+    if pipeline.cohort is None:
+        return ()
+    return (COHORT_PART, _WRITTEN) if COMPLETED.of(pipeline.sessions) is not None else (COHORT_PART,)
 
 
 def _session_facts(scope: Scope) -> tuple[Fact, ...]:
     sessions = scope.pipeline.sessions
     written = COMPLETED.of(sessions)
-    if scope.pipeline.cohort is None or not set(_parts(scope.pipeline)) <= set(scope.parts):
+    if not set(_parts(scope.pipeline)) <= set(scope.parts) or scope.pipeline.cohort is None:
         return ()
 
     def sql(bind: Bindings) -> str:
@@ -50,7 +54,7 @@ def _session_facts(scope: Scope) -> tuple[Fact, ...]:
 
 
 def _session_totals(scope: Scope) -> tuple[Total, ...]:
-    if scope.pipeline.cohort is None:
+    if COHORT_PART not in scope.parts:
         return ()
     started = Total("started", sessions_where("in_cohort"))
     if not _session_facts(scope):

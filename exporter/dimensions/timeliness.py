@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from exporter.model.advice import Advice
-from exporter.model.counting import Cells, RecordMeasure, Rows, Scope, Spread
+from exporter.model.counting import COHORT_PART, Cells, RecordMeasure, Rows, Scope, Spread
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Judged, Limit, Readings, series_of
 from exporter.model.metric import Metric, Numbers
@@ -39,7 +39,7 @@ def _spreads(scope: Scope) -> tuple[Spread, ...]:
             f" then first_{n} - completed end)::float8",
         )
         for n, record in enumerate(scope.records, start=1)
-        if scope.pipeline.cohort and record.created_at
+        if COHORT_PART in scope.parts and record.created_at
     )
 
 

@@ -189,6 +189,10 @@ class Part:
     path: str
 
 
+COHORT_PART: Final = Part("cohort", "cohort")
+"""The cohort: its totals and spreads are counted where a scope has this part."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What one statement of a pipeline is about: the records that it counts, and the parts that it may use."""

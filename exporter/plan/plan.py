@@ -227,6 +227,12 @@ class Plan:
         scope = Scope(self.pipeline, _pick(self.pipeline, records), tuple(parts))
         return sessions_statement(scope, self.links, self.dimensions, values or {}, self.indexed)
 
+    def totals_of(self, part: Part) -> frozenset[str]:
+        """The totals of `sessions` that a part has to itself."""
+        names, others = tuple(self.pipeline.records), [one for one in self.parts if one != part]
+        kept = {total.name for total in self.sessions(names, others).totals}
+        return frozenset(total.name for total in self.sessions(names, self.parts).totals) - kept
+
     def sessions_in(self, region: MakeRegion, values: Values) -> Statement:
         """One pass over the sessions of a region, and over their rows by key."""
         scope = Scope(self.pipeline, tuple(self.pipeline.records.values()), self.parts)
