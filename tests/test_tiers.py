@@ -51,7 +51,8 @@ class Sweeping:
             self.ledger = replace(ledger, slice_sessions=self.size, slice_rows=2 * self.size)
         clock = measured.session.clock.timestamp()
         swept = Swept(ledger.share(self.plan.pipeline.window.start(clock)), ledger.oldest, ledger.differences)
-        return snapshot_of(measured.session, Counted(measured.cells, measured.of_record, {}, {}), (), swept)
+        counted = Counted(measured.cells, measured.of_record, {}, measured.part_faults)
+        return snapshot_of(measured.session, counted, (), swept)
 
     async def whole(self) -> Snapshot:
         """The snapshot after every slice has been counted again."""
@@ -296,6 +297,32 @@ async def test_slices_that_have_become_too_slow_are_cut_again(
     assert dict(after.readings.numbers) == dict(before.readings.numbers)
 
 
+async def test_a_cohort_that_is_too_large_is_absent_and_all_else_is_counted(platform: Database) -> None:
+    await platform.execute(
+        "create function slow(uuid) returns boolean language plpgsql stable as "
+        "$$ begin perform pg_sleep(0.01); return true; end $$"
+    )
+    await platform.execute(
+        "insert into assessment_sessions (id, status, created_at, completed_at, finalized_at, completed_questions) "
+        "select gen_random_uuid(), 'completed', at, at, at, 240 "
+        "from (select timestamptz '2026-11-20 10:00+00' - i * interval '1 minute' from generate_series(1, 80) i) s(at)"
+    )
+    slow = TEXT.replace("status = 'completed' and", "public.slow(id) and status = 'completed' and")
+    sweeping = Sweeping(platform, slow.replace("statement_timeout: 20s", "statement_timeout: 500ms"))
+
+    swept = await sweeping.whole()
+
+    whole = await collect(platform.plan(TEXT))
+    of_cohort = {key for key in whole.readings.numbers if "cohort" in str(key) or "delay" in str(key)}
+    assert len(of_cohort) > 1
+    assert dict(swept.readings.numbers) == {k: v for k, v in whole.readings.numbers.items() if k not in of_cohort}
+    [(path, fault)] = swept.part_faults.items()
+    assert path == "cohort"
+    assert fault.reason == "statement_timeout"
+    assert "pipelines.assessments.cohort: too many sessions" in fault.message
+    assert "shorten cohort.window" in fault.message
+
+
 @pytest.mark.parametrize("size", [1, 50])
 async def test_a_range_that_is_left_to_cut_again_is_counted_once(platform: Database, size: int) -> None:
     life, sweeping = Life(platform, 7), Sweeping(platform, size=4)
@@ -366,6 +393,21 @@ async def test_slices_need_indexes_and_say_which(platform: Database) -> None:
         assert remedy in message
         await platform.execute(remedy.replace("concurrently ", ""))
     assert (await Sweeping(platform).round()).swept is not None
+
+
+async def test_keys_that_no_index_compares_are_not_measured_in_slices(platform: Database) -> None:
+    """Two collations: the keys are compared byte by byte, and an index has the order of its own collation."""
+    await platform.execute(
+        "alter table profiles alter session_id type text collate \"C\"; "
+        "alter table fc_scores drop constraint if exists fc_scores_session_id_fkey; "
+        "alter table fc_scores alter session_id type text collate \"C\"; "
+        "alter table assessment_sessions alter id type text collate pg_catalog.\"POSIX\""
+    )
+
+    with pytest.raises(CollectionError) as refused:
+        await Sweeping(platform).round()
+
+    assert "compare keys of one type" in refused.value.fault.message
 
 
 # --- State

@@ -38,33 +38,39 @@ from exporter.plan.transaction import (
 
 @asynccontextmanager
 async def open_snapshot(plan: Plan, *, unattended: bool = False) -> AsyncIterator["Session"]:
-    """The guarded transaction of one collection: locks held, snapshot taken, expressions checked.
+    """The guarded transaction of one collection, on a connection of its own; raises CollectionError."""
+    async with connect(plan.database) as connection:
+        yield await snapshot_on(connection, plan, unattended=unattended)
 
-    Raises CollectionError.
+
+async def snapshot_on(connection: asyncpg.Connection, plan: Plan, *, unattended: bool = False) -> "Session":
+    """Begin the guarded transaction: locks held, snapshot taken, expressions checked; raises CollectionError.
+
+    After `end` the connection is ready for another.
     """
-    async with _looked(plan.database) as session:
-        if unattended:
-            _refuse_powers(session)
-        plan = (await _found(session, plan)).looking(session.look)
-        await _begin(session, plan.begin)
-        subject = f"pipelines.{plan.pipeline.name}.sessions"
-        tables = {subject_of(plan, name): record.table for name, record in plan.pipeline.records.items()}
-        session.tables = {subject: plan.pipeline.sessions.table, **tables}
-        session.lag = _lag(session.before, session.before, plan)
-        session.faults = {**session.faults, **await hold_locks(session, plan)}
-        await _read_catalog(session, plan)
-        links, unlike, types = await links_of(session, plan)
-        session.faults = {**unlike, **session.faults}
-        [proofs] = await session.run(plan.indexes, subject)
-        session.plan = plan = plan.linked(links, types).with_indexes(proofs)
-        # Some managed services forbid pg_control_system(): then the identity is None.
-        told = await session.attempt(IDENTITY, "identity", is_rejection)
-        session.identity = None if isinstance(told, Fault) else told[0][0]
-        if plan.search:
-            await session.run(plan.search, subject)
-        await _read_key(session)
-        await read_expressions(session)
-        yield session
+    session = await _looked(connection, plan.database)
+    if unattended:
+        _refuse_powers(session)
+    plan = (await _found(session, plan)).looking(session.look)
+    await _begin(session, plan.begin)
+    subject = f"pipelines.{plan.pipeline.name}.sessions"
+    tables = {subject_of(plan, name): record.table for name, record in plan.pipeline.records.items()}
+    session.tables = {subject: plan.pipeline.sessions.table, **tables}
+    session.lag = _lag(session.before, session.before, plan)
+    session.faults = {**session.faults, **await hold_locks(session, plan)}
+    await _read_catalog(session, plan)
+    links, unlike, types = await links_of(session, plan)
+    session.faults = {**unlike, **session.faults}
+    [proofs] = await session.run(plan.indexes, subject)
+    session.plan = plan = plan.linked(links, types).with_indexes(proofs)
+    # Some managed services forbid pg_control_system(): then the identity is None.
+    told = await session.attempt(IDENTITY, "identity", is_rejection)
+    session.identity = None if isinstance(told, Fault) else told[0][0]
+    if plan.search:
+        await session.run(plan.search, subject)
+    await _read_key(session)
+    await read_expressions(session)
+    return session
 
 
 @asynccontextmanager
@@ -73,23 +79,22 @@ async def open_transaction(database: Database, tables: Sequence[TableName] = ())
 
     `found` of the session has the relations with the names of `tables`.
     """
-    async with _looked(database) as session:
+    async with connect(database) as connection:
+        session = await _looked(connection, database)
         await _find(session, tables)
         await _begin(session, begin(database))
         yield session
 
 
-@asynccontextmanager
-async def _looked(database: Database) -> AsyncIterator["Session"]:
-    async with connect(database) as connection:
-        session = Session(connection, database)
-        [row] = await _before(session)
-        *look, deadlock_timeout, powers, searched = row
-        session.before = ReplicationStatus(*look)
-        session.deadlock_timeout = timedelta(milliseconds=deadlock_timeout)
-        session.powers = tuple(powers)
-        session.searched = database.search_path or tuple(searched)
-        yield session
+async def _looked(connection: asyncpg.Connection, database: Database) -> "Session":
+    session = Session(connection, database)
+    [row] = await _before(session)
+    *look, deadlock_timeout, powers, searched = row
+    session.before = ReplicationStatus(*look)
+    session.deadlock_timeout = timedelta(milliseconds=deadlock_timeout)
+    session.powers = tuple(powers)
+    session.searched = database.search_path or tuple(searched)
+    return session
 
 
 async def _before(session: "Session") -> list[Any]:

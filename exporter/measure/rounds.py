@@ -119,7 +119,7 @@ class Rounds:
         swept = Swept(ledger.share(first), ledger.oldest, ledger.differences)
         if swept.is_whole and (before is None or not before.is_whole):
             log.info("sweep.first_ended", extra={"pipeline": plan.pipeline.name})
-        counted = Counted(measured.cells, measured.of_record, {}, {})
+        counted = Counted(measured.cells, measured.of_record, {}, measured.part_faults)
         return snapshot_of(measured.session, counted, measured.restricted, swept)
 
 

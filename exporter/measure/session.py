@@ -89,14 +89,14 @@ class Session:
 
         `refused` gets the error.  Raises CollectionError for errors that `refusals` rejects.
         """
-        await self.run(_SAVE, subject)
+        await self.save(subject)
         try:
             rows = await self._ask(statement)
         except asyncpg.PostgresError as error:
             fault = self.fault(error, subject, statement)
             if self.connection.is_closed() or not refusals(error):
                 raise CollectionError(fault) from None
-            await self.run(_BACK, subject)
+            await self.back(subject)
             refused(error)
             # A materialized view cannot be locked, and a REFRESH does not make it look empty.  A foreign table cannot
             # be locked either: the catalog statement reports foreign tables.
@@ -106,6 +106,14 @@ class Session:
             raise CollectionError(self.fault(error, subject, statement)) from None
         await self.run(_RELEASE, subject)
         return rows
+
+    async def save(self, subject: str) -> None:
+        """Remember this place in the transaction, for `back`."""
+        await self.run(_SAVE, subject)
+
+    async def back(self, subject: str) -> None:
+        """Go back to the place of the last `save`: the snapshot is usable again after an error."""
+        await self.run(_BACK, subject)
 
     async def _ask(self, statement: Statement) -> list[Any]:
         if not statement.returns_rows:

@@ -8,16 +8,19 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import asyncpg
+
+from exporter.measure.database import connect
 from exporter.measure.ending import end
-from exporter.measure.guard import open_snapshot
+from exporter.measure.guard import snapshot_on
 from exporter.measure.records import RowCount, UnknownValueError, read_spreads, with_values_named
 from exporter.measure.session import Session, subject_of
-from exporter.model.counting import Cells, Rows, Total, Value, Values
+from exporter.model.counting import COHORT_PART, Cells, Rows, Total, Value, Values
 from exporter.model.fault import CollectionError, Fault
 from exporter.model.metric import CellValue
 from exporter.model.ranges import Keyed, Started
@@ -25,7 +28,7 @@ from exporter.plan.plan import MakeRegion, Plan
 from exporter.plan.rows import VALUES_AT_ONCE, presumed_values, values_of
 from exporter.plan.sessions import KEYS
 from exporter.plan.slices import missing_indexes
-from exporter.state.ledger import NOTHING, Ledger, RowSlice, SessionSlice, added
+from exporter.state.ledger import NOTHING, Cohort, Ledger, RowSlice, SessionSlice, added
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +45,10 @@ LISTED: Final = 50_000
 """Sessions that are kept by key, at most; the sweep alone sees changes of the others."""
 
 COHORT_AGE: Final = 60.0
-"""Seconds after which the cohort is counted again."""
+"""Seconds after which the cohort is counted again, if that is cheap."""
+
+COHORT_SHARE: Final = 0.3
+"""The share (0 to 1) of the time for slices that the cohort may take, in the long run."""
 
 SLICE_TIMEOUT: Final = timedelta(seconds=5)
 """Longest time of a statement about a slice: a standby cancels queries that hold up its replay for longer than 30 s.
@@ -54,8 +60,17 @@ FIRST_SESSIONS: Final = 2_000
 FIRST_ROWS: Final = 5_000
 """Rows of the first slice of a record."""
 
+MOST_SESSIONS: Final = 25_000
+"""Sessions of a slice, at most: they are sorted in the default work_mem."""
+
+MOST_ROWS: Final = 100_000
+"""Rows of a slice, at most."""
+
+HELD: Final = 0.4
+"""Seconds after which a transaction begins no other slice."""
+
 _AIM: Final = 0.4
-"""Seconds that a slice should take: long enough to be worth a transaction, short enough for a standby."""
+"""Seconds that a slice should take, about: together with `HELD` a snapshot is held for less than a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +86,15 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A round that was measured: the session it began with, the ledger, and what it says of policies."""
+    """A round that was measured: the session it began with, the ledger, and what it says of policies.
+
+    `part_faults`: as in the snapshot.
+    """
 
     session: Session
     ledger: Ledger
     restricted: tuple[str, ...]
+    part_faults: Mapping[str, Fault]
     cells: Cells
     of_record: Mapping[str, tuple[Cells, Rows]]
 
@@ -89,7 +108,9 @@ async def sweep(
 ) -> Round:
     """One round that takes about so many seconds; raises CollectionError."""
     until = time.monotonic() + seconds
-    async with open_snapshot(plan, unattended=unattended) as session:
+    async with connect(plan.database) as connection:
+        short = plan.within(SLICE_TIMEOUT)
+        session = await snapshot_on(connection, short, unattended=unattended)
         _refuse_faults(session)
         if ledger is None:
             begun = await _begun(session)
@@ -100,16 +121,23 @@ async def sweep(
         )
         ledger, totals = await _changing(session, ledger, seconds * LISTED_SHARE)
         restricted = set(await end(session))
-    while True:
-        ledger, more = await _one_slice(plan, ledger, totals, unattended=unattended)
-        restricted |= set(more)
-        # From the first round on there is something of every table.
-        if time.monotonic() >= until and set(session.plan.pipeline.records) <= {one.record for one in ledger.rows}:
-            break
+        while True:
+            later = await snapshot_on(connection, short, unattended=unattended)
+            ledger, more = await _slices(later, ledger, totals, until)
+            restricted |= set(more)
+            # From the first round on there is something of every table.
+            if time.monotonic() >= until and set(session.plan.pipeline.records) <= {one.record for one in ledger.rows}:
+                break
+        # Last: a statement that is cancelled can end the connection.
+        if _is_cohort_due(session, ledger, seconds):
+            cohort, more = await _cohort(connection, plan, ledger, unattended=unattended)
+            ledger = replace(ledger, cohort=cohort)
+            restricted |= set(more)
     ledger = ledger.next_sweep(clock)
+    lost = {COHORT_PART.path: ledger.cohort.fault} if ledger.cohort and ledger.cohort.fault else {}
     # Sums of thousands of slices take time, and scrapes go on.
     cells, of_record = await asyncio.to_thread(_summed, session.plan, ledger, totals)
-    return Round(session, ledger, tuple(sorted(restricted)), cells, of_record)
+    return Round(session, ledger, tuple(sorted(restricted)), lost, cells, of_record)
 
 
 def _refuse_faults(session: Session) -> None:
@@ -126,11 +154,7 @@ async def _begun(session: Session) -> Ledger:
     [row] = await session.run(plan.sliceable, subject)
     names = tuple(pipeline.records)
     missing = missing_indexes(pipeline, row)
-    converted = [
-        name
-        for name, record in pipeline.records.items()
-        if plan.types[name, 0] != plan.types[None, 0] or any(part.cast for part in record.session_key)
-    ]
+    converted = [name for name in names if plan.types[name, 0] != plan.types[None, 0] or not plan.links[name][0].is_plain]
     is_view = any(found.kind == "v" for found in session.found.values())
     if missing or converted or pipeline.sessions.timezone:
         why = f"add an index ({'; '.join(missing)})" if missing else "compare keys of one type, and times with a zone"
@@ -159,7 +183,7 @@ async def _begun(session: Session) -> Ledger:
 
 
 async def _changing(session: Session, ledger: Ledger, seconds: float) -> tuple[Ledger, tuple[Total, ...]]:
-    """Count what changes: the latest starts, the listed sessions, and the cohort if its numbers are old."""
+    """Count what changes: the latest starts, and the listed sessions."""
     plan, clock = session.plan, session.clock
     sealed = max(ledger.watermark, clock - LATE)
     region = plan.started_in(Started(low=ledger.watermark), [sealed])
@@ -181,22 +205,51 @@ async def _changing(session: Session, ledger: Ledger, seconds: float) -> tuple[L
     at = max(at, ledger.turn)
     while at and time.monotonic() < until:
         ledger, at = await _listed_again(session, ledger, hot.totals, at)
-    ledger = replace(ledger, turn=at)
-    age = clock.timestamp() - ledger.cohort.taken_at if ledger.cohort else COHORT_AGE
-    return (await _cohort(session, ledger) if age >= COHORT_AGE else ledger), hot.totals
+    return replace(ledger, turn=at), hot.totals
 
 
-async def _cohort(session: Session, ledger: Ledger) -> Ledger:
-    """Count the cohort, and how its delays are spread."""
+def _is_cohort_due(session: Session, ledger: Ledger, seconds: float) -> bool:
+    """Whether the cohort is counted in a round of so many seconds."""
+    if ledger.cohort is None:
+        return session.plan.pipeline.cohort is not None
+    interval = session.plan.pipeline.interval.total_seconds()
+    rest = ledger.cohort.took * interval / (seconds * COHORT_SHARE) if seconds else 0.0
+    return session.clock.timestamp() - ledger.cohort.taken_at >= max(COHORT_AGE, rest)
+
+
+async def _cohort(
+    connection: asyncpg.Connection, plan: Plan, ledger: Ledger, *, unattended: bool
+) -> tuple[Cohort, tuple[str, ...]]:
+    """Count the cohort, and how its delays are spread, in a transaction; returns also what `end` returns.
+
+    A cohort with too many sessions for one statement is a fault of the cohort alone.
+    """
+    began = time.monotonic()
+    session = await snapshot_on(connection, plan, unattended=unattended)
+    _refuse_faults(session)
     plan, clock, cohort = session.plan, session.clock, session.plan.pipeline.cohort
     if cohort is None:
-        return ledger
-    delays = plan.delays(tuple(plan.pipeline.records), plan.parts)
-    spreads = read_spreads(delays, await session.run(delays, _subject(plan)) if delays else [])
+        return Cohort(clock.timestamp(), 0.0), await end(session)
     part = Started(clock - cohort.maturity - cohort.window, clock - cohort.maturity)
-    ledger, found = await _count(session, ledger, plan.started_in(part, (), "cohort"))
+    try:
+        _, found = await _count(session, ledger, plan.started_in(part, (), "cohort"))
+        delays = plan.delays(tuple(plan.pipeline.records), plan.parts)
+        spreads = read_spreads(delays, await session.run(delays, _subject(plan)) if delays else [])
+        restricted = await end(session)
+    except CollectionError as error:
+        if error.fault.reason not in _CANCELLED:
+            raise
+        fault = Fault(
+            error.fault.reason,
+            f"{_subject(plan)}.{COHORT_PART.path}: too many sessions to count before the server cancels the statement: "
+            "shorten cohort.window, or raise statement_timeout (on a replica max_standby_streaming_delay)",
+        )
+        return Cohort(clock.timestamp(), time.monotonic() - began, fault=fault), ()
     cells = added([*found.settled.values(), *found.open.values()], found.totals)
-    return replace(ledger, cohort=SessionSlice(part, clock.timestamp(), cells), spreads=spreads)
+    return Cohort(clock.timestamp(), time.monotonic() - began, cells, spreads), restricted
+
+
+_CANCELLED: Final = frozenset({"statement_timeout", "recovery_conflict"})
 
 
 def _with_newest(ledger: Ledger, fresh: SessionSlice, totals: Sequence[Total]) -> Ledger:
@@ -226,21 +279,30 @@ async def _listed_again(session: Session, ledger: Ledger, totals: Sequence[Total
     """
     plan = session.plan
     chosen: list[SessionSlice] = []
+    most = min(LISTED_AT_ONCE, ledger.slice_sessions)
     waiting = sorted((one for one in ledger.slices if one.keys), key=lambda one: -_start(one))
     for one in waiting[at:]:
-        if chosen and sum(len(c.keys) for c in chosen) + len(one.keys) > LISTED_AT_ONCE:
+        if chosen and sum(len(c.keys) for c in chosen) + len(one.keys) > most:
             break
         chosen.append(one)
     if not chosen:
         return ledger, 0
     following = at + len(chosen) if at + len(chosen) < len(waiting) else 0
+    await session.save(_subject(plan))
     dated = sorted((one for one in chosen if one.part.low is not None), key=_start)
     bounds = [one.part.low for one in dated if one.part.low is not None]
     by_number: dict[int | None, SessionSlice] = dict(enumerate(dated, start=1))
     by_number[0] = (dated or chosen)[0]
     by_number[None] = next((one for one in chosen if one.part.undated), chosen[0])
     keys = [tuple(json.loads(key)) for one in chosen for key in one.keys]
-    ledger, found = await _count(session, ledger, plan.sessions_with(keys, bounds))
+    try:
+        ledger, found = await _count(session, ledger, plan.sessions_with(keys, bounds))
+    except CollectionError as error:
+        if error.fault.reason != "statement_timeout":
+            raise
+        # The sweep counts these slices again, and cuts them where they are too slow.
+        await session.back(_subject(plan))
+        return ledger, following
     slices = {one.part: replace(one, open=NOTHING, keys=()) for one in chosen}
     for number in {*found.settled, *found.open}:
         one = slices[by_number[number].part]
@@ -258,35 +320,46 @@ def _start(one: SessionSlice) -> float:
     return one.part.low.timestamp() if one.part.low else float("-inf")
 
 
-async def _one_slice(
-    plan: Plan, ledger: Ledger, totals: Sequence[Total], *, unattended: bool
+async def _slices(
+    session: Session, ledger: Ledger, totals: Sequence[Total], until: float
 ) -> tuple[Ledger, tuple[str, ...]]:
+    """Count slices in one transaction, while it is young and there is time; returns also what `end` returns."""
+    _refuse_faults(session)
+    last = min(until, time.monotonic() + HELD)
+    is_cut = False
+    while not is_cut:
+        ledger, is_cut = await _one_slice(session, ledger, totals)
+        if time.monotonic() >= last:
+            break
+    return ledger, await end(session)
+
+
+async def _one_slice(session: Session, ledger: Ledger, totals: Sequence[Total]) -> tuple[Ledger, bool]:
     """Count the next slice: what no slice covers yet, the newest sessions first, else the oldest slice.
 
-    A slice that takes too long is made smaller, and counted in a later turn.
+    A slice that takes too long is cut into smaller slices, to be counted in a later turn; returns also whether it was.
     """
-    async with open_snapshot(plan.within(SLICE_TIMEOUT), unattended=unattended) as session:
-        _refuse_faults(session)
-        began = time.monotonic()
-        job = _next_rows(ledger)
-        try:
-            if job is not None:
-                ledger = await _rows(session, ledger, job[0], job[1], is_new=job[2])
-                took = time.monotonic() - began
-                ledger = replace(ledger, slice_rows=_aimed(ledger.slice_rows, took, 100_000))
-            else:
-                ledger = await _sessions(session, ledger, totals)
-                took = time.monotonic() - began
-                ledger = replace(ledger, slice_sessions=_aimed(ledger.slice_sessions, took, 50_000))
-        except CollectionError as error:
-            size = ledger.slice_sessions if job is None else ledger.slice_rows
-            if error.fault.reason != "statement_timeout" or size <= _LEAST:
-                raise
-            smaller = max(_LEAST, size // 4)
-            if job is not None:
-                return ledger.without_rows(job[0], job[1], smaller), ()
-            return ledger.without_slice(_next_start(ledger), smaller), ()
-        return ledger, await end(session)
+    subject = _subject(session.plan)
+    began = time.monotonic()
+    job = _next_rows(ledger)
+    await session.save(subject)
+    try:
+        if job is not None:
+            ledger = await _rows(session, ledger, job[0], job[1], is_new=job[2])
+            took = time.monotonic() - began
+            return replace(ledger, slice_rows=_aimed(ledger.slice_rows, took, MOST_ROWS)), False
+        ledger = await _sessions(session, ledger, totals)
+        took = time.monotonic() - began
+        return replace(ledger, slice_sessions=_aimed(ledger.slice_sessions, took, MOST_SESSIONS)), False
+    except CollectionError as error:
+        size = ledger.slice_sessions if job is None else ledger.slice_rows
+        if error.fault.reason != "statement_timeout" or size <= _LEAST:
+            raise
+        await session.back(subject)
+        smaller = max(_LEAST, size // 4)
+        if job is not None:
+            return ledger.without_rows(job[0], job[1], smaller), True
+        return ledger.without_slice(_next_start(ledger), smaller), True
 
 
 _LEAST: Final = 50
@@ -454,7 +527,12 @@ def _number(value: CellValue) -> int | None:
 def _summed(plan: Plan, ledger: Ledger, totals: Sequence[Total]) -> tuple[Cells, dict[str, tuple[Cells, Rows]]]:
     """The sums of all slices: the cells of the sessions, and for each record its sessions and its rows."""
     parts = [ledger.hot, *(cells for one in ledger.slices for cells in (one.settled, one.open))]
-    cells = added([*parts, *([ledger.cohort.settled] if ledger.cohort else [])], totals)
+    if ledger.cohort and not ledger.cohort.fault:
+        cells = added([*parts, ledger.cohort.cells], totals)
+    else:
+        # What is not counted is absent, never 0.
+        cells = _without(added(parts, totals), plan.totals_of(COHORT_PART))
+    spreads = ledger.cohort.spreads if ledger.cohort else {}
     of_record: dict[str, tuple[Cells, Rows]] = {}
     for name in plan.pipeline.records:
         of_one = cells.only("subject", [name])
@@ -466,8 +544,15 @@ def _summed(plan: Plan, ledger: Ledger, totals: Sequence[Total]) -> tuple[Cells,
         repeats = {repeated: sum(one.repeats.get(repeated, 0) for one in slices) for repeated in counted_repeats}
         counted = RowCount(Rows(rows, plan.facets(name)[0].name, repeats=repeats), ledger.values.get(name, {}))
         states = of_one.only("facet", [None])
-        of_record[name] = (_with_owners(plan, states, slices, totals), counted.with_sessions(of_one, ledger.spreads))
+        of_record[name] = (_with_owners(plan, states, slices, totals), counted.with_sessions(of_one, spreads))
     return cells.only("subject", [None]), of_record
+
+
+def _without(cells: Cells, names: Collection[str]) -> Cells:
+    """The cells without some columns."""
+    kept = [place for place, name in enumerate(cells.columns) if name not in names]
+    rows = tuple(tuple(row[place] for place in kept) for row in cells.rows)
+    return Cells(tuple(cells.columns[place] for place in kept), rows)
 
 
 def _with_maxima(rows: Cells, latest: Cells, totals: Sequence[Total]) -> Cells:

@@ -24,6 +24,11 @@ class Equality:
     of_record: str
     operator: str = "operator(pg_catalog.=)"
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the columns are compared as they are, so that an index on them helps."""
+        return self.of_session == self.of_record == "{}"
+
     def holds(self, session: str, record: str) -> str:
         """SQL: whether a session's column and a record's column (as `of_record`) are equal."""
         return f"{self.of_session.format(session)} {self.operator} {record}"

@@ -4,7 +4,7 @@ Every expression of the config stands once, in a sub-select with `offset 0`: the
 server computes each once for a row.  Only these fragments name tables of the platform.
 
 Sessions and records are joined with FULL JOIN: PostgreSQL joins by hash or merge, never by a nested loop, and rows
-without a session stay.
+without a session stay.  For some of the sessions the rows are looked up instead, by an index on the session key.
 https://www.postgresql.org/docs/current/queries-table-expressions.html#QUERIES-JOIN
 """
 
@@ -201,6 +201,32 @@ def rows_by_key(
     from ({rows}
     ) rows
     group by {", ".join(keys)}"""
+
+
+def rows_of_session(record: Record, link: Link, columns: Mapping[str, tuple[str, str]], indexed: Indexed) -> str:
+    """SQL for one row about the rows of the session `s`, found by an index; `columns` as in `rows_by_key`."""
+    source, wanted = rows_from(record)
+    keys = record_keys(record, link)
+    own = [one.holds(f"s.key_{n}", sql) for n, (one, sql) in enumerate(zip(link, keys, strict=True), start=1)]
+    rows = f"""
+    select
+      {comma_list([f"{sql} as {name}" for name, (sql, _) in columns.items()], 6)}
+    from {source}
+    where {" and ".join([wanted, *own])}
+    offset 0"""
+    if record.name in indexed.single:
+        return rows
+    grouped = [f"{aggregate.format(name)} as {name}" for name, (_, aggregate) in columns.items()]
+    return f"""
+    select {", ".join(grouped)}
+    from ({rows}
+    ) rows"""
+
+
+def looked_up(sessions: str, records: Sequence[str]) -> str:
+    """A FROM item: the sessions (SQL) as `s`, and for each the row of each record (SQL over `s`) as `r_n`."""
+    joins = [f"\n  left join lateral ({sql}\n  ) r_{n} on true" for n, sql in enumerate(records, start=1)]
+    return f"({sessions}\n  ) s{''.join(joins)}"
 
 
 def joined_with(sessions: str, records: Sequence[tuple[str, Link]]) -> str:

@@ -17,13 +17,14 @@ from exporter.model.sql import Bindings, Moment, quote
 from exporter.model.states import rank, satisfies
 from exporter.plan.fragments import comma_list, newest_in_sql
 from exporter.plan.joined import (
-    NEAR,
     Indexed,
     Region,
     Times,
     facts_of,
     joined_with,
+    looked_up,
     rows_by_key,
+    rows_of_session,
     session_rows,
     times_in_sql,
     wanted_sessions,
@@ -152,32 +153,35 @@ def packed_sessions(packed: Packed, links: Mapping[str, Link], bind: Bindings, r
         f"max(case when completed <= {clock} then completed end) as newest_completed",
         *(f"coalesce(sum({rows_of(n)}), 0)::bigint as {rows_of(n)}" for n in packed.counted),
     ]
-    near = NEAR if region else None
-    joined = [(rows_by_key(record, link, columns, packed.indexed, near), link) for record, link, columns in of_records]
     by = ", ".join([*(["slice", "named"] if region else []), "status", *sums])
-    before, source = "", sessions.sql
     if region:
         # As text: for an array of times the driver would query the catalog.  A sub-select is read once, not per row.
         bounds = f"(select {bind(tuple(bound.isoformat() for bound in region.bounds), 'text[]')}::timestamptz[])"
         width = range(1, len(packed.scope.pipeline.sessions.key) + 1)
-        keys = ", ".join(f"s.key_{n}::text" for n in width)
+        keys = [f"key_{n}" for n in width]
+        as_texts = ", ".join(f"{key}::text" for key in keys)
         known += [
             f"pg_catalog.width_bucket(started, {bounds}) as slice",
-            f"pg_catalog.jsonb_build_array({keys})::text as listed_key",
+            *(f"s.{key}" for key in keys),
             # A session without a key cannot be read again by key.
-            " and ".join(f"s.key_{n} is not null" for n in width) + " as named",
+            " and ".join(f"s.{key} is not null" for key in keys) + " as named",
         ]
         known += [f"r_{n}.newest as {newest_of(n)}" for n, _ in packed.records]
         totals += [f"max({newest_of(n)}) as {newest_of(n)}" for n, _ in packed.records]
-        totals.append(f"array_agg(listed_key) filter (where named and {unsettled(packed)}) as keys")
-        before, source = f"{NEAR} as materialized ({sessions.sql}\n), ", f"select * from {NEAR}"
-    return f"""{before}packed as (
+        listed = f"pg_catalog.jsonb_build_array({as_texts})::text"
+        totals.append(f"array_agg({listed}) filter (where named and {unsettled(packed)}) as keys")
+        found = [rows_of_session(record, link, columns, packed.indexed) for record, link, columns in of_records]
+        source = looked_up(sessions.sql, found)
+    else:
+        by_key = [(rows_by_key(record, link, columns, packed.indexed), link) for record, link, columns in of_records]
+        source = joined_with(sessions.sql, by_key)
+    return f"""packed as (
   select
     {comma_list([by, *totals], 4)}
   from (
     select
       {comma_list(known, 6)}
-    from {joined_with(source, joined)}
+    from {source}
     offset 0
   ) joined
   group by {by}
@@ -191,7 +195,10 @@ class _Words:
 
 
 def _sessions(packed: Packed, bind: Bindings, region: Region | None) -> _Words:
-    """SQL for every session, or for those of a region: key, status, times, and the words of its conditions."""
+    """SQL for every session, or for those of a region: key, status, times, and the words of its conditions.
+
+    In a region by key, so that neighbours in an index are looked up one after the other.
+    """
     rows, laid = session_rows(packed.scope, bind, packed.facts), packed.laid
     told = words((laid[name], laid[name].flag(sql)) for name, sql in rows.told.items())
     always = words((laid[name], laid[name].flag(sql)) for name, sql in rows.always.items())
@@ -213,7 +220,7 @@ def _sessions(packed: Packed, bind: Bindings, region: Region | None) -> _Words:
     select
       {comma_list(selected, 6)}
     from {rows.source}
-    {f"where {region.wanted}" if region else ""}
+    {f"where {region.wanted} order by key_1" if region else ""}
     offset 0"""
     return _Words(sql, tuple(found))
 

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from exporter.model.counting import Cells, Total, Values
+from exporter.model.fault import Fault
 from exporter.model.metric import CellValue
 from exporter.model.ranges import Keyed, Started
 
@@ -58,16 +59,26 @@ class RowSlice:
 
 
 @dataclass(frozen=True, slots=True)
+class Cohort:
+    """The sessions of the cohort, counted at `taken_at` in so many seconds; `fault` says why they are not counted."""
+
+    taken_at: float
+    took: float
+    cells: Cells = NOTHING
+    spreads: Mapping[str, tuple[int, Mapping[int, float]]] = field(default_factory=dict)
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """Every slice, and what is left to cut.
 
     Starts from `watermark` on are counted in each round as `hot`.  `starts` and `keys` (by record) are the ranges that
-    no slice covers yet, the next one first.  `cohort` has the sessions of the cohort.  `differences` is the number of
-    sessions that the last whole sweep found changed, None before; `found` counts those of the current sweep, which
-    began at `swept_from`.  `slice_sessions` and `slice_rows` are the sizes of the next slices.  `expected` are the
-    estimated numbers of rows of each record.  `spreads` are those of the cohort.  `is_behind`: the
-    latest starts were too many for one statement.  `turn` and
-    `is_turn_of_rows` say where the next round goes on.
+    no slice covers yet, the next one first.  `differences` is the number of sessions that the last whole sweep found
+    changed, None before; `found` counts those of the current sweep, which began at `swept_from`.  `slice_sessions` and
+    `slice_rows` are the sizes of the next slices.  `expected` are the estimated numbers of rows of each record.
+    `is_behind`: the latest starts were too many for one statement.  `turn` and `is_turn_of_rows` say where the next
+    round goes on.
     """
 
     began_at: float
@@ -79,13 +90,12 @@ class Ledger:
     slices: tuple[SessionSlice, ...] = ()
     rows: tuple[RowSlice, ...] = ()
     hot: Cells = NOTHING
-    cohort: SessionSlice | None = None
+    cohort: Cohort | None = None
     values: Values = field(default_factory=dict)
     differences: int | None = None
     found: int = 0
     swept_from: float = 0.0
     expected: Mapping[str, float] = field(default_factory=dict)
-    spreads: Mapping[str, tuple[int, Mapping[int, float]]] = field(default_factory=dict)
     is_behind: bool = False
     turn: int = 0
     is_turn_of_rows: bool = False
