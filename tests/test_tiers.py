@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from conftest import Database, whole_tour
 from exporter.demo.scenarios import SCENARIOS, SCHEMA
 from exporter.measure import tiers
 from exporter.measure.collect import collect, snapshot_of
+from exporter.measure.guard import open_snapshot
 from exporter.measure.interpret import Counted
 from exporter.measure.rounds import Rounds
 from exporter.measure.session import Session
@@ -395,13 +397,69 @@ async def test_slices_need_indexes_and_say_which(platform: Database) -> None:
     assert (await Sweeping(platform).round()).swept is not None
 
 
+PARTED = """
+alter table fc_scores drop constraint if exists fc_scores_session_id_fkey;
+alter table assessment_sessions rename to whole;
+create table assessment_sessions (like whole including defaults) partition by range (created_at);
+create table others partition of assessment_sessions default;
+do $$ begin for i in 0..59 loop
+  execute format('create table day_%s partition of assessment_sessions for values from (%L) to (%L)', i,
+    timestamptz '2026-11-20 00:00+00' - i * interval '1 day', timestamptz '2026-11-21 00:00+00' - i * interval '1 day');
+end loop; end $$;
+create index on assessment_sessions (id);
+create index on assessment_sessions (created_at);
+"""
+
+
+async def test_a_table_in_partitions_is_measured_in_slices(platform: Database) -> None:
+    """No unique index of a partitioned table is possible on the key alone: the slices look for repeated keys."""
+    await platform.execute(PARTED)
+    life, sweeping = Life(platform, 8), Sweeping(platform)
+    for _ in range(100):
+        await life.act()
+        await life.pass_by(timedelta(hours=3))
+
+    await assert_same(sweeping.plan, await sweeping.whole())
+
+    await platform.execute(
+        "insert into assessment_sessions (id, status, created_at) "
+        "select id, status, created_at - interval '3 days' from day_0 limit 1"
+    )
+    with pytest.raises(CollectionError) as refused:
+        await sweeping.whole()
+    assert refused.value.fault.reason == "duplicate_key"
+
+
+async def test_sessions_that_are_read_again_ask_only_their_partitions(platform: Database) -> None:
+    await platform.execute(PARTED)
+    await platform.execute(
+        "insert into assessment_sessions (id, status, created_at, completed_at, completed_questions) "
+        "select gen_random_uuid(), 'completed', at, at, 240 "
+        "from (select timestamptz '2026-11-20 10:00+00' - i * interval '1 minute' from generate_series(1, 50) i) s(at)"
+    )
+    sweeping = Sweeping(platform, size=None)
+    await sweeping.whole()
+    assert sweeping.ledger is not None
+    slices = [one for one in sweeping.ledger.slices if one.keys]
+    assert sum(len(one.keys) for one in slices) == 50
+    async with open_snapshot(sweeping.plan) as session:
+        keys = [tuple(json.loads(key)) for one in slices for key in one.keys]
+        region = session.plan.sessions_with(keys, [one.part for one in slices], [])
+        statement = session.plan.sessions_in(region, sweeping.ledger.values)
+        explained = replace(statement, sql=f"explain {statement.sql}")
+        lines = [row[0] for row in await session.run(explained, "here")]
+
+    days = re.findall(r"day_[0-9]+", " ".join(lines))
+    assert set(days) == {"day_0"}
+
+
 async def test_keys_that_no_index_compares_are_not_measured_in_slices(platform: Database) -> None:
     """Two collations: the keys are compared byte by byte, and an index has the order of its own collation."""
     await platform.execute(
-        "alter table profiles alter session_id type text collate \"C\"; "
+        'alter table profiles alter session_id type text collate "C"; '
         "alter table fc_scores drop constraint if exists fc_scores_session_id_fkey; "
-        "alter table fc_scores alter session_id type text collate \"C\"; "
-        "alter table assessment_sessions alter id type text collate pg_catalog.\"POSIX\""
+        'alter table fc_scores alter session_id type text collate "C"; '
+        'alter table assessment_sessions alter id type text collate pg_catalog."POSIX"'
     )
 
     with pytest.raises(CollectionError) as refused:

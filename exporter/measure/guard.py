@@ -43,10 +43,13 @@ async def open_snapshot(plan: Plan, *, unattended: bool = False) -> AsyncIterato
         yield await snapshot_on(connection, plan, unattended=unattended)
 
 
-async def snapshot_on(connection: asyncpg.Connection, plan: Plan, *, unattended: bool = False) -> "Session":
+async def snapshot_on(
+    connection: asyncpg.Connection, plan: Plan, *, unattended: bool = False, in_slices: bool = False
+) -> "Session":
     """Begin the guarded transaction: locks held, snapshot taken, expressions checked; raises CollectionError.
 
-    After `end` the connection is ready for another.
+    After `end` the connection is ready for another.  `in_slices`: without an index that proves the key of the sessions
+    unique, the slices check the key.
     """
     session = await _looked(connection, plan.database)
     if unattended:
@@ -68,7 +71,10 @@ async def snapshot_on(connection: asyncpg.Connection, plan: Plan, *, unattended:
     session.identity = None if isinstance(told, Fault) else told[0][0]
     if plan.search:
         await session.run(plan.search, subject)
-    await _read_key(session)
+    if in_slices:
+        [[session.is_key_proven]] = await session.run(plan.key_proof, subject)
+    elif not (await session.run(plan.unique_key, subject))[0][0]:
+        raise CollectionError(repeated_key(plan))
     await read_expressions(session)
     return session
 
@@ -197,18 +203,14 @@ async def _read_catalog(session: Session, plan: Plan) -> None:
     }
 
 
-async def _read_key(session: Session) -> None:
-    """Raises CollectionError if `sessions.key` is not unique."""
-    plan = session.plan
-    subject = f"pipelines.{plan.pipeline.name}.sessions"
-    if not (await session.run(plan.unique_key, subject))[0][0]:
-        key = ", ".join(plan.pipeline.sessions.key)
-        raise CollectionError(
-            Fault(
-                "duplicate_key",
-                f"{subject}.key: several rows share a value of ({key}): name columns that are unique for each session",
-            )
-        )
+def repeated_key(plan: Plan) -> Fault:
+    """The fault of sessions that share a key."""
+    key = ", ".join(plan.pipeline.sessions.key)
+    return Fault(
+        "duplicate_key",
+        f"pipelines.{plan.pipeline.name}.sessions.key: several rows share a value of ({key}): name columns that are "
+        "unique for each session",
+    )
 
 
 def _abbreviated(subject: str) -> Fault:

@@ -17,7 +17,7 @@ import asyncpg
 
 from exporter.measure.database import connect
 from exporter.measure.ending import end
-from exporter.measure.guard import snapshot_on
+from exporter.measure.guard import repeated_key, snapshot_on
 from exporter.measure.records import RowCount, UnknownValueError, read_spreads, with_values_named
 from exporter.measure.session import Session, subject_of
 from exporter.model.counting import COHORT_PART, Cells, Rows, Total, Value, Values
@@ -110,7 +110,7 @@ async def sweep(
     until = time.monotonic() + seconds
     async with connect(plan.database) as connection:
         short = plan.within(SLICE_TIMEOUT)
-        session = await snapshot_on(connection, short, unattended=unattended)
+        session = await snapshot_on(connection, short, unattended=unattended, in_slices=True)
         _refuse_faults(session)
         if ledger is None:
             begun = await _begun(session)
@@ -122,7 +122,7 @@ async def sweep(
         ledger, totals = await _changing(session, ledger, seconds * LISTED_SHARE)
         restricted = set(await end(session))
         while True:
-            later = await snapshot_on(connection, short, unattended=unattended)
+            later = await snapshot_on(connection, short, unattended=unattended, in_slices=True)
             ledger, more = await _slices(later, ledger, totals, until)
             restricted |= set(more)
             # From the first round on there is something of every table.
@@ -154,7 +154,9 @@ async def _begun(session: Session) -> Ledger:
     [row] = await session.run(plan.sliceable, subject)
     names = tuple(pipeline.records)
     missing = missing_indexes(pipeline, row)
-    converted = [name for name in names if plan.types[name, 0] != plan.types[None, 0] or not plan.links[name][0].is_plain]
+    converted = [
+        name for name in names if plan.types[name, 0] != plan.types[None, 0] or not plan.links[name][0].is_plain
+    ]
     is_view = any(found.kind == "v" for found in session.found.values())
     if missing or converted or pipeline.sessions.timezone:
         why = f"add an index ({'; '.join(missing)})" if missing else "compare keys of one type, and times with a zone"
@@ -225,7 +227,7 @@ async def _cohort(
     A cohort with too many sessions for one statement is a fault of the cohort alone.
     """
     began = time.monotonic()
-    session = await snapshot_on(connection, plan, unattended=unattended)
+    session = await snapshot_on(connection, plan, unattended=unattended, in_slices=True)
     _refuse_faults(session)
     plan, clock, cohort = session.plan, session.clock, session.plan.pipeline.cohort
     if cohort is None:
@@ -296,7 +298,8 @@ async def _listed_again(session: Session, ledger: Ledger, totals: Sequence[Total
     by_number[None] = next((one for one in chosen if one.part.undated), chosen[0])
     keys = [tuple(json.loads(key)) for one in chosen for key in one.keys]
     try:
-        ledger, found = await _count(session, ledger, plan.sessions_with(keys, bounds))
+        starts = [one.part for one in chosen]
+        ledger, found = await _count(session, ledger, plan.sessions_with(keys, starts, bounds))
     except CollectionError as error:
         if error.fault.reason != "statement_timeout":
             raise
@@ -436,6 +439,11 @@ async def _rows(session: Session, ledger: Ledger, record: str, part: Keyed, *, i
             high = await _later_key(session, record, part, ledger.slice_rows)
             if high is not None:
                 part, left = Keyed(part.low, high), (Keyed(high, part.high), *left)
+    # The ranges of one record are every key.
+    if not session.is_key_proven and record == next(iter(plan.pipeline.records)) and not part.missing:
+        [[is_unique]] = await session.run(plan.unique_in(part), subject)
+        if not is_unique:
+            raise CollectionError(repeated_key(plan))
     statement = plan.rows_in(record, part)
     cells = statement.read(await session.run(statement, subject))
     owners = await session.run(plan.owners_in(record, part), subject) if not part.missing else []

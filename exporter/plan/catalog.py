@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from exporter.model.counting import CatalogMeasure
-from exporter.model.sections import Pipeline, Record
+from exporter.model.ranges import Keyed
+from exporter.model.sections import Pipeline, Record, Sessions
 from exporter.model.sql import (
     Bindings,
     TableName,
     lexemes,
-    quote,
     relation,
     unquoted,
 )
+from exporter.plan.fragments import column_of, in_keys
 from exporter.plan.statement import Statement, marker
 from exporter.plan.transaction import (
     tables_of,
@@ -46,15 +47,35 @@ def catalog_statement(pipeline: Pipeline, look: Sequence[str], readings: Sequenc
 def unique_key(pipeline: Pipeline) -> Statement:
     """Whether `sessions.key` is unique: by an index, else (as for a view) by counting."""
     bind, sessions = Bindings(), pipeline.sessions
-    keys = ", ".join(map(quote, sessions.key))
-    present = " and ".join(f"{quote(column)} is not null" for column in sessions.key)
     sql = f"""select {marker(pipeline.name, "unique key")} case
     when {_has_unique_index(sessions.table, sessions.key, bind)} then true
-    else not exists (
-      select 1 from {sessions.table.sql} where {present} group by {keys} having count(*) > 1
-    )
+    else not exists ({_repeated(sessions)})
   end"""
     return Statement("unique key", sql, tuple(bind.values))
+
+
+def key_proof(pipeline: Pipeline) -> Statement:
+    """Whether an index makes `sessions.key` unique."""
+    bind, sessions = Bindings(), pipeline.sessions
+    proof = _has_unique_index(sessions.table, sessions.key, bind)
+    return Statement("key proof", f"select {marker(pipeline.name, 'key proof')} {proof}", tuple(bind.values))
+
+
+def unique_in(pipeline: Pipeline, part: Keyed, kind: str) -> Statement:
+    """Whether `sessions.key` is unique in a range of keys, by counting; `kind` is the type of the first column."""
+    bind, sessions = Bindings(), pipeline.sessions
+    within = in_keys(column_of(sessions, sessions.key[0]), part, kind, bind)
+    sql = f"select {marker(pipeline.name, 'unique in')} not exists ({_repeated(sessions, within)})"
+    return Statement("unique in", sql, tuple(bind.values))
+
+
+def _repeated(sessions: Sessions, within: Sequence[str] = ()) -> str:
+    """SQL for keys that several sessions have."""
+    keys = [column_of(sessions, column) for column in sessions.key]
+    present = " and ".join([*(f"{key} is not null" for key in keys), *within])
+    return f"""
+      select 1 from {sessions.table.sql} where {present} group by {", ".join(keys)} having count(*) > 1
+    """
 
 
 def helpful_indexes(

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from exporter.model.keys import Link
+from exporter.model.ranges import Keyed
 from exporter.model.sections import Pipeline, Record, Sessions
 from exporter.model.sql import (
     OURS,
@@ -57,6 +58,16 @@ def named_keys(record: Record, link: Link) -> list[str]:
 def on_keys(link: Link, sessions: str, rows: str) -> str:
     """A join condition: the keys of a session and of a row are equal."""
     return " and ".join(one.holds(f"{sessions}.key_{n}", f"{rows}.key_{n}") for n, one in enumerate(link, start=1))
+
+
+def in_keys(column: str, part: Keyed, kind: str, bind: Bindings) -> list[str]:
+    """SQL conditions: a column is in a range of keys."""
+    found = [f"{column} is {'' if part.missing else 'not '}null"]
+    if part.low is not None:
+        found.append(f"{column} operator(pg_catalog.>=) {bind(part.low, 'text')}::{kind}")
+    if part.high is not None:
+        found.append(f"{column} operator(pg_catalog.<) {bind(part.high, 'text')}::{kind}")
+    return found
 
 
 _EXISTS: Final = "exists for us"

@@ -18,7 +18,15 @@ from exporter.model.states import (
     GapReason,
 )
 from exporter.model.values import KeyPath
-from exporter.plan.catalog import CatalogReading, catalog_statement, helpful_indexes, lock_numbers, unique_key
+from exporter.plan.catalog import (
+    CatalogReading,
+    catalog_statement,
+    helpful_indexes,
+    key_proof,
+    lock_numbers,
+    unique_in,
+    unique_key,
+)
 from exporter.plan.expressions import Expression, expressions, has_sub_query, planned
 from exporter.plan.fragments import SessionKey
 from exporter.plan.gaps import gap_count, gap_cursor, gap_tally, places_statement, states_cursor
@@ -158,6 +166,15 @@ class Plan:
         return unique_key(self.pipeline)
 
     @property
+    def key_proof(self) -> Statement:
+        """Reads whether an index makes `sessions.key` unique."""
+        return key_proof(self.pipeline)
+
+    def unique_in(self, part: Keyed) -> Statement:
+        """Checks that `sessions.key` is unique in a range of keys."""
+        return unique_in(self.pipeline, part, self.types[None, 0])
+
+    @property
     def search(self) -> Statement | None:
         """Sets the search_path for the SQL of the config; None for only pg_catalog."""
         return search(self.database.search_path) if self.database.search_path else None
@@ -242,10 +259,12 @@ class Plan:
         """The region of a range of starts; `bounds` are the starts of slices."""
         return started_in(self.pipeline, part, bounds, times)
 
-    def sessions_with(self, keys: Sequence[SessionKey], bounds: Sequence[datetime]) -> MakeRegion:
-        """The region of the sessions with these keys."""
+    def sessions_with(
+        self, keys: Sequence[SessionKey], starts: Sequence[Started], bounds: Sequence[datetime]
+    ) -> MakeRegion:
+        """The region of the sessions with these keys that started in one of the ranges."""
         kinds = [self.types[None, place] for place in range(len(self.pipeline.sessions.key))]
-        return sessions_with(self.pipeline, kinds, keys, bounds)
+        return sessions_with(self.pipeline, kinds, keys, starts, bounds)
 
     def rows_near(self, record: str, region: MakeRegion) -> Statement:
         """The rows of the sessions of a region: which values there are."""

@@ -9,7 +9,7 @@ from exporter.model.keys import Link
 from exporter.model.ranges import Keyed, Started
 from exporter.model.sections import Pipeline, Record
 from exporter.model.sql import Bindings, TableName, quote, relation
-from exporter.plan.fragments import SessionKey, column_of, comma_list, named_keys, record_keys, rows_from
+from exporter.plan.fragments import SessionKey, column_of, comma_list, in_keys, named_keys, record_keys, rows_from
 from exporter.plan.joined import Region, Times, facts_of, joined_with, session_rows
 from exporter.plan.statement import Statement, marker
 
@@ -18,26 +18,42 @@ def started_in(
     pipeline: Pipeline, part: Started, bounds: Sequence[datetime], times: Times = "window"
 ) -> Callable[[Bindings], Region]:
     """The sessions of a range of starts."""
+    return lambda bind: Region(_in_starts(pipeline, part, bind), tuple(bounds), times)
+
+
+def _in_starts(pipeline: Pipeline, part: Started, bind: Bindings) -> str:
+    """SQL: whether a session started in a range."""
     column = column_of(pipeline.sessions, pipeline.sessions.started_at)
-
-    def region(bind: Bindings) -> Region:
-        if part.undated:
-            infinite = " or ".join(f"{column} operator(pg_catalog.=) '{end}'" for end in ("-infinity", "infinity"))
-            return Region(f"({column} is null or {infinite})", tuple(bounds))
-        wanted = [f"{column} operator(pg_catalog.<) 'infinity'"]
-        if part.low is not None:
-            wanted.append(f"{column} operator(pg_catalog.>=) {bind(part.low, 'timestamptz')}")
-        if part.high is not None:
-            wanted.append(f"{column} operator(pg_catalog.<) {bind(part.high, 'timestamptz')}")
-        return Region(" and ".join(wanted), tuple(bounds), times)
-
-    return region
+    if part.undated:
+        infinite = " or ".join(f"{column} operator(pg_catalog.=) '{end}'" for end in ("-infinity", "infinity"))
+        return f"({column} is null or {infinite})"
+    wanted = [f"{column} operator(pg_catalog.<) 'infinity'"]
+    if part.low is not None:
+        wanted.append(f"{column} operator(pg_catalog.>=) {bind(part.low, 'timestamptz')}")
+    if part.high is not None:
+        wanted.append(f"{column} operator(pg_catalog.<) {bind(part.high, 'timestamptz')}")
+    return " and ".join(wanted)
 
 
 def sessions_with(
-    pipeline: Pipeline, types: Sequence[str], keys: Sequence[SessionKey], bounds: Sequence[datetime]
+    pipeline: Pipeline,
+    types: Sequence[str],
+    keys: Sequence[SessionKey],
+    starts: Sequence[Started],
+    bounds: Sequence[datetime],
 ) -> Callable[[Bindings], Region]:
-    """The sessions with these keys; `types` are the SQL types of the columns of the key."""
+    """The sessions with these keys; `types` are the SQL types of the columns of the key.
+
+    They started in one of the ranges `starts`: of a partitioned table, only some partitions are asked.
+    """
+    dated = [part for part in starts if not part.undated]
+    lows = [part.low for part in dated]
+    highs = [part.high for part in dated]
+    ranges = [part for part in starts if part.undated]
+    if dated:
+        low = None if None in lows else min(filter(None, lows))
+        high = None if None in highs else max(filter(None, highs))
+        ranges.append(Started(low, high))
 
     def region(bind: Bindings) -> Region:
         listed = ", ".join(bind(tuple(column), "text[]") for column in zip(*keys, strict=True))
@@ -46,7 +62,8 @@ def sessions_with(
         own = ", ".join(column_of(pipeline.sessions, column) for column in pipeline.sessions.key)
         unnest = "pg_catalog.unnest" if len(types) == 1 else "unnest"
         return Region(
-            f"({own}) in (select {columns} from {unnest}({listed}) as listed ({', '.join(names)}))",
+            f"({own}) in (select {columns} from {unnest}({listed}) as listed ({', '.join(names)}))"
+            f" and ({' or '.join(_in_starts(pipeline, part, bind) for part in ranges)})",
             tuple(bounds),
         )
 
@@ -102,16 +119,6 @@ def rows_near(
     )
     table = pipeline.sessions.table.sql
     return lambda bind: [f"exists (select 1 from {table} where {same} and {region(bind).wanted})"]
-
-
-def in_keys(column: str, part: Keyed, kind: str, bind: Bindings) -> list[str]:
-    """SQL conditions: a column is in a range of keys."""
-    found = [f"{column} is {'' if part.missing else 'not '}null"]
-    if part.low is not None:
-        found.append(f"{column} operator(pg_catalog.>=) {bind(part.low, 'text')}::{kind}")
-    if part.high is not None:
-        found.append(f"{column} operator(pg_catalog.<) {bind(part.high, 'text')}::{kind}")
-    return found
 
 
 def owners_statement(scope: Scope, link: Link, dimensions: tuple[Dimension, ...], part: Keyed, kind: str) -> Statement:
