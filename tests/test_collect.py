@@ -1366,6 +1366,9 @@ async def test_a_collection_reads_each_table_at_most_twice(large: Database) -> N
     await large.execute("select pg_stat_statements_reset()")
     scans = "select relname, seq_tup_read + coalesce(idx_tup_fetch, 0) from pg_stat_user_tables order by 1"
     await until(large, f"count(*) = 0 {OURS}")
+    if large.connection.get_server_version() >= (15,):
+        # A backend reports its reads once a second, also those of the fixture.
+        await large.execute("select pg_stat_force_next_flush()")
     before: dict[str, int] = {name: rows for name, rows in await large.connection.fetch(scans)}  # noqa: C416
 
     numbers = await reader.measure(config())
