@@ -55,11 +55,6 @@ def named_keys(record: Record, link: Link) -> list[str]:
     return [f"{key} as key_{n}" for n, key in enumerate(record_keys(record, link), start=1)]
 
 
-def on_keys(link: Link, sessions: str, rows: str) -> str:
-    """A join condition: the keys of a session and of a row are equal."""
-    return " and ".join(one.holds(f"{sessions}.key_{n}", f"{rows}.key_{n}") for n, one in enumerate(link, start=1))
-
-
 def in_keys(column: str, part: Keyed, kind: str, bind: Bindings) -> list[str]:
     """SQL conditions: a column is in a range of keys."""
     found = [f"{column} is {'' if part.missing else 'not '}null"]

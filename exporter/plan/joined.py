@@ -25,7 +25,6 @@ from exporter.plan.fragments import (
     column_of,
     comma_list,
     named_keys,
-    on_keys,
     record_keys,
     rows_from,
     session_keys,
@@ -230,9 +229,29 @@ def looked_up(sessions: str, records: Sequence[str]) -> str:
 
 
 def joined_with(sessions: str, records: Sequence[tuple[str, Link]]) -> str:
-    """A FROM item: the sessions (SQL) as `s`, and the rows by key of each record (SQL) as `r_n`."""
-    joins = [
-        f"\n  full join ({sql}\n  ) r_{n} on {on_keys(link, 's', f'r_{n}')}"
-        for n, (sql, link) in enumerate(records, start=1)
-    ]
+    """A FROM item: the sessions (SQL) as `s`, and the rows by key of each record (SQL) as `r_n`.
+
+    Records whose keys compare alike are joined with each other first: the sessions are the widest rows, and each join
+    may write its rows to disk.
+    """
+    alike: dict[tuple[tuple[str, str], ...], list[tuple[int, str, Link]]] = {}
+    for n, (sql, link) in enumerate(records, start=1):
+        alike.setdefault(tuple((one.of_session, one.operator) for one in link), []).append((n, sql, link))
+    joins = [_joined_alike(numbered) for numbered in alike.values()]
     return f"({sessions}\n  ) s{''.join(joins)}"
+
+
+def _joined_alike(records: Sequence[tuple[int, str, Link]]) -> str:
+    """SQL that joins records whose keys compare alike to the sessions `s`."""
+    (n, sql, link), *others = records
+    rows = f"({sql}\n  ) r_{n}"
+    keys = [f"r_{n}.key_{k}" for k in range(1, len(link) + 1)]
+    for n, sql, _ in others:
+        own = [f"r_{n}.key_{k}" for k in range(1, len(link) + 1)]
+        same = " and ".join(f"{key} {one.operator} {mine}" for one, key, mine in zip(link, keys, own, strict=True))
+        rows += f"\n  full join ({sql}\n  ) r_{n} on {same}"
+        keys = [f"coalesce({key}, {mine})" for key, mine in zip(keys, own, strict=True)]
+    same = " and ".join(
+        one.holds(f"s.key_{k}", key) for k, (one, key) in enumerate(zip(link, keys, strict=True), start=1)
+    )
+    return f"\n  full join {f'({rows})' if others else rows} on {same}"
