@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 
 import pytest
 from conftest import TOUR, a_pipeline, plan_of
@@ -13,6 +14,7 @@ from exporter.plan.plan import Plan
 from exporter.state.board import Latest, PipelineStatus
 from exporter.state.judge import Judgement
 from exporter.state.snapshot import Collection, Snapshot
+from exporter.state.swept import Swept
 
 REFUSED = Fault("connect", "connection refused: is the server running?")
 GONE = Fault("missing_object", "relation does not exist")
@@ -157,6 +159,15 @@ def test_jitter_brings_a_round_forward_but_never_into_the_rest() -> None:
 def test_a_slow_database_is_left_in_peace_ten_times_as_long_as_it_took() -> None:
     assert pause(a_status(), interval=30, duty=1 / 11, duration=12) == pytest.approx(120)
     assert pause(a_status(), interval=30, duty=1, duration=45) == 0
+
+
+def test_after_slices_the_next_round_follows_soon_whatever_failed_before() -> None:
+    """A full pass that timed out before the first slices: the numbers would be withdrawn before the next round."""
+    sliced = replace(WHOLE, swept=Swept(0.1, 1000.0, None))
+    status = a_status(last=ended(sliced))
+
+    assert pause(status, interval=30, duty=0.05, duration=51) == pytest.approx(30)
+    assert pause(status, interval=30, duty=0.05, duration=1.5) == pytest.approx(28.5)
 
 
 @pytest.mark.parametrize(("failures", "intervals"), [(0, 1), (1, 1), (2, 2), (3, 4), (4, 4), (5000, 4)])

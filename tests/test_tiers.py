@@ -1,6 +1,7 @@
 """Slices: their sums are the numbers of a full pass, whatever happens to the database between two rounds."""
 
 import json
+import logging
 import random
 import re
 from dataclasses import replace
@@ -362,22 +363,65 @@ def rounds(database: Database, text: str) -> Rounds:
     return Rounds(database.config(text).collection)
 
 
-async def test_a_full_pass_that_takes_too_long_is_followed_by_slices(platform: Database) -> None:
+async def slow_platform(platform: Database, longest: str, max_age: str = "5m") -> str:
+    """The config of a platform whose full pass takes 1.5 s."""
     await platform.execute(
         "create function slow(timestamptz) returns boolean language plpgsql stable as "
         "$$ begin perform pg_sleep(0.01); return true; end $$"
     )
     await platform.execute(SCENARIOS["healthy"].sql.replace("now()", "timestamptz '2026-11-20 12:00+00'"))
     text = TEXT.replace("status = 'completed' and", "public.slow(created_at) and status = 'completed' and")
-    text = text.replace("statement_timeout: 20s", "statement_timeout: 1s").replace(
+    text = text.replace("statement_timeout: 20s", f"statement_timeout: {longest}").replace(
         "# allow_superuser: false", "allow_superuser: true"
     )
-    measuring = rounds(platform, text)
+    return text.replace("max_age: 5m", f"max_age: {max_age}").replace("interval: 30s", "interval: 1s")
 
-    snapshot = await measuring(platform.plan(text))
+
+async def test_a_full_pass_that_takes_too_long_is_followed_by_slices(platform: Database) -> None:
+    text = await slow_platform(platform, "1s")
+
+    snapshot = await rounds(platform, text)(platform.plan(text))
 
     assert snapshot.swept is not None
     assert snapshot.swept.share < 1
+
+
+async def test_a_full_pass_that_duty_forbids_is_cancelled_for_slices(
+    platform: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("exporter.measure.rounds.FULL_AT_LEAST", 0.5)
+    caplog.set_level(logging.INFO)
+    text = await slow_platform(platform, "20s", max_age="2s")
+
+    snapshot = await rounds(platform, text)(platform.plan(text))
+
+    assert snapshot.swept is not None
+    assert [r.message for r in caplog.records if r.message == "collection.tiered"] == ["collection.tiered"]
+    running = "select count(*) from pg_stat_activity where application_name = 'session-health-exporter'"
+    assert await platform.connection.fetchval(running) == 0
+
+
+async def test_without_indexes_a_slow_full_pass_still_gives_numbers_until_there_are_indexes(platform: Database) -> None:
+    text = await slow_platform(platform, "20s", max_age="2s")
+    await platform.execute("drop index profiles_session_id_idx")
+    measuring, plan = rounds(platform, text), platform.plan(text)
+
+    passes = [await measuring(plan) for _ in range(3)]
+    assert [one.swept for one in passes] == [None, None, None]
+    assert all(one.readings.numbers for one in passes)
+
+    await platform.execute("create index on profiles (session_id)")
+    assert (await measuring(plan)).swept is not None
+
+
+async def test_without_indexes_the_fault_of_a_full_pass_names_the_indexes(platform: Database) -> None:
+    text = await slow_platform(platform, "1s")
+    await platform.execute("drop index profiles_session_id_idx")
+
+    with pytest.raises(CollectionError) as refused:
+        await rounds(platform, text)(platform.plan(text))
+
+    assert "create index concurrently on public.profiles" in refused.value.fault.message
 
 
 async def test_slices_need_indexes_and_say_which(platform: Database) -> None:

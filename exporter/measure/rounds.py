@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 FULL_SHARE: Final = 0.9
 """In mode `auto` a full pass must be repeated within this share of `max_age`, or slices take over."""
 
+FULL_AT_LEAST: Final = 5.0
+"""Seconds that a full pass may take before slices take over, at least."""
 
 STORED_EVERY: Final = 60.0
 """Seconds between two writes of the ledger, at least."""
@@ -44,21 +46,47 @@ class Rounds:
 
     async def __call__(self, plan: Plan) -> Snapshot:
         """One round; raises CollectionError if there is no snapshot."""
+        if self._settings.mode == "full":
+            return await collect(plan, unattended=True)
         if not self._is_tiered:
-            began = time.monotonic()
-            try:
-                snapshot = await collect(plan, unattended=True)
-            except CollectionError as error:
-                if self._settings.mode == "full" or error.fault.reason != "statement_timeout":
-                    raise
-                self._go_to_slices(plan, "a full pass takes longer than statement_timeout")
-            else:
-                seconds = time.monotonic() - began
-                most = self._settings.max_age.total_seconds() * FULL_SHARE * self._settings.duty
-                if self._settings.mode == "auto" and seconds > most:
-                    self._go_to_slices(plan, f"a full pass takes {seconds:.1f} s, more than duty allows within max_age")
+            snapshot = await self._full_pass(plan)
+            if snapshot is not None:
                 return snapshot
-        return await self._sweep(plan)
+        try:
+            return await self._sweep(plan)
+        except CollectionError as error:
+            if not self._is_refused(error):
+                raise
+            refusal = error
+        try:
+            return await collect(plan, unattended=True)
+        except CollectionError as error:
+            raise refusal if error.fault.reason == "statement_timeout" else error from None
+
+    def _is_refused(self, error: CollectionError) -> bool:
+        """Whether there are no slices, as without an index; mode `auto` then measures in full."""
+        has_none = self._ledger is None and error.fault.reason == "statement_timeout"
+        return has_none and self._settings.mode == "auto"
+
+    async def _full_pass(self, plan: Plan) -> Snapshot | None:
+        """A full pass; None if it is cancelled, for slices to take over in the same round."""
+        most = self._settings.max_age.total_seconds() * FULL_SHARE * self._settings.duty
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(max(most, FULL_AT_LEAST)):
+                snapshot = await collect(plan, unattended=True)
+        except TimeoutError:
+            self._go_to_slices(plan, f"a full pass takes longer than duty allows within max_age ({most:.1f} s)")
+            return None
+        except CollectionError as error:
+            if error.fault.reason != "statement_timeout":
+                raise
+            self._go_to_slices(plan, "a full pass takes longer than statement_timeout")
+            return None
+        seconds = time.monotonic() - began
+        if seconds > most:
+            self._go_to_slices(plan, f"a full pass takes {seconds:.1f} s, more than duty allows within max_age")
+        return snapshot
 
     def _go_to_slices(self, plan: Plan, why: str) -> None:
         self._is_tiered = True
@@ -110,8 +138,6 @@ class Rounds:
         except CollectionError as error:
             if before is not None and error.fault.reason == "statement_timeout":
                 self._ledger = replace(before, is_behind=True)
-            # Without a ledger slices were refused: an index is missing.  A full pass may succeed at another time.
-            self._is_tiered = self._settings.mode == "tiered" or before is not None
             raise
         self._ledger = ledger = measured.ledger
         await self._store(plan, measured)

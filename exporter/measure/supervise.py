@@ -53,11 +53,15 @@ def pause(status: PipelineStatus, interval: float, duty: float, duration: float,
     """Seconds to wait after a collection; `duration` in seconds, `jitter` as a share of the interval (0 to 1).
 
     Collections start one interval apart, and later after total failures.  Collections take at most the share `duty` (0
-    to 1) of the time.  After a total failure the pause is at most four intervals.
+    to 1) of the time.  After a total failure the pause is at most four intervals, and after slices at most one: a round
+    of slices is planned to take the share, unless a full pass failed before the first slices.
     """
     doublings = max(0, status.failures_in_a_row - 1)
     stretched = interval * min(1 << min(doublings, BACK_OFF_LIMIT), BACK_OFF_LIMIT)
-    wait = max(stretched * (1 - jitter) - duration, duration * (1 / duty - 1), 0.0)
+    rest = duration * (1 / duty - 1)
+    if status.last is not None and status.last.snapshot is not None and status.last.snapshot.swept is not None:
+        rest = min(rest, interval)
+    wait = max(stretched * (1 - jitter) - duration, rest, 0.0)
     return min(wait, BACK_OFF_LIMIT * interval) if status.failures_in_a_row else wait
 
 
