@@ -431,6 +431,28 @@ async def test_a_large_table_without_the_indexes_of_slices_is_noted_with_the_ind
     assert [one for one in await notes(reader) if "slices lack an index" in one.message] == []
 
 
+async def test_an_index_that_spares_the_reading_of_a_large_record_is_noted_with_its_size(
+    reader: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.setup.preflight.LARGE_TABLE", 1e6)
+    await reader.execute("alter table scores add answers text")
+    await reader.execute("insert into scores select n, 'v3', 1, repeat('a', 300) from generate_series(1000, 20000) n")
+    await reader.execute("analyze scores")
+
+    [note] = [one for one in await notes(reader) if "spares the reading" in one.message]
+
+    assert note.path == f"{SCORES}.table"
+    assert note.remedy is not None
+    await reader.connection.execute(note.remedy.replace(" concurrently", ""))
+    [told] = re.findall(r"takes about ([0-9.]+) MB", note.message)
+    size = await reader.connection.fetchval(
+        "select pg_relation_size(indexrelid) / 1e6 from pg_index where indrelid = 'scores'::regclass "
+        "order by indexrelid desc limit 1"
+    )
+    assert abs(float(told) - float(size)) <= 1
+    assert [one for one in await notes(reader) if "spares the reading" in one.message] == []
+
+
 @pytest.mark.parametrize(
     ("index", "proved"),
     [

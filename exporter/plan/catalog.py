@@ -97,21 +97,68 @@ _VISIBLE_SHARE: Final = 0.9
 """The least share (0 to 1) of pages that are all-visible: for others the server reads the table beside the index."""
 
 
-def _has_covering_index(record: Record, bind: Bindings) -> str:
-    """SQL: whether a scan of an index alone gives the rows of a record in the order of the session key.
+def covering_index(pipeline: Pipeline, record: Record) -> Statement:
+    """The index with which a collection reads no row of a record: one row.
 
-    https://www.postgresql.org/docs/current/indexes-index-only.html
+    Whether there is one, the columns that a collection reads beside the key, the bytes that the index would take, and
+    those of the table; NULL for a table without statistics.  https://www.postgresql.org/docs/current/view-pg-stats.html
     """
-    keys = tuple(part.column for part in record.session_key)
-    read = [*keys, *([record.version.column] if record.version else []), *record.accepted_values]
+    bind = Bindings()
+    keys, named = tuple(part.column for part in record.session_key), _named(record)
+    own = relation(record.table, bind)
+    created = (record.created_at,) if record.created_at else ()
+    wanted = bind(tuple(dict.fromkeys([*named, *created])), "text[]")
+    sql = f"""select {marker(pipeline.name, f"covering index of {record.name}")}
+  {_has_covering_index(record, bind, seen_by_all=False)},
+  array(
+    select a.attname::text
+    from pg_catalog.pg_attribute a
+    where a.attrelid = {own} and a.attnum > 0 and a.attname::text = any({wanted})
+      and a.attname::text <> all({bind(keys, "text[]")})
+    order by a.attnum
+  ),
+  (
+    select max(c.reltuples) * ({_INDEX_ROW} + sum(s.avg_width)) / {_FILL}
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    join pg_catalog.pg_stats s on s.schemaname = n.nspname and s.tablename = c.relname
+    where c.oid = {own} and c.relkind = 'r'
+      and s.attname::text = any({wanted} operator(pg_catalog.||) {bind(keys, "text[]")})
+  )::float8,
+  pg_catalog.pg_relation_size({own})::float8"""
+    return Statement("covering index", sql, tuple(bind.values))
+
+
+_INDEX_ROW: Final = 16
+"""Bytes of a row of an index beside its values, with its pointer, rounded up."""
+
+_FILL: Final = 0.9
+"""The share of a page that a new index fills."""
+
+
+def _named(record: Record) -> list[str]:
+    """What a count by session may read of a record: its columns, and each word of an expression."""
+    read = [*([record.version.column] if record.version else []), *record.accepted_values]
+    return [part.column for part in record.session_key] + read + _words(record)
+
+
+def _words(record: Record) -> list[str]:
     # A word of an expression may be a column; as `record` is the whole row.
-    words = [
-        word
+    return [
+        text.lower() if kind == "word" else unquoted(text)
         for sql in (record.where, record.valid)
         for kind, text in lexemes(sql or "")
         if kind in ("word", "quoted")
-        for word in (text.lower() if kind == "word" else unquoted(text),)
     ]
+
+
+def _has_covering_index(record: Record, bind: Bindings, *, seen_by_all: bool = True) -> str:
+    """SQL: whether a scan of an index alone gives the rows of a record in the order of the session key.
+
+    Unless `seen_by_all`, also while VACUUM has not yet marked the rows as visible to all.
+    https://www.postgresql.org/docs/current/indexes-index-only.html
+    """
+    keys = tuple(part.column for part in record.session_key)
     return f"""exists (
       select 1
       from pg_catalog.pg_index i
@@ -120,8 +167,8 @@ def _has_covering_index(record: Record, bind: Bindings) -> str:
       join pg_catalog.pg_am m on m.oid = c.relam and m.amname = 'btree'
       where i.indrelid = {relation(record.table, bind)}
         and i.indisvalid and i.indpred is null and i.indexprs is null
-        and t.relkind = 'r' and t.relallvisible >= t.relpages * {_VISIBLE_SHARE}
-        and {"false" if "record" in words else "true"}
+        and t.relkind = 'r' and t.relallvisible >= t.relpages * {_VISIBLE_SHARE if seen_by_all else 0}
+        and {"false" if "record" in _words(record) else "true"}
         and (
           select array_agg(a.attname::text order by indexed.place)
           from unnest((i.indkey::int2[])[0:{len(keys) - 1}]) with ordinality indexed(number, place)
@@ -131,7 +178,7 @@ def _has_covering_index(record: Record, bind: Bindings) -> str:
           select 1
           from pg_catalog.pg_attribute a
           where a.attrelid = i.indrelid and a.attnum <> all(i.indkey::int2[])
-            and a.attname::text = any({bind(tuple(dict.fromkeys([*read, *words])), "text[]")})
+            and a.attname::text = any({bind(tuple(dict.fromkeys(_named(record))), "text[]")})
         )
     )"""
 

@@ -21,6 +21,7 @@ from exporter.model.values import KeyPath
 from exporter.plan.catalog import (
     CatalogReading,
     catalog_statement,
+    covering_index,
     helpful_indexes,
     key_proof,
     lock_numbers,
@@ -303,6 +304,10 @@ class Plan:
     def sliceable(self) -> Statement:
         """Reads whether slices are cheap, and the estimated sizes of the tables."""
         return sliceable(self.pipeline)
+
+    def covering_index(self, record: str) -> Statement:
+        """Reads whether an index has every column that a collection reads of a record, and its size."""
+        return covering_index(self.pipeline, self.pipeline.records[record])
 
     @property
     def flags(self) -> tuple[str, ...]:

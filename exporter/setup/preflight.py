@@ -7,7 +7,7 @@ password or value of a row, except statuses and versions: `/metrics` shows both 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from exporter.config.read import dotted
 from exporter.dimensions import DIMENSIONS
@@ -162,6 +162,9 @@ async def _check(
         findings += judge_window(pipeline, sessions)
         findings += judge_locks(pipeline, *(await session.run(plan.lock_count, "catalog"))[0])
         findings += judge_slices(plan, sessions, (await session.run(plan.sliceable, "catalog"))[0])
+        for name in pipeline.records:
+            if ("pipelines", pipeline.name, "records", name) in found:
+                findings += judge_covering(plan, name, (await session.run(plan.covering_index(name), "catalog"))[0])
         _, unlike, _ = await links_of(session, plan)
         findings += [
             fault_at(f"pipelines.{pipeline.name}.records.{n}.session_key", fault) for n, fault in unlike.items()
@@ -186,6 +189,29 @@ def judge_slices(plan: Plan, sessions: Relation, row: Sequence[object]) -> list[
             "\n".join(f"{statement};" for statement in missing),
         )
     ]
+
+
+def judge_covering(plan: Plan, name: str, row: Sequence[Any]) -> list[ConfigFinding]:
+    """A note on a large record for which an index may spare reading the table; `row` is that of `covering_index`."""
+    has_one, columns, size, of_table = row
+    record = plan.pipeline.records[name]
+    if has_one or size is None or of_table < LARGE_TABLE or size > of_table / 2:
+        return []
+    keys = ", ".join(quote(part.column) for part in record.session_key)
+    others = f" include ({', '.join(map(quote, columns))})" if columns else ""
+    return [
+        ConfigFinding(
+            "note",
+            f"pipelines.{plan.pipeline.name}.records.{name}.table",
+            "an index with every column that a collection reads spares the reading of the table "
+            f"({of_table / 1e6:.0f} MB); the index takes about {size / 1e6:.0f} MB; gains: docs/performance.md",
+            f"create index concurrently on {record.table.written} ({keys}){others};",
+        )
+    ]
+
+
+LARGE_TABLE: Final = 100e6
+"""Bytes of a table from which on an index is worth a note."""
 
 
 async def _check_expressions(
