@@ -1390,9 +1390,9 @@ async def test_a_collection_reads_each_table_at_most_twice(large: Database) -> N
     # The catalog, the unique indexes and the key; the rows of each record; the sessions.
     assert sum(row["calls"] for row in ours) <= 6
     assert sum(row["blocks"] for row in ours) <= 2 * pages + 100
-    # The planner itself looks at the ends of an index: hence the 9.
+    # The planner itself looks at the ends of an index: hence the 9.  Reading an index alone counts no row.
     for table, rows in await large.connection.fetch(
         "select relname, reltuples from pg_class where relname = any($1)", [*after]
     ):
         times = 1 if table == "visits" else 2
-        assert times * rows <= after[table] - before[table] <= times * rows + 9, table
+        assert rows <= after[table] - before[table] <= times * rows + 9, table

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Database, whole_tour
@@ -19,7 +20,7 @@ from exporter.measure.interpret import Counted
 from exporter.measure.rounds import Rounds
 from exporter.measure.session import Session
 from exporter.measure.tiers import sweep
-from exporter.model.fault import CollectionError
+from exporter.model.fault import CollectionError, Fault
 from exporter.plan.plan import Plan
 from exporter.state.ledger import Ledger
 from exporter.state.snapshot import Snapshot
@@ -45,10 +46,11 @@ class Sweeping:
     def __init__(self, database: Database, text: str = TEXT, size: int | None = 9) -> None:
         self.plan = database.plan(text)
         self.size = size
+        self.seconds = 0.0
         self.ledger: Ledger | None = None
 
     async def round(self) -> Snapshot:
-        measured = await sweep(self.plan, self.ledger, 0, nothing)
+        measured = await sweep(self.plan, self.ledger, self.seconds, nothing)
         self.ledger = ledger = measured.ledger
         if self.size is not None:
             self.ledger = replace(ledger, slice_sessions=self.size, slice_rows=2 * self.size)
@@ -298,6 +300,36 @@ async def test_slices_that_have_become_too_slow_are_cut_again(
 
     assert len(sweeping.ledger.slices) > few[0]
     assert dict(after.readings.numbers) == dict(before.readings.numbers)
+
+
+async def test_a_slice_that_a_busy_server_cancels_loses_no_other_slice(
+    platform: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life, sweeping = Life(platform, 9), Sweeping(platform)
+    for _ in range(60):
+        await life.act()
+    await sweeping.whole()
+    slices = tiers._slices
+    ends = [0.0]
+
+    async def cancelled(*given: Any) -> Any:
+        """Only the first transaction of a round succeeds; each round has an end of its own."""
+        ends.append(given[3])
+        if ends[-1] == ends[-2]:
+            raise CollectionError(Fault("recovery_conflict", "cancelled"))
+        return await slices(*given)
+
+    monkeypatch.setattr(tiers, "_slices", cancelled)
+    sweeping.seconds = 1.0
+    await assert_same(sweeping.plan, await sweeping.whole())
+    assert len(ends) > len(set(ends))
+
+    async def never(*_given: Any) -> Any:
+        raise CollectionError(Fault("recovery_conflict", "cancelled"))
+
+    monkeypatch.setattr(tiers, "_slices", never)
+    with pytest.raises(CollectionError):
+        await sweeping.round()
 
 
 async def test_a_cohort_that_is_too_large_is_absent_and_all_else_is_counted(platform: Database) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -18,8 +18,9 @@ import asyncpg
 from exporter.measure.database import connect
 from exporter.measure.ending import end
 from exporter.measure.guard import repeated_key, snapshot_on
-from exporter.measure.records import RowCount, UnknownValueError, read_spreads, with_values_named
+from exporter.measure.records import UnknownValueError, read_spreads, with_values_named
 from exporter.measure.session import Session, subject_of
+from exporter.measure.summed import summed
 from exporter.model.counting import COHORT_PART, Cells, Rows, Total, Value, Values
 from exporter.model.fault import CollectionError, Fault
 from exporter.model.metric import CellValue
@@ -121,23 +122,36 @@ async def sweep(
         )
         ledger, totals = await _changing(session, ledger, seconds * LISTED_SHARE)
         restricted = set(await end(session))
-        while True:
-            later = await snapshot_on(connection, short, unattended=unattended, in_slices=True)
-            ledger, more = await _slices(later, ledger, totals, until)
-            restricted |= set(more)
-            # From the first round on there is something of every table.
-            if time.monotonic() >= until and set(session.plan.pipeline.records) <= {one.record for one in ledger.rows}:
-                break
+        counted, is_cut_short = ledger, False
+        # From the first round on there is something of every table.
+        while not is_cut_short and (counted is ledger or time.monotonic() < until or not _has_every_record(ledger)):
+            try:
+                later = await snapshot_on(connection, short, unattended=unattended, in_slices=True)
+                ledger, more = await _slices(later, ledger, totals, until)
+                restricted |= set(more)
+            except CollectionError as error:
+                # The slices of before are whole; the others follow in the next round.
+                is_cut_short = ledger is not counted and error.fault.reason in _PASSING
+                if not is_cut_short:
+                    raise
         # Last: a statement that is cancelled can end the connection.
-        if _is_cohort_due(session, ledger, seconds):
+        if not is_cut_short and _is_cohort_due(session, ledger, seconds):
             cohort, more = await _cohort(connection, plan, ledger, unattended=unattended)
             ledger = replace(ledger, cohort=cohort)
             restricted |= set(more)
     ledger = ledger.next_sweep(clock)
     lost = {COHORT_PART.path: ledger.cohort.fault} if ledger.cohort and ledger.cohort.fault else {}
     # Sums of thousands of slices take time, and scrapes go on.
-    cells, of_record = await asyncio.to_thread(_summed, session.plan, ledger, totals)
+    cells, of_record = await asyncio.to_thread(summed, session.plan, ledger, totals)
     return Round(session, ledger, tuple(sorted(restricted)), lost, cells, of_record)
+
+
+_PASSING: Final = frozenset({"recovery_conflict", "lock_timeout", "deadlock"})
+"""Faults of a moment, on a busy server."""
+
+
+def _has_every_record(ledger: Ledger) -> bool:
+    return set(ledger.keys) <= {one.record for one in ledger.rows}
 
 
 def _refuse_faults(session: Session) -> None:
@@ -530,66 +544,6 @@ def _parted(cells: Cells, totals: tuple[Total, ...]) -> Counted:
 
 def _number(value: CellValue) -> int | None:
     return int(value) if isinstance(value, int | float) else None
-
-
-def _summed(plan: Plan, ledger: Ledger, totals: Sequence[Total]) -> tuple[Cells, dict[str, tuple[Cells, Rows]]]:
-    """The sums of all slices: the cells of the sessions, and for each record its sessions and its rows."""
-    parts = [ledger.hot, *(cells for one in ledger.slices for cells in (one.settled, one.open))]
-    if ledger.cohort and not ledger.cohort.fault:
-        cells = added([*parts, ledger.cohort.cells], totals)
-    else:
-        # What is not counted is absent, never 0.
-        cells = _without(added(parts, totals), plan.totals_of(COHORT_PART))
-    spreads = ledger.cohort.spreads if ledger.cohort else {}
-    of_record: dict[str, tuple[Cells, Rows]] = {}
-    for name in plan.pipeline.records:
-        of_one = cells.only("subject", [name])
-        slices = [one for one in ledger.rows if one.record == name]
-        of_rows = plan.rows(name)
-        rows = added([one.rows for one in slices], of_rows.totals)
-        rows = _with_maxima(rows, of_one, of_rows.totals) if rows.columns else Cells(of_rows.columns, ())
-        counted_repeats = {repeated for one in slices for repeated in one.repeats}
-        repeats = {repeated: sum(one.repeats.get(repeated, 0) for one in slices) for repeated in counted_repeats}
-        counted = RowCount(Rows(rows, plan.facets(name)[0].name, repeats=repeats), ledger.values.get(name, {}))
-        states = of_one.only("facet", [None])
-        of_record[name] = (_with_owners(plan, states, slices, totals), counted.with_sessions(of_one, spreads))
-    return cells.only("subject", [None]), of_record
-
-
-def _without(cells: Cells, names: Collection[str]) -> Cells:
-    """The cells without some columns."""
-    kept = [place for place, name in enumerate(cells.columns) if name not in names]
-    rows = tuple(tuple(row[place] for place in kept) for row in cells.rows)
-    return Cells(tuple(cells.columns[place] for place in kept), rows)
-
-
-def _with_maxima(rows: Cells, latest: Cells, totals: Sequence[Total]) -> Cells:
-    """The rows with the maxima of the latest rows, in the first cell: the maximum of some rows is one of all rows."""
-    if not rows.rows or not latest.rows:
-        return rows
-    first = list(rows.rows[0])
-    for total in totals:
-        if total.combined_by == "max":
-            newest = latest.newest(total.name)
-            place = rows.columns.index(total.name)
-            first[place] = max((v for v in (first[place], newest) if isinstance(v, int | float)), default=None)
-    return Cells(rows.columns, (tuple(first), *rows.rows[1:]))
-
-
-def _with_owners(plan: Plan, states: Cells, slices: Sequence[RowSlice], totals: Sequence[Total]) -> Cells:
-    """The sessions by state, with the rows by their session from the slices of rows instead of those met by session."""
-    at = {name: index for index, name in enumerate(states.columns)}
-    rows = [tuple(0 if i == at["rows"] else value for i, value in enumerate(row)) for row in states.rows]
-    counts = {total.name for total in totals if total.combined_by == "sum"}
-    blank: list[CellValue] = [0 if name in counts else None for name in states.columns]
-    for one in slices:
-        for (linked, *told), count in one.owners:
-            row = list(blank)
-            row[at["linked"]], row[at["rows"]] = linked, count
-            for name, value in zip(plan.flags, told, strict=True):
-                row[at[name]] = value
-            rows.append(tuple(row))
-    return Cells(states.columns, tuple(rows))
 
 
 def _subject(plan: Plan) -> str:

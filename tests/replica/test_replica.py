@@ -16,9 +16,12 @@ from waiting import at_most
 
 from exporter.demo.scenarios import SCENARIOS, SCHEMA
 from exporter.embedded import EmbeddedPostgres
-from exporter.measure.collect import collect
+from exporter.measure.collect import collect, snapshot_of
 from exporter.measure.guard import open_snapshot
+from exporter.measure.interpret import Counted
 from exporter.measure.query_faults import Circumstances, query_fault
+from exporter.measure.session import Session
+from exporter.measure.tiers import sweep
 from exporter.model.fault import CollectionError, Fault
 from exporter.plan.replica import ReplicationStatus, lag
 from exporter.plan.transaction import END
@@ -81,6 +84,10 @@ async def until_measured(pair: Pair, text: str) -> tuple[list[str], Numbers]:
                 await asyncio.sleep(0.02)
 
 
+async def without_ledger(_session: Session) -> None:
+    """Begin without a ledger."""
+
+
 async def measured_again(pair: Pair, text: str) -> Numbers:
     return (await until_measured(pair, text))[1]
 
@@ -99,6 +106,20 @@ async def test_a_replica_has_the_numbers_of_its_primary_for_a_role_that_may_only
     assert copy.snapshot.record_faults == {}
     assert copy.snapshot.replica_lag == 0
     assert original.snapshot.replica_lag is None
+
+
+async def test_slices_of_a_replica_add_up_to_the_numbers_of_its_primary(
+    primary: EmbeddedPostgres, standby: Standby
+) -> None:
+    async with replicated(primary, standby, SCHEMA + SCENARIOS["backfill"].sql) as pair:
+        original = await pair.primary.measure()
+        swept = await sweep(pair.replica.plan(), None, 0.2, without_ledger)
+        while not swept.ledger.is_whole:
+            swept = await sweep(pair.replica.plan(), swept.ledger, 0.2, without_ledger)
+
+    counted = Counted(swept.cells, swept.of_record, {}, swept.part_faults)
+    assert snapshot_of(swept.session, counted, ()).readings.numbers == original.snapshot.readings.numbers
+    assert swept.session.lag == timedelta(0)
 
 
 async def test_an_idle_primary_is_no_lag(visits: Pair) -> None:
