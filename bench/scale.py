@@ -2,86 +2,77 @@
 
     make bench-scale                                   # 1,000,000 sessions
     make bench-scale ARGS="--sessions 10000000 --wide"
+    make bench-scale ARGS="--query-exporter --plot docs/pictures/performance.svg"
 
 On a private PostgreSQL, in turn: the bare scans (`select count(*)` of each table, the floor), one plain query for each
-number, a full pass, and rounds of slices until everything is measured.  The figures are CPU seconds of the server,
-from the kernel's account of ended backends, and bytes of temporary files.  Quote the ratios: seconds belong to the
-machine.
+number, a generic SQL exporter with seven queries (from PyPI, in an environment of its own), a full pass, rounds of
+slices until everything is measured, and rounds while 100 sessions a second start.  The figures are CPU seconds of the
+server, from the kernel's account of ended backends, pages and bytes of temporary files.  Quote the ratios: seconds
+belong to the machine.
 """
 
 import argparse
 import asyncio
+import math
 import os
 import resource
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+import urllib.request
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import asyncpg
 from collection import OBVIOUS
+from costs import Cost, Server
 from load import load
 
+from exporter import APPLICATION_NAME
 from exporter.config.read import parse_config
 from exporter.dimensions import DIMENSIONS
 from exporter.embedded import EmbeddedPostgres
 from exporter.measure.collect import collect
-from exporter.measure.tiers import sweep
+from exporter.measure.database import connect
+from exporter.measure.ending import end
+from exporter.measure.guard import snapshot_on
+from exporter.measure.tiers import count_changing, sweep
 from exporter.plan.plan import Plan, compile_plan
+from exporter.state.ledger import Ledger
 
-TOUR = Path(__file__).parent.parent / "config.yaml"
-TABLES = ("assessment_sessions", "profiles", "fc_scores")
-COVERING = """
+TOUR: Final = Path(__file__).parent.parent / "config.yaml"
+PEER: Final = Path(__file__).parent / "query-exporter.yaml"
+TABLES: Final = ("assessment_sessions", "profiles", "fc_scores")
+COVERING: Final = """
 create index on assessment_sessions (id)
   include (status, created_at, completed_at, finalized_at, completed_questions);
 create index on profiles (session_id) include (results_version, created_at);
 create index on fc_scores (session_id) include (version, fc_kind, created_at);
 vacuum analyze;
 """
+BUDGET: Final = 1.5
+"""Seconds of a round of slices: the defaults, 5% of 30 s."""
+
+INTERVAL: Final = 30.0
+"""Seconds between two rounds beside new sessions: the default."""
+
+A_SECOND: Final = 100
+"""Sessions that start in a second beside the rounds."""
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What some work costs the server: CPU seconds, and bytes of temporary files."""
-
-    cpu: float
-    temporary: int
-
-
-class Server:
-    """A private server with the sample platform."""
-
-    def __init__(self, server: EmbeddedPostgres) -> None:
-        self.server = server
-        self.connection: asyncpg.Connection
-
-    def cpu(self) -> float:
-        """CPU seconds of all backends that have ended."""
-        fields = Path(f"/proc/{self.server.process_id}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
-
-    async def temporary(self) -> int:
-        """Bytes of temporary files so far."""
-        await asyncio.sleep(0.5)  # a backend reports at its end
-        return int(await self.connection.fetchval("select sum(temp_bytes)::bigint from pg_stat_database"))
-
-    async def cost(self, work: Callable[[], Awaitable[object]]) -> Cost:
-        """The cost of some work that opens its own connections."""
-        before = self.cpu(), await self.temporary()
-        await work()
-        after = await self.temporary()
-        return Cost(self.cpu() - before[0], after - before[1])
-
-    async def ask(self, *queries: str) -> None:
-        """Run queries in one serial transaction of their own."""
-        connection = await asyncpg.connect(self.server.dsn())
-        await connection.execute("set max_parallel_workers_per_gather = 0; set jit = off")
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            for query in queries:
-                await connection.fetch(query)
-        await connection.close()
+async def ask(server: Server, queries: Iterable[str]) -> None:
+    """Run queries in one serial transaction of their own."""
+    connection = await asyncpg.connect(server.server.dsn())
+    await connection.execute("set max_parallel_workers_per_gather = 0; set jit = off")
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        for query in queries:
+            await connection.fetch(query)
+    await connection.close()
 
 
 async def bare(server: Server) -> None:
@@ -96,72 +87,202 @@ async def bare(server: Server) -> None:
     await connection.close()
 
 
+# --- A generic SQL exporter
+
+
+def installed(directory: Path) -> Path:
+    """The program of query-exporter, installed from PyPI into a directory."""
+    subprocess.run([sys.executable, "-m", "venv", str(directory)], check=True)
+    wanted = ["query-exporter==5.0.2", "psycopg2-binary"]
+    subprocess.run([str(directory / "bin" / "pip"), "install", "--quiet", *wanted], check=True)
+    return directory / "bin" / "query-exporter"
+
+
+def once(program: Path, server: Server, port: int = 19560) -> None:
+    """Run each query once, and end the exporter."""
+    dsn = server.server.dsn().replace("postgresql://", "postgresql+psycopg2://")
+    process = subprocess.Popen(
+        [str(program), "--config", str(PEER), "-H", "127.0.0.1", "-p", str(port), "-L", "error"],
+        env={**os.environ, "PLATFORM": dsn},
+    )
+    wanted = sum(
+        line.startswith("    sql:") or ", sql:" in line for line in PEER.read_text(encoding="utf-8").split("\n")
+    )
+    try:
+        while True:
+            time.sleep(1)
+            with suppress(OSError):
+                page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+                told = [line for line in page.split("\n") if line.startswith("queries_total{")]
+                if any('status="success"' not in line for line in told):
+                    raise SystemExit("query-exporter could not run a query: see its messages above")
+                if len(told) == wanted:
+                    return
+    finally:
+        process.terminate()
+        process.wait()
+
+
+# --- Slices
+
+
+class Holds:
+    """How long the exporter's transactions are open, as another backend sees them, a hundred times a second."""
+
+    def __init__(self) -> None:
+        self.longest: dict[tuple[int, str], float] = {}
+
+    async def watch(self, server: Server) -> None:
+        """Look until cancelled."""
+        connection = await asyncpg.connect(server.server.dsn())
+        seen = (
+            "select pid, xact_start::text as begun, extract(epoch from clock_timestamp() - xact_start)::float8 as held "
+            f"from pg_stat_activity where application_name = '{APPLICATION_NAME}' and xact_start is not null"
+        )
+        while True:
+            for row in await connection.fetch(seen):
+                transaction = (row["pid"], row["begun"])
+                self.longest[transaction] = max(self.longest.get(transaction, 0.0), row["held"])
+            await asyncio.sleep(0.01)
+
+    def p95(self) -> float:
+        """Seconds that 95 of 100 transactions are open at most."""
+        return statistics.quantiles(self.longest.values(), n=20)[-1]
+
+
 async def no_ledger(_session: object) -> None:
     """Begin without a ledger."""
 
 
-async def sweeping(plan: Plan, duty_seconds: float) -> tuple[int, float, float]:
-    """Slices until everything is measured: the number of rounds, seconds, and seconds to the first numbers."""
-    began, ledger, rounds, first = time.monotonic(), None, 0, 0.0
-    while ledger is None or not ledger.is_whole:
-        ledger = (await sweep(plan, ledger, duty_seconds, no_ledger)).ledger
+async def sweeping(plan: Plan) -> tuple[Ledger, int, float, float]:
+    """Slices until everything is measured: the ledger, the rounds, seconds, and seconds to the first numbers."""
+    began = time.monotonic()
+    ledger = (await sweep(plan, None, BUDGET, no_ledger)).ledger
+    first, rounds = time.monotonic() - began, 1
+    while not ledger.is_whole:
+        ledger = (await sweep(plan, ledger, BUDGET, no_ledger)).ledger
         rounds += 1
-        first = first or time.monotonic() - began
-    sweeping.ledger = ledger  # type: ignore[attr-defined]
-    return rounds, time.monotonic() - began, first
+    return ledger, rounds, time.monotonic() - began, first
 
 
-async def median(server: Server, times: int, work: Callable[[], Awaitable[object]]) -> Cost:
-    """The median cost of some work, done several times after a warm-up."""
-    costs = [await server.cost(work) for _ in range(times + 1)][1:]
-    return Cost(statistics.median(c.cpu for c in costs), max(c.temporary for c in costs))
+@asynccontextmanager
+async def new_sessions(server: Server) -> AsyncIterator[None]:
+    """Sessions start all the time, as on a busy platform; the writer is one backend that does not end meanwhile."""
+    connection = await asyncpg.connect(server.server.dsn())
+
+    async def write() -> None:
+        while True:
+            await connection.execute(
+                "insert into assessment_sessions select gen_random_uuid(), 'in_progress', now(), null, null, 3 "
+                f"from generate_series(1, {A_SECOND // 4})"
+            )
+            await asyncio.sleep(0.25)
+
+    writer = asyncio.create_task(write())
+    try:
+        yield
+    finally:
+        writer.cancel()
+        with suppress(asyncio.CancelledError):
+            await writer
+        await connection.close()
 
 
-async def measure(embedded: EmbeddedPostgres, sessions: int, times: int, *, wide: bool) -> None:
+async def steady(server: Server, plan: Plan, ledger: Ledger) -> tuple[float, float]:
+    """CPU seconds of a round beside new sessions: without slices and listed sessions, and with one slice."""
+    quiet = replace(plan, pipeline=plan.pipeline.model_copy(update={"cohort": None}))
+    changing, rounds = [], []
+    async with new_sessions(server):
+        await asyncio.sleep(90)
+        for _ in range(4):
+            before = await server.account()
+            ledger = (await sweep(quiet, ledger, 0.0, no_ledger)).ledger
+            rounds.append((await server.account()).cpu - before.cpu)
+            before = await server.account()
+            async with connect(plan.database) as connection:
+                session = await snapshot_on(connection, quiet, in_slices=True)
+                await count_changing(session, replace(ledger, slices=()), 0.0)
+                await end(session)
+            changing.append((await server.account()).cpu - before.cpu)
+            await asyncio.sleep(INTERVAL)
+    return statistics.median(changing), statistics.median(rounds)
+
+
+# --- The whole
+
+
+async def measure(embedded: EmbeddedPostgres, options: argparse.Namespace) -> None:
     """Load, run everything, print a table."""
-    server = Server(embedded)
-    server.connection = await asyncpg.connect(embedded.dsn())
-    await load(server.connection, sessions, wide=wide)
+    server = await Server.of(embedded)
+    await load(server.connection, options.sessions, wide=options.wide)
     text = TOUR.read_text(encoding="utf-8").replace("statement_timeout: 30s", "statement_timeout: 60m")
     config = parse_config(text, {"DATABASE_URL": embedded.dsn()})
     plan = compile_plan(config, config.pipelines["assessments"], DIMENSIONS)
-    rows: list[tuple[str, Cost]] = []
-    floor = await median(server, times, lambda: bare(server))
-    rows.append(("the bare scans", floor))
-    rows.append((f"{len(OBVIOUS)} plain queries", await median(server, 1, lambda: server.ask(*OBVIOUS.values()))))
-    rows.append(("a full pass", await median(server, times, lambda: collect(plan))))
-    whole: list[tuple[int, float, float]] = []
+    floor = await server.median(options.times, lambda: bare(server))
+    rows = [("the bare scans", floor)]
+    rows.append((f"{len(OBVIOUS)} plain queries", await server.median(1, lambda: ask(server, OBVIOUS.values()))))
+    if options.query_exporter:
+        with tempfile.TemporaryDirectory() as directory:
+            program = installed(Path(directory))
+            peer = await server.median(1, lambda: asyncio.to_thread(once, program, server))
+        rows.append(("query-exporter, 7 queries", peer))
+    rows.append(("a full pass", await server.median(options.times, lambda: collect(plan))))
+    holds, whole = Holds(), []
 
     async def swept() -> None:
-        whole.append(await sweeping(plan, 1.5))
+        watcher = asyncio.create_task(holds.watch(server))
+        whole.append(await sweeping(plan))
+        watcher.cancel()
 
     rows.append(("a sweep in slices", await server.cost(swept)))
-    ledger = sweeping.ledger  # type: ignore[attr-defined]
-    quiet = replace(plan, pipeline=plan.pipeline.model_copy(update={"cohort": None}))
-
-    async def hot() -> None:
-        # The time of the listed sessions and of slices is bounded; this is what each round costs besides.
-        await sweep(quiet, ledger, 0.0, no_ledger)
-
-    rows.append(("a round with one slice", await median(server, times * 2, hot)))
+    ledger, rounds, seconds, first = whole[0]
+    p95 = holds.p95()
+    changing, with_slice = await steady(server, plan, ledger)
+    rows.append((f"a round, {A_SECOND} new sessions a second", Cost(changing, 0, 0)))
+    rows.append(("the same with one slice", Cost(with_slice, 0, 0)))
     for statement in COVERING.split(";")[:-1]:
         await server.connection.execute(statement)
-    rows.append(("a full pass, covering indexes", await median(server, times, lambda: collect(plan))))
+    rows.append(("a full pass, covering indexes", await server.median(options.times, lambda: collect(plan))))
     keys = await server.connection.fetchval(
         "select sum(pg_relation_size(oid))::float8 from pg_class where relname ~ '_pkey$'"
     )
     await server.connection.close()
-    say = sys.stdout.write
-    say(f"{sessions:,} sessions{', wide rows' if wide else ''}\n\n")
-    say("| work | CPU s | times the bare scans | temporary MB |\n|---|---|---|---|\n")
-    for title, cost in rows:
-        say(f"| {title} | {cost.cpu:.2f} | {cost.cpu / floor.cpu:.1f} | {cost.temporary / 1e6:.0f} |\n")
-    rounds, seconds, first = whole[0]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    say = sys.stdout.write
+    say(f"{options.sessions:,} sessions{', wide rows' if options.wide else ''}\n\n")
+    say("| work | CPU s | times the bare scans | pages | temporary MB |\n|---|---:|---:|---:|---:|\n")
+    for title, cost in rows:
+        pages = f"{cost.pages:,}" if cost.pages else ""
+        temporary = f"{cost.temporary / 1e6:.0f}" if cost.pages else ""
+        say(f"| {title} | {cost.cpu:.2f} | {cost.cpu / floor.cpu:.1f} | {pages} | {temporary} |\n")
     say(
         f"\nKey indexes: {keys / 1e6:.0f} MB.  First numbers in slices after {first:.1f} s; everything after {rounds} "
-        f"rounds, {seconds:.0f} s of measuring.\n"
+        f"rounds, {seconds:.0f} s of measuring.  95 of 100 snapshots are held for {p95:.2f} s at most.\n"
         f"Exporter: {memory:.0f} MiB at most, with {ledger.listed:,} sessions listed.\n"
+    )
+    if options.plot:
+        options.plot.write_text(svg([(title, cost.cpu / floor.cpu) for title, cost in rows]), encoding="utf-8")
+
+
+def svg(rows: list[tuple[str, float]]) -> str:
+    """Horizontal bars on a logarithmic scale, each with its ratio."""
+    least = min(0.1, *(ratio for _, ratio in rows))
+    scale = 420 / math.log(max(ratio for _, ratio in rows) / least)
+    bars = []
+    for place, (title, ratio) in enumerate(rows):
+        y, width = 16 + 26 * place, max(1, scale * math.log(ratio / least))
+        bars.append(
+            f'<text x="250" y="{y + 13}" text-anchor="end">{title}</text>'
+            f'<rect x="258" y="{y}" width="{width:.0f}" height="18" fill="#3274d9"/>'
+            f'<text x="{264 + width:.0f}" y="{y + 13}">{ratio:.1f}</text>'
+        )
+    height = 40 + 26 * len(rows)
+    label = "CPU time of the server, as a multiple of the bare scans (logarithmic)"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="760" height="{height}" font-family="sans-serif" '
+        f'font-size="13"><rect width="760" height="{height}" fill="#fff"/>\n'
+        + "\n".join(bars)
+        + f'\n<text x="258" y="{height - 8}" fill="#555">{label}</text></svg>\n'
     )
 
 
@@ -171,9 +292,11 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=1_000_000)
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--wide", action="store_true", help="rows as wide as those of a real platform")
+    parser.add_argument("--query-exporter", action="store_true", help="also run query-exporter, installed from PyPI")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write the ratios as an SVG picture")
     options = parser.parse_args()
     with EmbeddedPostgres(settings={"max_wal_size": "4GB", "fsync": "off", "autovacuum": "off"}) as server:
-        asyncio.run(measure(server, options.sessions, options.times, wide=options.wide))
+        asyncio.run(measure(server, options))
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ async def sweep(
         ledger = ledger.resumed(session.clock, LATE).since(
             datetime.fromtimestamp(session.plan.pipeline.window.start(clock), UTC)
         )
-        ledger, totals = await _changing(session, ledger, seconds * LISTED_SHARE)
+        ledger, totals = await count_changing(session, ledger, seconds * LISTED_SHARE)
         restricted = set(await end(session))
         counted, is_cut_short = ledger, False
         # From the first round on there is something of every table.
@@ -198,7 +198,7 @@ async def _begun(session: Session) -> Ledger:
     )
 
 
-async def _changing(session: Session, ledger: Ledger, seconds: float) -> tuple[Ledger, tuple[Total, ...]]:
+async def count_changing(session: Session, ledger: Ledger, seconds: float) -> tuple[Ledger, tuple[Total, ...]]:
     """Count what changes: the latest starts, and the listed sessions."""
     plan, clock = session.plan, session.clock
     sealed = max(ledger.watermark, clock - LATE)
