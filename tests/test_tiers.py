@@ -21,6 +21,7 @@ from exporter.measure.rounds import Rounds
 from exporter.measure.session import Session
 from exporter.measure.tiers import sweep
 from exporter.model.fault import CollectionError, Fault
+from exporter.model.ranges import Started
 from exporter.plan.plan import Plan
 from exporter.state.ledger import Ledger
 from exporter.state.snapshot import Snapshot
@@ -236,6 +237,38 @@ async def test_a_sweep_tells_how_many_sessions_it_found_changed(platform: Databa
     assert found.differences == 3
 
 
+async def test_the_first_sweep_tells_its_progress_and_what_is_left(
+    platform: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await platform.execute(SCENARIOS["healthy"].sql.replace("now()", "timestamptz '2026-11-20 12:00+00'"))
+    text = TEXT.replace("mode: auto", "mode: tiered").replace("# allow_superuser: false", "allow_superuser: true")
+    measuring, plan = rounds(platform, text.replace("interval: 30s", "interval: 100ms")), platform.plan(text)
+    began = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    snapshot = await measuring(plan)
+    shares = []
+    while snapshot.swept is not None and not snapshot.swept.is_whole:
+        shares.append(snapshot.swept.share)
+        await platform.stop_clock((began + timedelta(minutes=len(shares))).isoformat())
+        snapshot = await measuring(plan)
+
+    told = [r for r in caplog.records if r.message.startswith("sweep.")]
+    assert [r.message for r in told[:-1]] == ["sweep.progress"] * (len(told) - 1)
+    assert told[-1].message == "sweep.first_ended"
+    assert len({int(share * 10) for share in shares}) == len(told) - 1
+    caveat = " ".join(one.message for one in snapshot.judgement.caveats)
+    assert "first sweep" not in caveat
+
+
+def test_what_is_left_of_a_sweep_is_told_at_the_rate_so_far() -> None:
+    began = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    ledger = Ledger(began.timestamp(), began, (Started(high=began),), {}, 1, 1)
+
+    assert ledger.left(0.25, began.timestamp() + 60) == 180
+    assert ledger.left(0.001, began.timestamp() + 60) is None
+    assert replace(ledger, starts=()).left(1.0, began.timestamp() + 60) is None
+
+
 async def test_the_first_rounds_are_no_proof_of_health(platform: Database) -> None:
     await platform.execute(SCENARIOS["healthy"].sql.replace("now()", "timestamptz '2026-11-20 12:00+00'"))
     sweeping = Sweeping(platform)
@@ -428,7 +461,9 @@ async def test_a_full_pass_that_duty_forbids_is_cancelled_for_slices(
     snapshot = await rounds(platform, text)(platform.plan(text))
 
     assert snapshot.swept is not None
-    assert [r.message for r in caplog.records if r.message == "collection.tiered"] == ["collection.tiered"]
+    messages = [record.message for record in caplog.records]
+    assert messages.count("collection.tiered") == 1
+    assert messages.count("sweep.progress") == 1
     running = "select count(*) from pg_stat_activity where application_name = 'session-health-exporter'"
     assert await platform.connection.fetchval(running) == 0
 

@@ -19,6 +19,7 @@ from exporter.state.ledger import Ledger
 from exporter.state.ledger_file import LedgerFileError, read_ledger, write_ledger
 from exporter.state.snapshot import Snapshot
 from exporter.state.swept import Swept
+from exporter.text.figures import format_value
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Rounds:
         self._has_failed = False
         self._store_at = 0.0
         self._is_read = settings.state_dir is None
+        self._tenths = 0
 
     async def __call__(self, plan: Plan) -> Snapshot:
         """One round; raises CollectionError if there is no snapshot."""
@@ -142,11 +144,25 @@ class Rounds:
         self._ledger = ledger = measured.ledger
         await self._store(plan, measured)
         first = plan.pipeline.window.start(measured.session.clock.timestamp())
-        swept = Swept(ledger.share(first), ledger.oldest, ledger.differences)
-        if swept.is_whole and (before is None or not before.is_whole):
-            log.info("sweep.first_ended", extra={"pipeline": plan.pipeline.name})
+        share = ledger.share(first)
+        left = ledger.left(share, measured.session.clock.timestamp())
+        swept = Swept(share, ledger.oldest, ledger.differences, left)
+        self._tell(plan, swept, is_new=before is None)
         counted = Counted(measured.cells, measured.of_record, {}, measured.part_faults)
         return snapshot_of(measured.session, counted, measured.restricted, swept)
+
+    def _tell(self, plan: Plan, swept: Swept, *, is_new: bool) -> None:
+        """Log the progress of the first sweep, each tenth once."""
+        tenths = int(swept.share * 10)
+        if tenths <= self._tenths and not is_new:
+            return
+        self._tenths = tenths
+        known: dict[str, object] = {"pipeline": plan.pipeline.name}
+        if swept.is_whole:
+            log.info("sweep.first_ended", extra=known)
+        else:
+            left = {} if swept.left is None else {"left": format_value(swept.left, "seconds")}
+            log.info("sweep.progress", extra={**known, "share": f"{swept.share:.0%}", **left})
 
 
 def _bound(session: Session) -> dict[str, str] | None:

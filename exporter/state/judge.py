@@ -124,11 +124,12 @@ def judge(
             )
         )
     if swept is not None and not swept.is_whole:
+        left = "" if swept.left is None else f", in about {format_value(swept.left, 'seconds')}"
         caveats.append(
             Caveat(
                 "unknown",
                 f"the first sweep has measured {swept.share:.0%} of the tables, the newest sessions first: numbers are "
-                "complete at the end of the sweep",
+                f"complete at the end of the sweep{left}",
             )
         )
     return Judgement(tuple(findings), tuple(caveats))

@@ -124,6 +124,12 @@ class Ledger:
             shares.append(1.0 if not parts else counted / expected)
         return min(0.999, sum(shares) / len(shares))
 
+    def left(self, share: float, now: float) -> float | None:
+        """Seconds to the end of the first sweep at the rate so far; None before there is a rate, and after the end."""
+        if self.is_whole or share < _TOLD_FROM:
+            return None
+        return max(0.0, now - self.began_at) * (1 - share) / share
+
     @property
     def oldest(self) -> float:
         """When the oldest slice was counted, in Unix seconds; the beginning while there is none."""
@@ -180,6 +186,9 @@ class Ledger:
         is_first = self.swept_from == 0.0
         return replace(self, differences=None if is_first else self.found, found=0, swept_from=now)
 
+
+_TOLD_FROM: Final = 0.01
+"""The share (0 to 1) from which on the rest of the first sweep can be told."""
 
 _PAUSE: Final = timedelta(minutes=10)
 """More time than lies between two rounds."""

@@ -9,12 +9,13 @@ class Swept:
 
     `share`: the share (0 to 1) of the tables that slices cover.  `oldest`: when the oldest slice was counted, in Unix
     seconds by the database's clock.  `differences`: the sessions that the last whole sweep found counted in another
-    way than before; None before.
+    way than before; None before.  `left`: seconds to the end of the first sweep at the rate so far; None if unknown.
     """
 
     share: float
     oldest: float
     differences: int | None
+    left: float | None = None
 
     @property
     def is_whole(self) -> bool:
