@@ -171,6 +171,10 @@ class Limit:
         if self.value.per not in (None, self.per):
             raise ValueError(f"limit {self.name}: its number is per {self.value.per}, the limit per {self.per}")
 
+    def is_broken(self, value: float, threshold: float) -> bool:
+        """Whether a value is beyond a threshold; both in base units."""
+        return value < threshold if self.below else value > threshold
+
     def command(self, pipeline: str, record: str | None) -> tuple[str, ...]:
         """The words of the command that shows the affected sessions: `gaps`, else `check`."""
         if self.advice.gaps is None:

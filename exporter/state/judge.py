@@ -24,7 +24,8 @@ class Finding:
 
     `value` is in base units (seconds, a share from 0 to 1, a count); None with nothing to judge, or without a
     measurement.  `sessions` is the number of sessions behind a ratio, else None.  `thresholds` come from the config.
-    `words` replace the value: why the value was not judged, or a description; else empty.
+    `words` replace the value: why the value was not judged, or a description; else empty.  `is_partial`: the value is
+    of some rows, and proves nothing about all rows.
     """
 
     limit: Limit
@@ -34,6 +35,18 @@ class Finding:
     thresholds: Mapping[Severity, float]
     sessions: int | None = None
     words: str = ""
+    is_partial: bool = False
+
+    @property
+    def broken(self) -> Mapping[Severity, bool]:
+        """Whether each threshold is broken; empty if unknown.  Nothing to judge breaks nothing."""
+        if self.outcome in ("not_measured", "too_few") or self.is_partial:
+            return {}
+        is_judged = self.value is not None and self.outcome != "not_judged"
+        return {
+            severity: is_judged and self.limit.is_broken(self.value or 0.0, bound)
+            for severity, bound in self.thresholds.items()
+        }
 
     @property
     def text(self) -> str:
@@ -185,13 +198,13 @@ def _of_what_is_seen(finding: Finding, seen: str) -> Finding:
     """With rows unseen, a value within the limit proves nothing: the complete value may be beyond."""
     if finding.outcome != "within":
         return finding
-    return replace(finding, outcome="not_judged", words=f"{finding.comparison}, of {seen}")
+    return replace(finding, outcome="not_judged", words=f"{finding.comparison}, of {seen}", is_partial=True)
 
 
 def _outcome(limit: Limit, value: float, bounds: Mapping[Severity, float]) -> Outcome:
     for severity in reversed(SEVERITIES):
         bound = bounds.get(severity)
-        if bound is not None and (value < bound if limit.below else value > bound):
+        if bound is not None and limit.is_broken(value, bound):
             return severity
     return "within"
 

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,7 @@ from exporter.model.metric import SNAPSHOT_TIME, WINDOW_START, Metric
 from exporter.model.sections import RatioThresholds
 from exporter.model.standing import VERDICTS
 from exporter.state.board import Board, PipelineStatus
-from exporter.state.judge import thresholds
+from exporter.state.judge import Finding, thresholds
 from exporter.state.snapshot import RESULTS
 
 OwnNumbers = Iterable[tuple[tuple[str, ...], float | None]]
@@ -33,6 +33,24 @@ LIMIT_MIN_SESSIONS: Final = Metric(
     "limit_min_sessions",
     "Least number of sessions for which the limit on a ratio is judged.",
     ("limit",),
+)
+LIMIT_VALUE: Final = Metric(
+    "limit_value",
+    "Judged value of a limit, in base units: a count, a share from 0 to 1, seconds.  Absent if there is nothing to "
+    "judge, or no measurement.",
+    ("limit", "record", "check"),
+)
+LIMIT_SESSIONS: Final = Metric(
+    "limit_sessions",
+    "Sessions behind the judged value of a limit on a ratio.  With fewer than `session_health_limit_min_sessions`,"
+    " the value is not judged.",
+    ("limit", "record", "check"),
+)
+LIMIT_BROKEN: Final = Metric(
+    "limit_broken",
+    "1 if the judged value is beyond the threshold of the severity, else 0, also with nothing to judge.  Absent if "
+    "unknown: no measurement, too few sessions, or a part of the rows that proves nothing.",
+    ("limit", "severity", "record", "check"),
 )
 UP: Final = Metric("up", "1 if the last collection measured everything and the values are served, else 0.")
 RECORD_UP: Final = Metric(
@@ -184,6 +202,29 @@ def _min_sessions(status: PipelineStatus) -> OwnNumbers:
             yield (limit,), given.min_sessions
 
 
+def _findings(status: PipelineStatus) -> Iterator[tuple[str, tuple[str, str], Finding]]:
+    """The name of the limit, the labels `record` and `check`, and the finding; empty labels are no labels."""
+    for finding in status.snapshot.judgement.findings if status.snapshot else ():
+        subject, per = finding.subject or "", finding.limit.per
+        yield finding.limit.name, (subject * (per == "record"), subject * (per == "part")), finding
+
+
+def _limit_values(status: PipelineStatus) -> OwnNumbers:
+    for limit, subject, finding in _findings(status):
+        yield (limit, *subject), finding.value
+
+
+def _limit_sessions(status: PipelineStatus) -> OwnNumbers:
+    for limit, subject, finding in _findings(status):
+        yield (limit, *subject), finding.sessions
+
+
+def _limits_broken(status: PipelineStatus) -> OwnNumbers:
+    for limit, subject, finding in _findings(status):
+        for severity, is_broken in finding.broken.items():
+            yield (limit, severity, *subject), float(is_broken)
+
+
 def _interval(status: PipelineStatus) -> OwnNumbers:
     yield (), status.config.interval.total_seconds()
 
@@ -214,6 +255,9 @@ SELF_METRICS: Final = (
         LIMIT_MIN_SESSIONS,
         _min_sessions,
     ),
+    SelfMetric(LIMIT_VALUE, _limit_values),
+    SelfMetric(LIMIT_SESSIONS, _limit_sessions),
+    SelfMetric(LIMIT_BROKEN, _limits_broken),
     SelfMetric(UP, _up),
     SelfMetric(
         RECORD_UP,
