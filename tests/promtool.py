@@ -7,12 +7,24 @@ import json
 import os
 import subprocess
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from conftest import plan_of, whole_tour
 from tools import find_tool
 from waiting import at_most
+
+from exporter.dimensions import DIMENSIONS
+from exporter.model.judging import Readings
+from exporter.model.metric import Metric
+from exporter.model.sections import Pipeline
+from exporter.state.board import PipelineStatus
+from exporter.state.judge import judge
+from exporter.state.self_metrics import LIMIT_BROKEN, LIMIT_SESSIONS, LIMIT_VALUE, SELF_METRICS
+from exporter.state.snapshot import Collection, Snapshot
 
 Labels = Mapping[str, str]
 
@@ -115,10 +127,77 @@ def at_round(seconds: float) -> str:
 Phases = list[tuple[Values, float]]
 """What there is, and for how many seconds."""
 
+_METRICS: Final = {measure.metric.name: measure.metric for d in DIMENSIONS for measure in d.measures}
+_NOW: Final = datetime(2026, 11, 20, tzinfo=UTC).timestamp()
+
+
+def with_judgement(values: Values) -> Values:
+    """The series with what the exporter's judge says of them: `limit` and `limit_min_sessions` are the config.
+
+    Labels that no metric has are those of a target; each target is judged by itself.
+    """
+    targets: dict[tuple[tuple[str, str], ...], tuple[dict[Metric, dict[tuple[str, ...], float]], list[str]]] = {}
+    clock = _NOW - sum(age for name, _, age in values if name == "snapshot_timestamp_seconds")
+    for name, labels, value in values:
+        own = _METRICS[name].labels if name in _METRICS else ("limit", "severity")
+        target = tuple((label, text) for label, text in labels.items() if label not in own)
+        families, limits = targets.setdefault(target, ({}, []))
+        if name in _METRICS:
+            at = _NOW - value if name.endswith("_timestamp_seconds") else value
+            families.setdefault(_METRICS[name], {})[tuple(labels[label] for label in own)] = at
+        elif name in ("limit", "limit_min_sessions"):
+            limits.append(f"{labels['limit']} {labels.get('severity', 'min_sessions')} {value:g}")
+    return [
+        *values,
+        *(
+            (name, {**dict(target), **labels}, value)
+            for target, (families, limits) in targets.items()
+            if families  # values are withdrawn with the judgement
+            for name, labels, value in _judged(families, tuple(limits), clock)
+        ),
+    ]
+
+
+def _judged(
+    families: Mapping[Metric, Mapping[tuple[str, ...], float]], limits: tuple[str, ...], clock: float
+) -> Values:
+    pipeline = _with_limits(limits)
+    readings = Readings(pipeline, clock, families, frozenset(pipeline.records))
+    judgement = judge(DIMENSIONS, readings, frozenset(), frozenset(), ())
+    snapshot = Snapshot(readings, {}, {}, (), {}, judgement)
+    status = PipelineStatus(pipeline, max_age=300).after(Collection(snapshot, None, 0.1, _NOW), now=0.0)
+    return [
+        (one.metric.name, {label: text for label, text in zip(one.metric.labels, labels, strict=True) if text}, value)
+        for one in SELF_METRICS
+        if one.metric in (LIMIT_VALUE, LIMIT_SESSIONS, LIMIT_BROKEN)
+        for labels, value in one.values(status)
+        if value is not None
+    ]
+
+
+@cache
+def _with_limits(limits: tuple[str, ...]) -> Pipeline:
+    """The pipeline of the tour with just these limits."""
+    given: dict[str, dict[str, str | float]] = {}
+    for name, key, value in (limit.split() for limit in limits):
+        unit = next(limit.unit for d in DIMENSIONS for limit in d.limits if limit.name == name)
+        if key != "min_sessions" or unit == "ratio":
+            given.setdefault(name, {})[key] = f"{value}s" if unit == "seconds" else json.loads(value)
+    whole = {name: keys for name, keys in given.items() if set(keys) & {"warning", "critical"}}
+    head = (
+        whole_tour().partition("    limits:")[0].replace("current: v1.2}", "current: v1.2, current_since: 2025-09-17}")
+    )
+    return plan_of(f"{head}    limits: {json.dumps(whole)}\n", "postgresql://nowhere").pipeline
+
 
 def written(phases: Phases) -> list[dict[str, str]]:
-    """The series of one phase after the other; of a phase that has them no more, stale."""
-    rounds = [dict_of(phase) for phase, seconds in phases for _ in range(round(seconds / ROUND))]
+    """The series of one phase after the other, judged; of a phase that has them no more, stale."""
+    rounds = [
+        judged
+        for phase, seconds in phases
+        for judged in [dict_of(with_judgement(phase))]
+        for _ in range(round(seconds / ROUND))
+    ]
     found = []
     for name, labels in dict.fromkeys(key for one in rounds for key in one):
         tokens, last = [], None

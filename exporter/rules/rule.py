@@ -34,10 +34,13 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A rule that fires after `expr` holds for `hold`, and for `keep` longer: Prometheus durations, or None."""
+    """A rule that fires after `expr` holds for `hold`, and for `keep` longer: Prometheus durations, or None.
+
+    `severity` None: the series have the label.
+    """
 
     name: str
-    severity: Urgency
+    severity: Urgency | None
     expr: str
     hold: str | None
     keep: str | None
@@ -50,7 +53,7 @@ class Alert:
             "alert": self.name,
             "expr": self.expr,
             **{key: value for key, value in times.items() if value is not None},
-            "labels": {"severity": self.severity},
+            **({"labels": {"severity": self.severity}} if self.severity else {}),
             "annotations": dict(self.annotations),
         }
 

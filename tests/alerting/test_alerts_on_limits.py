@@ -10,6 +10,7 @@ from promtool import PIPELINE, ROUND, Phases, Values, at_round, of_groups, run_t
 from tools import NEWER_SUITE
 
 from exporter.dimensions import DIMENSIONS
+from exporter.model.states import STATES
 
 pytestmark = pytest.mark.prometheus
 
@@ -73,7 +74,7 @@ class Claim:
         value, *bounds = self.shown
         bound = bounds[severity == "critical"]
         return {
-            "exp_labels": {"severity": severity, **PIPELINE, **self.about},
+            "exp_labels": {"severity": severity, "limit": self.limit, **PIPELINE, **self.about},
             "exp_annotations": {
                 "summary": self.summary,
                 "description": f"{self.says}: {value}; {severity} {self.side} {bound}.",
@@ -136,7 +137,9 @@ CLAIMS: Final = (
     Claim(
         "outdated_sessions",
         "SessionHealthOutdatedSessions",
-        at=of("record_sessions", **SCORES, state="outdated"),
+        at=lambda value: [
+            ("record_sessions", {**SCORES, "state": state}, value if state == "outdated" else 0) for state in STATES
+        ],
         about=SCORES,
         summary="Sessions have only records of an outdated version.",
         says=f"{OF_SCORES}: sessions with only outdated records",
@@ -219,7 +222,10 @@ CLAIMS: Final = (
         "processing_delay_p95",
         "SessionHealthProcessingDelayP95",
         bounds=(900, 3600),
-        at=of("processing_delay_seconds", **SCORES, percentile="95"),
+        at=lambda delay: [
+            ("processing_delay_seconds", {**SCORES, "percentile": "95"}, delay),
+            ("processing_delay_sessions", SCORES, 100),
+        ],
         about=SCORES,
         summary="Records arrive too late after the completion of a session.",
         says=f"{OF_SCORES}: delay that 95 of 100 sessions of the cohort do not exceed",
@@ -346,7 +352,7 @@ def firing_at(claim: Claim, seconds: float, *severities: str) -> dict[str, Any]:
 
 def promises_of(claim: Claim) -> Iterable[dict[str, Any]]:
     within, between, beyond = map(claim.at, claim.values)
-    # A ratio is recorded first, and its alert sees it a round later.
+    # The judgement is recorded first, and an alert sees the record a round later.
     hold, late = claim.minutes * 60, 2 * ROUND
     long, short, told = hold + 6 * ROUND, hold - 2 * ROUND, hold + 6 * ROUND
     both = [claim.alert_of("warning"), claim.alert_of("critical")]

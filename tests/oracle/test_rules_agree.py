@@ -78,7 +78,8 @@ def expected_alerts(status: PipelineStatus) -> set[tuple[tuple[str, str], ...]]:
         about = {label: finding.subject} if label and finding.subject else {}
         for severity, bound in finding.thresholds.items():
             if finding.value < bound if finding.limit.below else finding.value > bound:
-                alerts.append({"alertname": alert_name(finding.limit), "severity": severity, **own, **about})
+                limit = {"alertname": alert_name(finding.limit), "limit": finding.limit.name, "severity": severity}
+                alerts.append({**limit, **own, **about})
     return {tuple(sorted(labels.items())) for labels in alerts}
 
 
