@@ -35,12 +35,21 @@ def declare(parser: argparse.ArgumentParser) -> None:
         default="warning",
         help="the lowest severity of a broken limit that makes the exit code 1 (default: %(default)s)",
     )
+    parser.add_argument(
+        "--only-broken",
+        dest="only_broken",
+        action="store_true",
+        help="print only broken limits and missing numbers (format text)",
+    )
     parser.set_defaults(command=run)
 
 
 def run(options: argparse.Namespace) -> ExitCode:
     """Check every pipeline of the config."""
-    check = Check(finish(collect_once(plans_of(load(options)).values())), options.fail_on)
+    if options.only_broken and options.format != "text":
+        sys.stderr.write("check: --only-broken needs --format text: programs get every line\n")
+        return ExitCode.USAGE
+    check = Check(finish(collect_once(plans_of(load(options)).values())), options.fail_on, options.only_broken)
     write(FORMATS[options.format], check)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         # GitHub's runner reads both streams; standard output is for the chosen format.

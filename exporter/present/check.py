@@ -20,10 +20,14 @@ _WIDTHS: Final = (12, 30, 0)
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Every judged pipeline; `fail_on` is the least severity of a broken limit that fails the check."""
+    """Every judged pipeline; `fail_on` is the least severity of a broken limit that fails the check.
+
+    `only_broken`: people see the broken limits and missing numbers alone.
+    """
 
     statuses: tuple[PipelineStatus, ...]
     fail_on: Severity = "warning"
+    only_broken: bool = False
 
     @property
     def exit_code(self) -> ExitCode:
@@ -43,15 +47,31 @@ class Check:
         return ExitCode.DONE
 
 
-def as_blocks(statuses: Sequence[PipelineStatus]) -> Iterator[Block]:
-    """A paragraph per pipeline: the verdict, faults and caveats, then every limit, the worst first."""
-    for place, status in enumerate(statuses):
-        if place:
-            yield ()
-        yield from _paragraph(status)
+def as_blocks(check: Check) -> Iterator[Block]:
+    """A paragraph per pipeline, the worst first: the verdict, faults and caveats, then every limit; then the totals."""
+    for status in sorted(check.statuses, key=lambda status: rank(status.verdict)):
+        if check.only_broken and STANDINGS[status.verdict] is Standing.FINE:
+            continue
+        yield from _paragraph(status, only_broken=check.only_broken)
+        yield ()
+    yield (Span(_totals(check)),)
 
 
-def _paragraph(status: PipelineStatus) -> Iterator[Block]:
+def _totals(check: Check) -> str:
+    """`10 pipelines: 1 unhealthy, 9 healthy; 4 of 180 numbers broken; exit code 1`."""
+    verdicts = Counter(status.verdict for status in check.statuses)
+    found = [f"{count} {in_words(verdict)}" for verdict, count in sorted(verdicts.items(), key=lambda v: rank(v[0]))]
+    outcomes = Counter(finding.outcome for status in check.statuses for finding in status.findings)
+    counted = [f"{outcomes['critical'] + outcomes['warning']} of {outcomes.total()} numbers broken"]
+    counted += [f"{outcomes['not_measured']} not measured"] if outcomes["not_measured"] else []
+    many = f"{len(check.statuses)} pipeline{'' if len(check.statuses) == 1 else 's'}"
+    return f"{many}: {', '.join(found)}; {', '.join(counted)}; exit code {check.exit_code:d}"
+
+
+_BROKEN: Final = frozenset({Standing.CRITICAL, Standing.UNKNOWN, Standing.WARNING})
+
+
+def _paragraph(status: PipelineStatus, *, only_broken: bool) -> Iterator[Block]:
     snapshot = status.snapshot
     at = f", measured at {moment_text(snapshot.taken_at)}" if snapshot else ""
     yield Span(f"{status.pipeline}: "), Span(status.verdict, STANDINGS[status.verdict].tone), Span(at, "quiet")
@@ -62,6 +82,8 @@ def _paragraph(status: PipelineStatus) -> Iterator[Block]:
     if not status.config.limits.given:
         yield (Span("  no limits are set, nothing is judged: set limits in the config"),)
     findings = sorted(status.findings, key=lambda finding: rank(finding.outcome))
+    if only_broken:
+        findings = [finding for finding in findings if STANDINGS[finding.outcome] in _BROKEN]
     yield Table(tuple(_row(finding) for finding in findings), _WIDTHS)
 
 

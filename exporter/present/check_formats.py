@@ -14,7 +14,7 @@ def _as_json(check: Check) -> str:
 
 
 FORMATS: Final[Mapping[str, Format[Check]]] = {
-    "text": Format(lambda check: tuple(as_blocks(check.statuses)), for_people=True),
+    "text": Format(lambda check: tuple(as_blocks(check)), for_people=True),
     "json": Format(_as_json),
     "junit": Format(lambda check: as_junit(check.statuses, check.fail_on)),
 }

@@ -1,6 +1,7 @@
 """`check`: what a person and a CI job are told, and the exit code by which the job goes on or stops."""
 
 import json
+import re
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -46,8 +47,9 @@ async def test_the_tour_on_a_healthy_platform_is_healthy_and_every_limit_has_a_l
     done = check(TOUR.read_text(), healthy.dsn, tmp_path)
 
     assert (done.returncode, done.stderr) == (0, "")
-    head, *lines = done.stdout.splitlines()
+    head, *lines, space, last = done.stdout.splitlines()
     assert head.startswith("assessments: healthy, measured at ")
+    assert (space, last) == ("", f"1 pipeline: 1 healthy; 0 of {len(lines)} numbers broken; exit code 0")
     assert [line.split() for line in lines if "gap_" in line or "with_gap" in line] == [
         ["not", "judged", "gap_age", "no", "session", "has", "a", "gap"],
         ["within", "sessions_with_gap", "0", "≤", "0"],
@@ -64,6 +66,18 @@ async def test_39_gaps_break_a_critical_limit(backfill: Database, tmp_path: Path
     head, first, *_ = done.stdout.splitlines()
     assert head.startswith("assessments: unhealthy")
     assert first.split() == ["critical", "sessions_with_gap", "39", ">", "0"]
+
+
+async def test_with_only_broken_what_is_within_its_limit_is_left_out(backfill: Database, tmp_path: Path) -> None:
+    done = check(TOUR.read_text(), backfill.dsn, tmp_path, "--only-broken")
+    refused = check(TOUR.read_text(), backfill.dsn, tmp_path, "--only-broken", "--format", "json")
+
+    assert done.returncode == 1
+    _, *lines, _, last = done.stdout.splitlines()
+    assert {line.split()[0] for line in lines} <= {"critical", "warning"}
+    assert re.fullmatch(r"1 pipeline: 1 unhealthy; [1-9] of \d\d numbers broken; exit code 1", last)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "--only-broken needs --format text" in refused.stderr
 
 
 @pytest.mark.parametrize(
