@@ -13,7 +13,7 @@ import pytest
 from conftest import Database, whole_tour
 
 from exporter.demo.scenarios import SCENARIOS, SCHEMA
-from exporter.measure import tiers
+from exporter.measure import sliceable, tiers
 from exporter.measure.collect import collect, snapshot_of
 from exporter.measure.guard import open_snapshot
 from exporter.measure.interpret import Counted
@@ -94,8 +94,8 @@ def always_stored(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def platform(empty: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     monkeypatch.setattr(tiers, "COHORT_AGE", 0.0)
-    monkeypatch.setattr(tiers, "FIRST_SESSIONS", 4)
-    monkeypatch.setattr(tiers, "FIRST_ROWS", 4)
+    monkeypatch.setattr(sliceable, "FIRST_SESSIONS", 4)
+    monkeypatch.setattr(sliceable, "FIRST_ROWS", 4)
     await empty.execute(SCHEMA + MORE)
     await empty.stop_clock("2026-11-20 12:00+00")
     return empty
@@ -318,8 +318,8 @@ async def test_slices_that_have_become_too_slow_are_cut_again(
     text = text.replace(
         "accepted_values: {fc_kind", "valid: public.slow(session_id)\n        accepted_values: {fc_kind"
     )
-    monkeypatch.setattr(tiers, "FIRST_SESSIONS", 1000)
-    monkeypatch.setattr(tiers, "FIRST_ROWS", 1000)
+    monkeypatch.setattr(sliceable, "FIRST_SESSIONS", 1000)
+    monkeypatch.setattr(sliceable, "FIRST_ROWS", 1000)
     sweeping = Sweeping(platform, text, size=1000)
     before = await sweeping.whole()
     assert sweeping.ledger is not None
@@ -506,6 +506,44 @@ async def test_slices_need_indexes_and_say_which(platform: Database) -> None:
         assert remedy in message
         await platform.execute(remedy.replace("concurrently ", ""))
     assert (await Sweeping(platform).round()).swept is not None
+
+
+async def test_an_index_that_is_dropped_later_is_named_and_a_full_pass_goes_on(platform: Database) -> None:
+    text = await slow_platform(platform, "1s")
+    measuring, plan = rounds(platform, text), platform.plan(text)
+    assert (await measuring(plan)).swept is not None
+    await platform.execute("drop index profiles_session_id_idx")
+
+    with pytest.raises(CollectionError) as refused:
+        await measuring(plan)
+
+    assert "create index concurrently on public.profiles" in refused.value.fault.message
+    assert "statement_timeout (1 s)" in refused.value.fault.message
+    await platform.execute(
+        "create or replace function slow(timestamptz) returns boolean language plpgsql stable as "
+        "$$ begin return true; end $$"
+    )
+    assert (await measuring(plan)).swept is None
+
+
+async def test_slices_of_a_table_that_was_replaced_are_forgotten(
+    platform: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    life, sweeping = Life(platform, 10), Sweeping(platform)
+    for _ in range(60):
+        await life.act()
+    await sweeping.whole()
+    await platform.execute(
+        "alter table profiles rename to former; create table profiles (like former including all); "
+        "insert into profiles select * from former limit 3"
+    )
+
+    first = await sweeping.round()
+
+    assert first.swept is not None
+    assert not first.swept.is_whole
+    assert [record.message for record in caplog.records].count("ledger.rebuilt") == 1
+    await assert_same(sweeping.plan, await sweeping.whole())
 
 
 PARTED = """

@@ -10,6 +10,7 @@ from typing import Final
 from exporter.measure.collect import collect, snapshot_of
 from exporter.measure.interpret import Counted
 from exporter.measure.session import Session
+from exporter.measure.sliceable import UnsliceableError
 from exporter.measure.tiers import Round, sweep
 from exporter.model.fault import CollectionError
 from exporter.model.sections import CollectionSettings
@@ -56,19 +57,14 @@ class Rounds:
                 return snapshot
         try:
             return await self._sweep(plan)
-        except CollectionError as error:
-            if not self._is_refused(error):
+        except UnsliceableError as error:
+            if self._settings.mode == "tiered":
                 raise
             refusal = error
         try:
             return await collect(plan, unattended=True)
         except CollectionError as error:
             raise refusal if error.fault.reason == "statement_timeout" else error from None
-
-    def _is_refused(self, error: CollectionError) -> bool:
-        """Whether there are no slices, as without an index; mode `auto` then measures in full."""
-        has_none = self._ledger is None and error.fault.reason == "statement_timeout"
-        return has_none and self._settings.mode == "auto"
 
     async def _full_pass(self, plan: Plan) -> Snapshot | None:
         """A full pass; None if it is cancelled, for slices to take over in the same round."""
@@ -137,6 +133,8 @@ class Rounds:
         before = self._ledger
         try:
             measured = await sweep(plan, before, seconds, self._restored, unattended=True)
+        except UnsliceableError:
+            raise
         except CollectionError as error:
             if before is not None and error.fault.reason == "statement_timeout":
                 self._ledger = replace(before, is_behind=True)

@@ -20,21 +20,18 @@ from exporter.measure.ending import end
 from exporter.measure.guard import repeated_key, snapshot_on
 from exporter.measure.records import UnknownValueError, read_spreads, with_values_named
 from exporter.measure.session import Session, subject_of
+from exporter.measure.sliceable import LATE, Tables, begun, cuttable_tables
 from exporter.measure.summed import summed
 from exporter.model.counting import COHORT_PART, Cells, Rows, Total, Value, Values
 from exporter.model.fault import CollectionError, Fault
 from exporter.model.metric import CellValue
 from exporter.model.ranges import Keyed, Started
 from exporter.plan.plan import MakeRegion, Plan
-from exporter.plan.rows import VALUES_AT_ONCE, presumed_values, values_of
+from exporter.plan.rows import VALUES_AT_ONCE, values_of
 from exporter.plan.sessions import KEYS
-from exporter.plan.slices import missing_indexes
 from exporter.state.ledger import NOTHING, Cohort, Ledger, RowSlice, SessionSlice, added
 
 log = logging.getLogger(__name__)
-
-LATE: Final = timedelta(minutes=1)
-"""How long after its start a session may be committed, and still be seen by the next round."""
 
 LISTED_AT_ONCE: Final = 500
 """Sessions that one statement reads again by key, about."""
@@ -54,12 +51,6 @@ COHORT_SHARE: Final = 0.3
 SLICE_TIMEOUT: Final = timedelta(seconds=5)
 """Longest time of a statement about a slice: a standby cancels queries that hold up its replay for longer than 30 s.
 https://www.postgresql.org/docs/current/runtime-config-replication.html#GUC-MAX-STANDBY-STREAMING-DELAY"""
-
-FIRST_SESSIONS: Final = 2_000
-"""Sessions of the first slice; later slices follow the measured time."""
-
-FIRST_ROWS: Final = 5_000
-"""Rows of the first slice of a record."""
 
 MOST_SESSIONS: Final = 25_000
 """Sessions of a slice, at most: they are sorted in the default work_mem."""
@@ -113,9 +104,8 @@ async def sweep(
         short = plan.within(SLICE_TIMEOUT)
         session = await snapshot_on(connection, short, unattended=unattended, in_slices=True)
         _refuse_faults(session)
-        if ledger is None:
-            begun = await _begun(session)
-            ledger = await restore(session) or begun
+        tables = await cuttable_tables(session, plan.database.statement_timeout)
+        ledger = _of_tables(ledger or await restore(session), session, tables)
         clock = session.clock.timestamp()
         ledger = ledger.resumed(session.clock, LATE).since(
             datetime.fromtimestamp(session.plan.pipeline.window.start(clock), UTC)
@@ -150,6 +140,19 @@ _PASSING: Final = frozenset({"recovery_conflict", "lock_timeout", "deadlock"})
 """Faults of a moment, on a busy server."""
 
 
+def _of_tables(ledger: Ledger | None, session: Session, tables: Tables) -> Ledger:
+    """The ledger if its slices are of these tables, else one without a slice."""
+    if ledger is None:
+        return begun(session, tables)
+    if ledger.tables == tables.identities:
+        return ledger
+    log.warning(
+        "ledger.rebuilt",
+        extra={"pipeline": session.plan.pipeline.name, "error": "another table has the name of a measured table"},
+    )
+    return begun(session, tables)
+
+
 def _has_every_record(ledger: Ledger) -> bool:
     return set(ledger.keys) <= {one.record for one in ledger.rows}
 
@@ -158,44 +161,6 @@ def _refuse_faults(session: Session) -> None:
     """Raises CollectionError for a fault of a record or a part: slices add up only if each counts everything."""
     for fault in (*session.faults.values(), *session.part_faults.values()):
         raise CollectionError(fault)
-
-
-async def _begun(session: Session) -> Ledger:
-    """A ledger without a slice; raises CollectionError if slices would read whole tables."""
-    plan = session.plan
-    pipeline = plan.pipeline
-    subject = f"pipelines.{pipeline.name}"
-    [row] = await session.run(plan.sliceable, subject)
-    names = tuple(pipeline.records)
-    missing = missing_indexes(pipeline, row)
-    converted = [
-        name for name in names if plan.types[name, 0] != plan.types[None, 0] or not plan.links[name][0].is_plain
-    ]
-    is_view = any(found.kind == "v" for found in session.found.values())
-    if missing or converted or pipeline.sessions.timezone:
-        why = f"add an index ({'; '.join(missing)})" if missing else "compare keys of one type, and times with a zone"
-        if is_view:
-            why = "name the tables behind the view"
-        raise CollectionError(
-            Fault(
-                "statement_timeout",
-                f"{subject}: too large for one statement in statement_timeout "
-                f"({plan.database.statement_timeout.total_seconds():g} s), and too slow to measure in slices: {why}, "
-                "shorten the window, or raise statement_timeout",
-            )
-        )
-    clock = session.clock
-    expected = dict(zip(names, row[-len(names) :], strict=True))
-    return Ledger(
-        began_at=clock.timestamp(),
-        watermark=clock - LATE,
-        starts=(Started(high=clock - LATE), Started(undated=True)),
-        keys={name: (Keyed(), Keyed(missing=True)) for name in names},
-        values={name: {facet.name: presumed_values(facet) for facet in plan.facets(name)} for name in names},
-        expected=expected,
-        slice_sessions=FIRST_SESSIONS,
-        slice_rows=FIRST_ROWS,
-    )
 
 
 async def count_changing(session: Session, ledger: Ledger, seconds: float) -> tuple[Ledger, tuple[Total, ...]]:

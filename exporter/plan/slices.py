@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 from exporter.model.counting import Scope
 from exporter.model.dimension import Dimension
@@ -164,12 +165,12 @@ group by {places}"""
     return Statement(f"sessions of {record.name}", sql, tuple(bind.values), is_ours=False)
 
 
-def missing_indexes(pipeline: Pipeline, row: Sequence[object]) -> list[str]:
-    """The statements that create the indexes that slices lack; `row` is that of `sliceable`."""
+def missing_indexes(pipeline: Pipeline, has_index: Sequence[bool]) -> list[str]:
+    """The statements that create the indexes that slices lack; `has_index` is from `read_sliceable`."""
     return [
         f"create index concurrently on {table.written} ({quote(column)})"
-        for (table, column), has_index in zip(_cut_by(pipeline), row, strict=False)
-        if not has_index
+        for (table, column), has_one in zip(_cut_by(pipeline), has_index, strict=True)
+        if not has_one
     ]
 
 
@@ -180,11 +181,18 @@ def _cut_by(pipeline: Pipeline) -> list[tuple[TableName, str]]:
     return [(sessions.table, sessions.started_at), (sessions.table, sessions.key[0]), *of_records]
 
 
+def read_sliceable(pipeline: Pipeline, row: Sequence[Any]) -> tuple[list[bool], dict[str, float], tuple[int, ...]]:
+    """What `sliceable` found: which indexes exist, the estimated rows by record, and the identities of the tables."""
+    indexes, records = len(_cut_by(pipeline)), len(pipeline.records)
+    expected = dict(zip(pipeline.records, map(float, row[indexes : indexes + records]), strict=True))
+    return list(map(bool, row[:indexes])), expected, tuple(map(int, row[indexes + records :]))
+
+
 def sliceable(pipeline: Pipeline) -> Statement:
-    """Whether slices are cheap, and the estimated sizes of the tables: one row.
+    """Whether slices are cheap, the estimated sizes of the tables, and their identities: one row.
 
     First, for the sessions by start and by key, and for each record by session key, whether an index begins with the
-    column; then the estimated number of rows of each record.
+    column; then the estimated number of rows of each record; then the oid of each table.
     """
     bind = Bindings()
     columns = [
@@ -208,5 +216,7 @@ def sliceable(pipeline: Pipeline) -> Statement:
   )"""
         for table in (record.table for record in pipeline.records.values())
     ]
+    named = [pipeline.sessions.table, *(record.table for record in pipeline.records.values())]
+    columns += [f"coalesce({relation(table, bind)}::bigint, 0)" for table in named]
     sql = f"select {marker(pipeline.name, 'indexes of slices')}\n  " + ",\n  ".join(columns)
     return Statement("indexes of slices", sql, tuple(bind.values))

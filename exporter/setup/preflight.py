@@ -24,7 +24,7 @@ from exporter.model.sql import quote
 from exporter.model.values import KeyPath
 from exporter.plan.expressions import Expression, expressions, is_detached
 from exporter.plan.plan import Plan, compile_plan
-from exporter.plan.slices import missing_indexes
+from exporter.plan.slices import missing_indexes, read_sliceable
 from exporter.plan.statement import Statement
 from exporter.plan.transaction import resolved, search, tables_of
 from exporter.setup.catalog import (
@@ -176,9 +176,9 @@ LARGE: Final = 1_000_000
 """Sessions from which on a full pass may take longer than statement_timeout."""
 
 
-def judge_slices(plan: Plan, sessions: Relation, row: Sequence[object]) -> list[ConfigFinding]:
+def judge_slices(plan: Plan, sessions: Relation, row: Sequence[Any]) -> list[ConfigFinding]:
     """A note on a large table that cannot be measured in slices; `row` is that of `Plan.sliceable`."""
-    missing = missing_indexes(plan.pipeline, row)
+    missing = missing_indexes(plan.pipeline, read_sliceable(plan.pipeline, row)[0])
     if not missing or sessions.rows is None or sessions.rows < LARGE:
         return []
     return [

@@ -76,7 +76,8 @@ class Ledger:
     Starts from `watermark` on are counted in each round as `hot`.  `starts` and `keys` (by record) are the ranges that
     no slice covers yet, the next one first.  `differences` is the number of sessions that the last whole sweep found
     changed, None before; `found` counts those of the current sweep, which began at `swept_from`.  `slice_sessions` and
-    `slice_rows` are the sizes of the next slices.  `expected` are the estimated numbers of rows of each record.
+    `slice_rows` are the sizes of the next slices.  `tables` identify the measured tables.  `expected` are the
+    estimated numbers of rows of each record.
     `is_behind`: the latest starts were too many for one statement.  `turn` and `is_turn_of_rows` say where the next
     round goes on.
     """
@@ -95,6 +96,7 @@ class Ledger:
     differences: int | None = None
     found: int = 0
     swept_from: float = 0.0
+    tables: tuple[int, ...] = ()
     expected: Mapping[str, float] = field(default_factory=dict)
     is_behind: bool = False
     turn: int = 0

@@ -18,7 +18,7 @@ from exporter.model.metric import Folded
 from exporter.model.ranges import Keyed, Started
 from exporter.state.ledger import Ledger, RowSlice, SessionSlice
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised whenever a ledger of before cannot be read."""
 
 
@@ -99,6 +99,7 @@ def _ledger(ledger: Ledger) -> dict[str, Any]:
         "swept_from": ledger.swept_from,
         "slice_sessions": ledger.slice_sessions,
         "slice_rows": ledger.slice_rows,
+        "tables": list(ledger.tables),
         "expected": [[name, size] for name, size in ledger.expected.items()],
     }
 
@@ -130,6 +131,7 @@ def _read(data: Mapping[str, Any]) -> Ledger:
         swept_from=float(data["swept_from"]),
         slice_sessions=int(data["slice_sessions"]),
         slice_rows=int(data["slice_rows"]),
+        tables=tuple(map(int, data["tables"])),
         expected={name: float(size) for name, size in data["expected"]},
     )
 
