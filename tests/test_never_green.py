@@ -258,7 +258,7 @@ async def watched_platform(server: EmbeddedPostgres) -> Watched:
     plan = plan_of(CONFIG, as_role(server.dsn(name), role))
     before = initial_status(plan, max_age=300).after(await measure(plan, collect), now=0.0)
     await admin.close()
-    assert before.verdict == "healthy", plain(as_blocks([before]))
+    assert before.verdict == "healthy", plain(as_blocks(Check((before,))))
     assert Check((before,), "warning").exit_code == 0
     return Watched(name, role, before, tuple(row[0] for row in ids))
 
@@ -309,7 +309,7 @@ async def injected(platform: Platform, state: str, fault: Fault | None) -> Async
 def assert_tells_no_secret(platform: Platform, status: PipelineStatus) -> None:
     """Neither the page nor `check` nor the log tells an id, or where the database is and how to get in."""
     parts = urlsplit(platform.dsn)
-    told = [plain(as_blocks([status])), as_json(Check((status,))), page_of(status)]
+    told = [plain(as_blocks(Check((status,)))), as_json(Check((status,))), page_of(status)]
     told += [fault.message for fault in status.last.faults] if status.last else []
     secrets = [platform.role, "watching", str(parts.hostname), f":{parts.port}", parts.path[1:], *platform.ids]
     for secret in secrets:
@@ -338,7 +338,7 @@ def assert_tells_nothing_as_measured_that_was_not(status: PipelineStatus) -> Non
     for finding in status.findings:
         assert finding.outcome != "within" or (finding.value is not None and not is_partial), finding
         assert finding.subject not in lost or finding.outcome == "not_measured", finding
-    kept = [line for line in plain(as_blocks([status])).splitlines() if line.split()[:1] == ["within"]]
+    kept = [line for line in plain(as_blocks(Check((status,)))).splitlines() if line.split()[:1] == ["within"]]
     assert all(re.search(r" [≤≥] ", line) for line in kept), kept
     for line in as_markdown(report_on([status], DIMENSIONS, 1.0)).splitlines():
         assert "not measured" not in line or not line.startswith("- ✅"), line
@@ -363,7 +363,7 @@ def assert_not_green(status: PipelineStatus) -> dict[tuple[str, ...], float]:
         code = Check((status,), fail_on).exit_code
         assert code != 0 or (status.verdict, fail_on) == ("degraded", "critical")
         assert '"verdict": "healthy"' not in as_json(Check((status,), fail_on))
-    assert ": healthy" not in plain(as_blocks([status]))
+    assert ": healthy" not in plain(as_blocks(Check((status,))))
     return found
 
 

@@ -8,7 +8,7 @@ from conftest import TOUR, Database, NewDatabase, plan_of
 
 from exporter.dimensions import DIMENSIONS
 from exporter.measure.supervise import collect_once
-from exporter.present.check import as_blocks, as_junit
+from exporter.present.check import Check, as_blocks, as_junit
 from exporter.present.page.view import Links, page
 from exporter.present.report.account import Report, report_on
 from exporter.present.report.html import as_html
@@ -349,7 +349,7 @@ async def test_an_empty_window_has_no_age_and_nothing_in_it_is_judged(healthy: D
 
     newest = "Age of the newest session: **none in the window (90d)** · warning above 1d12h · measured"
     assert f"- ⚠️ {newest}" in text.splitlines()
-    rows = [line.split() for line in plain(as_blocks(statuses)).splitlines() if line.startswith("  ")]
+    rows = [line.split() for line in plain(as_blocks(Check(statuses))).splitlines() if line.startswith("  ")]
     assert ["warning", "newest_session_age", "none", "in", "the", "window", "(90d)", ">", "1d12h"] in rows
     assert [row[0] for row in rows if row[0] == "within"] == []
     assert [line for line in text.splitlines() if line.startswith("- ✅") and "**0s**" in line] == []
@@ -370,7 +370,8 @@ async def test_a_share_just_below_its_limit_is_not_shown_at_it(tables: Database)
 
     board = Board({status.pipeline: status}, ReloadStatus(succeeded=True, last_success=1.0))
     shown = page(board, Links(), clock=0.0, now=MADE_AT, is_paused=True)
-    told = [as_markdown(report), as_html(report), shown, plain(as_blocks([status])), as_junit([status], "warning")]
+    checked = plain(as_blocks(Check((status,))))
+    told = [as_markdown(report), as_html(report), shown, checked, as_junit([status], "warning")]
 
     for text in told:
         assert "89.996%" in text
