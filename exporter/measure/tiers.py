@@ -1,7 +1,7 @@
 """Plan + ledger + database -> Snapshot and the next ledger: a round that reads what changes, and some slices.
 
 A round counts the sessions that started lately, reads the sessions that are not settled again by key, and counts as
-many slices as its time allows, each in a short transaction of its own.  The sums of all slices are the numbers.
+many slices as its time allows, in short transactions.  The sums of all slices are the numbers.
 """
 
 import asyncio

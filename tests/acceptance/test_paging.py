@@ -151,6 +151,7 @@ def test_gaps_page_in_time_with_what_to_read_and_to_type(scene: Scene) -> None:
     assert 30 <= scene.rounds_until_paged <= 60
     assert page["labels"] == {
         "alertname": "SessionHealthSessionsWithGap",
+        "limit": "sessions_with_gap",
         "severity": "critical",
         "job": "lacking",
         "instance": instance,

@@ -34,7 +34,8 @@ def test_rules_for_other_surroundings_are_as_good(tmp_path: Path) -> None:
     assert (gap["for"], gap["keep_firing_for"]) == ("150m", "100m")
     assert gap["annotations"]["dashboard_url"].startswith("https://g.example/grafana/d/session-health-overview?")
     assert gap["annotations"]["runbook_url"] == "http://wiki.example/runs/coverage.md#sessionhealthsessionswithgap"
-    assert "[30m]" in gap["expr"]
+    kept = next(rule for rule in found if rule.get("record") == "limit:session_health_limit_broken:kept")
+    assert "[30m]" in kept["expr"]
     assert all(f"job={json.dumps(job)}" in rule["expr"] for rule in found if rule.get("labels") != {"severity": "none"})
     (tmp_path / "rules.yml").write_text(done.stdout)
     promtool = [str(find_tool("promtool")), "check", "rules", "rules.yml"]
