@@ -58,10 +58,10 @@ MOST_SESSIONS: Final = 25_000
 MOST_ROWS: Final = 100_000
 """Rows of a slice, at most."""
 
-HELD: Final = 0.4
+HELD: Final = 0.3
 """Seconds after which a transaction begins no other slice."""
 
-_AIM: Final = 0.4
+_AIM: Final = 0.3
 """Seconds that a slice should take, about: together with `HELD` a snapshot is held for less than a second."""
 
 
