@@ -7,10 +7,11 @@ from conftest import Database
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from exporter.demo.scenarios import SCENARIOS, SCHEMA
+from exporter.dimensions import DIMENSIONS
 from exporter.model.fault import Fault
 from exporter.present.exposition import page
 from exporter.state.board import Board, PipelineStatus, ReloadStatus
-from exporter.state.judge import Finding
+from exporter.state.judge import Finding, judge
 from exporter.state.snapshot import Collection, Snapshot
 
 Series = dict[tuple[str, str], float]
@@ -77,6 +78,19 @@ async def test_what_is_not_known_has_no_standing(empty: Database) -> None:
     assert lost
     assert lost.isdisjoint(told(served(snapshot), "value"))
     assert lost.isdisjoint(told(served(snapshot), "broken", "critical") | told(served(snapshot), "broken", "warning"))
+
+
+async def test_rows_that_policies_may_hide_prove_nothing(empty: Database) -> None:
+    await empty.execute(SCHEMA + SCENARIOS["backfill"].sql)
+    snapshot = (await empty.measure()).snapshot
+    seen = judge(DIMENSIONS, snapshot.readings, frozenset(), frozenset(), ("public.profiles",))
+    status = served(replace(snapshot, judgement=seen))
+
+    broken = {key for key, value in told(served(snapshot), "broken", "critical").items() if value}
+    assert broken
+    nothing = {named(f) for f in seen.findings if f.outcome == "not_judged" and not f.is_partial}
+    known = dict.fromkeys(broken, 1.0) | dict.fromkeys(nothing & set(told(served(snapshot), "broken", "critical")), 0.0)
+    assert told(status, "broken", "critical") == known
 
 
 async def test_a_failed_collection_keeps_the_judgement_until_it_is_withdrawn(empty: Database) -> None:

@@ -468,6 +468,30 @@ async def test_a_full_pass_that_duty_forbids_is_cancelled_for_slices(
     assert await platform.connection.fetchval(running) == 0
 
 
+async def test_after_a_moment_of_slowness_a_small_table_is_measured_in_full_again(
+    platform: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once: a full pass that is too slow again stays with slices."""
+    monkeypatch.setattr("exporter.measure.rounds.FULL_AT_LEAST", 0.5)
+    caplog.set_level(logging.INFO)
+    text = await slow_platform(platform, "20s", max_age="2s")
+    measuring, plan = rounds(platform, text), platform.plan(text)
+    assert (await measuring(plan)).swept is not None
+    measuring._longest = 60.0  # as of a max_age of 22 minutes
+
+    snapshots = [await measuring(plan) for _ in range(30)]
+
+    whole = [one.swept is None for one in snapshots]
+    assert any(whole)
+    assert whole == sorted(whole)
+    assert [record.message for record in caplog.records].count("collection.full") == 1
+
+    measuring._longest = 0.1
+    assert (await measuring(plan)).swept is not None
+    measuring._longest = 60.0
+    assert all([(await measuring(plan)).swept is not None for _ in range(30)])
+
+
 async def test_without_indexes_a_slow_full_pass_still_gives_numbers_until_there_are_indexes(platform: Database) -> None:
     text = await slow_platform(platform, "20s", max_age="2s")
     await platform.execute("drop index profiles_session_id_idx")

@@ -46,6 +46,10 @@ class Rounds:
         self._store_at = 0.0
         self._is_read = settings.state_dir is None
         self._tenths = 0
+        self._longest = settings.max_age.total_seconds() * FULL_SHARE * settings.duty
+        self._is_doubted = False
+        self._has_returned = False
+        self._swept_for = 0.0
 
     async def __call__(self, plan: Plan) -> Snapshot:
         """One round; raises CollectionError if there is no snapshot."""
@@ -68,13 +72,13 @@ class Rounds:
 
     async def _full_pass(self, plan: Plan) -> Snapshot | None:
         """A full pass; None if it is cancelled, for slices to take over in the same round."""
-        most = self._settings.max_age.total_seconds() * FULL_SHARE * self._settings.duty
         began = time.monotonic()
         try:
-            async with asyncio.timeout(max(most, FULL_AT_LEAST)):
+            async with asyncio.timeout(max(self._longest, FULL_AT_LEAST)):
                 snapshot = await collect(plan, unattended=True)
         except TimeoutError:
-            self._go_to_slices(plan, f"a full pass takes longer than duty allows within max_age ({most:.1f} s)")
+            allowed = f"duty allows within max_age ({self._longest:.1f} s)"
+            self._go_to_slices(plan, f"a full pass takes longer than {allowed}", is_doubted=True)
             return None
         except CollectionError as error:
             if error.fault.reason != "statement_timeout":
@@ -82,13 +86,23 @@ class Rounds:
             self._go_to_slices(plan, "a full pass takes longer than statement_timeout")
             return None
         seconds = time.monotonic() - began
-        if seconds > most:
+        if seconds > self._longest:
             self._go_to_slices(plan, f"a full pass takes {seconds:.1f} s, more than duty allows within max_age")
         return snapshot
 
-    def _go_to_slices(self, plan: Plan, why: str) -> None:
-        self._is_tiered = True
+    def _go_to_slices(self, plan: Plan, why: str, *, is_doubted: bool = False) -> None:
+        self._is_tiered, self._is_doubted, self._swept_for = True, is_doubted, 0.0
         log.info("collection.tiered", extra={"pipeline": plan.pipeline.name, "why": why})
+
+    def _go_back(self, plan: Plan) -> None:
+        """Back to full passes, once, if all slices together took less time than one full pass may.
+
+        The server was slow for a moment, as in a failover: the tables are not large.
+        """
+        if self._is_doubted and not self._has_returned and self._swept_for < self._longest:
+            self._is_tiered, self._ledger, self._has_returned = False, None, True
+            why = f"all slices together took {self._swept_for:.1f} s"
+            log.info("collection.full", extra={"pipeline": plan.pipeline.name, "why": why})
 
     def _file(self, plan: Plan) -> Path | None:
         directory = self._settings.state_dir
@@ -130,7 +144,7 @@ class Rounds:
 
     async def _sweep(self, plan: Plan) -> Snapshot:
         seconds = plan.pipeline.interval.total_seconds() * self._settings.duty
-        before = self._ledger
+        before, began = self._ledger, time.monotonic()
         try:
             measured = await sweep(plan, before, seconds, self._restored, unattended=True)
         except UnsliceableError:
@@ -146,6 +160,9 @@ class Rounds:
         left = ledger.left(share, measured.session.clock.timestamp())
         swept = Swept(share, ledger.oldest, ledger.differences, left)
         self._tell(plan, swept, is_new=before is None)
+        self._swept_for += time.monotonic() - began
+        if swept.is_whole:
+            self._go_back(plan)
         counted = Counted(measured.cells, measured.of_record, {}, measured.part_faults)
         return snapshot_of(measured.session, counted, measured.restricted, swept)
 

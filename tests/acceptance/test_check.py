@@ -68,6 +68,20 @@ async def test_39_gaps_break_a_critical_limit(backfill: Database, tmp_path: Path
     assert first.split() == ["critical", "sessions_with_gap", "39", ">", "0"]
 
 
+async def test_the_worst_pipeline_comes_first_and_the_totals_last(backfill: Database, tmp_path: Path) -> None:
+    fine = small(sessions_with_gap="critical: 39")
+    text = fine + small(sessions_with_gap="critical: 38").partition("pipelines:\n")[2].replace("care:", "worse:")
+
+    done = check(text, backfill.dsn, tmp_path)
+    short = check(text, backfill.dsn, tmp_path, "--only-broken")
+
+    totals = "2 pipelines: 1 unhealthy, 1 healthy; 1 of 2 numbers broken; exit code 1"
+    heads = [line.partition(",")[0] for line in done.stdout.splitlines() if "measured at" in line]
+    assert heads == ["worse: unhealthy", "care: healthy"]
+    assert done.stdout.splitlines()[-1] == short.stdout.splitlines()[-1] == totals
+    assert "care" not in short.stdout
+
+
 async def test_with_only_broken_what_is_within_its_limit_is_left_out(backfill: Database, tmp_path: Path) -> None:
     done = check(TOUR.read_text(), backfill.dsn, tmp_path, "--only-broken")
     refused = check(TOUR.read_text(), backfill.dsn, tmp_path, "--only-broken", "--format", "json")
