@@ -80,17 +80,19 @@ async def test_what_is_not_known_has_no_standing(empty: Database) -> None:
     assert lost.isdisjoint(told(served(snapshot), "broken", "critical") | told(served(snapshot), "broken", "warning"))
 
 
-async def test_rows_that_policies_may_hide_prove_nothing(empty: Database) -> None:
+async def test_rows_that_policies_may_hide_prove_nothing_and_break_what_they_break(empty: Database) -> None:
     await empty.execute(SCHEMA + SCENARIOS["backfill"].sql)
     snapshot = (await empty.measure()).snapshot
     seen = judge(DIMENSIONS, snapshot.readings, frozenset(), frozenset(), ("public.profiles",))
-    status = served(replace(snapshot, judgement=seen))
+    whole, partly = served(snapshot), served(replace(snapshot, judgement=seen))
+    within = {named(f) for f in snapshot.judgement.findings if f.outcome == "within"}
 
-    broken = {key for key, value in told(served(snapshot), "broken", "critical").items() if value}
-    assert broken
-    nothing = {named(f) for f in seen.findings if f.outcome == "not_judged" and not f.is_partial}
-    known = dict.fromkeys(broken, 1.0) | dict.fromkeys(nothing & set(told(served(snapshot), "broken", "critical")), 0.0)
-    assert told(status, "broken", "critical") == known
+    assert within
+    for severity in ("warning", "critical"):
+        standing = told(whole, "broken", severity)
+        assert told(partly, "broken", severity) == {
+            key: is_one for key, is_one in standing.items() if key not in within
+        }
 
 
 async def test_a_failed_collection_keeps_the_judgement_until_it_is_withdrawn(empty: Database) -> None:
