@@ -42,9 +42,8 @@ class Finding:
         """Whether each threshold is broken; empty if unknown.  Nothing to judge breaks nothing."""
         if self.outcome in ("not_measured", "too_few") or self.is_partial:
             return {}
-        is_judged = self.value is not None and self.outcome != "not_judged"
         return {
-            severity: is_judged and self.limit.is_broken(self.value or 0.0, bound)
+            severity: self.value is not None and self.limit.is_broken(self.value, bound)
             for severity, bound in self.thresholds.items()
         }
 
