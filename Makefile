@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BASE := $(shell for p in "$(PYTHON)" python3 python3.14 python3.13 python3.12 python3.11; do [ -n "$$p" ] && command -v "$$p" >/dev/null 2>&1 && "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: help setup demo stack test test-matrix coverage oracle check format generate tools lock bench bench-scale bench-beside bench-startup bench-gaps clean
+.PHONY: help setup demo stack test test-matrix coverage oracle check format generate tools lock bench bench-scale bench-beside bench-notifications bench-startup bench-gaps clean
 
 help:             ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
@@ -69,6 +69,9 @@ bench-scale: $(VENV)/.stamp  ## the CPU time of a full pass and of slices, besid
 
 bench-beside: $(VENV)/.stamp  ## what the platform's own transactions lose beside the exporter
 	$(BIN)/python bench/beside.py $(ARGS)
+
+bench-notifications: $(VENV)/.stamp tools  ## pages and tickets for each cause, by a real Alertmanager
+	$(BIN)/python bench/notifications.py $(ARGS)
 
 bench-startup: $(VENV)/.stamp  ## the CPU time of a start, beside the imports that no collection can do without
 	$(BIN)/python bench/startup.py

@@ -23,7 +23,7 @@ from exporter.model.metric import Metric
 from exporter.model.sections import Pipeline
 from exporter.state.board import PipelineStatus
 from exporter.state.judge import judge
-from exporter.state.self_metrics import LIMIT_BROKEN, LIMIT_SESSIONS, LIMIT_VALUE, SELF_METRICS
+from exporter.state.self_metrics import LIMIT_BROKEN, LIMIT_LEVEL, LIMIT_VALUE, SELF_METRICS
 from exporter.state.snapshot import Collection, Snapshot
 
 Labels = Mapping[str, str]
@@ -36,6 +36,9 @@ MINUTE: Final = 60
 
 TARGET: Final = {"job": "session-health", "instance": "exporter:10157"}
 PIPELINE: Final = {**TARGET, "database": "main", "pipeline": "assessments"}
+
+WHOSE: Final = {label: value for label, value in PIPELINE.items() if label != "instance"}
+"""The pipeline, whichever exporter measures it: the labels of an alert."""
 
 Values = list[tuple[str, Mapping[str, str], float]]
 """Series below `session_health_`: name, labels and value; of a time, how many seconds ago it was."""
@@ -169,7 +172,7 @@ def _judged(
     return [
         (one.metric.name, {label: text for label, text in zip(one.metric.labels, labels, strict=True) if text}, value)
         for one in SELF_METRICS
-        if one.metric in (LIMIT_VALUE, LIMIT_SESSIONS, LIMIT_BROKEN)
+        if one.metric in (LIMIT_VALUE, LIMIT_LEVEL, LIMIT_BROKEN)
         for labels, value in one.values(status)
         if value is not None
     ]

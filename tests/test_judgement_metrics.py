@@ -56,8 +56,10 @@ async def test_the_page_has_the_standing_of_every_finding(empty: Database, sql: 
 
     assert len(findings) > 10
     assert sql != FEW or any(f.outcome == "too_few" for f in findings)
-    assert told(status, "value") == {named(f): f.value for f in findings if f.value is not None}
-    assert told(status, "sessions") == {named(f): f.sessions for f in findings if f.sessions is not None}
+    assert {key: value for key, value in told(status, "value").items() if key in map(named, findings)} == {
+        named(f): f.value for f in findings if f.value is not None
+    }
+    assert told(status, "level") == {named(f): f.standing.level for f in findings}
     beyond = {"critical": ("critical",), "warning": ("critical", "warning")}
     for severity, outcomes in beyond.items():
         known = {
@@ -77,6 +79,7 @@ async def test_what_is_not_known_has_no_standing(empty: Database) -> None:
 
     assert lost
     assert lost.isdisjoint(told(served(snapshot), "value"))
+    assert {told(served(snapshot), "level")[key] for key in lost} == {4}
     assert lost.isdisjoint(told(served(snapshot), "broken", "critical") | told(served(snapshot), "broken", "warning"))
 
 
@@ -105,3 +108,21 @@ async def test_a_failed_collection_keeps_the_judgement_until_it_is_withdrawn(emp
     assert told(failed, "broken", "critical")["sessions_with_gap", ""] == 1
     assert told(replace(failed, snapshot=None), "broken", "critical") == {}
     assert told(replace(failed, snapshot=None), "value") == {}
+    assert told(replace(failed, snapshot=None), "level") == {
+        (name, ""): 4 for name in snapshot.readings.pipeline.limits.given
+    }
+
+
+async def test_a_limit_without_a_threshold_has_a_value_and_no_standing(empty: Database) -> None:
+    await empty.execute(SCHEMA + SCENARIOS["backfill"].sql)
+    everything = (await empty.measure()).snapshot
+    pipeline = everything.readings.pipeline
+    kept = {**dict.fromkeys(pipeline.limits.given), "sessions_with_gap": pipeline.limits.of("sessions_with_gap")}
+    unset = pipeline.model_copy(update={"limits": pipeline.limits.model_copy(update=kept)})
+    readings = replace(everything.readings, pipeline=unset)
+    judged = judge(DIMENSIONS, readings, frozenset(), frozenset(), ())
+    status = served(replace(everything, readings=readings, judgement=judged))
+
+    assert told(status, "value") == told(served(everything), "value")
+    assert told(status, "level") == {("sessions_with_gap", ""): 5}
+    assert told(status, "broken", "critical") == {("sessions_with_gap", ""): 1}

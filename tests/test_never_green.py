@@ -25,6 +25,7 @@ from exporter.measure.collect import collect
 from exporter.measure.supervise import initial_status, measure
 from exporter.mend.gaps import Gap, GapsNotMeasuredError, count_gaps, list_gaps
 from exporter.model.fault import CollectionError
+from exporter.model.standing import Standing
 from exporter.plan.plan import Plan
 from exporter.present.check import Check, as_blocks
 from exporter.present.check_document import as_json
@@ -406,7 +407,9 @@ async def test_a_fault_is_never_green_whatever_else_is_wrong(platform: Platform,
     for record in status.last.snapshot.record_faults if status.last.snapshot else ():
         assert found["record_up", record] == 0
         kept = {series[0] for series in found if record in series[1:]}
-        assert kept == {"record_up"}
+        assert kept == {"record_up", "limit_level"}
+        levels = {value for series, value in found.items() if series[0] == "limit_level" and record in series[1:]}
+        assert levels == {Standing.UNKNOWN.level}
         assert ("eligible_sessions", "gap") not in found
         assert ("cohort_sessions", "covered") not in found
 

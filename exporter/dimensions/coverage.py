@@ -7,8 +7,8 @@ from typing import Literal
 from exporter.model.advice import Advice
 from exporter.model.counting import Cells, GroupColumn, RecordMeasure, Rows, Scope, SessionMeasure, Total
 from exporter.model.dimension import Charts, Dimension
-from exporter.model.judging import Judged, Limit, Readings, Select, number_of, series_of
-from exporter.model.metric import SNAPSHOT_TIME, Metric, Numbers
+from exporter.model.judging import Judged, Limit, Readings, UnmeasuredError, number_of
+from exporter.model.metric import Metric, Numbers
 from exporter.model.reporting import Breakdown, Caveat, Chapter, ReportLine, Slice, Track
 from exporter.model.sections import Pipeline, RatioThresholds, Record
 from exporter.model.sql import text_literal
@@ -111,7 +111,10 @@ def _in_need(readings: Readings, record: str) -> float:
 
 def _oldest_of_all(readings: Readings) -> float:
     since = [readings.get(GAP_OLDEST, name) for name in readings.pipeline.records]
-    return min(moment for moment in since if moment is not None)
+    known = [moment for moment in since if moment is not None]
+    if not known:
+        raise UnmeasuredError
+    return min(known)
 
 
 def _gap_age(readings: Readings, subject: str) -> float | None:
@@ -144,24 +147,6 @@ def _are_gaps_judged(readings: Readings) -> bool:
     )
 
 
-_gaps_in_promql = series_of(ELIGIBLE, state="gap")
-_complete_in_promql = series_of(ELIGIBLE, state="complete")
-
-
-def _gap_age_in_promql(select: Select) -> str:
-    age = f"{select(SNAPSHOT_TIME)}\n- min without (record) ({select(GAP_OLDEST)})"
-    # The look-back also finds the time of a gap that a backfill has filled.
-    return f"({age})\nand ({_gaps_in_promql(select)} > 0)"
-
-
-def _settled_in_promql(select: Select) -> str:
-    return f"({_gaps_in_promql(select)}\n+ {_complete_in_promql(select)})"
-
-
-def _gap_share_in_promql(select: Select) -> str:
-    return f"{_gaps_in_promql(select)}\n/\n({_settled_in_promql(select)} > 0)"
-
-
 _GAP = (
     "An `eligible` session, completed longer ago than `grace`, has no good record: no row (`missing`), only rows of an "
     "old version (`outdated`), or only `invalid` rows.  A session with several missing records counts once, and stays "
@@ -184,7 +169,7 @@ GAP_LIMITS = (
         "sessions_with_gap",
         "count",
         "Sessions with a gap",
-        Judged(_gap_count, _gaps_in_promql, whole=lambda readings, _subject: readings.total(ELIGIBLE)),
+        Judged(_gap_count, whole=lambda readings, _subject: readings.total(ELIGIBLE)),
         Advice("Sessions are missing required records.", _GAP, _GAP_CAUSES, _GAP_REMEDY, gaps=""),
         former_name="gap_sessions",
         # Longer than other limits: a short backlog that clears by itself does not page.
@@ -194,7 +179,7 @@ GAP_LIMITS = (
         "gap_age",
         "seconds",
         "Age of the oldest gap",
-        Judged(_gap_age, _gap_age_in_promql, nothing="no session has a gap"),
+        Judged(_gap_age, nothing="no session has a gap"),
         Advice(
             "A session has waited too long for a required record.",
             f"{_GAP}  The value is the age of the oldest gap: a single stuck session is enough.",
@@ -208,12 +193,7 @@ GAP_LIMITS = (
         "gap_ratio",
         "ratio",
         "Share of sessions with a gap, pending sessions excluded",
-        Judged(
-            _gap_share,
-            _gap_share_in_promql,
-            rests_on=_settled_in_promql,
-            nothing="no session is complete or has a gap",
-        ),
+        Judged(_gap_share, nothing="no session is complete or has a gap"),
         Advice(
             "Too large a share of the sessions is missing required records.",
             f"{_GAP}  The ratio is gaps divided by gaps and complete sessions; pending sessions do not count.",

@@ -47,6 +47,11 @@ class Standing(StrEnum):
         """The place in the table: 0 is the worst."""
         return list(Standing).index(self)
 
+    @property
+    def level(self) -> int:
+        """The number in a metric: the larger, the worse.  Nothing to judge is the least: a fine value says more."""
+        return {Standing.NOTED: 0, Standing.FINE: 1}.get(self, len(Standing) - 1 - self.rank)
+
 
 STANDINGS: Final[Mapping[Verdict | Outcome, Standing]] = {
     "unhealthy": Standing.CRITICAL,

@@ -1,17 +1,17 @@
 """Dimensions -> all rules, in groups."""
 
 from exporter.model.dimension import Dimension
-from exporter.rules.judgement import recordings
+from exporter.rules import judgement, pipelines
 from exporter.rules.limit_alerts import alert_of
 from exporter.rules.own_alerts import OWN_ALERTS, own_alerts_of
-from exporter.rules.rule import LOST_PIPELINES, Recording, RuleGroup, lost_pipelines
+from exporter.rules.rule import RuleGroup
 from exporter.rules.settings import RuleSettings
 
 
 def groups(dimensions: tuple[Dimension, ...], at: RuleSettings) -> tuple[RuleGroup, ...]:
     """All rules: a group per dimension with limits, then the group of the exporter."""
     return (
-        RuleGroup("session-health.rules", (Recording(LOST_PIPELINES, lost_pipelines(at)), *recordings(at))),
+        RuleGroup("session-health.rules", (*pipelines.recordings(at), *judgement.recordings(at))),
         *(
             RuleGroup(
                 f"session-health-{dimension.name}",

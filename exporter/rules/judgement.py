@@ -5,9 +5,16 @@ The exporter judges; the rules only read.  An alert that fires continues while n
 
 from typing import Final
 
-from exporter.rules.rule import LOST_PIPELINES, Recording
+from exporter.rules.pipelines import LOST_PIPELINES
+from exporter.rules.rule import Recording
 from exporter.rules.settings import LOOKBACK_ROUNDS, OUTAGE_ROUNDS, RuleSettings
 from exporter.state.self_metrics import LIMIT_BROKEN, LIMIT_VALUE
+
+VALUE: Final = "limit:session_health_limit_value:max"
+"""The judged value of each limit, merged over exporters."""
+
+BROKEN: Final = "limit:session_health_limit_broken:max"
+"""1 if any exporter judges the limit as broken, else 0."""
 
 VALUE_KEPT: Final = "limit:session_health_limit_value:kept"
 """The judged value of each limit; of a lost pipeline the last known value."""
@@ -18,30 +25,27 @@ BROKEN_KEPT: Final = "limit:session_health_limit_broken:kept"
 BROKEN_VALUE: Final = "limit:session_health_limit_value:broken"
 """The judged value of each broken limit, once for each severity."""
 
-_OF_LIMIT: Final = ("limit", "record", "check")
-
 
 def recordings(at: RuleSettings) -> tuple[Recording, ...]:
     """The recording rules, in order."""
     lost = at.selector(LOST_PIPELINES)
     firing = f"{at.selector('ALERTS', alertstate='firing')}[{at.rounds(LOOKBACK_ROUNDS)}]"
-    value, broken = LIMIT_VALUE.full_name, LIMIT_BROKEN.full_name
+    of_limit = "limit, record, check"
     return (
+        Recording(VALUE, at.merged("max", LIMIT_VALUE)),
+        Recording(BROKEN, at.merged("max", LIMIT_BROKEN)),
         Recording(
             VALUE_KEPT,
-            f"{at.last(LOOKBACK_ROUNDS, value)}\nor\n(\n"
-            f"  {at.last(OUTAGE_ROUNDS, value)}\n"
-            f"  and ignoring ({', '.join(_OF_LIMIT)})\n  {lost}\n)\n",
+            f"{at.selector(VALUE)}\nor (\n  {at.last(OUTAGE_ROUNDS, VALUE)}\n  and ignoring ({of_limit}) {lost}\n)\n",
         ),
         Recording(
             BROKEN_KEPT,
-            f"{at.last(LOOKBACK_ROUNDS, broken)}\nor\n(\n"
-            f"  {at.last(OUTAGE_ROUNDS, broken)}\n"
-            f"  and ignoring (alertname, alertstate)\n  last_over_time({firing})\n"
-            f"  and ignoring ({', '.join((*_OF_LIMIT, 'severity'))})\n  {lost}\n)\n",
+            f"{at.selector(BROKEN)}\nor (\n  {at.last(OUTAGE_ROUNDS, BROKEN)}\n"
+            f"  and ignoring (alertname, alertstate) last_over_time({firing})\n"
+            f"  and ignoring ({of_limit}, severity) {lost}\n)\n",
         ),
         Recording(
             BROKEN_VALUE,
-            f"({at.selector(BROKEN_KEPT)} == 1)\n* ignoring (severity) group_left ()\n{at.selector(VALUE_KEPT)}\n",
+            f"({at.selector(BROKEN_KEPT)} == 1)\n* ignoring (severity) group_left () {at.selector(VALUE_KEPT)}\n",
         ),
     )

@@ -54,7 +54,7 @@ def _description(limit: Limit, at: RuleSettings) -> str:
 
 def _asked(metric: str, limit: Limit, shown: str, at: RuleSettings) -> str:
     """Template: the answer to a query for the series of a limit of the alert's pipeline and severity."""
-    own = ("job", "instance", "database", "pipeline", "severity")
+    own = ("job", "database", "pipeline", "severity")
     matchers = [*(f"{label}=%q" for label in own), f'limit="{limit.name}"']
     query = f"last_over_time({metric}{{{','.join(matchers)}}}[{at.rounds(LOOKBACK_ROUNDS)}])"
     arguments = " ".join(f"$labels.{label}" for label in own)

@@ -6,36 +6,28 @@ from typing import Final
 
 from exporter.model.advice import Advice
 from exporter.model.alert_names import ALERT_PREFIX
-from exporter.model.judging import series_of
-from exporter.rules.rule import LOST_PIPELINES, Alert, Urgency, annotations, config_option, lasting
+from exporter.model.metric import Metric
+from exporter.rules.pipelines import ANY_UP, FAULT_KEPT
+from exporter.rules.rule import Alert, Urgency, annotations, config_option
 from exporter.rules.settings import LOOKBACK_ROUNDS, OUTAGE_ROUNDS, PAGE_ROUNDS, WARN_ROUNDS, RuleSettings
-from exporter.state.self_metrics import (
-    COLLECTION_ERRORS,
-    LAST_SUCCESS,
-    MAX_AGE,
-    RELOAD_SUCCESSFUL,
-    UP,
-    VERDICT,
-)
+from exporter.state.self_metrics import COLLECTION_ERRORS, RECORD_UP, RELOAD_SUCCESSFUL, UP
 
 
 @dataclass(frozen=True, slots=True)
 class OwnAlert:
     """An alert about the exporter: `expr`, and the number of rounds before each severity.
 
-    `expr` gets the rounds of look-back.  `says` is the description, in Prometheus' template language, and `command` is
-    the first command, with options after `{config}`.  An alert that `outlasts` the exporter is about a pipeline, and
-    continues after the loss of the exporter until another exporter takes over.
+    `says` is the description, in Prometheus' template language, and `command` is the first command, with options after
+    `{config}`.
     """
 
     name: str
     after: Mapping[Urgency, int]
-    expr: Callable[[RuleSettings, int], str]
+    expr: Callable[[RuleSettings], str]
     says: Callable[[RuleSettings], str]
     command: str
     advice: Advice
     labels: tuple[str, ...] = ("database", "pipeline")
-    outlasts: bool = False
 
 
 def own_command(own: OwnAlert, at: RuleSettings) -> str:
@@ -49,7 +41,7 @@ def own_alerts_of(own: OwnAlert, at: RuleSettings) -> Iterator[Alert]:
         yield Alert(
             name=ALERT_PREFIX + own.name,
             severity=severity,
-            expr=_own_expr(own, severity, at),
+            expr=own.expr(at) + "\n",
             hold=at.rounds(rounds) if rounds else None,
             keep=None,
             annotations=annotations(
@@ -63,54 +55,45 @@ def own_alerts_of(own: OwnAlert, at: RuleSettings) -> Iterator[Alert]:
         )
 
 
-def _own_expr(own: OwnAlert, severity: str, at: RuleSettings) -> str:
-    known = own.expr(at, LOOKBACK_ROUNDS)
-    if not own.outlasts:
-        return known + "\n"
-    gone = (f"and {at.selector(LOST_PIPELINES)}", f"unless {at.select(UP)}")
-    return lasting(known, own.expr(at, OUTAGE_ROUNDS), (ALERT_PREFIX + own.name, severity), at, *gone)
-
-
 _PIPELINE: Final = "Pipeline {{ $labels.pipeline }} (database {{ $labels.database }})"
 
 
-def _verdict(verdict: str) -> Callable[[RuleSettings, int], str]:
-    return lambda at, within: f"{series_of(VERDICT, verdict=verdict)(at.within(within))} == 1"
+def _fault(fault: str) -> Callable[[RuleSettings], str]:
+    return lambda at: at.selector(FAULT_KEPT, fault=fault)
 
 
-def _failing(at: RuleSettings, within: int) -> str:
-    """PromQL: no complete collection, or only some complete collections."""
-    often = f"avg_over_time({at.selector(UP.full_name)}[{at.rounds(max(within, 2 * WARN_ROUNDS))}]) < 0.9"
-    return f"{at.last(within, UP.full_name)} == 0\nor\n{often}"
-
-
-def _stale(at: RuleSettings, within: int) -> str:
-    select = at.within(within)
-    return f"time() - {select(LAST_SUCCESS)}\n  >\n{select(MAX_AGE)}"
-
-
-def _absent(at: RuleSettings, within: int) -> str:
+def _absent(at: RuleSettings) -> str:
     """PromQL: the pipelines that were delivered, with all identifying labels, and are no longer delivered."""
-    passing = at.but_passing()
-    return (
-        f"max without {passing} (\n  {at.last(OUTAGE_ROUNDS * 6, UP.full_name)}\n)\n"
-        f"unless\nmax without {passing} (\n  {at.last(within, UP.full_name)}\n)"
-    )
+    return f"{at.last(OUTAGE_ROUNDS * 6, ANY_UP)}\nunless {at.selector(ANY_UP)}"
 
 
-def _why(at: RuleSettings) -> str:
+def _errors(at: RuleSettings) -> str:
     """Template: the reasons counted in the last rounds, with the number of times."""
-    own = ("job", "instance", "database", "pipeline")
-    query = (
-        f"increase({COLLECTION_ERRORS.full_name}{{{','.join(f'{label}=%q' for label in own)}}}[{at.rounds(30)}]) > 0"
-    )
-    arguments = " ".join(f"$labels.{label}" for label in own)
-    each = (
-        "{{ range $place, $error := . }}{{ if $place }}, {{ end }}"
-        '{{ .Labels.reason }} {{ .Value | printf "%.0f" }} times{{ end }}'
-    )
-    said = f"; errors in the last {at.rounds(30)}: {each}"
-    return f"{{{{ with printf `{query}` {arguments} | query }}}}{said}{{{{ end }}}}"
+    since = at.rounds(30)
+    query = f"sum by (reason) (increase({_of_alert(COLLECTION_ERRORS)}[{since}])) > 0"
+    each = '{{ .Labels.reason }} {{ .Value | printf "%.0f" }} times'
+    return _asked(query, f"; errors in the last {since}: {_listed(each)}")
+
+
+def _unmeasured(at: RuleSettings) -> str:
+    """Template: the records without a measurement; `everything` if the records are not the cause."""
+    query = f"max by (record) (last_over_time({_of_alert(RECORD_UP)}[{at.rounds(LOOKBACK_ROUNDS)}])) == 0"
+    return _asked(query, _listed("{{ .Labels.record }}"), otherwise="everything")
+
+
+def _of_alert(metric: Metric) -> str:
+    return f"{metric.full_name}{{job=%q,database=%q,pipeline=%q}}"
+
+
+def _asked(query: str, said: str, otherwise: str = "") -> str:
+    """Template: a text about the answer to a query for the alert's pipeline."""
+    arguments = "$labels.job $labels.database $labels.pipeline"
+    other = f"{{{{ else }}}}{otherwise}" if otherwise else ""
+    return f"{{{{ with printf `{query}` {arguments} | query }}}}{said}{other}{{{{ end }}}}"
+
+
+def _listed(each: str) -> str:
+    return f"{{{{ range $place, $one := . }}}}{{{{ if $place }}}}, {{{{ end }}}}{each}{{{{ end }}}}"
 
 
 _LOG: Final = "The exporter's log has one line per failure, with the remedy."
@@ -119,17 +102,17 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="Unknown",
         after={"warning": WARN_ROUNDS, "critical": PAGE_ROUNDS},
-        expr=_verdict("unknown"),
-        outlasts=True,
-        says=lambda at: f"{_PIPELINE}: data completeness is unknown{_why(at)}.",
+        expr=_fault("unknown"),
+        says=lambda _at: f"{_PIPELINE}: data completeness is unknown.  `check` names the cause.",
         command="session-health-exporter check {config}",
         advice=Advice(
-            "Data completeness is unknown: the exporter cannot measure or judge this pipeline.",
-            "The verdict is `unknown`.  Either the last collection failed in whole or in part, the exporter withdrew "
-            "the values, policies may hide rows, no limit judges the gaps, or eligible sessions have no start time.  "
-            "Meanwhile every other alert of the pipeline is unreliable.  The alert becomes critical with time.",
+            "Data completeness is unknown: the exporter cannot judge this pipeline.",
+            "The verdict is `unknown` although the exporter reads all data: policies may hide rows, no limit judges "
+            "the gaps, eligible sessions have no start time, or the first sweep has not ended.  Meanwhile every other "
+            "alert of the pipeline is unreliable.  The alert becomes critical with time.  While "
+            "SessionHealthCollectionFailing or SessionHealthValuesStale applies, this alert is silent: one cause, one "
+            "alert.",
             (
-                "The exporter cannot reach the database, or the database refuses: see SessionHealthCollectionFailing.",
                 "The config sets no limit on gaps: `check` names the limits to set.",
                 "`row_security: allow` is set, and a policy applies to the exporter's role.",
             ),
@@ -143,9 +126,8 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="CollectionFailing",
         after={"warning": WARN_ROUNDS, "critical": PAGE_ROUNDS},
-        expr=_failing,
-        outlasts=True,
-        says=lambda at: f"{_PIPELINE}: the exporter does not measure everything{_why(at)}.",
+        expr=_fault("failing"),
+        says=lambda at: f"{_PIPELINE}: the exporter does not measure {_unmeasured(at)}{_errors(at)}.",
         command="session-health-exporter config check --connect {config}",
         advice=Advice(
             "The exporter fails to read some or all of the pipeline's data.",
@@ -169,8 +151,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="ValuesStale",
         after={"warning": 4},
-        expr=_stale,
-        outlasts=True,
+        expr=_fault("stale"),
         says=lambda _at: f"{_PIPELINE}: the last complete measurement was {{{{ $value | humanizeDuration }}}} ago.",
         command="session-health-exporter config check --connect {config}",
         advice=Advice(
@@ -195,7 +176,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="TargetDown",
         after={"warning": WARN_ROUNDS},
-        expr=lambda at, _within: f"max_over_time({at.selector('up')}[{at.rounds(LOOKBACK_ROUNDS)}]) == 0",
+        expr=lambda at: f"max_over_time({at.selector('up')}[{at.rounds(LOOKBACK_ROUNDS)}]) == 0",
         says=lambda _at: "{{ $labels.instance }} does not answer.",
         command="curl -sS http://{{ $labels.instance }}/-/healthy",
         advice=Advice(
@@ -217,9 +198,9 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="ScrapesFailing",
         after={"warning": WARN_ROUNDS},
-        expr=lambda at, _within: (
+        expr=lambda at: (
             f"avg_over_time({at.selector('up')}[{at.rounds(2 * WARN_ROUNDS)}]) < 0.9\n"
-            f"unless\nmax_over_time({at.selector('up')}[{at.rounds(LOOKBACK_ROUNDS)}]) == 0"
+            f"unless max_over_time({at.selector('up')}[{at.rounds(LOOKBACK_ROUNDS)}]) == 0"
         ),
         says=lambda _at: "{{ $labels.instance }} answers {{ $value | humanizePercentage }} of the scrapes.",
         command="curl -sS http://{{ $labels.instance }}/-/healthy",
@@ -238,7 +219,8 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     ),
     OwnAlert(
         name="PipelineAbsent",
-        after={"warning": WARN_ROUNDS, "critical": PAGE_ROUNDS},
+        # Later than the alert on the exporter: a dead exporter is one page, and no ticket for each pipeline.
+        after={"warning": 2 * WARN_ROUNDS, "critical": PAGE_ROUNDS},
         expr=_absent,
         says=lambda _at: (
             f"{_PIPELINE} was measured until recently.  No exporter delivers the pipeline with the same labels now."
@@ -273,8 +255,8 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     ),
     OwnAlert(
         name="ExporterAbsent",
-        after={"critical": 20},
-        expr=lambda at, within: f"absent_over_time({at.selector(UP.full_name)}[{at.rounds(within)}])",
+        after={"critical": WARN_ROUNDS},
+        expr=lambda at: f"absent_over_time({at.selector(UP.full_name)}[{at.rounds(LOOKBACK_ROUNDS)}])",
         says=lambda _at: "No exporter of job {{ $labels.job }} delivers data: no pipeline is monitored.",
         command="session-health-exporter check {config}",
         advice=Advice(
@@ -297,7 +279,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="ConfigReloadFailed",
         after={"warning": WARN_ROUNDS},
-        expr=lambda at, within: f"{at.within(within)(RELOAD_SUCCESSFUL)} == 0",
+        expr=lambda at: f"{at.last(LOOKBACK_ROUNDS, RELOAD_SUCCESSFUL.full_name)} == 0",
         says=lambda _at: "{{ $labels.instance }} rejected the changed config and runs with the previous config.",
         command="session-health-exporter config check {config}",
         advice=Advice(
@@ -313,8 +295,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="NoData",
         after={"warning": 20},
-        expr=_verdict("no_data"),
-        outlasts=True,
+        expr=_fault("no_data"),
         says=lambda _at: f"{_PIPELINE} has no eligible session in its window.",
         command="session-health-exporter check {config}",
         advice=Advice(
@@ -331,7 +312,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="Watchdog",
         after={"none": 0},
-        expr=lambda _at, _within: "vector(1)",
+        expr=lambda _at: "vector(1)",
         says=lambda _at: "Prometheus evaluates rules and reaches Alertmanager.  This alert always fires.",
         command="amtool alert query alertname=SessionHealthWatchdog --alertmanager.url=http://localhost:9093",
         advice=Advice(

@@ -1,4 +1,4 @@
-"""A rule as a value, and the common PromQL of alerts on limits and alerts on the exporter.
+"""A rule as a value, and the common annotations of alerts on limits and alerts on the exporter.
 
 https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/
 
@@ -6,15 +6,11 @@ https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
-from textwrap import indent
-from typing import Any, Final, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from exporter.model.advice import Advice
-from exporter.rules.settings import LOOKBACK_ROUNDS, OUTAGE_ROUNDS, TAKEOVER_ROUNDS, RuleSettings
-from exporter.state.self_metrics import (
-    UP,
-)
+from exporter.rules.settings import RuleSettings
 
 Urgency = Literal["critical", "warning", "info", "none"]
 """critical: act now; warning: act within days; info: no notification; none: the heartbeat."""
@@ -22,14 +18,16 @@ Urgency = Literal["critical", "warning", "info", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A rule that records the value of an expression under a name."""
+    """A rule that records the value of an expression under a name, with further labels."""
 
     name: str
     expr: str
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The rule as in the rule file."""
-        return {"record": self.name, "expr": self.expr}
+        labels = {"labels": dict(self.labels)} if self.labels else {}
+        return {"record": self.name, "expr": self.expr, **labels}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,38 +62,6 @@ class RuleGroup:
 
     name: str
     rules: tuple[Recording | Alert, ...]
-
-
-LOST_PIPELINES: Final = "pipeline:session_health_up:lost"
-
-
-def lost_pipelines(at: RuleSettings) -> str:
-    """PromQL: the pipelines of each exporter, now or recently, that no exporter measures completely now.
-
-    An exporter that takes over must measure for as long as alerts take to start.  The look-back is shorter than the
-    look-back of values: rules of other groups read the recorded value one collection later.
-    """
-    lately = f"{at.selector(UP.full_name)}[{at.rounds(LOOKBACK_ROUNDS - 2)}]"
-    return (
-        f"{at.last(OUTAGE_ROUNDS, UP.full_name)}\nunless ignoring {at.but_passing()}\n(\n"
-        f"  last_over_time({lately}) == 1\n  and\n"
-        f"  last_over_time({lately} offset {at.rounds(TAKEOVER_ROUNDS)}) == 1\n)\n"
-    )
-
-
-def lasting(known: str, remembered: str, alert: tuple[str, str], at: RuleSettings, *lost: str) -> str:
-    """PromQL: the known value, or for a firing alert of a lost pipeline the last known value.
-
-    All labels of a series identify the alert: another environment can have the same instance and pipeline.
-    """
-    name, severity = alert
-    firing = at.last(LOOKBACK_ROUNDS, "ALERTS", alertname=name, alertstate="firing", severity=severity)
-    return (
-        f"(\n{indent(known, '  ')}\n)\nor\n(\n  (\n{indent(remembered, '    ')}\n  )\n"
-        f"  and ignoring (alertname, alertstate, severity)\n  {firing}\n"
-        + "".join(f"  {line}\n" for line in lost)
-        + ")\n"
-    )
 
 
 def config_option(at: RuleSettings) -> str:

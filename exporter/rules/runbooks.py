@@ -12,11 +12,11 @@ from exporter.model.advice import DASHBOARDS, Advice, AsRead
 from exporter.model.alert_names import ALERT_PREFIX, alert_name, subject_label
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit
-from exporter.model.metric import Metric
 from exporter.rules.limit_alerts import command_of
 from exporter.rules.own_alerts import OWN_ALERTS, OwnAlert, own_command
 from exporter.rules.rule import Urgency
-from exporter.rules.settings import LOOKBACK_ROUNDS, RuleSettings
+from exporter.rules.settings import RuleSettings
+from exporter.state.self_metrics import LIMIT_VALUE
 from exporter.text.figures import format_value
 
 _EXAMPLE: Final = {"pipeline": "assessments", "record": "profiles", "database": "main", "check": "finalized"}
@@ -52,14 +52,13 @@ def _linked(text: str, places: Mapping[str, str]) -> str:
 
 
 def _index(dimensions: tuple[Dimension, ...]) -> str:
-    rows = [
-        f"| [{alert_name(limit)}]({dimension.name}.md#{alert_name(limit).lower()}) | {limit.advice.summary} |"
-        for dimension in dimensions
-        for limit in dimension.limits
+    alerts = [
+        (alert_name(limit), dimension.name, limit.advice) for dimension in dimensions for limit in dimension.limits
     ]
-    rows += [
-        f"| [{ALERT_PREFIX}{own.name}](exporter.md#{(ALERT_PREFIX + own.name).lower()}) | {own.advice.summary} |"
-        for own in OWN_ALERTS
+    alerts += [(ALERT_PREFIX + own.name, "exporter", own.advice) for own in OWN_ALERTS]
+    # The table of alerts in a dashboard links to the anchor: a link from a cell can contain the name, and no more.
+    rows = [
+        f'| <a id="{name}"></a>[{name}]({page}.md#{name.lower()}) | {advice.summary} |' for name, page, advice in alerts
     ]
     return "\n".join(
         [
@@ -100,7 +99,7 @@ def _of_limit(limit: Limit, tour: AsRead) -> Iterator[str]:
         limit.advice,
         limit.advice.steps(tour, _EXAMPLE.get(label or "", "")),
         command_of(limit, RuleSettings()),
-        limit.value.promql(_as_on_the_page),
+        f'{LIMIT_VALUE.full_name}{{limit="{limit.name}"}}',
         ("database", "pipeline", *([label] if label else [])),
     )
 
@@ -113,7 +112,7 @@ def _of_own(own: OwnAlert) -> Iterator[str]:
         own.advice,
         tuple(step for step in own.advice.mend if isinstance(step, str)),
         own_command(own, RuleSettings()),
-        own.expr(RuleSettings(), LOOKBACK_ROUNDS),
+        own.expr(RuleSettings()),
         tuple(label for label in own.labels if label != "database"),
     )
 
@@ -158,8 +157,3 @@ def _time(rounds: int) -> str:
     """Rounds, and the time with the default interval."""
     usual = rounds * RuleSettings().interval / timedelta(seconds=1)
     return f"{rounds} collections ({format_value(usual, 'seconds')} by default)"
-
-
-def _as_on_the_page(metric: Metric, /, **labels: str) -> str:
-    wanted = ",".join(f'{label}="{value}"' for label, value in labels.items())
-    return metric.full_name + (f"{{{wanted}}}" if wanted else "")

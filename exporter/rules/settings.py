@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from exporter.model.judging import Select
 from exporter.model.metric import Metric
 
 OUTAGE_ROUNDS: Final = 140
@@ -23,9 +22,6 @@ KEEP_FIRING_ROUNDS: Final = 20
 
 WARN_ROUNDS: Final = 10
 PAGE_ROUNDS: Final = 120
-
-TAKEOVER_ROUNDS: Final = 30
-"""Rounds in which every alert on data starts: after so many rounds, a second exporter has raised every alert."""
 
 PASSING_LABELS: Final = (
     *("instance", "replica", "prometheus_replica", "service_instance_id"),
@@ -58,26 +54,24 @@ class RuleSettings:
     config_file: str = "config.yaml"
     passing: tuple[str, ...] = ()
 
-    def select(self, metric: Metric, /, **labels: str) -> str:
-        """The series of the job, each with the last value."""
-        return self.last(LOOKBACK_ROUNDS, metric.full_name, **labels)
-
-    def within(self, count: int) -> Select:
-        """A selector of the series of the job, each with the last value within `count` rounds."""
-
-        def select(metric: Metric, /, **labels: str) -> str:
-            return self.last(count, metric.full_name, **labels)
-
-        return select
-
     def last(self, count: int, name: str, /, **labels: str) -> str:
         """The series of the job, each with the last value within `count` rounds."""
         return f"last_over_time({self.selector(name, **labels)}[{self.rounds(count)}])"
+
+    def merged(self, aggregate: str, metric: Metric, /, *without: str, **labels: str) -> str:
+        """The series of the job by pipeline, each with the last value, merged over exporters: a line and a line end."""
+        last = self.last(LOOKBACK_ROUNDS, metric.full_name, **labels)
+        return f"{aggregate} without {self.but_passing(*without)} (\n  {last}\n)\n"
 
     def selector(self, name: str, /, **labels: str) -> str:
         """The current series of the job."""
         given = {"job": self.job, **labels}
         return name + "{" + ",".join(f"{label}={json.dumps(value)}" for label, value in given.items()) + "}"
+
+    def matching(self, name: str, /, **patterns: str) -> str:
+        """The current series of the job whose labels match regular expressions."""
+        given = [f"job={json.dumps(self.job)}", *(f"{label}=~{json.dumps(value)}" for label, value in patterns.items())]
+        return f"{name}{{{','.join(given)}}}"
 
     def but_passing(self, *others: str) -> str:
         """The labels that do not identify a pipeline, for `without` and `ignoring`."""

@@ -13,7 +13,7 @@ from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, UnmeasuredError
 from exporter.model.reporting import Caveat
 from exporter.model.sections import SEVERITIES, Pipeline, RatioThresholds, Severity, Thresholds
-from exporter.model.standing import Outcome, Verdict, in_words
+from exporter.model.standing import STANDINGS, Outcome, Standing, Verdict, in_words
 from exporter.state.swept import Swept
 from exporter.text.figures import format_exactly, format_value
 
@@ -48,6 +48,11 @@ class Finding:
         }
 
     @property
+    def standing(self) -> Standing:
+        """The mark of the value; unknown if some rows prove nothing about all rows."""
+        return Standing.UNKNOWN if self.is_partial else STANDINGS[self.outcome]
+
+    @property
     def text(self) -> str:
         """The value beside the deciding threshold; or the reason without a judgement."""
         if self.outcome == "not_measured":
@@ -75,11 +80,24 @@ def _sessions(count: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitValue:
+    """The number that a limit judges, in base units, also without a threshold; `subject` as in `Finding`."""
+
+    limit: Limit
+    subject: str | None
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
-    """All judged values, and other reasons for a verdict other than healthy."""
+    """All judged values, and other reasons for a verdict other than healthy.
+
+    `findings` has every limit with a threshold, `values` every limit with a number.
+    """
 
     findings: tuple[Finding, ...]
     caveats: tuple[Caveat, ...]
+    values: tuple[LimitValue, ...] = ()
 
     def verdict(self, *, is_complete: bool) -> Verdict:
         """The worst verdict that applies; `is_complete`: the last collection measured everything."""
@@ -110,6 +128,8 @@ def judge(
     is_partial = swept is not None and not swept.is_whole
     findings: list[Finding] = []
     caveats: list[Caveat] = []
+    values: list[LimitValue] = []
+    seen = "the rows that policies show" if restricted else "the part measured so far" if is_partial else ""
     for dimension in dimensions:
         subjects: dict[str, dict[str, bool]] = {
             "pipeline": {"": False},
@@ -118,13 +138,15 @@ def judge(
         }
         for limit in dimension.limits:
             given = readings.pipeline.limits.of(limit.name)
-            if given is not None:
-                wanted = {
-                    name: faulty for name, faulty in subjects[limit.per].items() if _applies(limit, readings, name)
-                }
-                found = [_find(limit, readings, name, given, is_faulty=faulty) for name, faulty in wanted.items()]
-                seen = "the rows that policies show" if restricted else "the part measured so far" if is_partial else ""
-                findings += [_of_what_is_seen(one, seen) for one in found] if seen else found
+            for name, is_faulty in subjects[limit.per].items():
+                if not _applies(limit, readings, name):
+                    continue
+                number = None if is_faulty else _number(limit, readings, name)
+                if number is not None and number.value is not None:
+                    values.append(LimitValue(limit, name or None, number.value))
+                if given is not None:
+                    finding = _find(limit, readings, name, given, number)
+                    findings.append(_of_what_is_seen(finding, seen) if seen else finding)
         with suppress(UnmeasuredError):
             caveats += dimension.caveats(readings)
     if restricted:
@@ -144,7 +166,7 @@ def judge(
                 f"complete at the end of the sweep{left}",
             )
         )
-    return Judgement(tuple(findings), tuple(caveats))
+    return Judgement(tuple(findings), tuple(caveats), tuple(values))
 
 
 def could_judge(limit: Limit, pipeline: Pipeline) -> bool:
@@ -170,20 +192,33 @@ def _reaches(section: Any, keys: Sequence[str]) -> bool:  # noqa: ANN401 - any p
     return _reaches(getattr(section, first, None), rest)
 
 
-def _find(limit: Limit, readings: Readings, subject: str, given: Thresholds, *, is_faulty: bool) -> Finding:
-    bounds = thresholds(given)
-    named = subject or None
-    unmeasured = Finding(limit, named, "not_measured", None, bounds)
-    if is_faulty:
-        return unmeasured
+@dataclass(frozen=True, slots=True)
+class _Number:
+    """The number for a limit, None with nothing to judge, and the sessions behind a ratio."""
+
+    value: float | None
+    sessions: int | None = None
+
+
+def _number(limit: Limit, readings: Readings, subject: str) -> _Number | None:
+    """None without a measurement."""
     try:
         read = limit.value.read(readings, subject)
     except UnmeasuredError:
-        return unmeasured
-    if read is None:
+        return None
+    if isinstance(read, tuple):
+        return _Number(read[0], int(read[1]))
+    return _Number(read)
+
+
+def _find(limit: Limit, readings: Readings, subject: str, given: Thresholds, number: _Number | None) -> Finding:
+    bounds = thresholds(given)
+    named = subject or None
+    if number is None:
+        return Finding(limit, named, "not_measured", None, bounds)
+    value, count = number.value, number.sessions
+    if value is None:
         return Finding(limit, named, "not_judged", None, bounds, words=limit.value.nothing)
-    value, sessions = read if isinstance(read, tuple) else (read, None)
-    count = None if sessions is None else int(sessions)
     if count is not None and isinstance(given, RatioThresholds) and count < given.min_sessions:
         few = f"only {_sessions(count)}, and min_sessions is {given.min_sessions}"
         return Finding(limit, named, "too_few", value, bounds, count, few)

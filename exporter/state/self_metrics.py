@@ -10,9 +10,9 @@ from exporter import __version__
 from exporter.model.fault import REASONS
 from exporter.model.metric import SNAPSHOT_TIME, WINDOW_START, Metric
 from exporter.model.sections import RatioThresholds
-from exporter.model.standing import VERDICTS
+from exporter.model.standing import STANDINGS, VERDICTS, Standing
 from exporter.state.board import Board, PipelineStatus
-from exporter.state.judge import Finding, thresholds
+from exporter.state.judge import Finding, LimitValue, thresholds
 from exporter.state.snapshot import RESULTS
 
 OwnNumbers = Iterable[tuple[tuple[str, ...], float | None]]
@@ -34,16 +34,20 @@ LIMIT_MIN_SESSIONS: Final = Metric(
     "Least number of sessions for which the limit on a ratio is judged.",
     ("limit",),
 )
+VERDICT_LEVEL: Final = Metric(
+    "verdict_level",
+    "The current verdict as a number; the larger, the worse: 1 healthy, 2 no data, 3 degraded, 4 unknown, 5 unhealthy.",
+)
 LIMIT_VALUE: Final = Metric(
     "limit_value",
-    "Judged value of a limit, in base units: a count, a share from 0 to 1, seconds.  Absent if there is nothing to "
-    "judge, or no measurement.",
+    "Number that a limit judges, in base units: a count, a share from 0 to 1, seconds; also without a threshold.  "
+    "Absent if there is nothing to judge, or no measurement.",
     ("limit", "record", "check"),
 )
-LIMIT_SESSIONS: Final = Metric(
-    "limit_sessions",
-    "Sessions behind the judged value of a limit on a ratio.  With fewer than `session_health_limit_min_sessions`,"
-    " the value is not judged.",
+LIMIT_LEVEL: Final = Metric(
+    "limit_level",
+    "Standing of a limit with a threshold; the larger, the worse: 0 nothing to judge, 1 within, 2 too few sessions, "
+    "3 warning, 4 unknown, 5 critical.",
     ("limit", "record", "check"),
 )
 LIMIT_BROKEN: Final = Metric(
@@ -190,6 +194,10 @@ def _verdict(status: PipelineStatus) -> OwnNumbers:
         yield (verdict,), float(verdict == status.verdict)
 
 
+def _verdict_level(status: PipelineStatus) -> OwnNumbers:
+    yield (), STANDINGS[status.verdict].level
+
+
 def _limits(status: PipelineStatus) -> OwnNumbers:
     for limit, given in status.config.limits.given.items():
         for severity, bound in thresholds(given).items():
@@ -205,18 +213,25 @@ def _min_sessions(status: PipelineStatus) -> OwnNumbers:
 def _findings(status: PipelineStatus) -> Iterator[tuple[str, tuple[str, str], Finding]]:
     """The name of the limit, the labels `record` and `check`, and the finding; empty labels are no labels."""
     for finding in status.snapshot.judgement.findings if status.snapshot else ():
-        subject, per = finding.subject or "", finding.limit.per
-        yield finding.limit.name, (subject * (per == "record"), subject * (per == "part")), finding
+        yield finding.limit.name, _subject(finding), finding
+
+
+def _subject(one: Finding | LimitValue) -> tuple[str, str]:
+    subject, per = one.subject or "", one.limit.per
+    return subject * (per == "record"), subject * (per == "part")
 
 
 def _limit_values(status: PipelineStatus) -> OwnNumbers:
-    for limit, subject, finding in _findings(status):
-        yield (limit, *subject), finding.value
+    for one in status.snapshot.judgement.values if status.snapshot else ():
+        yield (one.limit.name, *_subject(one)), one.value
 
 
-def _limit_sessions(status: PipelineStatus) -> OwnNumbers:
+def _limit_levels(status: PipelineStatus) -> OwnNumbers:
     for limit, subject, finding in _findings(status):
-        yield (limit, *subject), finding.sessions
+        yield (limit, *subject), finding.standing.level
+    if status.snapshot is None:
+        for limit in status.config.limits.given:
+            yield (limit, "", ""), Standing.UNKNOWN.level
 
 
 def _limits_broken(status: PipelineStatus) -> OwnNumbers:
@@ -247,6 +262,7 @@ SELF_METRICS: Final = (
         VERDICT,
         _verdict,
     ),
+    SelfMetric(VERDICT_LEVEL, _verdict_level),
     SelfMetric(
         LIMIT,
         _limits,
@@ -256,7 +272,7 @@ SELF_METRICS: Final = (
         _min_sessions,
     ),
     SelfMetric(LIMIT_VALUE, _limit_values),
-    SelfMetric(LIMIT_SESSIONS, _limit_sessions),
+    SelfMetric(LIMIT_LEVEL, _limit_levels),
     SelfMetric(LIMIT_BROKEN, _limits_broken),
     SelfMetric(UP, _up),
     SelfMetric(

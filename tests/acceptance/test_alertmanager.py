@@ -47,12 +47,7 @@ def alertmanager(inbox: Inbox) -> Iterator[Alertmanager]:
 @pytest.fixture
 def of() -> Labels:
     """The labels of a pipeline's alerts, of a job that no other test knows."""
-    return {
-        "job": f"session-health-{next(_jobs)}",
-        "instance": "exporter:10157",
-        "database": "main",
-        "pipeline": "assessments",
-    }
+    return {"job": f"session-health-{next(_jobs)}", "database": "main", "pipeline": "assessments"}
 
 
 def alert(name: str, severity: str, labels: Mapping[str, str], **more: str) -> Labels:
@@ -64,7 +59,7 @@ def job_of(labels: Labels) -> Labels:
 
 
 def target_of(labels: Labels) -> Labels:
-    return {"job": labels["job"], "instance": labels["instance"]}
+    return {"job": labels["job"], "instance": "exporter:10157"}
 
 
 def tell_apart(alertmanager: Alertmanager, heard: list[Labels], muted: list[Labels]) -> None:
@@ -146,47 +141,59 @@ def test_critical_mutes_the_warning_of_the_same_and_of_nothing_else(alertmanager
             alert("InvalidRecords", "warning", of, record="fc_scores"),
             alert("InvalidRecords", "warning", of | {"pipeline": "orders"}, record="profiles"),
             alert("InvalidRecords", "warning", of | {"database": "other"}, record="profiles"),
-            alert("InvalidRecords", "warning", of | {"instance": "another:10157"}, record="profiles"),
             alert("InvalidRecords", "warning", of, record="profiles", env="staging"),
             alert("InvalidRecords", "warning", of, record="profiles", cluster="east"),
             alert("InvalidRecords", "warning", of | {"job": f"{of['job']}-staging"}, record="profiles"),
             alert("OrphanedRecords", "warning", of, record="profiles"),
             alert("FailedChecks", "critical", of, check="finalized"),
             alert("FailedChecks", "warning", of, check="answered"),
-            alert("GapAge", "critical", of),
-            alert("GapRatio", "warning", of),
         ],
         muted=[
             alert("InvalidRecords", "warning", of, record="profiles"),
             alert("InvalidRecords", "info", of, record="profiles"),
             alert("FailedChecks", "warning", of, check="finalized"),
-            alert("GapAge", "warning", of),
         ],
     )
 
 
-def test_a_target_that_is_down_mutes_all_of_its_instance_but_itself_and_the_watchdog(
-    alertmanager: Alertmanager, of: Labels
+@pytest.mark.parametrize(
+    ("heard", "muted"),
+    [
+        (("GapAge critical",), ("SessionsWithGap critical", "GapRatio critical", "GapAge warning", "GapRatio warning")),
+        (("GapAge warning", "GapRatio critical"), ("SessionsWithGap warning", "GapRatio warning")),
+        (("SessionsWithGap critical", "GapRatio critical"), ("GapAge warning", "GapRatio warning")),
+        (("SessionsWithGap warning", "GapRatio warning"), ()),
+    ],
+)
+def test_the_same_gaps_are_told_once_and_by_nothing_milder(
+    alertmanager: Alertmanager, of: Labels, heard: tuple[str, ...], muted: tuple[str, ...]
 ) -> None:
-    another = of | {"instance": "another:10157"}
+    def of_each(words: tuple[str, ...]) -> list[Labels]:
+        return [alert(name, severity, of) for name, severity in map(str.split, words)]
+
+    others = [
+        alert("GapRatio", "critical", of | {"pipeline": "orders"}),
+        alert("SessionsWithGap", "warning", of | {"database": "other"}),
+        alert("SessionsWithGap", "warning", of, env="staging"),
+        alert("NewestRecordAge", "critical", of, record="profiles"),
+        alert("OutdatedSessions", "warning", of, record="profiles"),
+    ]
+    tell_apart(alertmanager, heard=[*of_each(heard), *others], muted=of_each(muted))
+
+
+def test_a_target_that_is_down_mutes_the_tickets_of_its_pipelines(alertmanager: Alertmanager, of: Labels) -> None:
     tell_apart(
         alertmanager,
         heard=[
             alert("TargetDown", "warning", target_of(of)),
-            alert("SessionsWithGap", "critical", another),
-            alert("SessionsWithGap", "critical", of, cluster="east"),
-            alert("ConfigReloadFailed", "warning", target_of(another)),
+            alert("PipelineAbsent", "critical", of),
+            alert("PipelineAbsent", "warning", of, env="staging"),
+            alert("SessionsWithGap", "critical", of),
+            alert("ConfigReloadFailed", "warning", target_of(of)),
             alert("Watchdog", "none", job_of(of)),
-            alert("Watchdog", "none", target_of(of)),
             {**target_of(of), "alertname": "DiskFull", "severity": "warning"},
         ],
-        muted=[
-            alert("SessionsWithGap", "critical", of),
-            alert("InvalidRecords", "warning", of, record="profiles"),
-            alert("Unknown", "warning", of),
-            alert("NoData", "info", of),
-            alert("ConfigReloadFailed", "warning", target_of(of)),
-        ],
+        muted=[alert("PipelineAbsent", "warning", of | {"pipeline": "orders"})],
     )
 
 
@@ -204,13 +211,12 @@ def test_an_absent_exporter_mutes_all_of_its_job_but_itself_and_the_watchdog(
         muted=[
             alert("TargetDown", "warning", target_of(of)),
             alert("SessionsWithGap", "critical", of),
-            alert("SessionsWithGap", "critical", of | {"instance": "another:10157"}),
             alert("InvalidRecords", "warning", of, record="profiles"),
         ],
     )
 
 
-def test_a_pipeline_is_one_page_one_ticket_and_information_is_nobodys(
+def test_a_database_is_one_page_one_ticket_and_information_is_nobodys(
     alertmanager: Alertmanager, inbox: Inbox, of: Labels
 ) -> None:
     orders = of | {"pipeline": "orders"}
@@ -230,7 +236,7 @@ def test_a_pipeline_is_one_page_one_ticket_and_information_is_nobodys(
         return sorted(
             (
                 one["receiver"],
-                one["groupLabels"].get("pipeline", ""),
+                one["groupLabels"].get("database", ""),
                 sorted(alert["labels"]["alertname"].removeprefix("SessionHealth") for alert in one["alerts"]),
             )
             for one in list(inbox.delivered)
@@ -239,10 +245,9 @@ def test_a_pipeline_is_one_page_one_ticket_and_information_is_nobodys(
 
     expected = [
         ("dead-mans-switch", "", ["Watchdog"]),
-        ("pager", "assessments", ["GapAge", "SessionsWithGap"]),
-        ("pager", "orders", ["SessionsWithGap"]),
-        ("pager", "orders", ["SessionsWithGap"]),
-        ("tickets", "assessments", ["InvalidRecords", "OrphanedRecords"]),
+        ("pager", "main", ["GapAge", "SessionsWithGap"]),
+        ("pager", "main", ["SessionsWithGap"]),
+        ("tickets", "main", ["InvalidRecords", "OrphanedRecords"]),
     ]
     soon(lambda: len(told()) >= len(expected))
     assert told() == expected

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import pytest
-from promtool import PIPELINE, ROUND, Phases, Values, at_round, of_groups, run_tests, series, written
+from promtool import ROUND, WHOSE, Phases, Values, at_round, of_groups, run_tests, series, written
 from tools import NEWER_SUITE
 
 from exporter.dimensions import DIMENSIONS
@@ -74,7 +74,7 @@ class Claim:
         value, *bounds = self.shown
         bound = bounds[severity == "critical"]
         return {
-            "exp_labels": {"severity": severity, "limit": self.limit, **PIPELINE, **self.about},
+            "exp_labels": {"severity": severity, "limit": self.limit, **WHOSE, **self.about},
             "exp_annotations": {
                 "summary": self.summary,
                 "description": f"{self.says}: {value}; {severity} {self.side} {bound}.",

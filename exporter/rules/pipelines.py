@@ -1,0 +1,65 @@
+"""What rules know of a pipeline: whether any exporter measures the pipeline, and what is wrong with the measuring.
+
+A pipeline is identified by all labels except labels that change with a restart: two exporters of one pipeline give one
+series, and one alert.
+"""
+
+from typing import Final
+
+from exporter.rules.rule import Recording
+from exporter.rules.settings import LOOKBACK_ROUNDS, OUTAGE_ROUNDS, WARN_ROUNDS, RuleSettings
+from exporter.state.self_metrics import LAST_SUCCESS, MAX_AGE, UP, VERDICT
+
+ANY_UP: Final = "pipeline:session_health_up:max"
+"""1 if an exporter measures the pipeline completely, 0 if none does; absent if no exporter delivers the pipeline."""
+
+ALL_UP: Final = "pipeline:session_health_up:min"
+"""1 if every exporter of the pipeline measures completely, else 0."""
+
+LOST_PIPELINES: Final = "pipeline:session_health_up:lost"
+"""The pipelines, now or recently delivered, that no exporter measures completely now."""
+
+FAULT: Final = "pipeline:session_health_fault"
+"""A fault of the measuring, the first that applies: `failing`, `stale`, `unknown` or `no_data`."""
+
+FAULT_KEPT: Final = "pipeline:session_health_fault:kept"
+"""The same; of a pipeline that no exporter delivers, for a firing alert, the last known fault."""
+
+
+def recordings(at: RuleSettings) -> tuple[Recording, ...]:
+    """The recording rules, in order."""
+    return (
+        Recording(ANY_UP, at.merged("max", UP)),
+        Recording(ALL_UP, at.merged("min", UP)),
+        Recording(LOST_PIPELINES, f"{at.last(OUTAGE_ROUNDS, ANY_UP)}\nunless {at.selector(ANY_UP)} == 1\n"),
+        *(Recording(FAULT, expr, {"fault": fault}) for fault, expr in _faults(at).items()),
+        Recording(FAULT_KEPT, _kept(at)),
+    )
+
+
+def _faults(at: RuleSettings) -> dict[str, str]:
+    often = f"avg_over_time({at.selector(ALL_UP)}[{at.rounds(2 * WARN_ROUNDS)}]) < 0.9"
+    failing = f"{at.selector(ALL_UP)} == 0\nor {often}\n"
+    stale = f"time() - {at.merged('max', LAST_SUCCESS)}>\n{at.merged('max', MAX_AGE)}"
+
+    def verdict(name: str) -> str:
+        return f"{at.merged('max', VERDICT, 'verdict', verdict=name).rstrip()} == 1\n"
+
+    def but(*faults: str) -> str:
+        return f"unless ignoring (fault)\n{at.matching(FAULT, fault='|'.join(faults))}\n"
+
+    return {
+        "failing": failing,
+        "stale": f"{stale}{but('failing')}",
+        "unknown": f"{verdict('unknown')}{but('failing', 'stale')}",
+        "no_data": verdict("no_data"),
+    }
+
+
+def _kept(at: RuleSettings) -> str:
+    firing = f"{at.selector('ALERTS', alertstate='firing')}[{at.rounds(LOOKBACK_ROUNDS)}]"
+    return (
+        f"{at.selector(FAULT)}\nor (\n  {at.last(OUTAGE_ROUNDS, FAULT)}\n"
+        f"  and ignoring (alertname, alertstate, severity) last_over_time({firing})\n"
+        f"  and ignoring (fault) {at.selector(LOST_PIPELINES)}\n  unless ignoring (fault) {at.selector(ANY_UP)}\n)\n"
+    )
