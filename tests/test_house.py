@@ -27,7 +27,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "state": {"model", "text"},
     "measure": {"connection", "model", "plan", "state", "text"},
     "rules": {"dimensions", "model", "state", "text"},
-    "dashboards": {"dimensions", "model", "rules", "state"},
+    "dashboards": {"dimensions", "model", "rules", "state", "text"},
     "present": {"dimensions", "model", "state", "text"},
     "baseline": {"model", "present", "state", "text"},
     "mend": {"measure", "model", "plan", "present", "text"},

@@ -12,7 +12,7 @@ from exporter.state.judge import judge
 
 TEXT = TOUR.read_text()
 PIPELINE = plan_of(TEXT, "postgresql://nowhere").pipeline
-NOTHING = Judged(lambda _readings, _name: None, lambda _select: "vector(0)")
+NOTHING = Judged(lambda _readings, _name: None)
 ADVICE = Advice("Nothing is wrong.", "Nothing.", (), ())
 SILENT = Dimension(
     name="silent",

@@ -3,10 +3,10 @@
 from typing import Final
 
 from exporter.dashboards import links, palette
-from exporter.dashboards.overview import AGE
 from exporter.dashboards.page import Page, Section, Tile
 from exporter.dashboards.panels import COUNT, TIME, About, PanelColumn, Query, grid, number, timeline, trend
-from exporter.dashboards.promql import by, first_of, labels_of, latest, rounded_up_time, selector, target_selector
+from exporter.dashboards.promql import by, labels_of, latest, rounded_up_time, selector, target_selector
+from exporter.dashboards.vectors import AGE
 from exporter.model.metric import SNAPSHOT_TIME, Metric
 from exporter.state.self_metrics import (
     BUILD_INFO,
@@ -41,7 +41,7 @@ def each(metric: Metric) -> str:
 def _numbers() -> list[Tile]:
     down = About(
         id=1,
-        title="Targets lost",
+        title="Targets down",
         says="Targets of the chosen jobs that do not answer Prometheus.  Normal: 0.",
         unit=COUNT,
         none="? no target scraped",
@@ -49,7 +49,7 @@ def _numbers() -> list[Tile]:
     )
     pipelines = About(
         id=2,
-        title="Pipelines lost",
+        title="Pipelines not measured",
         says="Pipelines whose last collection did not measure everything, with any exporter.  Normal: 0.  For the "
         "cause, see *Errors by reason* below.",
         unit=COUNT,
@@ -57,7 +57,7 @@ def _numbers() -> list[Tile]:
     )
     records = About(
         id=3,
-        title="Records lost",
+        title="Records not measured",
         says="Record tables without a measurement by any exporter: the numbers are absent, not 0.  Normal: 0.",
         unit=COUNT,
         runbook="CollectionFailing",
@@ -150,11 +150,10 @@ def _each() -> list[Tile]:
                     (PanelColumn("Took", unit="s", decimals=1, width=84), each(COLLECTION_DURATION)),
                     (PanelColumn("Every", width=80), each(INTERVAL)),
                     (
-                        PanelColumn("Replica lag", unit="s", width=96, texts={-1: ("-", palette.NOTHING)}),
-                        first_of(each(REPLICA_LAG), f"0 * {each(SNAPSHOT_TIME)} - 1"),
+                        PanelColumn("Replica lag", unit="s", width=96, none="-", known=True),
+                        each(REPLICA_LAG),
                     ),
                 ],
-                rows=each(UP),
                 sort="State",
             ),
             24,

@@ -1,156 +1,175 @@
-"""The judged values of every limit in PromQL, and the comparison with the thresholds.
+"""The judgement of the exporter in panels: the value of a limit, the standing, and the thresholds.
 
-A limit has its own PromQL; this module adds the values for nothing to judge.
+A dashboard compares nothing with a limit: the exporter has judged.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
+from exporter.dashboards import palette
+from exporter.dashboards.panels import Query
 from exporter.dashboards.promql import (
-    IS_WHOLE,
     PIPELINE,
+    SEEN,
     by,
-    first_of,
     latest,
-    named,
     rounded_down,
     rounded_up,
     rounded_up_time,
-    selector_of_any,
+    selector,
 )
 from exporter.dimensions import DIMENSIONS
-from exporter.dimensions.coverage import GAP_SESSIONS
-from exporter.dimensions.freshness import NEWEST_DUE, NEWEST_RECORD
-from exporter.dimensions.timeliness import DELAYED
 from exporter.model.judging import Limit
-from exporter.model.metric import METRIC_PREFIX, Metric
-from exporter.state.self_metrics import LIMIT, LIMIT_MIN_SESSIONS, UP
+from exporter.model.standing import STANDINGS, Standing, Verdict, in_words
+from exporter.state.self_metrics import LIMIT, LIMIT_LEVEL, LIMIT_VALUE, VERDICT_LEVEL
+from exporter.text.figures import LimitUnit
 
 LIMITS: Final = tuple(limit for dimension in DIMENSIONS for limit in dimension.limits)
 """Every limit of a config, in the order of the dimensions."""
 
-COUNTED: Final[Mapping[str, Metric]] = {
-    metric.name: metric
-    for dimension in DIMENSIONS
-    for metric in dimension.metrics
-    if metric.labels == ("record",) and metric.name in {limit.name for limit in LIMITS}
-}
-"""Counts of rows of a record whose limit has the same name."""
-
-_GAPS: Final = f"sum {by(PIPELINE)} ({latest(GAP_SESSIONS)})"
-
-_NOTHING_TO_JUDGE: Final[Mapping[str, str]] = {
-    "gap_age": f"0 * ({_GAPS} == 0) and {IS_WHOLE}",
-    "newest_record_age": f"0 * {first_of(latest(NEWEST_RECORD), latest(NEWEST_DUE))}",
-    "processing_delay_p95": f"0 * ({latest(DELAYED)} == 0) - 1",
-}
-"""By name of a limit: 0 if everything is measured without a gap or late record, -1 without a session with a delay."""
-
-VALUES: Final[Mapping[str, str]] = {
-    limit.name: first_of(limit.value.promql(latest), *filter(None, [_NOTHING_TO_JUDGE.get(limit.name)]))
-    for limit in LIMITS
-}
-"""By name of a limit: the judged value of each pipeline, record or check."""
-
-RESTS_ON: Final[Mapping[str, str]] = {
-    limit.name: f"({limit.value.rests_on(latest)})" for limit in LIMITS if limit.value.rests_on is not None
-}
-"""By name of a limit on a ratio: the number of sessions behind the ratio."""
-
-
-def shown(name: str, vector: str | None = None) -> str:
-    """The judged value, or a similar vector, for display: rounded towards the broken side of the limit."""
-    limit = next(one for one in LIMITS if one.name == name)
-    value = VALUES[name] if vector is None else vector
-    if limit.unit == "count":
-        return value
-    if limit.unit == "seconds":
-        return rounded_up_time(value)
-    return rounded_down(value) if limit.below else rounded_up(value)
-
-
+_BY_NAME: Final = {limit.name: limit for limit in LIMITS}
 _ROW: Final = (*PIPELINE, "limit")
 
+STANDING_TEXTS: Final = {
+    Standing.NOTED.level: ("- nothing to judge", palette.NOTHING),
+    Standing.FINE.level: ("✓ within", palette.GOOD),
+    Standing.TOO_FEW.level: ("∅ too few", palette.NOTHING),
+    Standing.WARNING.level: ("! warning", palette.WARNING),
+    Standing.UNKNOWN.level: ("? unknown", palette.UNKNOWN),
+    Standing.CRITICAL.level: ("✕ critical", palette.CRITICAL),
+}
+"""The sign, the word and the colour of a standing."""
 
-def bound(severity: str, name: str) -> str:
-    """The threshold of one limit, for each pipeline with the limit."""
-    return latest(LIMIT, limit=name, severity=severity)
+_GROUNDS: Final[dict[Verdict, str]] = {
+    "healthy": palette.GOOD_GROUND,
+    "no_data": palette.NOTHING,
+    "degraded": palette.WARNING_GROUND,
+    "unknown": palette.UNKNOWN_GROUND,
+    "unhealthy": palette.CRITICAL_GROUND,
+}
+
+NOT_SCRAPED: Final = (Standing.UNKNOWN.level + Standing.CRITICAL.level) / 2
+"""A pipeline that is no longer scraped ranks between unknown and unhealthy."""
+
+VERDICT_TEXTS: Final = dict(
+    sorted(
+        {
+            **{
+                float(STANDINGS[verdict].level): (f"{STANDINGS[verdict].glyph} {in_words(verdict).upper()}", ground)
+                for verdict, ground in _GROUNDS.items()
+            },
+            NOT_SCRAPED: ("? NOT SCRAPED", palette.UNKNOWN_GROUND),
+        }.items()
+    )
+)
+"""The text of each verdict by level, and the background colour."""
+
+VERDICT: Final = latest(VERDICT_LEVEL)
+"""The verdict of each pipeline; the worse verdict if two exporters disagree."""
+
+VERDICT_OR_LOST: Final = (
+    f"max {by(PIPELINE)} ({selector(VERDICT_LEVEL)} or on ({', '.join(PIPELINE)}) 0 * {SEEN} + {NOT_SCRAPED})"
+)
+"""The verdict, also of pipelines that were scraped in the time range and are no longer scraped."""
 
 
-def with_enough_sessions(name: str, vector: str) -> str:
-    """The values of a limit, without ratios of too few sessions."""
-    if name not in RESTS_ON:
-        return f"({vector})"
+def _shown(unit: LimitUnit, value: str, *, below: bool = False) -> str:
+    """A value for display: rounded towards the broken side of the limit."""
+    if unit == "count":
+        return value
+    if unit == "seconds":
+        return rounded_up_time(value)
+    return rounded_down(value) if below else rounded_up(value)
+
+
+def values(name: str, *labels: str) -> str:
+    """For each pipeline (and record or check, if among the labels) the judged value, for display."""
+    limit = _BY_NAME[name]
+    each = f"{_worst(limit)} {by((*PIPELINE, *labels))} ({selector(LIMIT_VALUE, limit=name)})"
+    return _shown(limit.unit, each, below=limit.below)
+
+
+def worst(name: str) -> str:
+    """The worst value of all chosen pipelines, records and checks, for display."""
+    limit = _BY_NAME[name]
+    return _shown(limit.unit, f"{_worst(limit)} ({selector(LIMIT_VALUE, limit=name)})", below=limit.below)
+
+
+def _worst(limit: Limit) -> str:
+    return "min" if limit.below else "max"
+
+
+def with_standing(number: str, name: str, *, over_time: bool = False) -> tuple[Query, Query]:
+    """A number, and the worst standing of a limit as sign and word; without the limit in the config, the number."""
     return (
-        f"(({vector}) unless on ({', '.join(PIPELINE)}) ({RESTS_ON[name]} < {latest(LIMIT_MIN_SESSIONS, limit=name)}))"
+        Query(number, "value", over_time=over_time),
+        Query(f"max ({selector(LIMIT_LEVEL, limit=name)})", "limit", texts=STANDING_TEXTS),
     )
 
 
-def _values(limits: Sequence[Limit], *, to_show: bool = False) -> str:
-    """For each pipeline and limit, configured or not, the worst value."""
-
-    def one(limit: Limit) -> str:
-        worst_one = f"{'min' if limit.below else 'max'} {by(PIPELINE)} ({VALUES[limit.name]})"
-        return named(shown(limit.name, worst_one) if to_show else worst_one, "limit", limit.name)
-
-    alike = [limit.name for limit in limits if limit.name in COUNTED]
-    values = [one(limit) for limit in limits if limit.name not in COUNTED]
-    return first_of(*([_of_counts(alike)] if alike else []), *values)
+def standings(name: str, *labels: str) -> str:
+    """For each pipeline (and record or check, if among the labels) the standing of a limit with a threshold."""
+    return f"max {by((*PIPELINE, *labels))} ({selector(LIMIT_LEVEL, limit=name)})"
 
 
-def _of_counts(names: Sequence[str]) -> str:
-    """The counts whose metric has the name of the limit, in one query."""
-    series = selector_of_any([COUNTED[name] for name in names])
-    by_name = f"max {by((*PIPELINE, '__name__'))} ({series})"
-    return f"max {by(_ROW)} ({named(by_name, 'limit', '$1', '__name__', f'{METRIC_PREFIX}(.+)')})"
+def bound_lines(name: str) -> tuple[Query, ...]:
+    """The thresholds of a limit as dashed lines; with several pipelines the tightest."""
+    tightest = "max" if _BY_NAME[name].below else "min"
+    return tuple(
+        Query(f"{tightest} ({selector(LIMIT, limit=name, severity=severity)})", f"{severity} limit", color, dashed=True)
+        for severity, color in (("critical", palette.CRITICAL), ("warning", palette.WARNING))
+    )
 
 
-def worst(limits: Sequence[Limit]) -> str:
-    """For each pipeline and configured limit the worst value; -1 for a ratio without a session."""
-    none = [named(f"0 * ({RESTS_ON[name]} == 0) - 1", "limit", name) for name in _names(limits) if name in RESTS_ON]
-    return f"({first_of(_values(limits, to_show=True), *none)} and {configured(limits)})"
+_OF_UNIT: Final[Mapping[LimitUnit, str]] = {
+    "count": ".+_(gap|sessions|records|checks)",
+    "ratio": ".+_ratio",
+    "seconds": ".+_(age|p95)",
+}
+"""The names of the limits of a unit."""
 
 
-def configured(limits: Sequence[Limit]) -> str:
-    """Each pipeline and configured limit."""
-    return f"max {by(_ROW)} ({latest(LIMIT, _one_of(limits))})"
+def all_values(unit: LimitUnit) -> str:
+    """For each pipeline and limit of a unit, the worst value, for display."""
+    high, low = (
+        [limit.name for limit in LIMITS if limit.unit == unit and limit.below is below] for below in (False, True)
+    )
+    if not low:
+        return _shown(unit, f"max {by(_ROW)} ({selector(LIMIT_VALUE, _of(unit))})")
+    return " or ".join(
+        _shown(unit, f"max {by(_ROW)} ({selector(LIMIT_VALUE, _named(names))})", below=names is low)
+        for names in (high, low)
+    )
 
 
-def _names(limits: Sequence[Limit]) -> list[str]:
-    return [limit.name for limit in limits]
+def all_bounds(severity: str, unit: LimitUnit) -> str:
+    """For each pipeline and limit of a unit the threshold of a severity."""
+    return f"max {by(_ROW)} ({selector(LIMIT, _of(unit), severity=severity)})"
 
 
-def _one_of(limits: Sequence[Limit]) -> str:
-    return f'limit=~"{"|".join(_names(limits))}"'
+def all_standings(unit: LimitUnit) -> str:
+    """For each pipeline and limit of a unit with a threshold, the worst standing."""
+    return f"max {by(_ROW)} ({selector(LIMIT_LEVEL, _of(unit))})"
 
 
-def bounds(severity: str, limits: Sequence[Limit]) -> str:
-    """For each pipeline and limit the threshold of a severity."""
-    return latest(LIMIT, _one_of(limits), severity=severity)
+def _named(names: Iterable[str]) -> str:
+    return f'limit=~"{"|".join(names)}"'
 
 
-WITHIN, TOO_FEW, WARNED, NOT_KNOWN, BROKEN = 0, 1, 2, 3, 4
-_RANKS: Final = {"warning": WARNED, "critical": BROKEN}
+def _of(unit: LimitUnit) -> str:
+    return f'limit=~"{_OF_UNIT[unit]}"'
 
 
-def standing(limits: Sequence[Limit]) -> str:
-    """For each pipeline and limit the judgement of the worst value."""
-    few = [
-        named(f"0 * ({base} < {latest(LIMIT_MIN_SESSIONS, limit=name)} or {base} == 0) + {TOO_FEW}", "limit", name)
-        for name, base in RESTS_ON.items()
-        if name in _names(limits)
-    ]
-    set_as = {name: latest(LIMIT, _one_of(limits), f'severity="{name}"') for name in _RANKS}
-    ranks = [f"0 * {set_as[name]} + {rank}" for name, rank in _RANKS.items()]
-    beyond = [
-        f"{latest(LIMIT, _one_of(chosen))} {than} on ({', '.join(_ROW)}) group_left () {_values(chosen)}"
-        for than, chosen in (
-            ("<", [limit for limit in limits if not limit.below]),
-            (">", [limit for limit in limits if limit.below]),
-        )
-        if chosen
-    ]
-    broken = f"max {by(_ROW)} ({first_of(*ranks)} and {first_of(*beyond)})"
-    # After a failed measurement, the remaining values do not prove that a limit is within.
-    within = f"0 * {configured(limits)} + {WITHIN} and on ({', '.join(PIPELINE)}) ({latest(UP)} == 1)"
-    return first_of(*few, broken, within, f"0 * {configured(limits)} + {NOT_KNOWN}")
+_LEVELS: Final = f"max {by((*_ROW, 'record', 'check'))} ({selector(LIMIT_LEVEL)})"
+_SAME: Final = f"on ({', '.join(PIPELINE)})"
+
+BROKEN: Final = (
+    f"{_LEVELS} >= {Standing.WARNING.level}"
+    f" or {_SAME} 0 * {SEEN} + {NOT_SCRAPED} unless {_SAME} {selector(VERDICT_LEVEL)}"
+)
+"""Every limit that is broken or unknown, and every pipeline that is no longer scraped."""
+
+
+def count(standing: Standing) -> str:
+    """The number of limits with a standing; no number without a judged limit."""
+    return f"sum ({_LEVELS} == bool {standing.level})"

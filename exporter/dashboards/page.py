@@ -38,13 +38,14 @@ class Tile:
 class Section:
     """Panels below a heading with the id `id`; the first section of a page has no heading.
 
-    With `repeat` the section is repeated for each value of the variable.
+    With `repeat` the section is repeated for each value of the variable.  A `folded` section opens with a click.
     """
 
     tiles: Sequence[Tile]
     title: str | None = None
     id: int = 0
     repeat: str | None = None
+    folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Page:
     @property
     def text(self) -> str:
         """The file: sorted keys, two spaces, a line end."""
-        return json.dumps(self._content(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        return json.dumps(self._content(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     def _content(self) -> dict[str, Any]:
         built = (
@@ -91,9 +92,11 @@ def _placed(sections: Sequence[Section]) -> list[dict[str, Any]]:
     placed: list[dict[str, Any]] = []
     top = 0
     for section in sections:
+        inner: list[dict[str, Any]] = []
         if section.title is not None:
             place = {"x": 0, "y": top, "w": COLUMNS, "h": 1}
-            heading = {"type": "row", "id": section.id, "title": section.title, "collapsed": False, "panels": []}
+            folded = {"collapsed": section.folded, "panels": inner if section.folded else []}
+            heading = {"type": "row", "id": section.id, "title": section.title, **folded}
             repeat = {"repeat": section.repeat} if section.repeat else {}
             placed.append({**heading, **repeat, "gridPos": place})
             top += 1
@@ -104,7 +107,8 @@ def _placed(sections: Sequence[Section]) -> list[dict[str, Any]]:
             heights[x : x + tile.width] = [y + tile.height] * tile.width
             panel = json.loads(json.dumps(tile.panel.build(), cls=JSONEncoder))
             panel["options"].pop("footer", None)  # Of tables before Grafana 12.
-            placed.append(panel | {"gridPos": {"x": x, "y": y, "w": tile.width, "h": tile.height}})
+            row = inner if section.folded else placed
+            row.append(panel | {"gridPos": {"x": x, "y": y, "w": tile.width, "h": tile.height}})
         top = max(heights)
     return placed
 
@@ -148,7 +152,7 @@ WATCHDOG: Final = f'ALERTS{{alertname="{ALERT_PREFIX}Watchdog", alertstate="firi
 
 
 def _annotations() -> list[Builder[model.AnnotationQuery]]:
-    """The starts of alerts, and the reads of the config."""
+    """The starts of alerts, and the reads of the config.  Grafana draws the last on top: critical over warning."""
 
     def firing(severity: str, offset: str = "") -> str:
         alerts = f'ALERTS{{{ALERTS}, alertstate="firing", severity="{severity}"}}{offset}'
@@ -165,8 +169,7 @@ def _annotations() -> list[Builder[model.AnnotationQuery]]:
         .text_format("{{pipeline}} {{record}}{{check}}")
         .tag_keys("database,pipeline")
         .step("60s")
-        for severity, color in palette.SEVERITIES.items()
-        if severity != "info"
+        for severity, color in reversed(palette.SEVERITIES.items())
     ]
     started = (
         dashboard.AnnotationQuery()

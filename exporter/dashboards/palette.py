@@ -29,6 +29,6 @@ Some people see purple as blue: unknown is light and healthy is dark, in both th
 
 SESSION_STATES: Final = {"gap": CRITICAL, "pending": NOTHING, "complete": GOOD}
 VERSION_CLASSES: Final = {"current": GOOD, "accepted": FAIR, "other": WARNING}
-SEVERITIES: Final = {"critical": CRITICAL, "warning": WARNING, "info": GOOD}
+SEVERITIES: Final = {"critical": CRITICAL, "warning": WARNING}
 STEPS: Final = {"started": NOTHING, "completed": FAIR, "covered": GOOD}
 PERCENTILES: Final = {"50": FAIR, "95": GOOD, "99": "dark-blue"}

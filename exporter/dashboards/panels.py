@@ -23,7 +23,7 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from exporter.dashboards import palette
 from exporter.dashboards.links import runbook
-from exporter.dashboards.promql import PIPELINE, SHARE_DECIMALS, or_unknown
+from exporter.dashboards.promql import PIPELINE, SHARE_DECIMALS
 
 NOT_MEASURED: Final = "not measured"
 
@@ -37,6 +37,9 @@ _DECIMALS: Final = {SHARE: SHARE_DECIMALS}
 SOURCE: Final = options.DataSourceRef(type_val="prometheus", uid="${datasource}")
 MIN_STEP: Final = "1m"
 """The step of graphs: at least the usual scrape interval."""
+
+Texts = Mapping[int, tuple[str, str]] | Mapping[float, tuple[str, str]]
+"""Words in place of numbers: text and colour."""
 
 Panel = stat.Panel | table.Panel | timeseries.Panel | bargauge.Panel | statetimeline.Panel
 Kind = TypeVar("Kind", stat.Panel, table.Panel, timeseries.Panel, bargauge.Panel, statetimeline.Panel)
@@ -60,7 +63,7 @@ class About:
     low: float | None = 0
     high: float | None = None
     runbook: str | None = None
-    texts: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    texts: Texts = field(default_factory=dict)
     """Values shown as words: text and colour."""
 
 
@@ -83,12 +86,12 @@ def _decimals(unit: str | None, given: int | None) -> int | None:
     return _DECIMALS.get(unit or "") if given is None else given
 
 
-def mappings(texts: Mapping[int, tuple[str, str]], none: str, *, known: bool = False) -> list[model.ValueMapping]:
+def mappings(texts: Texts, none: str, *, known: bool = False) -> list[model.ValueMapping]:
     """Words for numbers, and for a missing number."""
     found: list[model.ValueMapping] = []
     if texts:
         results = {
-            str(value): model.ValueMappingResult(text=text, color=color, index=index)
+            f"{value:g}": model.ValueMappingResult(text=text, color=color, index=index)
             for index, (value, (text, color)) in enumerate(texts.items())
         }
         found.append(model.ValueMap(results))
@@ -114,12 +117,18 @@ def shades(color: str) -> model.DynamicConfigValue:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """An expression and the names of the series; `color` for all series, `dashed` for a threshold in a graph."""
+    """An expression and the names of the series.
+
+    `color` is for all series, `dashed` for a threshold in a graph, `texts` for words in place of numbers; `over_time`
+    asks for the time range where a panel shows the last number.
+    """
 
     expr: str
     legend: str = "__auto"
     color: str | None = None
     dashed: bool = False
+    over_time: bool = False
+    texts: Texts = field(default_factory=dict)
 
     @property
     def properties(self) -> list[model.DynamicConfigValue]:
@@ -128,6 +137,8 @@ class Query:
         if self.dashed:
             found.append(property_("custom.lineStyle", {"fill": "dash", "dash": [8, 6]}))
             found += [property_("custom.fillOpacity", 0), property_("custom.lineWidth", 1)]
+        if self.texts:
+            found += [property_("unit", "none"), property_("mappings", mappings(self.texts, ""))]
         return found
 
 
@@ -139,25 +150,41 @@ def _target(ref: str, query: Query, *, as_table: bool = False, over_time: bool =
 
 def _asks(panel: Kind, queries: Sequence[Query], *, over_time: bool = False) -> Kind:
     for ref, query in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", queries, strict=False):
-        panel.with_target(_target(ref, query, over_time=over_time))
+        panel.with_target(_target(ref, query, over_time=over_time or query.over_time))
         if query.properties:
             panel.override_by_query(ref, query.properties)
     return panel
 
 
-def _last() -> common.ReduceDataOptions:
-    return common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False)
+def _last(*, also_nan: bool = False) -> common.ReduceDataOptions:
+    """The last number; with `also_nan` an unknown last number does not show the number before."""
+    return common.ReduceDataOptions().calcs(["last" if also_nan else "lastNotNull"]).fields("").values(False)
 
 
 def _color(color: str) -> dashboard.FieldColor:
     return dashboard.FieldColor().mode(model.FieldColorModeId.FIXED).fixed_color(color)
 
 
-def number(about: About, *queries: Query, fill: bool = False, alarm: str | None = None) -> stat.Panel:
-    """A number or a word per query; with `fill` the background has the colour; `alarm` is the colour above 0."""
-    panel = framed(stat.Panel(), about).reduce_options(_last()).graph_mode(options.BigValueGraphMode.NONE)
+def number(
+    about: About,
+    *queries: Query,
+    fill: bool = False,
+    alarm: str | None = None,
+    named: bool = False,
+) -> stat.Panel:
+    """A number or a word per query.
+
+    With `fill` the background has the colour; `alarm` is the colour above 0; `named` writes the names of the series.
+    A query over time has a line of the time range below the number.
+    """
+    over_time = any(query.over_time for query in queries)
+    panel = framed(stat.Panel(), about).reduce_options(_last(also_nan=over_time))
+    panel.graph_mode(options.BigValueGraphMode.AREA if over_time else options.BigValueGraphMode.NONE)
     panel.color_mode(options.BigValueColorMode.BACKGROUND_SOLID if fill else options.BigValueColorMode.VALUE)
-    panel.text_mode(options.BigValueTextMode.AUTO).justify_mode(options.BigValueJustifyMode.CENTER)
+    panel.text_mode(options.BigValueTextMode.VALUE_AND_NAME if named else options.BigValueTextMode.VALUE)
+    if named:
+        panel.text(common.VizTextDisplayOptions().title_size(13))
+    panel.justify_mode(options.BigValueJustifyMode.CENTER)
     panel.orientation(options.VizOrientation.AUTO).wide_layout(True).color_scheme(_color(palette.PLAIN))
     if alarm is not None:
         steps = [model.Threshold(value=None, color=palette.GOOD), model.Threshold(value=1e-9, color=alarm)]
@@ -234,7 +261,7 @@ class PanelColumn:
     alarm: str | None = None
     none: str = "?"
     known: bool = False
-    texts: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    texts: Texts = field(default_factory=dict)
     words: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     bar: bool = False
     fill: bool = False
@@ -285,16 +312,10 @@ def grid(
     keys: Mapping[str, PanelColumn],
     values: Sequence[tuple[PanelColumn, str]],
     *,
-    rows: str | None = None,
     sort: str | None = None,
     descending: bool = False,
 ) -> table.Panel:
-    """A table: one row per set of the labels `keys`, one column per label and per expression.
-
-    With `rows`, a vector, the table has a row per label set of the vector, with a value or a question mark per column.
-    """
-    if rows is not None:
-        values = [(column, expr if expr == rows else or_unknown(expr, rows)) for column, expr in values]
+    """A table: one row per set of the labels `keys`, one column per label and per expression."""
     panel = framed(table.Panel(), about).show_header(True).cell_height(options.TableCellHeight.SM)
     panel.align(options.FieldTextAlignment.AUTO).inspect(False).filterable(False).min_width(60)
     panel.cell_options(options.TableAutoCellOptions())

@@ -5,7 +5,7 @@ before any sum.  `$job`, `$instance`, `$database`, `$pipeline` and `$record` are
 filter every selector with the label.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from exporter.model.metric import Metric
@@ -25,21 +25,14 @@ def labels_of(metric: Metric) -> tuple[str, ...]:
 
 
 def selector(metric: Metric, *matchers: str, **labels: str) -> str:
-    """The series chosen by the variables, with further labels by value or as matchers (`state!="gap"`)."""
+    """The series chosen by the variables, with further labels by value or as matchers (`state!="gap"`).
+
+    Series of limits have a record or a check or neither: the choice of a record leaves the others.
+    """
+    of_record = ['record=~"$record"'] if "record" in metric.labels and "limit" not in metric.labels else []
+    chosen = [*_TARGET, *(() if metric in _PROGRAM else _OF_PIPELINE), *of_record]
     given = [f'{name}="{value}"' for name, value in labels.items()]
-    return f"{metric.full_name}{{{', '.join([*_chosen(metric), *given, *matchers])}}}"
-
-
-def selector_of_any(metrics: Sequence[Metric]) -> str:
-    """The series of several metrics with the same labels."""
-    names = "|".join(metric.full_name for metric in metrics)
-    one_of = f'__name__=~"{names}"'
-    return f"{{{', '.join([one_of, *_chosen(metrics[0])])}}}"
-
-
-def _chosen(metric: Metric) -> list[str]:
-    of_record = ['record=~"$record"'] if "record" in metric.labels else []
-    return [*_TARGET, *(() if metric in _PROGRAM else _OF_PIPELINE), *of_record]
+    return f"{metric.full_name}{{{', '.join([*chosen, *given, *matchers])}}}"
 
 
 def target_selector(name: str) -> str:
@@ -64,19 +57,19 @@ def summed(metric: Metric, over: str, *matchers: str, **labels: str) -> str:
     return f"sum {by(kept)} ({latest(metric, *matchers, **labels)})"
 
 
-SEEN: Final = f"max {by(PIPELINE)} (max_over_time({selector(UP)}[$__range]))"
-"""Each pipeline scraped in the time range."""
-
-IS_WHOLE: Final = f"min {by(PIPELINE)} (max {by((*PIPELINE, 'record'))} ({selector(RECORD_UP)})) == 1"
-"""The pipelines whose chosen records are all measured."""
+SEEN: Final = f"max_over_time({selector(UP)}[$__range])"
+"""Each pipeline of each exporter scraped in the time range."""
 
 
-def of_all(aggregate: str, vector: str, among: str = SEEN) -> str:
-    """One number for all chosen pipelines; no number if a pipeline has no number, to prevent an incomplete sum.
+def total(vector: str) -> str:
+    """The sum for all chosen pipelines: NaN if a pipeline of the time range has no number, to prevent a partial sum."""
+    return f"sum ({vector} or on ({', '.join(PIPELINE)}) NaN * {SEEN})"
 
-    Graphs look `among` the pipelines scraped at each moment: a time range of a month for each point costs too much.
-    """
-    return f"({aggregate} ({vector}) unless on () ({among} unless on ({', '.join(PIPELINE)}) ({vector})))"
+
+def total_of_records(vector: str) -> str:
+    """The sum for all chosen records: NaN if a record of the time range has no number."""
+    seen = f"max_over_time({selector(RECORD_UP)}[$__range])"
+    return f"sum ({vector} or on ({', '.join((*PIPELINE, 'record'))}) NaN * {seen})"
 
 
 SHARE_DECIMALS: Final = 3
@@ -86,12 +79,12 @@ _GRID: Final = 10 ** (2 + SHARE_DECIMALS)
 
 def rounded_down(share: str) -> str:
     """A share for display, rounded down: 99.9999 % is not 100 %.  The rounding tolerates the error of a float."""
-    return f"(floor(({share}) * {_GRID} + 1e-6) / {_GRID})"
+    return f"floor({share} * {_GRID} + 1e-6) / {_GRID}"
 
 
 def rounded_up(share: str) -> str:
     """A share of faults for display, rounded up: a small share is not 0."""
-    return f"(ceil(({share}) * {_GRID} - 1e-6) / {_GRID})"
+    return f"ceil({share} * {_GRID} - 1e-6) / {_GRID}"
 
 
 def rounded_up_time(seconds: str) -> str:
@@ -101,19 +94,9 @@ def rounded_up_time(seconds: str) -> str:
 
 def share(part: str, whole: str) -> str:
     """A share from 0 to 1 of two vectors with the same labels, rounded down; no value if the whole is 0."""
-    return rounded_down(f"({part}) / (({whole}) > 0)")
+    return rounded_down(f"{part} / ({whole} > 0)")
 
 
 def named(vector: str, label: str, value: str, of: str = "", pattern: str = "") -> str:
     """The vector with one more label, with a fixed value or a value from another label by pattern."""
     return f'label_replace({vector}, "{label}", "{value}", "{of}", "{pattern}")'
-
-
-def first_of(*vectors: str) -> str:
-    """For each set of labels, the first vector with the set."""
-    return f"({' or '.join(f'({vector})' for vector in vectors)})"
-
-
-def or_unknown(vector: str, rows: str) -> str:
-    """The vector, with NaN for each missing row of `rows`: the table shows the unknown value."""
-    return f"({vector} or NaN * {rows})"

@@ -3,31 +3,22 @@
 from typing import Final
 
 from exporter.dashboards import judged, links, palette
-from exporter.dashboards.overview import MEASURED, NOT_ASKED_FOR, NOT_SET_UP, THIS_PIPELINE
 from exporter.dashboards.page import Page, Section, Tile
 from exporter.dashboards.panels import COUNT, SHARE, TIME, About, PanelColumn, Query, bars, grid, number, trend
-from exporter.dashboards.promql import PIPELINE, first_of, latest, of_all, rounded_up_time
-from exporter.dashboards.verdict import judged_by
+from exporter.dashboards.promql import latest, rounded_up_time, selector, total
+from exporter.dashboards.vectors import IS_MEASURED, MEASURED, THIS_PIPELINE
 from exporter.dimensions.conversion import COHORT
 from exporter.dimensions.freshness import NEWEST_DUE, NEWEST_RECORD, NEWEST_SESSION
 from exporter.dimensions.stuck import STUCK_SESSIONS
 from exporter.dimensions.timeliness import DELAY, DELAYED
 from exporter.model.counting import PERCENTILES
+from exporter.state.self_metrics import LIMIT
 
+STANDING: Final = PanelColumn("Standing", unit="none", width=142, none="-", known=True, texts=judged.STANDING_TEXTS)
 NO_COHORT: Final = "no cohort, or not measured"
-NO_SESSION: Final = {-1: ("no session", palette.NOTHING)}
 THIS_RECORD: Final = PanelColumn(
     "Record", link=("Only this record", links.drill_down(links.TIMELINESS, record="Record"))
 )
-
-
-def _bounds(limit: str) -> tuple[Query, Query]:
-    """The thresholds of a limit as dashed lines; with several pipelines the tightest."""
-    tightest = "max" if next(one for one in judged.LIMITS if one.name == limit).below else "min"
-    return (
-        Query(f"{tightest} ({judged.bound('critical', limit)})", "critical limit", palette.CRITICAL, dashed=True),
-        Query(f"{tightest} ({judged.bound('warning', limit)})", "warning limit", palette.WARNING, dashed=True),
-    )
 
 
 def _numbers() -> list[Tile]:
@@ -35,36 +26,36 @@ def _numbers() -> list[Tile]:
         id=1,
         title="Conversion",
         says="Share of the cohort's completed sessions with every required record.  With several pipelines: the lowest "
-        "share.  Red or yellow: `conversion_ratio` is broken.",
+        "share.  The word is the standing of `conversion_ratio`.",
         unit=SHARE,
         high=1,
-        texts=NO_SESSION,
+        none="no session, or not measured",
         runbook="ConversionRatio",
     )
     completion = About(
         id=2,
         title="Completion",
-        says="Share of the cohort's started sessions that completed.  With several pipelines: the lowest share.  Red "
-        "or yellow: `completion_ratio` is broken.",
+        says="Share of the cohort's started sessions that completed.  With several pipelines: the lowest share.  The "
+        "word is the standing of `completion_ratio`.",
         unit=SHARE,
         high=1,
-        texts=NO_SESSION,
+        none="no session, or not measured",
         runbook="CompletionRatio",
     )
     delay = About(
         id=3,
         title="Slowest p95",
         says="The largest p95 of the chosen records: 95 of 100 sessions of the cohort had the record within this time "
-        "after completion.  Red or yellow: `processing_delay_p95` is broken.",
+        "after completion.  The word is the standing of `processing_delay_p95`.",
         unit=TIME,
-        texts=NO_SESSION,
+        none="no session, or not measured",
         runbook="ProcessingDelayP95",
     )
     session = About(
         id=4,
         title="Newest session",
-        says="Time since the latest start of a session.  With several pipelines: the longest time.  Red or yellow: "
-        "`newest_session_age` is broken.",
+        says="Time since the latest start of a session.  With several pipelines: the longest time.  The "
+        "word is the standing of `newest_session_age`.",
         unit=TIME,
         runbook="NewestSessionAge",
     )
@@ -72,21 +63,19 @@ def _numbers() -> list[Tile]:
         id=5,
         title="Records late by",
         says="Age of the newest record while a session waits for a newer record.  With several records: the largest "
-        "age.  Normal: none late, also at night.  Red or yellow: `newest_record_age` is broken.",
+        "age.  Normal: none late, also at night.  The word is the standing of `newest_record_age`.",
         unit=TIME,
-        texts={0: ("none late", palette.GOOD)},
+        none="none late, or not measured",
+        none_is_known=True,
         runbook="NewestRecordAge",
     )
 
-    def no_session(limit: str) -> str:
-        return f"(0 * ({judged.RESTS_ON[limit]} == 0) - 1)"
-
     return [
-        Tile(number(conversion, *judged_by("conversion_ratio", "min", or_else=no_session("conversion_ratio"))), 5, 4),
-        Tile(number(completion, *judged_by("completion_ratio", "min", or_else=no_session("completion_ratio"))), 5, 4),
-        Tile(number(delay, *judged_by("processing_delay_p95", "max")), 4, 4),
-        Tile(number(session, *judged_by("newest_session_age", "max")), 5, 4),
-        Tile(number(late, *judged_by("newest_record_age", "max")), 5, 4),
+        Tile(number(conversion, *judged.with_standing(judged.worst("conversion_ratio"), "conversion_ratio")), 5, 4),
+        Tile(number(completion, *judged.with_standing(judged.worst("completion_ratio"), "completion_ratio")), 5, 4),
+        Tile(number(delay, *judged.with_standing(judged.worst("processing_delay_p95"), "processing_delay_p95")), 4, 4),
+        Tile(number(session, *judged.with_standing(judged.worst("newest_session_age"), "newest_session_age")), 5, 4),
+        Tile(number(late, *judged.with_standing(judged.worst("newest_record_age"), "newest_record_age")), 5, 4),
     ]
 
 
@@ -112,15 +101,12 @@ def _conversion() -> list[Tile]:
         none_is_known=True,
         runbook="ConversionRatio",
     )
-    warning = judged.bound("warning", "completion_ratio")
+    warning = selector(LIMIT, limit="completion_ratio", severity="warning")
     return [
         Tile(
             bars(
                 funnel,
-                *(
-                    Query(of_all("sum", latest(COHORT, step=step)), step, color)
-                    for step, color in palette.STEPS.items()
-                ),
+                *(Query(total(latest(COHORT, step=step)), step, color) for step, color in palette.STEPS.items()),
             ),
             8,
             7,
@@ -128,9 +114,9 @@ def _conversion() -> list[Tile]:
         Tile(
             trend(
                 ratios,
-                Query(judged.shown("conversion_ratio"), "conversion: {{pipeline}}"),
-                Query(judged.shown("completion_ratio"), "completion: {{pipeline}}"),
-                *_bounds("conversion_ratio"),
+                Query(judged.values("conversion_ratio"), "conversion: {{pipeline}}"),
+                Query(judged.values("completion_ratio"), "completion: {{pipeline}}"),
+                *judged.bound_lines("conversion_ratio"),
                 Query(f"max ({warning})", "completion warning limit", palette.NOTHING, dashed=True),
                 colors={"/^conversion:/": palette.GOOD, "/^completion:/": palette.NOTHING},
             ),
@@ -161,30 +147,23 @@ def _delays() -> list[Tile]:
         none_is_known=True,
         runbook="ProcessingDelayP95",
     )
-    bound = first_of(judged.bound("critical", "processing_delay_p95"), judged.bound("warning", "processing_delay_p95"))
     return [
         Tile(
             grid(
                 each,
                 {"pipeline": THIS_PIPELINE, "record": THIS_RECORD},
                 [
+                    (IS_MEASURED, MEASURED),
                     *(
                         (
-                            PanelColumn(f"p{percentile}", width=112, texts=NOT_SET_UP),
-                            first_of(rounded_up_time(latest(DELAY, percentile=str(percentile))), NOT_ASKED_FOR),
+                            PanelColumn(f"p{percentile}", width=112, none="-", known=True),
+                            rounded_up_time(latest(DELAY, percentile=str(percentile))),
                         )
                         for percentile in PERCENTILES
                     ),
-                    (
-                        PanelColumn("Sessions", unit=COUNT, width=90, texts=NOT_SET_UP),
-                        first_of(latest(DELAYED), NOT_ASKED_FOR),
-                    ),
-                    (
-                        PanelColumn("Limit", width=112, none="-", known=True),
-                        f"{MEASURED} * 0 + on ({', '.join(PIPELINE)}) group_left () {bound}",
-                    ),
+                    (PanelColumn("Sessions", unit=COUNT, width=90, none="-", known=True), latest(DELAYED)),
+                    (STANDING, judged.standings("processing_delay_p95", "record")),
                 ],
-                rows=MEASURED,
                 sort="p95",
                 descending=True,
             ),
@@ -195,7 +174,7 @@ def _delays() -> list[Tile]:
             trend(
                 history,
                 Query(rounded_up_time(latest(DELAY)), "{{pipeline}} {{record}} p{{percentile}}"),
-                *_bounds("processing_delay_p95"),
+                *judged.bound_lines("processing_delay_p95"),
                 colors={f"/ p{percentile}$/": color for percentile, color in palette.PERCENTILES.items()},
                 with_table=True,
             ),
@@ -237,13 +216,12 @@ def _freshness() -> list[Tile]:
         runbook="NewestRecordAge",
     )
     newest, due = latest(NEWEST_RECORD), latest(NEWEST_DUE)
-    bound = first_of(judged.bound("critical", "newest_record_age"), judged.bound("warning", "newest_record_age"))
     return [
         Tile(
             trend(
                 sessions,
                 Query(rounded_up_time(f"time() - max by (step) ({latest(NEWEST_SESSION)})"), "{{step}}"),
-                *_bounds("newest_session_age"),
+                *judged.bound_lines("newest_session_age"),
                 colors={"/started/": palette.FAIR, "/completed/": palette.GOOD},
             ),
             6,
@@ -253,7 +231,7 @@ def _freshness() -> list[Tile]:
             trend(
                 records,
                 Query(rounded_up_time(f"time() - {newest}"), "{{pipeline}} {{record}}"),
-                *_bounds("newest_record_age"),
+                *judged.bound_lines("newest_record_age"),
                 colors={"/^(?!critical|warning)/": palette.GOOD},
             ),
             6,
@@ -262,26 +240,23 @@ def _freshness() -> list[Tile]:
         Tile(
             grid(
                 late,
-                {"record": THIS_RECORD},
+                {"pipeline": THIS_PIPELINE, "record": THIS_RECORD},
                 [
+                    (IS_MEASURED, MEASURED),
                     (
-                        PanelColumn("Newest", width=112, texts=NOT_SET_UP),
-                        first_of(rounded_up_time(f"time() - {newest}"), NOT_ASKED_FOR),
+                        PanelColumn("Newest", width=112, none="-", known=True),
+                        rounded_up_time(f"time() - {newest}"),
                     ),
                     (
-                        PanelColumn("Waits since", width=112, texts=NOT_SET_UP),
-                        first_of(rounded_up_time(f"time() - {due}"), NOT_ASKED_FOR),
+                        PanelColumn("Waits since", width=112, none="-", known=True),
+                        rounded_up_time(f"time() - {due}"),
                     ),
                     (
-                        PanelColumn("Late by", width=112, texts={0: ("not late", palette.GOOD), **NOT_SET_UP}),
-                        first_of(judged.shown("newest_record_age"), NOT_ASKED_FOR),
+                        PanelColumn("Late by", width=112, none="-", known=True),
+                        judged.values("newest_record_age", "record"),
                     ),
-                    (
-                        PanelColumn("Limit", width=96, none="-", known=True),
-                        f"{MEASURED} * 0 + on ({', '.join(PIPELINE)}) group_left () {bound}",
-                    ),
+                    (STANDING, judged.standings("newest_record_age", "record")),
                 ],
-                rows=MEASURED,
                 sort="Late by",
                 descending=True,
             ),
@@ -306,7 +281,7 @@ def _stuck() -> list[Tile]:
             trend(
                 about,
                 Query(latest(STUCK_SESSIONS), "{{pipeline}} {{status}}"),
-                *_bounds("stuck_sessions"),
+                *judged.bound_lines("stuck_sessions"),
                 colors={"/^(?!critical|warning)/": palette.GOOD},
             ),
             24,

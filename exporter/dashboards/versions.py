@@ -2,19 +2,22 @@
 
 from typing import Final
 
-from exporter.dashboards import links, palette, progress
-from exporter.dashboards.overview import MEASURED, NOT_ASKED_FOR, NOT_SET_UP, THIS_PIPELINE
+from exporter.dashboards import judged, links, palette, progress
 from exporter.dashboards.page import Page, Section, Tile
 from exporter.dashboards.panels import COUNT, SHARE, About, PanelColumn, Query, grid, number, trend
-from exporter.dashboards.promql import first_of, latest, of_all, share, summed
-from exporter.dashboards.verdict import judged_by
+from exporter.dashboards.promql import PIPELINE, by, latest, selector, share, summed, total_of_records
+from exporter.dashboards.vectors import IS_MEASURED, MEASURED, THIS_PIPELINE
 from exporter.dimensions.conformance import DRIFTED, RECORDS, VERSION_SESSIONS
 from exporter.dimensions.coverage import RECORD_SESSIONS
 from exporter.dimensions.validity import VALUE_ROWS, VALUE_SESSIONS
+from exporter.state.self_metrics import LIMIT_VALUE
 
 OUTDATED: Final = latest(RECORD_SESSIONS, state="outdated")
-RIGHT: Final = summed(RECORD_SESSIONS, "state", 'state=~"current|accepted"')
-THERE: Final = summed(RECORD_SESSIONS, "state", 'state=~"current|accepted|outdated|invalid"')
+GOOD_STATES: Final = 'state=~"current|accepted"'
+STATES_THERE: Final = 'state=~"current|accepted|outdated|invalid"'
+RIGHT: Final = summed(RECORD_SESSIONS, "state", GOOD_STATES)
+THERE: Final = summed(RECORD_SESSIONS, "state", STATES_THERE)
+PACED: Final = progress.pace(RECORD_SESSIONS, state="outdated")
 
 
 def _numbers() -> list[Tile]:
@@ -25,47 +28,44 @@ def _numbers() -> list[Tile]:
         "version.  A migration ends at 100%.",
         unit=SHARE,
         high=1,
-        texts={-1: ("no record yet", palette.NOTHING)},
+        none="no record yet, or not measured",
         runbook="OutdatedSessions",
     )
     residue = About(
         id=2,
-        title="Left over",
+        title="Outdated sessions",
         says="Sessions whose best row has an old version: a backfill must derive a new row.  The number falls during a "
-        "migration.  Red or yellow: `outdated_sessions` is broken.",
+        "migration.  The word is the standing of `outdated_sessions`.",
         unit=COUNT,
         runbook="OutdatedSessions",
     )
     drift = About(
         id=3,
-        title="Still written",
+        title="Drifted rows",
         says="Drift: rows of an old version written since `current_since`.  While the number grows, the migration "
         "cannot end: find the writer of the old version.  Measured only with `current_since` in the config.",
         unit=COUNT,
-        texts={-1: ("not configured", palette.NOTHING)},
+        none="not configured, or not measured",
+        none_is_known=True,
         runbook="DriftedRecords",
     )
     end = About(
         id=4,
-        title="Nothing left over in",
-        says="Estimate from the pace of the last hour.  *No progress*: less than one session a day, or more than 90 "
-        "days.",
+        title="Migration done in",
+        says="Estimate from the pace of the last hour.  *No progress*: less than one session a day.",
         unit="s",
         decimals=1,
-        texts=progress.ETA_TEXTS,
+        none="no progress, or not measured",
+        none_is_known=True,
         runbook="OutdatedSessions",
     )
-    right_of_all, there = of_all("sum", RIGHT), of_all("sum", THERE)
-    left = of_all("sum", OUTDATED)
-    paced = of_all("sum", progress.pace(RECORD_SESSIONS, state="outdated"))
-    # A record without current_since adds nothing; where no record has it, there is nothing to say.
-    counted = of_all("sum", f"{first_of(latest(DRIFTED), f'0 * {MEASURED}')} and {MEASURED} == 1")
-    drifted = first_of(f"(0 * {counted} - 1) unless on () {latest(DRIFTED)}", counted)
+    rows = f"max {by((*PIPELINE, 'record'))} ({selector(LIMIT_VALUE, limit='drifted_records')})"
+    good, there = f"sum ({latest(RECORD_SESSIONS, GOOD_STATES)})", latest(RECORD_SESSIONS, STATES_THERE)
     return [
-        Tile(number(right, Query(first_of(share(right_of_all, there), f"0 * ({there} == 0) - 1"))), 6, 4),
-        Tile(number(residue, *judged_by("outdated_sessions", "sum")), 6, 4),
-        Tile(number(drift, *judged_by("drifted_records", "sum", value=drifted)), 6, 4),
-        Tile(number(end, Query(progress.remaining(left, paced))), 6, 4),
+        Tile(number(right, Query(share(good, total_of_records(there)))), 6, 4),
+        Tile(number(residue, *judged.with_standing(total_of_records(OUTDATED), "outdated_sessions")), 6, 4),
+        Tile(number(drift, *judged.with_standing(f"sum ({rows})", "drifted_records")), 6, 4),
+        Tile(number(end, Query(progress.remaining(total_of_records(OUTDATED), f"sum ({PACED})"))), 6, 4),
     ]
 
 
@@ -73,12 +73,11 @@ def _records() -> Tile:
     about = About(
         id=5,
         title="Migration by record",
-        says="Sessions by state of the best row; rows that drifted (*Still written*); the pace of the migration, and "
+        says="Sessions by state of the best row; rows that drifted (*Drifted*); the pace of the migration, and "
         "an estimate of the end.  **-**: not configured; **?**: not measured.",
         unit=COUNT,
         runbook="OutdatedSessions",
     )
-    paced = progress.pace(RECORD_SESSIONS, state="outdated")
     record = PanelColumn("Record", link=("Only this record", links.drill_down(links.VERSIONS, record="Record")))
 
     def state(name: str, title: str, alarm: str | None = None) -> tuple[PanelColumn, str]:
@@ -89,9 +88,10 @@ def _records() -> Tile:
             about,
             {"pipeline": THIS_PIPELINE, "record": record},
             [
+                (IS_MEASURED, MEASURED),
                 state("current", "Current"),
                 state("accepted", "Accepted"),
-                state("outdated", "Left over", palette.WARNING),
+                state("outdated", "Outdated", palette.WARNING),
                 state("invalid", "Invalid", palette.BAD),
                 state("missing", "Missing", palette.CRITICAL),
                 (
@@ -99,22 +99,21 @@ def _records() -> Tile:
                         "Good share",
                         unit=SHARE,
                         bar=True,
-                        texts={-1: ("no record yet", palette.NOTHING)},
+                        none="no record yet, or not measured",
                     ),
-                    first_of(share(RIGHT, THERE), f"0 * ({THERE} == 0) - 1"),
+                    share(RIGHT, THERE),
                 ),
                 (
-                    PanelColumn("Still written", width=100, alarm=palette.WARNING, texts=NOT_SET_UP),
-                    first_of(latest(DRIFTED), NOT_ASKED_FOR),
+                    PanelColumn("Drifted rows", width=104, alarm=palette.WARNING, none="-", known=True),
+                    latest(DRIFTED),
                 ),
-                (PanelColumn("Fewer per hour", width=112, decimals=1), f"3600 * {paced}"),
+                (PanelColumn("Fewer per hour", width=112, decimals=1), f"3600 * {PACED}"),
                 (
-                    PanelColumn("Done in", unit="s", decimals=1, width=100, texts=progress.ETA_TEXTS),
-                    progress.remaining(OUTDATED, paced),
+                    PanelColumn("Done in", unit="s", decimals=1, width=100, none="-", known=True),
+                    progress.remaining(OUTDATED, PACED),
                 ),
             ],
-            rows=MEASURED,
-            sort="Left over",
+            sort="Outdated",
             descending=True,
         ),
         24,
@@ -143,8 +142,8 @@ def _each() -> list[Tile]:
     )
     against = About(
         id=22,
-        title="Left over against still written",
-        says="*Left over*: sessions with only old rows; the number falls during a migration.  *Still written* (drift): "
+        title="Outdated sessions against drifted rows",
+        says="*Outdated*: sessions with only old rows; the number falls during a migration.  *Drifted*: "
         "rows of old versions written since `current_since`.  A step up: a worker writes the old version at that "
         "time.  The migration cannot end before the drift is gone.",
         unit=COUNT,
@@ -169,8 +168,8 @@ def _each() -> list[Tile]:
         Tile(
             trend(
                 against,
-                Query(f"sum ({OUTDATED})", "left over: sessions", palette.WARNING),
-                Query(f"sum ({latest(DRIFTED)})", "still written: rows", palette.CRITICAL, dashed=True),
+                Query(f"sum ({OUTDATED})", "outdated: sessions", palette.WARNING),
+                Query(f"sum ({latest(DRIFTED)})", "drifted: rows", palette.CRITICAL, dashed=True),
             ),
             8,
             8,
@@ -242,7 +241,7 @@ def _tables() -> list[Tile]:
 VERSIONS: Final = Page(
     uid=links.VERSIONS,
     subject="Versions",
-    answers="How far is the migration, which records still get an old version, and how many sessions are left over?",
+    answers="How far is the migration, which records still get an old version, and how many sessions are outdated?",
     sections=[
         Section([*_numbers(), _records()]),
         Section(_each(), title="$record", id=100, repeat="record"),

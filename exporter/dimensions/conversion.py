@@ -6,7 +6,7 @@ from typing import Final
 from exporter.model.advice import Advice
 from exporter.model.counting import COHORT_PART, Cells, Fact, Part, Scope, SessionMeasure, Total, sessions_where
 from exporter.model.dimension import Dimension
-from exporter.model.judging import Judged, Limit, PromQL, Readings, Select, series_of
+from exporter.model.judging import Judged, Limit, Readings
 from exporter.model.metric import Metric, Numbers
 from exporter.model.reporting import ReportLine
 from exporter.model.sections import Key, Pipeline
@@ -90,15 +90,6 @@ def _completion(readings: Readings, _subject: str) -> tuple[float, float] | None
     return _share(readings, "completed", "started")
 
 
-def _share_in_promql(step: str, of: str) -> PromQL:
-    reached, base = series_of(COHORT, step=step), series_of(COHORT, step=of)
-
-    def written(select: Select) -> str:
-        return f"{reached(select)}\n/\n({base(select)} > 0)"
-
-    return written
-
-
 def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     started, completed, covered = (readings.get(COHORT, step) for step in ("started", "completed", "covered"))
     remedy = "" if readings.pipeline.cohort else "cohort"
@@ -137,12 +128,7 @@ CONVERSION = Dimension(
             "conversion_ratio",
             "ratio",
             "Share of the cohort's completed sessions with every record",
-            Judged(
-                _conversion,
-                _share_in_promql("covered", "completed"),
-                rests_on=series_of(COHORT, step="completed"),
-                nothing="no session of the cohort was completed",
-            ),
+            Judged(_conversion, nothing="no session of the cohort was completed"),
             Advice(
                 "Too few completed sessions get all required records.",
                 "The ratio is the share of the cohort's completed sessions with every required record, eligible or "
@@ -169,12 +155,7 @@ CONVERSION = Dimension(
             "completion_ratio",
             "ratio",
             "Share of the cohort's started sessions that completed",
-            Judged(
-                _completion,
-                _share_in_promql("completed", "started"),
-                rests_on=series_of(COHORT, step="started"),
-                nothing="no session started in the cohort",
-            ),
+            Judged(_completion, nothing="no session started in the cohort"),
             Advice(
                 "Too few started sessions are completed.",
                 "The ratio is the share of the cohort's started sessions that completed.  Users leave, or the platform "

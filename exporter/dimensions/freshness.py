@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from exporter.model.advice import Advice
 from exporter.model.counting import Cells, RecordMeasure, Rows, Scope, SessionMeasure, Total
 from exporter.model.dimension import Dimension
-from exporter.model.judging import Judged, Limit, Readings, Select, series_of
-from exporter.model.metric import SNAPSHOT_TIME, WINDOW_START, Metric, Numbers
+from exporter.model.judging import Judged, Limit, Readings
+from exporter.model.metric import Metric, Numbers
 from exporter.model.reporting import ReportLine
 from exporter.model.sections import Pipeline, Record
 from exporter.model.states import due
@@ -96,17 +96,6 @@ def _record_age(readings: Readings, record: str) -> float | None:
     return readings.clock - (due if newest is None else newest)
 
 
-def _session_age_in_promql(select: Select) -> str:
-    newest = series_of(NEWEST_SESSION, step="started")(select)
-    return f"{select(SNAPSHOT_TIME)}\n- (\n  {newest}\n  or {select(WINDOW_START)}\n)"
-
-
-def _record_age_in_promql(select: Select) -> str:
-    newest, due = select(NEWEST_RECORD), select(NEWEST_DUE)
-    late = f"(\n  ({newest} < {due})\n  or ({due} unless {newest})\n)"
-    return f"{select(SNAPSHOT_TIME)}\n- ignoring (record) group_right ()\n{late}"
-
-
 def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     name, newest = record.name, readings.get(NEWEST_RECORD, record.name)
     if record.created_at is None:
@@ -170,7 +159,7 @@ FRESHNESS = Dimension(
             "newest_session_age",
             "seconds",
             "Age of the newest session",
-            Judged(_session_age, _session_age_in_promql, in_words=_no_session),
+            Judged(_session_age, in_words=_no_session),
             Advice(
                 "No new sessions arrive.",
                 "The value is the time since the latest start of a session, or the length of the window without a "
@@ -195,7 +184,7 @@ FRESHNESS = Dimension(
             "newest_record_age",
             "seconds",
             "Age of the newest record while sessions wait for a newer record",
-            Judged(_record_age, _record_age_in_promql, nothing="no session waits for a newer record"),
+            Judged(_record_age, nothing="no session waits for a newer record"),
             Advice(
                 "No new records arrive although sessions complete.",
                 "A session that needs this record completed, the grace period is over, and no row was written since.  "

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from exporter.model.advice import Advice
 from exporter.model.counting import COHORT_PART, Cells, RecordMeasure, Rows, Scope, Spread
 from exporter.model.dimension import Dimension
-from exporter.model.judging import Judged, Limit, Readings, series_of
+from exporter.model.judging import Judged, Limit, Readings
 from exporter.model.metric import Metric, Numbers
 from exporter.model.reporting import ReportLine
 from exporter.model.sections import Record
@@ -91,11 +91,7 @@ TIMELINESS = Dimension(
             "processing_delay_p95",
             "seconds",
             "Delay that 95 of 100 sessions of the cohort do not exceed",
-            Judged(
-                _judged,
-                series_of(DELAY, percentile=JUDGED_PERCENTILE),
-                nothing="no session of the cohort has the record yet",
-            ),
+            Judged(_judged, nothing="no session of the cohort has the record yet"),
             Advice(
                 "Records arrive too late after the completion of a session.",
                 "5 of 100 sessions of the cohort waited longer than the value, from completion to the first good row.  "

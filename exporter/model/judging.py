@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 from exporter.model.advice import Advice
 from exporter.model.metric import Metric
@@ -64,45 +64,22 @@ class Readings:
         return value
 
 
-class Select(Protocol):
-    """Writes PromQL for the series of a metric with the given labels: `select(GAPS, reason="missing")`."""
-
-    def __call__(self, metric: Metric, /, **labels: str) -> str:
-        """The selector, with the additions of the caller."""
-        ...
-
-
-PromQL = Callable[[Select], str]
-
 Per = Literal["pipeline", "record", "part"]
 """The subject of one judged number."""
 
 
-def series_of(metric: Metric, **labels: str) -> PromQL:
-    """The series of a metric with the given labels, without the labels: one per pipeline, record or check."""
-
-    def written(select: Select) -> str:
-        selector = select(metric, **labels)
-        return f"max without ({', '.join(labels)}) ({selector})" if labels else selector
-
-    return written
-
-
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A judged value, defined twice: from a snapshot, and in PromQL from the series of the page.
+    """A judged value of a snapshot.
 
     `read` gives the value for the pipeline, or for the named record or part.  None means nothing to judge, for the
     reason `nothing`; `read` raises UnmeasuredError after a failed measurement.  A ratio comes with the number of
-    sessions behind the ratio.  `promql` gives one series per pipeline, record or check, no series with nothing to
-    judge; `rests_on` gives the number of sessions behind the ratio.  `whole` gives the number of counted sessions:
-    without a session there is nothing to judge.  `in_words` describes a value that is no measurement, else is empty.
-    `per` is the subject of the one number; None if only `read` knows.
+    sessions behind the ratio.  `whole` gives the number of counted sessions: without a session there is nothing to
+    judge.  `in_words` describes a value that is no measurement, else is empty.  `per` is the subject of the one number;
+    None if only `read` knows.
     """
 
     read: Callable[[Readings, str], float | tuple[float, float] | None]
-    promql: PromQL
-    rests_on: PromQL | None = None
     nothing: str = "there is nothing to judge"
     whole: Callable[[Readings, str], float | None] | None = None
     in_words: Callable[[Readings, str], str] | None = None
@@ -128,7 +105,7 @@ def number_of(metric: Metric, **labels: str) -> Judged:
     def whole(readings: Readings, name: str) -> float | None:
         return readings.total(metric, **dict.fromkeys(subject, name))
 
-    return Judged(read, series_of(metric, **labels), whole=whole if labels else None, per=_PER[subject])
+    return Judged(read, whole=whole if labels else None, per=_PER[subject])
 
 
 def total_of(metric: Metric) -> Judged:
@@ -140,10 +117,7 @@ def total_of(metric: Metric) -> Judged:
             raise UnmeasuredError
         return total
 
-    def promql(select: Select) -> str:
-        return f"sum without ({', '.join(metric.labels)}) ({select(metric)})"
-
-    return Judged(read, promql, per="pipeline")
+    return Judged(read, per="pipeline")
 
 
 @dataclass(frozen=True, slots=True)

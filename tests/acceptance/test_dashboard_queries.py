@@ -19,9 +19,10 @@ from prometheus import Prometheus, running_prometheus
 from tools import find_tool
 from waiting import START_SECONDS, soon
 
-from exporter.dashboards import judged, palette, verdict
+from exporter.dashboards import judged
 from exporter.demo.scenarios import SCENARIOS, SCHEMA
 from exporter.embedded import EmbeddedPostgres
+from exporter.model.standing import STANDINGS, Standing
 
 pytestmark = pytest.mark.prometheus
 
@@ -53,8 +54,18 @@ RIGHTLY_EMPTY: Mapping[str, set[str]] = {
     "exporter: Errors by reason": {"healthy", "backfill", "drift"},
     "exporter: Folded series": {"healthy", "backfill", "drift", "broken"},
     "exporter: Replica lag": {"healthy", "backfill", "drift", "broken"},
+    "overview: Gaps by record and reason": {"healthy", "drift"},
+    "overview: Limits that are broken or unknown": {"healthy"},
+    "overview: Backfill done": {"healthy", "drift"},
+    "overview: Done in": {"healthy", "backfill", "drift", "broken"},
+    "versions: Migration done in": {"healthy", "backfill", "drift", "broken"},
+    # Of whole minutes, which the scene may not have.
+    "overview: Last healthy": {"healthy", "backfill", "drift", "broken"},
 }
-"""Panels, and the states in which nothing is the right answer: no error, no cap exceeded, no replica."""
+"""Panels, and the states in which nothing is the right answer: no error, cap, replica, gap or progress."""
+
+WITHOUT_SERIES = {("exporter: Exporters and what they measure", 6), ("versions: Migration by record", 9)}
+"""Queries of tables about a replica and about progress."""
 
 
 def _config(state: str) -> str:
@@ -87,22 +98,15 @@ class Scene:
         found = self.prometheus.api("query", query=filled(expression, {"pipeline": state}))["result"]
         return [(one["metric"], float(one["value"][1])) for one in found]
 
-    def number(self, title: str, state: str = ".+") -> tuple[float, str] | None:
-        """The one number of a panel and its colour; None where it says that there is none."""
+    def number(self, title: str, state: str = ".+") -> tuple[float | None, str]:
+        """The number of a panel, None where there is none, and the words beside: the standing of a limit."""
         panel = next(one for one in panels() if str(one) == title)
-        colors = {
-            override["matcher"]["options"]: prop["value"]["fixedColor"]
-            for override in panel.content["fieldConfig"]["overrides"]
-            for prop in override["properties"]
-            if prop["id"] == "color"
-        }
-        found = [
-            (value, colors.get(target["refId"], ""))
-            for target in panel.content["targets"]
-            for _labels, value in self.ask(target["expr"], state)
-        ]
+        asked, *others = panel.content["targets"]
+        found = [value for _labels, value in self.ask(asked["expr"], state) if not math.isnan(value)]
         assert len(found) <= 1, f"{title} shows {found}"
-        return found[0] if found else None
+        levels = [value for one in others for _labels, value in self.ask(one["expr"], state)]
+        assert len(levels) <= 1, f"{title} has the standings {levels}"
+        return found[0] if found else None, judged.STANDING_TEXTS[int(levels[0])][0] if levels else ""
 
 
 async def _make(server: EmbeddedPostgres, state: str) -> None:
@@ -192,38 +196,59 @@ def test_every_panel_has_something_to_show(scene: Scene, state: str) -> None:
         str(panel) for panel in panels() if not any(scene.ask(expression, state) for expression in panel.expressions)
     }
 
-    assert empty == {title for title, states in RIGHTLY_EMPTY.items() if state in states}
+    assert empty - {"overview: Last healthy"} == {
+        title for title, states in RIGHTLY_EMPTY.items() if state in states and title != "overview: Last healthy"
+    }
 
 
 def test_no_query_of_a_graph_or_table_is_there_for_nothing(scene: Scene) -> None:
     """Each gives something in some state; those of a number stand for the colours that it may have."""
     asked = [panel for panel in panels() if panel.content["type"] != "stat" and str(panel) not in RIGHTLY_EMPTY]
 
-    assert [
+    assert {
         (str(panel), position)
         for panel in asked
         for position, expression in enumerate(panel.expressions)
         if not any(scene.ask(expression, state) for state in STATES)
-    ] == []
+    } == WITHOUT_SERIES
 
 
 @pytest.mark.parametrize("state", [*STATES, ".+"])
 def test_a_number_is_one_number(scene: Scene, state: str) -> None:
-    """Its queries, one for each colour, exclude each other."""
     for panel in panels():
-        colors = [one for one in panel.content["fieldConfig"]["overrides"] if one["matcher"]["id"] == "byFrameRefID"]
-        if panel.content["type"] == "stat" and colors:
+        if panel.content["type"] == "stat" and panel.content["options"]["textMode"] == "value":
             scene.number(str(panel), state)
 
 
-def test_a_number_is_in_the_colour_of_the_limit_that_it_breaks(scene: Scene) -> None:
+def test_a_number_has_the_standing_of_its_limit_in_words(scene: Scene) -> None:
     needing = "overview: Sessions that need a backfill"
 
-    assert scene.number(needing, "healthy") == (0, palette.GOOD)
-    assert scene.number(needing, "backfill") == (39, palette.CRITICAL)
-    assert scene.number("overview: Share with a gap", "backfill") == (0.24841, palette.WARNING)
-    assert scene.number("versions: Still written", "drift") == (21, palette.WARNING)
-    assert scene.number("versions: Still written", "healthy") == (0, palette.GOOD)
+    assert scene.number(needing, "healthy") == (0, "✓ within")
+    assert scene.number(needing, "backfill") == (39, "✕ critical")
+    assert scene.number("overview: Share with a gap", "backfill") == (0.24841, "! warning")
+    assert scene.number("overview: Oldest gap", "healthy") == (None, "- nothing to judge")
+    assert scene.number("versions: Drifted rows", "drift") == (21, "! warning")
+    assert scene.number("versions: Drifted rows", "healthy") == (0, "✓ within")
+
+
+@pytest.mark.parametrize(
+    ("state", "counts"),
+    [("healthy", [0, 0, 0]), ("backfill", [2, 0, 4]), ("drift", [0, 0, 2]), ("broken", [None, None, None])],
+)
+def test_broken_limits_are_counted_as_the_exporter_finds_them(
+    scene: Scene, state: str, counts: list[int | None]
+) -> None:
+    arguments = ("check", "--config.file", str(scene.configs[state]), "--format", "json")
+    findings = json.loads(run(*arguments, DATABASE_URL=scene.dsns[state]).stdout)["pipelines"][0]["findings"]
+    panel = next(one for one in panels() if str(one) == "overview: Limits broken")
+    shown = [value for expression in panel.expressions for _labels, value in scene.ask(expression, state)]
+    outcomes = [one["outcome"] for one in findings]
+    expected = [outcomes.count(outcome) for outcome in ("critical", "not_measured", "warning")]
+
+    assert shown == expected
+    assert counts[0] is None or shown == counts
+    listed = next(one for one in panels() if str(one) == "overview: Limits that are broken or unknown")
+    assert len(scene.ask(listed.expressions[0], state)) == sum(expected)
 
 
 @pytest.mark.parametrize(
@@ -239,14 +264,13 @@ def test_a_number_is_in_the_colour_of_the_limit_that_it_breaks(scene: Scene) -> 
 def test_the_verdict_is_the_exporters_and_the_worst_of_several(scene: Scene, state: str, word: str) -> None:
     shown = scene.number("overview: Verdict", state)
 
-    assert shown is not None
-    assert shown[0] == verdict.RANKS[word]  # type: ignore[index]
+    assert shown[0] == STANDINGS[word].level  # type: ignore[index]
 
 
 def _statuses(scene: Scene, state: str) -> dict[str, float]:
     """By limit, as the Overview shows them."""
     tables = [panel for panel in panels() if str(panel).startswith("overview: Limits on ")]
-    return {labels["limit"]: value for panel in tables for labels, value in scene.ask(panel.expressions[-1], state)}
+    return {labels["limit"]: value for panel in tables for labels, value in scene.ask(panel.expressions[0], state)}
 
 
 @pytest.mark.parametrize("state", ["healthy", "backfill", "drift"])
@@ -254,13 +278,10 @@ def test_every_limit_stands_as_the_exporter_judges_it(scene: Scene, state: str) 
     """The worst that `check` finds of each in the same database; a ratio of no session rests on too few."""
     arguments = ("check", "--config.file", str(scene.configs[state]), "--format", "json")
     checked = run(*arguments, DATABASE_URL=scene.dsns[state])
-    ranks = {"within": judged.WITHIN, "warning": judged.WARNED, "critical": judged.BROKEN, "too_few": judged.TOO_FEW}
-    ranks["not_judged"] = judged.WITHIN
     expected: dict[str, float] = {}
     for finding in json.loads(checked.stdout)["pipelines"][0]["findings"]:
-        is_of_none = finding["unit"] == "ratio" and finding["value"] is None
-        rank = ranks["too_few" if is_of_none else finding["outcome"]]
-        expected[finding["limit"]] = max(rank, expected.get(finding["limit"], 0))
+        level = STANDINGS[finding["outcome"]].level
+        expected[finding["limit"]] = max(level, expected.get(finding["limit"], 0))
 
     assert len(expected) == len(judged.LIMITS)
     assert _statuses(scene, state) == expected
@@ -268,28 +289,31 @@ def test_every_limit_stands_as_the_exporter_judges_it(scene: Scene, state: str) 
 
 def test_two_exporters_of_one_database_count_nothing_twice(scene: Scene) -> None:
     assert len(scene.ask('session_health_up{pipeline=~"$pipeline"}', "healthy")) == 2
-    assert scene.number("overview: Sessions analysed", "healthy") == (187, "")
+    assert scene.number("overview: Sessions analysed", "healthy")[0] == 187
 
 
 def test_what_is_not_measured_is_neither_0_nor_healthy(scene: Scene) -> None:
     for title in ("overview: Sessions that need a backfill", "overview: Sessions analysed", "overview: Backfill done"):
-        assert scene.number(title, "broken") is None, title
+        assert scene.number(title, "broken")[0] is None, title
         # Nor is a sum over the others the whole.
-        assert scene.number(title) is None, title
+        assert scene.number(title)[0] is None, title
     records = next(panel for panel in panels() if str(panel) == "overview: Records")
     measured, *numbers = (
         [value for labels, value in scene.ask(expression, "broken") if labels["record"] == "fc_scores"]
         for expression in records.expressions
     )
     assert measured == [0]
-    assert judged.WITHIN not in _statuses(scene, "broken").values()
-    assert all(len(found) == 1 and math.isnan(found[0]) for found in numbers)
+    assert numbers == [[]] * len(numbers)
+    assert Standing.UNKNOWN.level in _statuses(scene, "broken").values()
 
 
 def test_a_pipeline_whose_exporter_is_gone_is_told_and_not_forgotten(scene: Scene) -> None:
     assert scene.exporters["drift"].end(signal.SIGTERM, 5) == 0
-    gone = (verdict.NOT_SCRAPED, "")
+    lost = [(judged.NOT_SCRAPED, "")]
 
-    assert soon(lambda: scene.number("overview: Verdict", "drift") == gone, START_SECONDS)
-    assert scene.number("overview: Sessions analysed", "healthy|drift") is None
-    assert scene.number("overview: Verdict", "healthy|drift") == gone
+    assert soon(lambda: [scene.number("overview: Verdict", "drift")] == lost, START_SECONDS)
+    assert scene.number("overview: Sessions analysed", "healthy|drift")[0] is None
+    assert [scene.number("overview: Verdict", "healthy|drift")] == lost
+    listed = next(one for one in panels() if str(one) == "overview: Limits that are broken or unknown")
+    [(labels, level)] = scene.ask(listed.expressions[0], "healthy|drift")
+    assert (labels["pipeline"], level) == ("drift", judged.NOT_SCRAPED)
