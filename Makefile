@@ -59,7 +59,7 @@ generate: $(VENV)/.stamp  ## rewrite the files that are generated from the code
 	$(BIN)/python -m exporter.artefacts
 
 tools:            ## promtool, prometheus, alertmanager, pgbouncer into .cache/tools, from Debian's packages, without root
-	@scripts/debian-tools prometheus alertmanager pgbouncer prometheus/forky
+	@scripts/debian-tools prometheus alertmanager pgbouncer prometheus/forky alertmanager/forky
 
 bench: $(VENV)/.stamp   ## what a collection costs, side by side with the obvious queries
 	$(BIN)/python bench/collection.py $(ARGS)

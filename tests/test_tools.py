@@ -135,6 +135,8 @@ def test_a_tool_of_another_suite_is_that_one_or_none_and_its_absence_never_fails
     assert outcome("promtool", "forky") == "skip: needs promtool of forky; run: make tools"
     newer = executable(tmp_path / "cache" / "forky" / "bin" / "promtool")
     assert outcome("promtool", "forky") == newer
+    newer = executable(tmp_path / "cache" / "forky-alertmanager" / "bin" / "amtool")
+    assert outcome("amtool", "forky") == newer
 
 
 class Terminal:
@@ -403,6 +405,17 @@ def test_another_suite_has_a_folder_of_its_own_and_comes_from_the_same_mirror_si
 
 
 @needs_flock
+def test_alertmanager_of_another_suite_lies_beside_prometheus_of_that_suite(checkout: Checkout) -> None:
+    checkout.with_apt()
+    said = "fetching alertmanager of forky from Debian's packages…\n"
+    assert checkout.run("alertmanager/forky", PAGES="1", CI="true") == (0, said, "")
+    folder = checkout.tools / "forky-alertmanager" / "bin"
+    assert [os.access(folder / name, os.X_OK) for name in ("alertmanager", "amtool")] == [True, True]
+    assert not list((checkout.tools / "bin").iterdir())
+    assert checkout.run("alertmanager/forky", CI="true") == (0, "", "")
+
+
+@needs_flock
 @pytest.mark.parametrize(
     ("fault", "cause"),
     [
@@ -425,8 +438,9 @@ def test_another_suite_that_cannot_be_had_is_said_loudly_and_fails_nowhere(
 
 
 @pytest.mark.parametrize(
-    "wrong", ["prometheus/bin", "prometheus/../x", "prometheus/a/b", "pgbouncer/forky", "alertmanager/forky", "x"]
+    "wrong", ["prometheus/bin", "prometheus/../x", "prometheus/a/b", "pgbouncer/forky", "alertmanager/bin", "x"]
 )
 def test_a_wrong_name_is_refused_and_the_usage_shown(checkout: Checkout, wrong: str) -> None:
-    assert checkout.run(wrong) == (2, "", "usage: debian-tools [prometheus[/SUITE]] [alertmanager] [pgbouncer]\n")
+    usage = "usage: debian-tools [prometheus[/SUITE]] [alertmanager[/SUITE]] [pgbouncer]\n"
+    assert checkout.run(wrong) == (2, "", usage)
     assert not checkout.tools.exists()

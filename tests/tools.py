@@ -9,7 +9,7 @@ import pytest
 
 CACHE = Path(__file__).parents[1] / ".cache" / "tools" / "bin"
 NEWER_SUITE = "forky"
-"""The suite of Debian that has Prometheus 3, the second one that everything is checked with."""
+"""The suite of Debian that has Prometheus 3 and a newer Alertmanager: everything is checked with both."""
 
 _OF_DEBIAN = {"alertmanager": "prometheus-alertmanager"}
 """What an installed package of Debian calls a program otherwise."""
@@ -33,7 +33,8 @@ def find_tool(name: str, suite: str | None = None) -> Path:
     moves, and may not be had today.
     """
     if suite is not None:
-        if found := shutil.which(name, path=CACHE.parent / suite / "bin"):
+        folders = [CACHE.parent / folder / "bin" for folder in (suite, f"{suite}-alertmanager")]
+        if found := shutil.which(name, path=os.pathsep.join(map(str, folders))):
             return Path(found).absolute()
         pytest.skip(f"needs {name} of {suite}; {_REMEDY}")
     variable = name.upper().replace("-", "_")
