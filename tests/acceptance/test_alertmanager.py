@@ -1,16 +1,13 @@
 """Who is told what, by a real Alertmanager with the routes and inhibitions that we ship."""
 
 import itertools
-import json
 import subprocess
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from alertmanager import (
-    ALERTS,
     SETTINGS,
     Alertmanager,
     Inbox,
@@ -95,7 +92,7 @@ def test_no_secret_stands_in_the_file() -> None:
 
     found = set(keys(yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))))
 
-    assert {"smtp_auth_password_file", "credentials_file"} <= found
+    assert {"smtp_auth_password_file", "routing_key_file", "api_url_file", "credentials_file"} <= found
     assert not [key for key in found if key.endswith(("password", "secret", "token", "credentials", "_key", "api_url"))]
 
 
@@ -251,85 +248,3 @@ def test_a_database_is_one_page_one_ticket_and_information_is_nobodys(
     ]
     soon(lambda: len(told()) >= len(expected))
     assert told() == expected
-
-
-def rendered(text: str, tmp_path: Path, data: Mapping[str, Any]) -> str:
-    (tmp_path / "data.json").write_text(json.dumps(data))
-    done = amtool(
-        "template",
-        "render",
-        f"--template.glob={ALERTS / '*.tmpl'}",
-        f"--template.data={tmp_path / 'data.json'}",
-        f"--template.text={text}",
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def notification(status: str, alerts: list[dict[str, Any]], labels: Labels, **annotations: str) -> dict[str, Any]:
-    """What a template is given: https://pkg.go.dev/github.com/prometheus/alertmanager/template#Data."""
-    common = {"commonLabels": labels, "commonAnnotations": annotations, "groupLabels": labels}
-    return {"receiver": "tickets", "status": status, "externalURL": "http://alertmanager", "alerts": alerts, **common}
-
-
-def told_of(status: str, name: str, ended: str = "0001-01-01T00:00:00Z", **more: str) -> dict[str, Any]:
-    return {
-        "status": status,
-        "labels": {"alertname": f"SessionHealth{name}", **more},
-        "annotations": {
-            "summary": "Rows are invalid.",
-            "description": "3 rows of 'a' & <b> are invalid.",
-            "command": "session-health-exporter gaps --reason invalid",
-            "runbook_url": "https://runbook",
-            "dashboard_url": "https://dashboard",
-        },
-        "startsAt": "2026-01-02T03:04:05+01:00",
-        "endsAt": ended,
-    }
-
-
-MAIL = next(
-    mail
-    for receiver in yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))["receivers"]
-    for mail in receiver.get("email_configs", [])
-)
-
-
-def test_a_mail_says_what_to_read_to_type_and_to_look_at_and_what_is_over(tmp_path: Path) -> None:
-    alerts = [
-        told_of("firing", "InvalidRecords", record="profiles"),
-        told_of("resolved", "FailedChecks", "2026-01-02T04:05:06+01:00", check="finalized"),
-    ]
-    data = notification("firing", alerts, {"severity": "warning", "database": "main", "pipeline": "assessments"})
-
-    assert rendered(MAIL["text"], tmp_path, data) == (
-        "SessionHealthInvalidRecords profiles, since 2026-01-02 02:04 UTC\n"
-        "3 rows of 'a' & <b> are invalid.\n"
-        "Look:      session-health-exporter gaps --reason invalid\n"
-        "Runbook:   https://runbook\n"
-        "Dashboard: https://dashboard\n"
-        "\n"
-        "Resolved:\n"
-        "- SessionHealthFailedChecks finalized, 2026-01-02 02:04 UTC to 2026-01-02 03:05 UTC\n"
-    )
-
-
-@pytest.mark.parametrize(
-    ("status", "labels", "summary", "title"),
-    [
-        ("firing", {"severity": "warning", "database": "main", "pipeline": "p"}, "Bad.", "[WARNING] main/p: Bad."),
-        ("firing", {"severity": "warning", "database": "main", "pipeline": "p"}, "", "[WARNING] main/p: 2 alerts"),
-        ("resolved", {"severity": "warning", "database": "main", "pipeline": "p"}, "Bad.", "[RESOLVED] main/p: Bad."),
-        ("resolved", {"severity": "warning", "database": "main", "pipeline": "p"}, "", "[RESOLVED] main/p: 2 alerts"),
-        ("firing", {"severity": "warning", "job": "j", "instance": "h:1"}, "Down.", "[WARNING] h:1: Down."),
-        ("firing", {"severity": "critical", "job": "j"}, "Absent.", "[CRITICAL] j: Absent."),
-        ("firing", {}, "", "[FIRING] several: 2 alerts"),
-    ],
-)
-def test_the_title_names_the_severity_the_pipeline_and_what_is_common(
-    tmp_path: Path, status: str, labels: Labels, summary: str, title: str
-) -> None:
-    common = {"summary": summary} if summary else {}
-    data = notification(status, [told_of(status, "GapAge"), told_of(status, "GapRatio")], labels, **common)
-
-    assert rendered(MAIL["headers"]["Subject"], tmp_path, data) == title
