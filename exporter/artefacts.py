@@ -22,7 +22,7 @@ from exporter.model.keys import presumed_link
 from exporter.model.metric import Metric
 from exporter.present.report.document import document_schema
 from exporter.rules import runbooks
-from exporter.rules.formats import as_operator, as_prometheus, as_sloth
+from exporter.rules.formats import as_grafana, as_operator, as_prometheus, as_sloth
 from exporter.rules.groups import groups
 from exporter.rules.settings import RuleSettings
 from exporter.state.self_metrics import PROGRAM_METRICS, SELF_METRICS
@@ -106,6 +106,7 @@ def artefacts() -> dict[Path, str]:
         Path("docs/worklist.schema.json"): json.dumps(worklist_schema(), indent=2, ensure_ascii=False) + "\n",
         Path("alerts/rules.yml"): _RULES_NOTE + as_prometheus(rules),
         Path("alerts/prometheusrule.yml"): _RULES_NOTE + as_operator(rules),
+        Path("grafana/provisioning/alerting/session-health.yaml"): _RULES_NOTE + as_grafana(DIMENSIONS, RuleSettings()),
         Path("alerts/slo/sloth.yml"): _NOTE + as_sloth(RuleSettings()),
         **{Path("docs/runbooks") / name: page for name, page in runbooks.pages(DIMENSIONS, _tour()).items()},
         **dashboard_files(),

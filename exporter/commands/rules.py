@@ -6,9 +6,7 @@ from datetime import timedelta
 
 from exporter.commands.arguments import base_url, describe
 from exporter.commands.output import write
-from exporter.dimensions import DIMENSIONS
 from exporter.rules.formats import FORMATS
-from exporter.rules.groups import groups
 from exporter.rules.settings import RuleSettings
 from exporter.text.exits import ExitCode
 from exporter.text.times import parse_duration
@@ -65,7 +63,19 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "pod, node and similar labels; may be repeated",
     )
     parser.add_argument(
-        "--format", choices=tuple(FORMATS), default="prometheus", help="format of the rules (default: %(default)s)"
+        "--format",
+        choices=tuple(FORMATS),
+        default="prometheus",
+        help="a rule file of Prometheus, a PrometheusRule of the Prometheus Operator, or a provisioning file of "
+        "Grafana-managed alerts (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--datasource-uid",
+        dest="datasource_uid",
+        type=_uid,
+        default=usual.datasource,
+        metavar="UID",
+        help="the uid of the Prometheus data source in Grafana, for --format grafana (default: %(default)s)",
     )
     parser.set_defaults(command=run)
 
@@ -98,6 +108,15 @@ def _label_name(text: str) -> str:
     return text
 
 
+def _uid(text: str) -> str:
+    # https://grafana.com/docs/grafana/latest/developers/http_api/data_source/
+    if not re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no uid of a data source: write up to 40 letters, digits, _ and -, as in Grafana's URL"
+        )
+    return text
+
+
 def run(options: argparse.Namespace) -> ExitCode:
     """Print the rules for every limit of the config format."""
     settings = RuleSettings(
@@ -107,6 +126,7 @@ def run(options: argparse.Namespace) -> ExitCode:
         options.runbook_url,
         options.config_file,
         tuple(options.passing_labels),
+        datasource=options.datasource_uid,
     )
-    write(FORMATS[options.format], groups(DIMENSIONS, settings))
+    write(FORMATS[options.format], settings)
     return ExitCode.DONE

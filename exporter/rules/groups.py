@@ -9,9 +9,14 @@ from exporter.rules.settings import RuleSettings
 
 
 def groups(dimensions: tuple[Dimension, ...], at: RuleSettings) -> tuple[RuleGroup, ...]:
-    """All rules: a group per dimension with limits, then the group of the exporter."""
+    """All rules: a group per dimension with limits, then the group of the exporter.
+
+    Grafana has no recording rules, and no heartbeat: the heartbeat is about the way from Prometheus to Alertmanager.
+    """
+    recorded = RuleGroup("session-health.rules", (*pipelines.recordings(at), *judgement.recordings(at)))
+    own = (own for own in OWN_ALERTS if at.has_recordings or "none" not in own.after)
     return (
-        RuleGroup("session-health.rules", (*pipelines.recordings(at), *judgement.recordings(at))),
+        *([recorded] if at.has_recordings else []),
         *(
             RuleGroup(
                 f"session-health-{dimension.name}",
@@ -20,5 +25,5 @@ def groups(dimensions: tuple[Dimension, ...], at: RuleSettings) -> tuple[RuleGro
             for dimension in dimensions
             if dimension.limits
         ),
-        RuleGroup("session-health-exporter", tuple(alert for own in OWN_ALERTS for alert in own_alerts_of(own, at))),
+        RuleGroup("session-health-exporter", tuple(alert for one in own for alert in own_alerts_of(one, at))),
     )

@@ -8,7 +8,7 @@ from typing import Final
 from exporter.rules.pipelines import LOST_PIPELINES
 from exporter.rules.rule import Recording
 from exporter.rules.settings import LOOKBACK_ROUNDS, OUTAGE_ROUNDS, RuleSettings
-from exporter.state.self_metrics import LIMIT_BROKEN, LIMIT_VALUE
+from exporter.state.self_metrics import LIMIT, LIMIT_BROKEN, LIMIT_VALUE
 
 VALUE: Final = "limit:session_health_limit_value:max"
 """The judged value of each limit, merged over exporters."""
@@ -49,3 +49,20 @@ def recordings(at: RuleSettings) -> tuple[Recording, ...]:
             f"({at.selector(BROKEN_KEPT)} == 1)\n* ignoring (severity) group_left () {at.selector(VALUE_KEPT)}\n",
         ),
     )
+
+
+def broken_value(at: RuleSettings, limit: str) -> str:
+    """PromQL: the judged value of a broken limit, once for each severity; without recorded series also -1 within."""
+    if at.has_recordings:
+        return at.selector(BROKEN_VALUE, limit=limit)
+    broken, value = (at.last(LOOKBACK_ROUNDS, metric.full_name, limit=limit) for metric in (LIMIT_BROKEN, LIMIT_VALUE))
+    return (
+        f"max without {at.but_passing()} (\n  ({broken} == 1)\n  * ignoring (severity) group_left () {value}\n"
+        f"  or {broken} - 1\n)\n"
+    )
+
+
+def threshold(at: RuleSettings, limit: str) -> str:
+    """PromQL: the threshold of a limit, with the labels of `broken_value`."""
+    broken, bound = (at.last(LOOKBACK_ROUNDS, metric.full_name, limit=limit) for metric in (LIMIT_BROKEN, LIMIT))
+    return f"max without {at.but_passing()} (\n  {broken} * 0\n  + ignoring (record, check) group_left () {bound}\n)\n"

@@ -6,9 +6,9 @@ from typing import Final
 from exporter.model.alert_names import alert_name, runbook_of, subject_label
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit
-from exporter.rules.judgement import BROKEN_VALUE
+from exporter.rules.judgement import broken_value, threshold
 from exporter.rules.rule import Alert, annotations, config_option
-from exporter.rules.settings import KEEP_FIRING_ROUNDS, LOOKBACK_ROUNDS, RuleSettings
+from exporter.rules.settings import KEEP_FIRING_ROUNDS, LOOKBACK_ROUNDS, THRESHOLD, RuleSettings
 from exporter.state.self_metrics import LIMIT
 from exporter.text.figures import LimitUnit
 
@@ -18,7 +18,7 @@ def alert_of(limit: Limit, dimension: Dimension, at: RuleSettings) -> Alert:
     return Alert(
         name=alert_name(limit),
         severity=None,
-        expr=at.selector(BROKEN_VALUE, limit=limit.name),
+        expr=broken_value(at, limit.name),
         hold=at.rounds(limit.rounds),
         keep=at.rounds(KEEP_FIRING_ROUNDS),
         annotations=annotations(
@@ -29,6 +29,7 @@ def alert_of(limit: Limit, dimension: Dimension, at: RuleSettings) -> Alert:
             labels=("database", "pipeline", *filter(None, [subject_label(limit)])),
             at=at,
         ),
+        shown={} if at.has_recordings else {THRESHOLD: threshold(at, limit.name)},
     )
 
 
@@ -40,15 +41,19 @@ _SHOWN: Final[Mapping[LimitUnit, str]] = {
 
 
 def _description(limit: Limit, at: RuleSettings) -> str:
-    """The subject, the number and the threshold; a query reads the threshold, because a rule knows only the value."""
-    bound = _asked(LIMIT.full_name, limit, f"first | value | {_SHOWN[limit.unit]}", at)
+    """The subject, the number and the threshold, which a rule of Prometheus does not know: a query reads the metric."""
+    shown = _SHOWN[limit.unit]
+    bound = (
+        _asked(LIMIT.full_name, limit, f"first | value | {shown}", at)
+        if at.has_recordings
+        else f"{{{{ {at.threshold} | {shown} }}}}"
+    )
     what = limit.what[0].lower() + limit.what[1:]
     side = "below" if limit.below else "above"
     subject = {"pipeline": "", "record": "record {{ $labels.record }} of ", "part": "check {{ $labels.check }} of "}
     who = f"{subject[limit.per]}pipeline {{{{ $labels.pipeline }}}} (database {{{{ $labels.database }}}})"
     return (
-        f"{who[0].upper()}{who[1:]}: {what}: {{{{ $value | {_SHOWN[limit.unit]} }}}}; "
-        f"{{{{ $labels.severity }}}} {side} {bound}."
+        f"{who[0].upper()}{who[1:]}: {what}: {{{{ {at.value} | {shown} }}}}; {{{{ $labels.severity }}}} {side} {bound}."
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from exporter.model.advice import Advice
 from exporter.model.alert_names import ALERT_PREFIX
 from exporter.model.metric import Metric
-from exporter.rules.pipelines import ANY_UP, FAULT_KEPT
+from exporter.rules.pipelines import delivered, delivered_now, with_fault
 from exporter.rules.rule import Alert, Urgency, annotations, config_option
 from exporter.rules.settings import LOOKBACK_ROUNDS, OUTAGE_ROUNDS, PAGE_ROUNDS, WARN_ROUNDS, RuleSettings
 from exporter.state.self_metrics import COLLECTION_ERRORS, RECORD_UP, RELOAD_SUCCESSFUL, UP
@@ -59,12 +59,12 @@ _PIPELINE: Final = "Pipeline {{ $labels.pipeline }} (database {{ $labels.databas
 
 
 def _fault(fault: str) -> Callable[[RuleSettings], str]:
-    return lambda at: at.selector(FAULT_KEPT, fault=fault)
+    return lambda at: with_fault(at, fault).rstrip()
 
 
 def _absent(at: RuleSettings) -> str:
     """PromQL: the pipelines that were delivered, with all identifying labels, and are no longer delivered."""
-    return f"{at.last(OUTAGE_ROUNDS * 6, ANY_UP)}\nunless {at.selector(ANY_UP)}"
+    return f"{delivered(at, OUTAGE_ROUNDS * 6)}\nunless {delivered_now(at)}"
 
 
 def _errors(at: RuleSettings) -> str:
@@ -72,21 +72,23 @@ def _errors(at: RuleSettings) -> str:
     since = at.rounds(30)
     query = f"sum by (reason) (increase({_of_alert(COLLECTION_ERRORS)}[{since}])) > 0"
     each = '{{ .Labels.reason }} {{ .Value | printf "%.0f" }} times'
-    return _asked(query, f"; errors in the last {since}: {_listed(each)}")
+    return _asked(at, query, f"; errors in the last {since}: {_listed(each)}")
 
 
 def _unmeasured(at: RuleSettings) -> str:
     """Template: the records without a measurement; `everything` if the records are not the cause."""
     query = f"max by (record) (last_over_time({_of_alert(RECORD_UP)}[{at.rounds(LOOKBACK_ROUNDS)}])) == 0"
-    return _asked(query, _listed("{{ .Labels.record }}"), otherwise="everything")
+    return _asked(at, query, _listed("{{ .Labels.record }}"), otherwise="everything")
 
 
 def _of_alert(metric: Metric) -> str:
     return f"{metric.full_name}{{job=%q,database=%q,pipeline=%q}}"
 
 
-def _asked(query: str, said: str, otherwise: str = "") -> str:
-    """Template: a text about the answer to a query for the alert's pipeline."""
+def _asked(at: RuleSettings, query: str, said: str, otherwise: str = "") -> str:
+    """Template: a text about the answer to a query for the alert's pipeline; Grafana has no queries in texts."""
+    if not at.has_recordings:
+        return otherwise
     arguments = "$labels.job $labels.database $labels.pipeline"
     other = f"{{{{ else }}}}{otherwise}" if otherwise else ""
     return f"{{{{ with printf `{query}` {arguments} | query }}}}{said}{other}{{{{ end }}}}"
@@ -152,7 +154,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
         name="ValuesStale",
         after={"warning": 4},
         expr=_fault("stale"),
-        says=lambda _at: f"{_PIPELINE}: the last complete measurement was {{{{ $value | humanizeDuration }}}} ago.",
+        says=lambda at: f"{_PIPELINE}: the last complete measurement was {{{{ {at.value} | humanizeDuration }}}} ago.",
         command="session-health-exporter config check --connect {config}",
         advice=Advice(
             "The last complete measurement is older than the allowed age (max_age).",
@@ -202,7 +204,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
             f"avg_over_time({at.selector('up')}[{at.rounds(2 * WARN_ROUNDS)}]) < 0.9\n"
             f"unless max_over_time({at.selector('up')}[{at.rounds(LOOKBACK_ROUNDS)}]) == 0"
         ),
-        says=lambda _at: "{{ $labels.instance }} answers {{ $value | humanizePercentage }} of the scrapes.",
+        says=lambda at: f"{{{{ $labels.instance }}}} answers {{{{ {at.value} | humanizePercentage }}}} of the scrapes.",
         command="curl -sS http://{{ $labels.instance }}/-/healthy",
         advice=Advice(
             "An exporter answers only some scrapes of Prometheus.",

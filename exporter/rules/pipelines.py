@@ -37,21 +37,51 @@ def recordings(at: RuleSettings) -> tuple[Recording, ...]:
     )
 
 
+def delivered(at: RuleSettings, rounds: int) -> str:
+    """PromQL: the pipelines that an exporter delivered within some rounds."""
+    if at.has_recordings:
+        return at.last(rounds, ANY_UP)
+    return f"max without {at.but_passing()} (\n  {at.last(rounds, UP.full_name)}\n)"
+
+
+def delivered_now(at: RuleSettings) -> str:
+    """PromQL: the pipelines that an exporter delivers."""
+    return at.selector(ANY_UP) if at.has_recordings else delivered(at, LOOKBACK_ROUNDS)
+
+
+def with_fault(at: RuleSettings, fault: str) -> str:
+    """PromQL: the pipelines with a fault of the measuring, the first that applies."""
+    if at.has_recordings:
+        return at.selector(FAULT_KEPT, fault=fault)
+    mean = f"avg_over_time({at.selector(UP.full_name)}[{at.rounds(2 * WARN_ROUNDS)}])"
+    found = _conditions(at, at.merged("min", UP).rstrip(), f"min without {at.but_passing()} (\n  {mean}\n)")
+    return found[fault] + "".join(f"unless (\n{found[other]})\n" for other in _COVERED_BY.get(fault, ()))
+
+
+_COVERED_BY: Final = {"stale": ("failing",), "unknown": ("failing", "stale")}
+"""The faults that apply before a fault."""
+
+
 def _faults(at: RuleSettings) -> dict[str, str]:
-    often = f"avg_over_time({at.selector(ALL_UP)}[{at.rounds(2 * WARN_ROUNDS)}]) < 0.9"
-    failing = f"{at.selector(ALL_UP)} == 0\nor {often}\n"
-    stale = f"time() - {at.merged('max', LAST_SUCCESS)}>\n{at.merged('max', MAX_AGE)}"
+    mean = f"avg_over_time({at.selector(ALL_UP)}[{at.rounds(2 * WARN_ROUNDS)}])"
+
+    def but(*faults: str) -> str:
+        return f"unless ignoring (fault)\n{at.matching(FAULT, fault='|'.join(faults))}\n" if faults else ""
+
+    found = _conditions(at, at.selector(ALL_UP), mean)
+    return {fault: expr + but(*_COVERED_BY.get(fault, ())) for fault, expr in found.items()}
+
+
+def _conditions(at: RuleSettings, all_up: str, mean: str) -> dict[str, str]:
+    """The condition of each fault, given whether all exporters measure completely, now and on average."""
 
     def verdict(name: str) -> str:
         return f"{at.merged('max', VERDICT, 'verdict', verdict=name).rstrip()} == 1\n"
 
-    def but(*faults: str) -> str:
-        return f"unless ignoring (fault)\n{at.matching(FAULT, fault='|'.join(faults))}\n"
-
     return {
-        "failing": failing,
-        "stale": f"{stale}{but('failing')}",
-        "unknown": f"{verdict('unknown')}{but('failing', 'stale')}",
+        "failing": f"{all_up} == 0\nor {mean} < 0.9\n",
+        "stale": f"time() - {at.merged('max', LAST_SUCCESS)}>\n{at.merged('max', MAX_AGE)}",
+        "unknown": verdict("unknown"),
         "no_data": verdict("no_data"),
     }
 

@@ -34,7 +34,8 @@ class Recording:
 class Alert:
     """A rule that fires after `expr` holds for `hold`, and for `keep` longer: Prometheus durations, or None.
 
-    `severity` None: the series have the label.
+    `severity` None: an alert on data, and the series have the label.  Only Grafana asks the queries of `shown`: the
+    description shows their values, by name.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Alert:
     hold: str | None
     keep: str | None
     annotations: Mapping[str, str]
+    shown: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The rule as in the rule file."""

@@ -7,7 +7,7 @@ with 30 s.
 import json
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, Literal
 
 from exporter.model.metric import Metric
 
@@ -19,6 +19,12 @@ LOOKBACK_ROUNDS: Final = 6
 
 KEEP_FIRING_ROUNDS: Final = 20
 """Rounds for which an alert continues to fire: a number around the limit notifies only once."""
+
+QUERY: Final = "A"
+"""Grafana's name of the query of an alert."""
+
+THRESHOLD: Final = "C"
+"""Grafana's name of the query for the threshold in the description."""
 
 WARN_ROUNDS: Final = 10
 PAGE_ROUNDS: Final = 120
@@ -44,7 +50,8 @@ All other labels (env, cluster, region, namespace, …) identify a pipeline.
 class RuleSettings:
     """The scrape job, the collection interval, and the addresses of dashboards and runbooks.
 
-    `config_file` is the path in printed commands; `passing` adds labels to `PASSING_LABELS`.
+    `config_file` is the path in printed commands; `passing` adds labels to `PASSING_LABELS`.  `evaluator` evaluates the
+    rules; Grafana queries the data source `datasource`, and knows no recording rules and no queries in texts.
     """
 
     job: str = "session-health"
@@ -53,6 +60,26 @@ class RuleSettings:
     runbooks: str = "https://runbooks.example.com"
     config_file: str = "config.yaml"
     passing: tuple[str, ...] = ()
+    evaluator: Literal["prometheus", "grafana"] = "prometheus"
+    datasource: str = "session-health-prometheus"
+
+    @property
+    def has_recordings(self) -> bool:
+        """Whether the rules may read recorded series, and texts may query."""
+        return self.evaluator == "prometheus"
+
+    @property
+    def value(self) -> str:
+        """The value of an alert in the template language of the evaluator.
+
+        https://grafana.com/docs/grafana/latest/alerting/alerting-rules/templates/reference/
+        """
+        return "$value" if self.has_recordings else f"$values.{QUERY}.Value"
+
+    @property
+    def threshold(self) -> str:
+        """The threshold of an alert on a limit, in Grafana's template language."""
+        return f"$values.{THRESHOLD}.Value"
 
     def last(self, count: int, name: str, /, **labels: str) -> str:
         """The series of the job, each with the last value within `count` rounds."""

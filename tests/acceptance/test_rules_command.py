@@ -22,6 +22,22 @@ def test_rules_prints_the_committed_file_unless_asked_for_others() -> None:
     assert yaml.safe_load(operator) == yaml.safe_load((ALERTS / "prometheusrule.yml").read_text())
 
 
+def test_rules_prints_a_provisioning_file_of_grafana_for_a_data_source() -> None:
+    committed = (ALERTS.parent / "grafana" / "provisioning" / "alerting" / "session-health.yaml").read_text()
+    done = run("rules", "--format", "grafana")
+    other = run(
+        "rules", "--format", "grafana", "--datasource-uid", "P1809F7CD0C75ACF3", "--job", "data", "--interval", "5m"
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert committed.endswith(f"--help\n{done.stdout}")
+    [group, *_] = yaml.safe_load(other.stdout)["groups"]
+    [rule, *_] = group["rules"]
+    assert (group["interval"], rule["for"], rule["keepFiringFor"]) == ("300s", "150m", "100m")
+    assert {query["datasourceUid"] for query in rule["data"]} == {"P1809F7CD0C75ACF3", "__expr__"}
+    assert 'job="data"' in rule["data"][0]["model"]["expr"]
+
+
 @pytest.mark.prometheus
 def test_rules_for_other_surroundings_are_as_good(tmp_path: Path) -> None:
     job = 'health "of" \\ everything'
@@ -75,6 +91,7 @@ def test_rules_names_the_config_as_it_is_called_and_passes_over_labels() -> None
         (("--config.file", "{{ y }}.yaml"), "write a path without braces"),
         (("--passing-label", "k8s.pod"), "write a name of letters, digits and _, such as alloc_id"),
         (("--passing-label", "pipeline"), "and not job, database or pipeline"),
+        (("--datasource-uid", "my prometheus"), "write up to 40 letters, digits, _ and -"),
     ],
 )
 def test_rules_refuses_what_would_make_no_rule(arguments: tuple[str, str], remedy: str) -> None:
