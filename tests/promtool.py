@@ -193,12 +193,12 @@ def _with_limits(limits: tuple[str, ...]) -> Pipeline:
     return plan_of(f"{head}    limits: {json.dumps(whole)}\n", "postgresql://nowhere").pipeline
 
 
-def written(phases: Phases) -> list[dict[str, str]]:
-    """The series of one phase after the other, judged; of a phase that has them no more, stale."""
+def written(phases: Phases, *, is_judged: bool = False) -> list[dict[str, str]]:
+    """The series of one phase after the other, judged unless they are; of a phase that has them no more, stale."""
     rounds = [
         judged
         for phase, seconds in phases
-        for judged in [dict_of(with_judgement(phase))]
+        for judged in [dict_of(phase if is_judged else with_judgement(phase))]
         for _ in range(round(seconds / ROUND))
     ]
     found = []

@@ -243,6 +243,8 @@ WHOLE: dict[str, Any] = {
     "pipelines": {
         "orders": {
             "database": "shop",
+            "owner": "data",
+            "labels": {"tier": "gold", "team_2": "blue"},
             "interval": "1m",
             "window": {"last": "90d"},
             "grace": "5m",

@@ -8,6 +8,8 @@ from conftest import TOUR, a_pipeline, plan_of
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from exporter.dimensions import DIMENSIONS
+from exporter.dimensions.coverage import ELIGIBLE
 from exporter.model.fault import REASONS, Fault
 from exporter.model.judging import Readings
 from exporter.model.metric import Folded, Metric
@@ -15,7 +17,7 @@ from exporter.model.sections import Window
 from exporter.present.exposition import page
 from exporter.serve.negotiation import accepts, wants_openmetrics
 from exporter.state.board import Board, PipelineStatus, ReloadStatus
-from exporter.state.judge import Judgement
+from exporter.state.judge import Judgement, judge
 from exporter.state.snapshot import RESULTS, Collection, Snapshot, fold, label_text
 
 STATUS = Metric("sessions", "Sessions in the window, by status.", ("status",), open_label="status")
@@ -119,6 +121,39 @@ def test_the_window_begins_where_the_config_says_as_seen_from_the_snapshot(
     assert parsed(board)[name, ("main", "assessments")] == start
     # A rule takes it for the newest session where there is none: so it must be gone with all other numbers.
     assert (name, ("main", "assessments")) not in parsed(board, frozenset({"assessments"}))
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_what_becomes_an_alert_has_the_owner_and_the_labels_of_the_pipeline(openmetrics: bool) -> None:
+    limits = plan_of(TOUR.read_text(), "postgresql://nowhere").pipeline.limits
+    owned = a_pipeline(owner='"data"\n', labels={"tier": "gold"}, limits=limits)
+    parse = parse_openmetrics if openmetrics else parse_text
+    status = PipelineStatus(owned, max_age=300)
+    readings = Readings(owned, 1_700_000_000.5, {ELIGIBLE: {("gap",): 1.0, ("complete",): 2.0, ("pending",): 0.0}})
+    judgement = judge(DIMENSIONS, readings, frozenset(), frozenset(), ())
+    status = status.after(
+        Collection(Snapshot(readings, {}, {}, (), {}, judgement), None, 0.25, 1_700_000_001.0), now=10.0
+    )
+    text = page(a_board_of(status), frozenset(), openmetrics=openmetrics).decode()
+
+    labelled = {
+        sample.name.removeprefix("session_health_")
+        for family in parse(text)
+        for sample in family.samples
+        if (sample.labels.get("owner"), sample.labels.get("tier")) == ('"data"\n', "gold")
+    }
+    plain = {
+        sample.name.removeprefix("session_health_")
+        for family in parse(text)
+        for sample in family.samples
+        if "pipeline" in sample.labels and not {"owner", "tier"} & {*sample.labels}
+    }
+
+    assert labelled == {
+        *("up", "verdict", "max_age_seconds", "last_success_timestamp_seconds", "limit_value", "limit_broken")
+    }
+    assert "collection_interval_seconds" in plain
+    assert not labelled & plain
 
 
 def test_what_a_rule_needs_of_the_config_is_there_from_start_up_on() -> None:

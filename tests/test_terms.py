@@ -96,7 +96,7 @@ def test_a_key_with_another_value_is_told_by_its_name_unless_it_is_free(
 def test_what_is_free_is_a_key_and_is_free_on_purpose() -> None:
     assert all(keys <= model.model_fields.keys() for model, keys in FREE.items())
     assert {model.__name__: sorted(keys) for model, keys in FREE.items()} == {
-        "Pipeline": ["database", "interval", "limits", "name"],
+        "Pipeline": ["database", "interval", "labels", "limits", "name", "owner"],
         "Record": ["name"],
         "Database": [
             "connect_timeout",

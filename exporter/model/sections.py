@@ -38,6 +38,7 @@ from exporter.model.values import (
     InstantUTC,
     Interval,
     KeyPath,
+    LabelName,
     Name,
     Schemas,
     Share,
@@ -349,6 +350,15 @@ class Pipeline(Section):
     """Sessions for conversion and processing delay.  If not set: not measured."""
     limits: Limits = Field(default_factory=Limits)
     """Thresholds for warning and critical; no limit has a default."""
+    owner: Text | None = None
+    """The team that repairs the pipeline: the label `owner` of alerts, for routes of Alertmanager."""
+    labels: dict[LabelName, Text] = Field(default_factory=dict)
+    """Further labels of the pipeline's alerts, such as tier: gold."""
+
+    @property
+    def alert_labels(self) -> dict[str, str]:
+        """The labels that alerts on the pipeline carry."""
+        return {**({"owner": self.owner} if self.owner is not None else {}), **self.labels}
 
 
 class Config(Section):

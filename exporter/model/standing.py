@@ -50,7 +50,8 @@ class Standing(StrEnum):
     @property
     def level(self) -> int:
         """The number in a metric: the larger, the worse.  Nothing to judge is the least: a fine value says more."""
-        return {Standing.NOTED: 0, Standing.FINE: 1}.get(self, len(Standing) - 1 - self.rank)
+        by_level = ("noted", "fine", "too_few", "warning", "unknown", "critical")
+        return by_level.index(self.value)
 
 
 STANDINGS: Final[Mapping[Verdict | Outcome, Standing]] = {

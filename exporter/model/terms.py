@@ -11,8 +11,8 @@ from typing import Any, Final
 from exporter.model.sections import Database, Pipeline, Record, Section
 
 FREE: Final[Mapping[type[Section], frozenset[str]]] = {
-    # Names, times of measuring, and limits.
-    Pipeline: frozenset({"name", "database", "interval", "limits"}),
+    # Names, times of measuring, limits, and labels of alerts.
+    Pipeline: frozenset({"name", "database", "interval", "limits", "owner", "labels"}),
     Record: frozenset({"name"}),
     # The connection: the identity of the database is compared separately.
     Database: frozenset(

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticKnownError
 
 from exporter.connection.url import read_url
+from exporter.model.alert_labels import PASSING_LABELS, RESERVED_LABELS
 from exporter.model.sql import TableName, lexemes, parse_table_name, parse_type_name
 from exporter.text.times import DURATION, parse_duration, parse_moment
 
@@ -20,6 +21,7 @@ KeyPath = tuple[str | int, ...]
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 """A valid name of a database, a pipeline or a record."""
+_LABEL: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 _ZONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(?:/[A-Za-z0-9_+\-]+)*")
 _NUMBERED: Final = r"(?:Etc/)?GMT[+\-]?[0-9]{1,2}|EST5EDT|CST6CDT|MST7MDT|PST8PDT"
 _OFFSET: Final = re.compile(rf"(?!(?:{_NUMBERED})$).*[0-9].*")
@@ -167,6 +169,16 @@ def _check_name(value: str) -> str:
     return value
 
 
+def _check_label(value: str) -> str:
+    if not _LABEL.fullmatch(value):
+        raise ValueError("cannot be a label of alerts: use letters, digits and _, at most 40, a letter first")
+    if value in RESERVED_LABELS:
+        raise ValueError("is a label of the exporter or of Prometheus: choose another name, such as tier")
+    if value in PASSING_LABELS:
+        raise ValueError("is a label of targets that the alerting rules leave out: choose another name, such as tier")
+    return value
+
+
 def _as(pattern: str) -> WithJsonSchema:
     """The pattern of a value for editors; a value with a variable may be any text."""
     return WithJsonSchema({"type": "string", "pattern": rf"{pattern}|\$\{{"})
@@ -193,6 +205,10 @@ Expression = Annotated[Text, SQL, AfterValidator(_check_expression), _as(r"[^;\s
 Url = Annotated[Text, AfterValidator(_check_url), _as(r"^postgres(ql)?://\S*$")]
 ColumnName = Annotated[Text, COLUMN, AfterValidator(_check_column), _as(r'^(?!"[\s\S]*"$)[\s\S]*\S')]
 Name = Annotated[str, AfterValidator(_check_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"})]
+LabelName = Annotated[
+    str, AfterValidator(_check_label), WithJsonSchema({"type": "string", "pattern": f"^{_LABEL.pattern}$"})
+]
+"""The name of a label of alerts.  https://prometheus.io/docs/concepts/data_model/"""
 TimeZone = Annotated[
     Text,
     AfterValidator(_check_zone),

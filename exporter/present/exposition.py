@@ -5,8 +5,9 @@ https://prometheus.io/docs/instrumenting/writing_exporters/
 """
 
 import gzip
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -19,6 +20,8 @@ from exporter.model.metric import Metric
 from exporter.state.board import Board, PipelineStatus
 from exporter.state.self_metrics import PROGRAM_METRICS, SELF_METRICS, OwnNumbers
 
+EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
+
 Family = GaugeMetricFamily | CounterMetricFamily
 
 OPENMETRICS_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -30,7 +33,7 @@ def families(board: Board) -> Iterator[Family]:
     for own in SELF_METRICS:
         family = _family(own.metric, is_counter=own.is_counter)
         for status in board.statuses.values():
-            _add(family, status, own.values(status))
+            _add(family, status, own.values(status), status.config.alert_labels if own.alerts else {})
         if family.samples:
             yield family
     served = [(status, status.snapshot.readings) for status in board.statuses.values() if status.snapshot]
@@ -56,10 +59,12 @@ def _family(metric: Metric, *, is_counter: bool = False) -> Family:
     return GaugeMetricFamily(metric.full_name, metric.help, labels=labels)
 
 
-def _add(family: Family, status: PipelineStatus, values: OwnNumbers) -> None:
+def _add(family: Family, status: PipelineStatus, values: OwnNumbers, more: Mapping[str, str] = EMPTY) -> None:
     for labels, value in values:
         if value is not None:
             family.add_metric([status.database, status.pipeline, *labels], value)
+            if more:
+                family.samples[-1] = family.samples[-1]._replace(labels={**family.samples[-1].labels, **more})
 
 
 class _Ready(Collector):

@@ -8,10 +8,14 @@ from typing import Final
 
 from exporter.rules.rule import Recording
 from exporter.rules.settings import LOOKBACK_ROUNDS, OUTAGE_ROUNDS, WARN_ROUNDS, RuleSettings
-from exporter.state.self_metrics import LAST_SUCCESS, MAX_AGE, UP, VERDICT
+from exporter.state.self_metrics import INTERVAL, LAST_SUCCESS, MAX_AGE, UP, VERDICT
 
 ANY_UP: Final = "pipeline:session_health_up:max"
 """1 if an exporter measures the pipeline completely, 0 if none does; absent if no exporter delivers the pipeline."""
+
+DELIVERED: Final = "pipeline:session_health_collection_interval_seconds:max"
+"""Every pipeline that an exporter delivers.  The metric has no labels of the pipeline's own: a new owner, and the
+pipeline of the former owner is not absent."""
 
 ALL_UP: Final = "pipeline:session_health_up:min"
 """1 if every exporter of the pipeline measures completely, else 0."""
@@ -29,6 +33,7 @@ FAULT_KEPT: Final = "pipeline:session_health_fault:kept"
 def recordings(at: RuleSettings) -> tuple[Recording, ...]:
     """The recording rules, in order."""
     return (
+        Recording(DELIVERED, at.merged("max", INTERVAL)),
         Recording(ANY_UP, at.merged("max", UP)),
         Recording(ALL_UP, at.merged("min", UP)),
         Recording(LOST_PIPELINES, f"{at.last(OUTAGE_ROUNDS, ANY_UP)}\nunless {at.selector(ANY_UP)} == 1\n"),
@@ -40,13 +45,13 @@ def recordings(at: RuleSettings) -> tuple[Recording, ...]:
 def delivered(at: RuleSettings, rounds: int) -> str:
     """PromQL: the pipelines that an exporter delivered within some rounds."""
     if at.has_recordings:
-        return at.last(rounds, ANY_UP)
-    return f"max without {at.but_passing()} (\n  {at.last(rounds, UP.full_name)}\n)"
+        return at.last(rounds, DELIVERED)
+    return f"max without {at.but_passing()} (\n  {at.last(rounds, INTERVAL.full_name)}\n)"
 
 
 def delivered_now(at: RuleSettings) -> str:
     """PromQL: the pipelines that an exporter delivers."""
-    return at.selector(ANY_UP) if at.has_recordings else delivered(at, LOOKBACK_ROUNDS)
+    return at.selector(DELIVERED) if at.has_recordings else delivered(at, LOOKBACK_ROUNDS)
 
 
 def with_fault(at: RuleSettings, fault: str) -> str:

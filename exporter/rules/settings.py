@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal
 
+from exporter.model.alert_labels import PASSING_LABELS
 from exporter.model.metric import Metric
 
 OUTAGE_ROUNDS: Final = 140
@@ -28,22 +29,6 @@ THRESHOLD: Final = "C"
 
 WARN_ROUNDS: Final = 10
 PAGE_ROUNDS: Final = 120
-
-PASSING_LABELS: Final = (
-    *("instance", "replica", "prometheus_replica", "service_instance_id"),
-    *("pod", "pod_name", "pod_ip", "pod_uid", "kubernetes_pod_name", "k8s_pod_name", "k8s_pod_uid", "uid"),
-    *("statefulset_kubernetes_io_pod_name", "apps_kubernetes_io_pod_index"),
-    *("pod_template_hash", "controller_revision_hash", "pod_template_generation"),
-    *("container_id", "container_name", "task_id", "task_slot", "alloc_id", "instance_id", "ip", "address"),
-    *("node", "node_name", "nodename", "kubernetes_node", "kubernetes_io_hostname", "k8s_node_name"),
-    *("host", "hostname", "host_name", "host_ip", "host_id"),
-    *("availability_zone", "topology_kubernetes_io_zone"),
-    *("version", "revision", "image", "image_tag", "service_version", "app_kubernetes_io_version", "helm_sh_chart"),
-)
-"""Labels of targets that change with a restart, a reschedule or a release, for the usual kinds of discovery.
-
-All other labels (env, cluster, region, namespace, …) identify a pipeline.
-"""
 
 
 @dataclass(frozen=True, slots=True)

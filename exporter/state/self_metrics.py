@@ -124,11 +124,15 @@ BUILD_INFO: Final = Metric(
 
 @dataclass(frozen=True, slots=True)
 class SelfMetric:
-    """A family about the measuring of a pipeline: `values` gives label values and a number, None for no series."""
+    """A family about the measuring of a pipeline: `values` gives label values and a number, None for no series.
+
+    `alerts`: rules make alerts from the family, so each series has the `owner` and the `labels` of the pipeline.
+    """
 
     metric: Metric
     values: Callable[[PipelineStatus], OwnNumbers]
     is_counter: bool = False
+    alerts: bool = False
 
 
 def _up(status: PipelineStatus) -> OwnNumbers:
@@ -258,10 +262,7 @@ def _restricted(status: PipelineStatus) -> OwnNumbers:
 
 
 SELF_METRICS: Final = (
-    SelfMetric(
-        VERDICT,
-        _verdict,
-    ),
+    SelfMetric(VERDICT, _verdict, alerts=True),
     SelfMetric(VERDICT_LEVEL, _verdict_level),
     SelfMetric(
         LIMIT,
@@ -271,10 +272,10 @@ SELF_METRICS: Final = (
         LIMIT_MIN_SESSIONS,
         _min_sessions,
     ),
-    SelfMetric(LIMIT_VALUE, _limit_values),
+    SelfMetric(LIMIT_VALUE, _limit_values, alerts=True),
     SelfMetric(LIMIT_LEVEL, _limit_levels),
-    SelfMetric(LIMIT_BROKEN, _limits_broken),
-    SelfMetric(UP, _up),
+    SelfMetric(LIMIT_BROKEN, _limits_broken, alerts=True),
+    SelfMetric(UP, _up, alerts=True),
     SelfMetric(
         RECORD_UP,
         _record_up,
@@ -298,7 +299,7 @@ SELF_METRICS: Final = (
         WINDOW_START,
         _window_start,
     ),
-    SelfMetric(MAX_AGE, _max_age),
+    SelfMetric(MAX_AGE, _max_age, alerts=True),
     SelfMetric(
         INTERVAL,
         _interval,
@@ -307,10 +308,7 @@ SELF_METRICS: Final = (
         REPLICA_LAG,
         _replica_lag,
     ),
-    SelfMetric(
-        LAST_SUCCESS,
-        _last_success,
-    ),
+    SelfMetric(LAST_SUCCESS, _last_success, alerts=True),
     SelfMetric(COLLECTION_DURATION, _duration),
     SelfMetric(
         COLLECTIONS,

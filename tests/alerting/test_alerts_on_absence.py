@@ -13,9 +13,10 @@ from promtool import PIPELINE, ROUND, Phases, Values, at_round, of_groups, run_t
 from tools import NEWER_SUITE
 
 from exporter.dimensions import DIMENSIONS
+from exporter.model.alert_labels import PASSING_LABELS
 from exporter.rules.formats import as_prometheus
 from exporter.rules.groups import groups
-from exporter.rules.settings import PASSING_LABELS, RuleSettings
+from exporter.rules.settings import RuleSettings
 
 pytestmark = pytest.mark.prometheus
 
@@ -36,6 +37,7 @@ def there(state: State, labels: Mapping[str, str]) -> Values:
     own: Values = [
         ("up", labels, float(state != "failing")),
         ("max_age_seconds", labels, 300),
+        ("collection_interval_seconds", labels, 30),
         ("last_success_timestamp_seconds", labels, 10),
     ]
     return [*own, *limit, *unknown, *([] if state == "failing" else gaps)]

@@ -35,6 +35,7 @@ FINE: Final[Values] = [
     ("up", {}, 1),
     ("snapshot_timestamp_seconds", {}, 10),
     ("max_age_seconds", {}, 300),
+    ("collection_interval_seconds", {}, 30),
     ("last_success_timestamp_seconds", {}, 10),
     *(("verdict", {"verdict": name}, float(name == "healthy")) for name in ("healthy", "unknown", "no_data")),
     ("eligible_sessions", {"state": "gap"}, 0),
@@ -312,7 +313,7 @@ def test_a_pipeline_that_nobody_delivers_any_more_is_told_though_others_go_on(ex
 
     def delivers(instance: str, pipeline: str, values: str) -> dict[str, str]:
         labels = {**PIPELINE, "instance": instance, "pipeline": pipeline}
-        return {"series": series("session_health_up", labels), "values": values}
+        return {"series": series("session_health_collection_interval_seconds", labels), "values": values}
 
     expect(
         [
@@ -552,4 +553,34 @@ def test_a_pair_of_exporters_tells_once_with_the_labels_that_identify_the_pipeli
                 }
             ],
         },
+    )
+
+
+def test_an_alert_has_the_owner_of_its_pipeline_and_a_new_owner_makes_no_pipeline_absent(expect: Any) -> None:
+    def owned(owner: str, values: Values) -> Values:
+        of_alerts_ = ("up", "verdict", "max_age_seconds", "last_success_timestamp_seconds")
+        alerting = (*of_alerts_, "limit_value", "limit_broken")
+        return [
+            (name, {**labels, "owner": owner} if name in alerting else labels, value) for name, labels, value in values
+        ]
+
+    def firing_for(seconds: float, *owners: str) -> dict[str, Any]:
+        return {
+            "expr": 'count by (owner, alertname) (ALERTS{alertstate="firing",alertname!="SessionHealthWatchdog"})',
+            "eval_time": at_round(seconds),
+            "exp_samples": [
+                {"labels": series("", {"alertname": f"SessionHealth{name}", "owner": owner}), "value": 1}
+                for owner in owners
+                for name in ("GapRatio", "SessionsWithGap")
+            ],
+        }
+
+    gap = with_judgement(GAP)
+    phases: Phases = [(owned("data", gap), 30 * MINUTES), (owned("web", gap), 3 * HOUR)]
+
+    expect(
+        [UP, RELOADED, *written(phases, is_judged=True)],
+        firing_for(25 * MINUTES, "data"),
+        firing_for(50 * MINUTES, "data", "web"),
+        firing_for(2 * HOUR, "web"),
     )
