@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from exporter.text.figures import LimitUnit, format_exactly, format_value
+from exporter.text.figures import LimitUnit, format_age, format_exactly, format_value
 
 UNITS: tuple[LimitUnit, ...] = ("count", "ratio", "seconds")
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
@@ -49,6 +49,24 @@ def read(text: str, unit: LimitUnit) -> Decimal:
 )
 def test_a_number_has_its_unit_and_no_more_digits_than_it_needs(value: float, unit: LimitUnit, text: str) -> None:
     assert format_value(value, unit) == text
+
+
+@pytest.mark.parametrize(
+    ("age", "limits", "text"),
+    [
+        (10_402_200, (), "17 weeks"),
+        (10_402_200, (119 * 86400,), "120 days"),
+        (3 * 86400 + 5, (), "3 days"),
+        (7260, (), "2 hours"),
+        (7260, (7200,), "121 minutes"),
+        (7201, (7200,), "2h1s"),
+        (119, (), "1m59s"),
+        (0.25, (), "0.25s"),
+        (float("nan"), (60,), "nan"),
+    ],
+)
+def test_an_age_is_in_words_and_on_its_side_of_each_limit(age: float, limits: tuple[float, ...], text: str) -> None:
+    assert format_age(age, limits) == text
 
 
 @pytest.mark.parametrize(

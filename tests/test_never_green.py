@@ -32,6 +32,7 @@ from exporter.present.check_document import as_json
 from exporter.present.exposition import page
 from exporter.present.report.account import report_on
 from exporter.present.report.markdown import as_markdown
+from exporter.present.report.sections import rows
 from exporter.state.board import Board, PipelineStatus, ReloadStatus
 from exporter.text.terminal import plain
 
@@ -329,10 +330,16 @@ def assert_tells_nothing_as_measured_that_was_not(status: PipelineStatus) -> Non
     lost = status.snapshot.record_faults if status.snapshot else status.records
     for entry in itertools.chain.from_iterable(account.entries.values()):
         if status.snapshot is None or entry.line.record in lost:
-            assert (entry.number, entry.mark, entry.evidence) == ("not measured", "unknown", "not_measured"), entry
+            told = ("not asked for", "not_asked") if entry.line.remedy else ("not measured", "unknown")
+            assert (entry.number, entry.mark, entry.evidence) == (*told, "not_measured"), entry
         assert entry.mark != "fine" or entry.line.value is not None, entry
         assert entry.mark == "unknown" or entry.number != "not measured", entry
     is_partial = status.snapshot is not None and bool(status.snapshot.restricted)
+    is_unknown = any(entry.mark == "unknown" for found in account.entries.values() for entry in found)
+    marks = [row.mark for row in rows(account)]
+    assert not is_unknown or "unknown" in marks or "critical" in marks
+    if is_partial or status.last is None or status.last.snapshot is None or lost:
+        assert "fine" not in marks
     if is_partial:
         assert not [entry for found in account.entries.values() for entry in found if entry.mark == "fine"]
         assert not [entry for found in account.entries.values() for entry in found if entry.evidence == "measured"]

@@ -16,7 +16,8 @@ from exporter.model.reporting import Track
 from exporter.model.standing import Verdict
 from exporter.present.html.render import inline, percent, render, width
 from exporter.present.page.trend import HEIGHT, WIDTH, trend_of
-from exporter.present.page.view import Links, page, report_as
+from exporter.present.page.view import page, report_as
+from exporter.present.report.links import Links
 from exporter.state.board import Board, Latest, PipelineStatus
 from exporter.state.history import Point
 from exporter.state.snapshot import Collection
@@ -58,8 +59,9 @@ async def test_it_begins_with_the_verdict_then_what_is_wrong_then_what_to_type(b
     told = [
         "Unhealthy 39 of 157 sessions need a backfill Measured 12s ago . Next collection in 18s .",
         "complete 118 /157 75.2%",
-        "Problems and actions",
-        "Sessions with a gap: 39 > 0".replace(">", "&gt;"),
+        "118/157 sessions complete (75.2%), 39 need a backfill",
+        "To do 1. Sessions are missing required records.",
+        "Sessions with a gap: 39, critical above 0",
         "session-health-exporter gaps --pipeline assessments",
         "Since the first collection",
         "v1.1 (other) 11/157",
@@ -77,9 +79,15 @@ async def test_of_several_pipelines_the_worst_comes_first(new_database: NewDatab
     html = shown(a_board(good, bad))
 
     assert_well_formed(html)
-    assert re.findall(r'<h2 id="pipeline-(\w+)"', html) == ["orders", "assessments"]
-    assert re.findall(r'<a href="#pipeline-(\w+)"', html) == ["orders", "assessments"]
-    assert "orders: 39 of 157 sessions need a backfill" in html
+    assert re.findall(r'<article id="pipeline-(\w+)"', html) == ["orders", "assessments"]
+    # What is healthy is folded, and has no row in the table on top.
+    assert re.findall(r'<details class="(pipeline|fine)"( open)?>', html) == [
+        ("pipeline", " open"),
+        ("fine", ""),
+        ("pipeline", ""),
+    ]
+    assert re.findall(r'<a href="#pipeline-(\w+)"', html) == ["orders"]
+    assert "<title>✕ 1 unhealthy, 1 healthy</title>" in html
 
 
 async def test_what_is_withdrawn_is_not_shown_and_no_number_of_it(healthy: Database) -> None:
@@ -104,7 +112,7 @@ async def test_an_outage_says_what_failed_and_what_to_do_about_it(backfill: Data
     assert text.startswith("✕ Unhealthy")
     assert "Measured 12s ago : the last collection failed. Next collection now." in text
     assert "refused: check that the server &lt;runs&gt;" in text
-    assert text.index("Not measured") < text.index("Sessions are missing required records")
+    assert text.index("1. Not measured") < text.index("2. Sessions are missing required records")
 
 
 def test_before_the_first_look_it_claims_nothing() -> None:
@@ -114,7 +122,7 @@ def test_before_the_first_look_it_claims_nothing() -> None:
     text = text_of(html)
 
     assert_well_formed(html)
-    assert "Unknown No measurement yet No values served. Next collection now." in text
+    assert "Unknown no measurement yet No values served. Next collection now." in text
     assert "No backfill is needed" not in text
     assert not re.search(r"\d+/\d+", text)
 
@@ -174,7 +182,8 @@ def test_it_is_rendered_once_for_each_board(monkeypatch: pytest.MonkeyPatch) -> 
         rendered.append(template)
         return render(template, **values)
 
-    monkeypatch.setattr("exporter.present.page.view.render", counted)
+    for module in ("page.view", "report.html"):
+        monkeypatch.setattr(f"exporter.present.{module}.render", counted)
     board = a_board(PipelineStatus(a_pipeline(), max_age=300))
     for _ in range(3):
         shown(board)
@@ -193,7 +202,7 @@ async def test_the_reports_are_those_of_what_is_served_written_once_for_each_boa
     assert report_as("markdown", board, frozenset()) is markdown
     withdrawn = report_as("markdown", board, frozenset({"assessments"}))
     assert withdrawn.startswith("# ❓ UNKNOWN: the last measurement is older than max_age\n")
-    assert "**Measured**: no measurement" in withdrawn
+    assert "Not measured, written at " in withdrawn
     assert "No backfill is needed" not in withdrawn
 
 

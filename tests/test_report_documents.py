@@ -78,7 +78,7 @@ async def test_before_and_after_a_backfill(backfill: Database) -> None:
 
     text = await compared(backfill, before)
 
-    impact = text[text.index("## Backfill impact") : text.index("## Coverage")]
+    impact = text[text.index("## Before and after") : text.index("## All numbers")]
     assert "by before.json" in impact
     assert "- ✅ Sessions without profiles: **13 → 0**" in impact
     assert "- ✅ Sessions without fc_scores of v1.2: **39 → 0**" in impact

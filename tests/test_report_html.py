@@ -6,13 +6,14 @@ from html import escape, unescape
 import pytest
 from conftest import TOUR, Database, NewDatabase, plan_of
 from markup import assert_well_formed
-from test_report import MADE_AT, report_of, said
+from test_report import MADE_AT, report_of, said, summary
 
 from exporter.dimensions import DIMENSIONS
 from exporter.measure.supervise import collect_once
 from exporter.model.fault import Fault
 from exporter.model.standing import Standing
 from exporter.present.report.account import Baseline, Report, report_on
+from exporter.present.report.account import told as told_of
 from exporter.present.report.html import as_html
 from exporter.present.report.markdown import as_markdown
 from exporter.state.board import PipelineStatus
@@ -25,22 +26,27 @@ def text_of(html: str) -> str:
     return " ".join(unescape(re.sub(r"<[^>]*>", "", html)).split())
 
 
-def told(html: str) -> dict[tuple[str, str, str], str]:
-    """As `said` of the Markdown: every line by section, sub-section and what it counts, its sign and number."""
+def told(html: str) -> dict[tuple[str, str], str]:
+    """As `said` of the Markdown: every line by what it is about and what it counts, its sign and number."""
     found = {}
-    for section in re.findall(r"(?s)<section>(.*?)</section>", html):
-        [title] = re.findall(r"<h3>(.*?)</h3>", section)
-        for table in re.findall(r'(?s)<table class="lines">(.*?)</table>', section):
-            [(hidden, caption)] = re.findall(r"<caption( class=unseen)?>(.*?)</caption>", table)
-            row = r'(?s)<tr class="line line-(\w+)">.*?<span class="what">(.*?)<small>.*?<td><b>(.*?)</b>'
-            for kind, what, number in re.findall(row, table):
-                found[title, "" if hidden else caption, text_of(what)] = f"{SIGNS[kind]} {text_of(number)}"
+    for table in re.findall(r'(?s)<table class="lines">(.*?)</table>', html):
+        [caption] = re.findall(r"<caption>(.*?)</caption>", table)
+        row = r'(?s)<tr class="line line-(\w+)">.*?<span class="what">(.*?)<small>.*?<td><b>(.*?)</b>'
+        for kind, what, number in re.findall(row, table):
+            found[caption, text_of(what)] = f"{SIGNS[kind]} {text_of(number)}"
     return found
 
 
-def plain(lines: dict[tuple[str, str, str], str]) -> dict[tuple[str, str, str], str]:
+def plain(lines: dict[tuple[str, str], str]) -> dict[tuple[str, str], str]:
     """Without what escapes Markdown."""
-    return {(section, part, re.sub(r"\\\\(.)", r"\1", what)): number for (section, part, what), number in lines.items()}
+    return {(part, re.sub(r"\\\\(.)", r"\1", what)): number for (part, what), number in lines.items()}
+
+
+def rows_of(html: str) -> dict[str, tuple[str, str, str]]:
+    """As `summary` of the Markdown: the table on top."""
+    [table] = re.findall(r'(?s)<table class="summary">(.*?)</table>', html)
+    row = r'(?s)<th scope="row">(\w+)</th><td>.*?#sign-(\w+)".*?</span> (.*?)</td><td>(.*?)</td>'
+    return {title: (SIGNS[kind], unescape(said), unescape(do)) for title, kind, said, do in re.findall(row, table)}
 
 
 async def reports(new_database: NewDatabase) -> dict[str, Report]:
@@ -62,6 +68,7 @@ async def test_it_has_every_section_and_every_line_of_the_markdown_in_its_order(
 
         assert_well_formed(html)
         assert re.findall(r"<h3>(.*?)</h3>", html) == re.findall(r"(?m)^## (.*)$", markdown), state
+        assert rows_of(html) == summary(markdown), state
         assert list(told(html).items()) == list(plain(said(markdown)).items()), state
 
 
@@ -70,11 +77,10 @@ async def test_what_is_to_be_done_is_said_as_in_the_markdown(backfill: Database)
     text = text_of(as_html(report))
 
     for action in report.accounts[0].actions:
-        assert action.what in text
+        assert all(told_of(finding) in text for finding in action.findings)
         assert action.command in text
         assert all(re.sub("`|\\*\\*", "", " ".join(step.split())) in text for step in action.steps)
-    assert "Not ready: a critical limit is broken." in text
-    assert "Weekly: completion of sessions" in text
+    assert "Weekly: completion, delays." in text
 
 
 def test_what_a_server_says_is_no_markdown() -> None:
@@ -86,16 +92,7 @@ def test_what_a_server_says_is_no_markdown() -> None:
 
     html = as_html(report_on([status], DIMENSIONS, MADE_AT))
 
-    assert f"<li>{escape(said)}</li>" in html
-
-
-async def test_without_limits_no_tick_says_that_it_is_ready(healthy: Database) -> None:
-    report = await report_of(healthy, TOUR.read_text()[: TOUR.read_text().index("    limits:")])
-
-    [ready] = re.findall(r"(?s)<h3>Readiness</h3>(.*?)</section>", as_html(report))
-    assert "#sign-noted" in ready
-    assert "#sign-fine" not in ready
-    assert "▫️ **Unknown**: no limit is set." in as_markdown(report)
+    assert f"<p>{escape(said)}</p>" in html
 
 
 async def test_before_and_after_stand_beside_each_other(backfill: Database) -> None:

@@ -128,7 +128,7 @@ async def test_the_page_escapes_names_and_says_what_failed() -> None:
         text = await response.text()
 
         assert response.headers["Content-Type"] == "text/html; charset=utf-8"
-        assert '<h2 id="pipeline-assess&lt;ments">assess&lt;ments</h2>' in text
+        assert '<article id="pipeline-assess&lt;ments" aria-label="assess&lt;ments">' in text
         assert "assess<ments" not in text
         assert "the last collection failed" in text
         assert "connection refused" in text

@@ -16,6 +16,7 @@ from exporter.measure.supervise import collect_once
 from exporter.present.report.account import Baseline, report_on
 from exporter.present.report.document import Document, DocumentError, read_document
 from exporter.present.report.formats import FORMATS
+from exporter.present.report.links import Links
 from exporter.text.exits import ExitCode, UsageError
 from exporter.text.times import parse_duration, parse_moment
 
@@ -53,6 +54,13 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="the time for --prometheus: 2025-09-17T08:00:00Z, a date such as 2025-09-17, or 7d for 7 days ago",
     )
+    parser.add_argument(
+        "--runbook-url",
+        dest="runbooks",
+        type=base_url,
+        metavar="URL",
+        help="the URL of your copy of docs/runbooks, for links in the report (default: no links)",
+    )
     parser.set_defaults(command=run)
 
 
@@ -89,7 +97,8 @@ def run(options: argparse.Namespace) -> ExitCode:
         pasts = finish(
             baselines_of_prometheus(options.prometheus, options.at, dict(options.match), statuses, DIMENSIONS)
         )
-    report = report_on(statuses, DIMENSIONS, time.time(), pasts, shell_for(options.config_file))
+    links = Links(options.runbooks, shell=shell_for(options.config_file))
+    report = report_on(statuses, DIMENSIONS, time.time(), pasts, links)
     write(FORMATS[options.format], report, options.output)
     # `report` always writes a report; exit code 3 tells a job that numbers are missing.
     return ExitCode.DONE if all(status.snapshot for status in statuses) else ExitCode.NOT_MEASURED

@@ -6,7 +6,8 @@ from pathlib import Path
 from exporter.commands.arguments import add_config_file, base_url, describe
 from exporter.commands.loading import load
 from exporter.commands.process import serve_until_stopped
-from exporter.present.page.view import Links
+from exporter.present.report.links import Links
+from exporter.present.report.shell import Shell
 from exporter.serve.listen import DEFAULT_ADDRESS, Address, parse_address
 from exporter.serve.run import WebOptions, serve
 from exporter.text.exits import ExitCode
@@ -33,7 +34,7 @@ def run(options: argparse.Namespace) -> ExitCode:
 def web_options(options: argparse.Namespace, config_file: Path) -> WebOptions:
     """The addresses to listen on, and the links of the page."""
     addresses = options.addresses or [parse_address(DEFAULT_ADDRESS)]
-    links = Links(options.runbooks, options.dashboards, config_file.name)
+    links = Links(options.runbooks, options.dashboards, Shell(config_file.name))
     return WebOptions(tuple(addresses), options.enable_lifecycle, links)
 
 

@@ -1,6 +1,7 @@
 """Conformance: do records have the current version, and does a worker still write an old version?"""
 
 from collections.abc import Iterator
+from typing import Literal
 
 from exporter.model.advice import Advice, AsRead, Step
 from exporter.model.counting import Cells, Facet, Fact, RecordMeasure, Rows, Total, rows_where
@@ -109,11 +110,18 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     for (text, kind), count in sorted(having.items(), key=lambda item: (_CLASSES.index(item[0][1]), -item[1])):
         # The sum in `<other>` counts a session once per version: the sum is no part of the sessions.
         whole_numbers = text != str(Folded.OTHER.value)
-        yield ReportLine("versions", f"{text} ({kind})", count, record=name, of_analysed=whole_numbers)
+        good: Literal["all"] | None = "all" if kind == "current" else None
+        yield ReportLine("versions", f"{text} ({kind})", count, record=name, good=good, of_analysed=whole_numbers)
     if not having:
         yield ReportLine("versions", f"{version.current} (current)", None, record=name)
     yield ReportLine(
-        "consistency", f"Rows of {name} whose version is neither current nor accepted", old, whole, name, good="none"
+        "consistency",
+        f"Rows of {name} whose version is neither current nor accepted",
+        old,
+        whole,
+        name,
+        good="none",
+        brief="rows of other versions",
     )
     drifted = readings.get(DRIFTED, name)
     remedy = "" if version.current_since else f"records.{name}.version.current_since and created_at"
@@ -125,6 +133,7 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
         good="none",
         limit="drifted_records",
         remedy=remedy,
+        brief="new rows of old versions",
     )
 
 

@@ -95,7 +95,7 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     remedy = "" if readings.pipeline.cohort else "cohort"
     return (
         ReportLine(
-            "operation",
+            "arrival",
             "Completed sessions of the cohort",
             completed,
             started,
@@ -103,7 +103,7 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
             remedy=remedy,
         ),
         ReportLine(
-            "operation",
+            "arrival",
             "Completed sessions of the cohort with every record",
             covered,
             completed,

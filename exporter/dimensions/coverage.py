@@ -224,9 +224,14 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     satisfied = None if settled is None or lacking is None else settled - lacking
 
     def of_settled(
-        chapter: Chapter, text: str, count: float | None, good: Literal["all", "none"] | None, limit: str | None
+        chapter: Chapter,
+        text: str,
+        count: float | None,
+        good: Literal["all", "none"] | None,
+        limit: str | None,
+        brief: str = "",
     ) -> ReportLine:
-        return ReportLine(chapter, text, count, settled, name, good=good, limit=limit)
+        return ReportLine(chapter, text, count, settled, name, good=good, limit=limit, brief=brief)
 
     yield of_settled("finding", f"Sessions without {wanted}", lacking, "none", "sessions_with_gap")
     for reason, count in gaps.items() if len(reasons) > 1 else ():
@@ -239,11 +244,8 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
         yield ReportLine(
             "state", f"Sessions that do not need {name}", states["not_required"], record=name, of_analysed=True
         )
-    yield of_settled("quality", f"Sessions without any {name}", states["missing"], "none", "sessions_with_gap")
-    if record.version is not None:
-        text = f"Sessions with {name} of the current version {record.version.current}"
-        yield of_settled("quality", text, states["current"], "all", None)
-    yield of_settled("quality", f"Sessions with only outdated {name}", states["outdated"], "none", "outdated_sessions")
+    text = f"Sessions with only outdated {name}"
+    yield of_settled("consistency", text, states["outdated"], "none", "outdated_sessions", "outdated sessions")
 
 
 def _lines(readings: Readings) -> tuple[ReportLine, ...]:
@@ -252,19 +254,23 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     settled = None if gaps is None or complete is None else gaps + complete
     share = gaps / settled if gaps is not None and settled else None
 
-    def of_all(chapter: Chapter, text: str, count: float | None, good: Literal["all", "none"] | None) -> ReportLine:
+    def of_all(
+        chapter: Chapter, text: str, count: float | None, good: Literal["all", "none"] | None, brief: str = ""
+    ) -> ReportLine:
         limit = "sessions_with_gap" if good else None
-        return ReportLine(chapter, text, count, good=good, limit=limit, of_analysed=True)
+        return ReportLine(chapter, text, count, good=good, limit=limit, of_analysed=True, brief=brief)
 
     analysed = readings.total(ELIGIBLE)
     return (
         ReportLine("base", "Sessions analysed", analysed),
-        of_all("impact", "Unique sessions needing a backfill", gaps, "none"),
+        of_all("completeness", "Sessions with every required record", complete, "all", "sessions complete"),
+        of_all("impact", "Unique sessions needing a backfill", gaps, "none", "need a backfill"),
         ReportLine(
             "impact",
             "Share of sessions with a gap, pending sessions excluded",
             share,
             unit="ratio",
+            good="none",
             limit="gap_ratio",
             words="none" if settled == 0 else "",
         ),
@@ -273,15 +279,16 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
             "Age of the oldest gap",
             age,
             unit="seconds",
+            good="none",
             limit="gap_age",
             words="none" if gaps == 0 else "",
+            since=None if age is None else readings.clock - age,
+            brief="age of the oldest gap",
         ),
         *(line for record in readings.pipeline.records.values() for line in _lines_of(record, readings)),
-        of_all("state", "Complete sessions", complete, "all"),
         of_all(
             "state", "Sessions waiting for a record, within the grace period", readings.get(ELIGIBLE, "pending"), None
         ),
-        of_all("completeness", "Sessions with every required record", complete, "all"),
         ReportLine(
             "completeness",
             f"Sessions that are eligible: {' '.join(readings.pipeline.sessions.eligible.split())}",

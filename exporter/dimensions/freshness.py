@@ -101,24 +101,25 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     if record.created_at is None:
         remedy = f"records.{name}.created_at"
         yield ReportLine(
-            "operation", f"Age of the newest row of {name}", None, record=name, unit="seconds", remedy=remedy
+            "arrival", f"Age of the newest row of {name}", None, record=name, unit="seconds", remedy=remedy
         )
         return
     age = None if newest is None else readings.clock - newest
     none = "none" if name in readings.measured else ""
     reason = "the table has no row with a time" if none and age is None else ""
     yield ReportLine(
-        "operation",
+        "arrival",
         f"Age of the newest row of {name}",
         age,
         record=name,
         unit="seconds",
         words=none,
         reason=reason,
+        since=newest,
     )
     late = _record_age(readings, name)
     yield ReportLine(
-        "operation",
+        "arrival",
         f"Age of the newest row of {name} while sessions wait for a newer row",
         late,
         record=name,
@@ -127,6 +128,7 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
         limit="newest_record_age",
         words=none,
         reason="no session waits for a newer row" if none and late is None else "",
+        since=None if late is None else readings.clock - late,
     )
 
 
@@ -135,12 +137,14 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     of_records = (line for record in readings.pipeline.records.values() for line in _lines_of(record, readings))
     return (
         ReportLine(
-            "operation",
+            "arrival",
             "Age of the newest session",
             None if newest is None else max(0.0, readings.clock - newest),
             unit="seconds",
             limit="newest_session_age",
             words=_no_session(readings, "") if readings.families else "",
+            since=newest,
+            brief="age of the newest session",
         ),
         *of_records,
     )

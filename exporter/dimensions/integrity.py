@@ -109,6 +109,7 @@ def _lines_of(record: str, readings: Readings) -> Iterator[ReportLine]:
         good="none",
         limit="orphaned_records",
         evidence="enforced" if enforced else "measured",
+        brief="orphans",
     )
     yield ReportLine(
         "operation",
@@ -117,6 +118,7 @@ def _lines_of(record: str, readings: Readings) -> Iterator[ReportLine]:
         record=record,
         good="none",
         limit="unlinked_records",
+        brief="rows without a key",
     )
 
 

@@ -109,15 +109,16 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     stuck = STUCK_STATUS.of(readings.pipeline.sessions)
     longer = f" for longer than {format_exactly(stuck.after.total_seconds(), 'seconds')}" if stuck else ""
     total = ReportLine(
-        "operation",
+        "arrival",
         f"Sessions that stay in a status{longer}",
         readings.total(STUCK_SESSIONS),
         good="none",
         limit="stuck_sessions",
         remedy="" if stuck else "sessions.stuck, if a status must not last",
+        brief="stuck sessions",
     )
     by_status = sorted(readings.families.get(STUCK_SESSIONS, {}).items(), key=lambda item: -item[1])
-    return (total, *(ReportLine("operation", f"… {status}", count) for (status,), count in by_status if count))
+    return (total, *(ReportLine("arrival", f"… {status}", count) for (status,), count in by_status if count))
 
 
 STUCK = Dimension(

@@ -66,10 +66,10 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     if not delays:
         words = "" if readings.get(DELAYED, name) is None else "none"
         reason = "no session of the cohort has the record yet" if words else ""
-        yield ReportLine("operation", f"Delay of {name}", None, record=name, words=words, reason=reason, remedy=remedy)
+        yield ReportLine("arrival", f"Delay of {name}", None, record=name, words=words, reason=reason, remedy=remedy)
     for (percentile,), delay in delays.items():
         yield ReportLine(
-            "operation",
+            "arrival",
             f"{percentile} of 100 sessions had {name} within",
             delay,
             record=name,

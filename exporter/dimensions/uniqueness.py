@@ -68,6 +68,7 @@ def _line(record: Record, readings: Readings) -> ReportLine:
         good="none",
         limit="duplicate_records",
         remedy="" if columns else f"records.{record.name}.unique",
+        brief="duplicates",
     )
 
 

@@ -180,6 +180,7 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
         good="none",
         limit="invalid_records" if judged else None,
         remedy="" if judged else f"records.{record.name}.accepted_values or valid",
+        brief="invalid rows",
     )
 
 

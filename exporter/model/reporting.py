@@ -8,10 +8,19 @@ from exporter.text.figures import LimitUnit
 from exporter.text.terminal import Tone
 
 Chapter = Literal[
-    "base", "finding", "impact", "state", "versions", "quality", "completeness", "consistency", "operation"
+    "base",
+    "completeness",
+    "impact",
+    "finding",
+    "state",
+    "versions",
+    "consistency",
+    "quality",
+    "operation",
+    "arrival",
 ]
-"""The chapter of a line: analysed sessions, missing records, total impact, existing records, versions, quality,
-coverage, consistency of versions, operation of the pipeline."""
+"""The chapter of a line: analysed sessions, complete sessions, total impact, missing records, existing records,
+versions, consistency of versions, quality, links between rows and sessions, arrival of sessions and records."""
 
 Evidence = Literal["measured", "enforced", "by_definition", "visible", "not_measured"]
 """The evidence of a line: counted in this snapshot, enforced by a constraint, true by the config, counted in the rows
@@ -26,7 +35,8 @@ class ReportLine:
     None for the sessions.  A value of None with `words` was measured: `words` replace the value.  A value of None
     without `words` was not measured: `reason` explains a cause other than a fault, `remedy` names the missing keys of
     the config.  `good` says which value is good without a limit; None only informs.  `limit` names the limit that
-    judges the line, for the record or the part `subject`.
+    judges the line, for the record or the part `subject`.  `since` is the start of an age (Unix seconds).  `brief`
+    names the counted things, for the summary of a pipeline; empty for a detail.
     """
 
     chapter: Chapter
@@ -43,6 +53,15 @@ class ReportLine:
     reason: str = ""
     remedy: str = ""
     of_analysed: bool = False
+    since: float | None = None
+    brief: str = ""
+
+    @property
+    def is_perfect(self) -> bool:
+        """Whether the value is good under any limit: all, or none."""
+        if self.evidence == "by_definition":
+            return True
+        return self.good is not None and self.value is not None and self.value == (self.of if self.good == "all" else 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ Outcome = Literal["within", "warning", "critical", "too_few", "not_judged", "not
 
 
 class Standing(StrEnum):
-    """The six marks, the worst first.
+    """The seven marks, the worst first.
 
     `sign` is for Markdown, `glyph` for a place without emoji, `tone` for a terminal, `spoken` for a screen reader.
     """
@@ -33,6 +33,7 @@ class Standing(StrEnum):
     WARNING = "warning", "⚠️", "!", "warning", "warning"
     TOO_FEW = "too_few", "⬜", "∅", "quiet", "too few to judge"
     NOTED = "noted", "▫️", "·", "quiet", "for information"
+    NOT_ASKED = "not_asked", "➖", "–", "quiet", "not asked for"  # noqa: RUF001 - signs, no hyphens
     FINE = "fine", "✅", "✓", "good", "fine"
 
     def __new__(cls, value: str, sign: str, glyph: str, tone: Tone, spoken: str) -> Self:

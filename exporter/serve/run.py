@@ -17,7 +17,7 @@ from exporter.measure.rounds import Rounds
 from exporter.measure.supervise import initial_status, supervise
 from exporter.model.sections import CollectionSettings, Config
 from exporter.plan.plan import Plan, compile_plans
-from exporter.present.page.view import Links
+from exporter.present.report.links import NO_LINKS, Links
 from exporter.serve.listen import Address, listen, port_of
 from exporter.serve.web import KEEP_ALIVE_SECONDS, application
 from exporter.state.board import Latest, PipelineStatus
@@ -31,7 +31,7 @@ class WebOptions:
 
     addresses: tuple[Address, ...]
     enable_lifecycle: bool = False
-    links: Links = Links()  # noqa: RUF009 - a frozen value
+    links: Links = NO_LINKS
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -11,7 +11,8 @@ from exporter.present.exposition import OPENMETRICS_TYPE, TEXT_TYPE
 from exporter.present.exposition import packed_page as packed_metrics_page
 from exporter.present.exposition import page as metrics_page
 from exporter.present.html.render import ICON, STYLE_SOURCE
-from exporter.present.page.view import Links, page, refresh_seconds, report_as
+from exporter.present.page.view import page, refresh_seconds, report_as
+from exporter.present.report.links import NO_LINKS, Links
 from exporter.serve.negotiation import accepts, wants_openmetrics
 from exporter.state.board import Latest
 
@@ -47,7 +48,7 @@ def application(latest: Latest, reload: ReadConfigAgain | None = None, links: Li
     app = web.Application(middlewares=[_guard])
     app[_LATEST] = latest
     app[_RELOAD] = reload
-    app[_LINKS] = links or Links()
+    app[_LINKS] = links or NO_LINKS
     app.router.add_get("/", _index)
     app.router.add_get("/favicon.ico", _icon)
     app.router.add_get("/metrics", _metrics)

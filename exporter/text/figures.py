@@ -11,6 +11,7 @@ LimitUnit = Literal["count", "ratio", "seconds"]
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _STEPS: Final = (("d", _DAY), ("h", _HOUR), ("m", _MINUTE))
+_AGES: Final = (("week", 7 * _DAY), ("day", _DAY), ("hour", _HOUR), ("minute", _MINUTE))
 
 _ENDS: Final[Mapping[LimitUnit, tuple[int, ...]]] = {"count": (0,), "ratio": (0, 1), "seconds": (0,)}
 """Special values: a share reads as 0% or 100%, and an age as 0s, only if exact."""
@@ -33,6 +34,15 @@ def format_value(value: float, unit: LimitUnit, beside: Sequence[float] = (), pl
 def format_exactly(value: float, unit: LimitUnit) -> str:
     """A number from a config, such as a threshold, with a unit and every digit."""
     return _WRITERS[unit](_decimal(value))
+
+
+def format_age(seconds: float, beside: Sequence[float] = ()) -> str:
+    """An age in words, `17 weeks` or `2 hours`: rounded, but never onto or across a number in `beside`."""
+    for name, size in _AGES:
+        whole, number = seconds // size * size, seconds // size
+        if number > 1 and all((whole > mark, whole < mark) == (seconds > mark, seconds < mark) for mark in beside):
+            return f"{number:.0f} {name}s"
+    return format_value(seconds, "seconds", beside)
 
 
 def _decimal(value: float) -> Decimal:

@@ -22,6 +22,7 @@ _SPELT: Final[Mapping[str, str]] = {
     "❌": "[critical]",
     "❓": "[unknown]",
     "⬜": "[no data]",
+    "➖": "[not asked for]",  # noqa: RUF001 - a sign, no hyphen
     "▫": "[noted]",
     "\ufe0f": "",
 }

@@ -31,9 +31,9 @@ from exporter.measure.supervise import initial_status, measure
 from exporter.model.fault import Fault
 from exporter.model.metric import LABEL_LENGTH
 from exporter.model.standing import VERDICTS
-from exporter.present.page.view import Links
 from exporter.present.report.account import report_on
 from exporter.present.report.html import as_html
+from exporter.present.report.links import Links
 from exporter.serve.web import application
 from exporter.state.board import Latest, PipelineStatus
 from exporter.state.snapshot import Collection
@@ -194,6 +194,15 @@ class View:
         """How wide its content is."""
         return int(self.page.evaluate("document.documentElement.scrollWidth"))
 
+    @property
+    def height(self) -> int:
+        """How high its content is."""
+        return int(self.page.evaluate("document.documentElement.scrollHeight"))
+
+    def unfold(self) -> None:
+        """Open all that is folded."""
+        self.page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+
     def become(self, width: int, scheme: Literal["light", "dark"]) -> None:
         """Change the window."""
         self.page.set_viewport_size({"width": width, "height": HEIGHT})
@@ -273,9 +282,78 @@ def test_several_pipelines_fit_a_phone_and_have_one_list(rounds: Rounds, site: S
     view = open_page(url, 360, scripts=True)
 
     rows = view.page.locator(".glance tbody tr").all_inner_texts()
-    assert [row.split("-")[0] for row in rows] == ["unhealthy", "unknown", "degraded", "no_data", "healthy"]
+    assert [row.split("-")[0] for row in rows] == ["unhealthy", "unknown", "degraded", "no_data"]
+    assert view.page.locator(".fine > summary").inner_text() == "1 healthy pipeline"
     assert view.width <= 360
     assert view.violations() == []
+    view.unfold()
+    assert view.width <= 360
+    assert view.violations() == []
+
+
+def many(rounds: Rounds, count: int = 30) -> list[PipelineStatus]:
+    """Pipelines with the longest names, two of them unhealthy, one that never breaks in its name."""
+    found = []
+    for number in range(count):
+        status = rounds.status(*["healthy"] * 9, *["unhealthy" if number in (4, 17) else "healthy"] * 3)
+        name = f"p{number:02d}" + ("x" * 37 if number == 17 else "-of-a-name-as-long-as-a-name-may-be-in")[:37]
+        found.append(replace(status, config=status.config.model_copy(update={"name": name})))
+    return found
+
+
+def test_thirty_pipelines_fit_a_few_screens_with_the_unhealthy_on_top(
+    rounds: Rounds, site: Site, open_page: Open
+) -> None:
+    statuses = many(rounds)
+    assert {len(status.pipeline) for status in statuses} == {40}
+    view = open_page(site.serve(*statuses)[0])
+
+    assert view.height <= 3000
+    assert view.page.title() == "✕ 2 unhealthy, 28 healthy"
+    assert view.page.inner_text("h1 .headline") == "2 unhealthy, 28 healthy"
+    assert [row[:3] for row in view.page.locator(".glance tbody th").all_inner_texts()] == ["p04", "p17"]
+    opened = [one.inner_text()[:3] for one in view.page.locator(".pipeline[open] > summary h2").all()]
+    assert opened == ["p04", "p17"]
+    assert not view.page.locator(".fine .pipeline").first.is_visible()
+    if PICTURES:
+        view.page.screenshot(path=Path(PICTURES) / "page-thirty-1400-light.png", full_page=True)
+    view.become(360, "light")
+    assert view.width <= 360
+    # What a link on top leads to unfolds.
+    healthy = statuses[0].pipeline
+    view.page.goto(f"{view.page.url}#pipeline-{healthy}")
+    assert view.page.locator(f"#pipeline-{healthy} .summary").is_visible()
+
+
+def test_on_paper_nothing_is_folded(rounds: Rounds, site: Site, open_page: Open) -> None:
+    view = open_page(site.serve(rounds.status("healthy"))[0])
+    numbers = view.page.locator(".lines").first
+    assert not numbers.is_visible()
+
+    view.page.emulate_media(media="print")
+
+    assert numbers.is_visible()
+
+
+def test_a_click_selects_a_command_and_no_command_is_cut(rounds: Rounds, site: Site, open_page: Open) -> None:
+    view = open_page(site.serve(rounds.status("unhealthy"))[0], 360)
+    command = view.page.locator(".command").first
+
+    command.click()
+
+    selected = view.page.evaluate("getSelection().toString().trim()")
+    assert selected == "session-health-exporter gaps --pipeline assessments --config.file config.yaml"
+    assert command.evaluate("e => e.scrollWidth <= e.clientWidth")
+    words = command.locator("span")
+    assert {words.nth(place).evaluate("e => e.getClientRects().length") for place in range(words.count())} == {1}
+
+
+def test_the_verdict_says_for_how_long(rounds: Rounds, site: Site, open_page: Open) -> None:
+    lasting = open_page(site.serve(rounds.status(*["healthy"] * 5, *["unhealthy"] * 9))[0])
+    always = open_page(site.serve(rounds.status(*["unhealthy"] * 9))[0])
+
+    assert "Unhealthy for 4 minutes, since 20" in lasting.text
+    assert "Unhealthy for 4 minutes or longer, since 20" in always.text
 
 
 def test_unknown_looks_like_nothing_else(rounds: Rounds, site: Site, open_page: Open) -> None:
@@ -291,7 +369,7 @@ def test_unknown_looks_like_nothing_else(rounds: Rounds, site: Site, open_page: 
 
 def test_the_keyboard_reaches_every_link_and_shows_where_it_is(rounds: Rounds, site: Site, open_page: Open) -> None:
     view = open_page(site.serve(rounds.status("unhealthy"))[0])
-    wanted = view.page.locator("a[href], [tabindex]").count()
+    wanted = view.page.locator("a[href], summary").count()
 
     reached = set()
     for _ in range(wanted):
@@ -311,6 +389,7 @@ def test_the_keyboard_reaches_every_link_and_shows_where_it_is(rounds: Rounds, s
 def test_every_number_is_that_of_metrics(rounds: Rounds, site: Site, open_page: Open) -> None:
     url, _ = site.serve(rounds.status("healthy", "unhealthy"))
     view = open_page(url)
+    view.unfold()
     metrics = Metrics(view.page.request.get(url + "metrics").text())
 
     legends = {
@@ -332,11 +411,13 @@ def test_every_number_is_that_of_metrics(rounds: Rounds, site: Site, open_page: 
         metrics("eligible_sessions", state="gap"),
         metrics("eligible_sessions", state="complete"),
     ]
-    versions = view.page.locator(".versions li").all_inner_texts()
-    assert [re.split(r"\s+", text)[:3] for text in versions] == [
-        ["v1.2.1", "(current)", "144/157"],
-        ["v1.2", "(current)", "118/157"],
-        ["v1.1", "(other)", "11/157"],
+    versions = (
+        view.page.locator(".lines tbody tr").filter(has_text=re.compile(r"\((current|other)\)")).all_inner_texts()
+    )
+    assert [re.findall(r"(v\S+) \((\w+)\)\s+(\S+)", text) for text in versions] == [
+        [("v1.2.1", "current", "144/157")],
+        [("v1.2", "current", "118/157")],
+        [("v1.1", "other", "11/157")],
     ]
     assert metrics("record_version_sessions", record="fc_scores", version="v1.1", **{"class": "other"}) == 11
 
@@ -346,6 +427,7 @@ def test_whatever_the_database_holds_is_text(rounds: Rounds, site: Site, open_pa
 
     for path in ("", "report.html"):
         view = open_page(url + path, 360)
+        view.unfold()
         text = view.page.inner_text("body")
 
         for hostile in HOSTILE:

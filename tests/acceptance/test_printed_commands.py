@@ -63,7 +63,8 @@ def in_markdown(text: str) -> list[str]:
 
 
 def in_html(text: str) -> list[str]:
-    return [html.unescape(found) for found in re.findall(r"<code>(session-health-exporter [^<]+)</code>", text)]
+    words = re.sub(r"</?span>", "", text)
+    return [html.unescape(found) for found in re.findall(r"<code>(session-health-exporter [^<]+)</code>", words)]
 
 
 def in_json(text: str) -> list[str]:

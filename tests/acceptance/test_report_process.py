@@ -48,7 +48,7 @@ async def test_a_report_is_written_whatever_it_says(backfill: Database) -> None:
     done = run("report", *CONFIG, DATABASE_URL=backfill.dsn)
 
     assert done.returncode == 0
-    assert done.stdout.startswith("# ❓ UNKNOWN: data completeness is unknown: ")
+    assert done.stdout.startswith("# ❓ UNKNOWN: fc_scores could not be measured\n")
 
 
 async def test_as_html_it_is_one_file_with_the_same_first_line(backfill: Database, tmp_path: Path) -> None:

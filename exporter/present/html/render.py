@@ -17,8 +17,9 @@ from markupsafe import Markup, escape
 
 from exporter import __version__
 from exporter.model.standing import STANDINGS, VERDICTS, Outcome, Standing, Verdict, in_words
-from exporter.state.judge import Finding
-from exporter.text.figures import format_value
+from exporter.present.report.account import subject_of, told
+from exporter.present.report.sections import remarks, text_of
+from exporter.text.figures import format_age, format_value
 from exporter.text.terminal import printable
 
 _OURS: Final = files("exporter.present.html")
@@ -42,14 +43,16 @@ def render(template: str, /, **values: object) -> Markup:
 
 
 def inline(text: str) -> Markup:
-    """A text with the Markdown of our texts: `code`, **strong**, and signs escaped by a backslash."""
+    """A text with the Markdown of our texts: `code`, **strong**, links, and signs escaped by a backslash."""
     parts: list[Any] = []
     place = 0
     for found in _INLINE.finditer(text):
         parts.append(text[place : found.start()])
-        sign, _, code, strong = found.groups()
+        sign, _, code, strong, link, address = found.groups()
         if sign is not None:
             parts.append(sign)
+        elif link is not None:
+            parts.append(Markup('<a href="{}">{}</a>').format(address, link))
         elif strong is not None:
             parts.append(Markup("<strong>{}</strong>").format(strong))
         else:
@@ -60,7 +63,9 @@ def inline(text: str) -> Markup:
     return Markup("").join([*parts, text[place:]])
 
 
-_INLINE: Final = re.compile(r"\\(.)|(`+)(.+?)(?<!`)\2(?!`)|\*\*(.+?)\*\*", re.DOTALL)
+_INLINE: Final = re.compile(
+    r"\\(.)|(`+)(.+?)(?<!`)\2(?!`)|\*\*(.+?)\*\*|\[([^\[\]]+)\]\((https?://[^()\s]+)\)", re.DOTALL
+)
 
 
 def moment(unix_seconds: float | None) -> Markup:
@@ -81,24 +86,14 @@ def width(share: float) -> str:
     return f"{min(max(share, 0.008 if share > 0 else 0.0), 1.0):.2%}"
 
 
-def limit_title(finding: Finding) -> str:
-    """The title of a limit, with the record or check."""
-    return finding.limit.what + (f" ({finding.subject})" if finding.subject else "")
-
-
 def standing(word: Verdict | Outcome | Standing) -> Standing:
     """The mark of a verdict, an outcome or a line."""
     return word if isinstance(word, Standing) else STANDINGS[word]
 
 
-def sentence(text: str) -> str:
-    """The text with a capital first letter."""
-    return text[:1].upper() + text[1:]
-
-
 def duration(seconds: float) -> str:
-    """A duration in whole seconds."""
-    return "less than 1s" if 0 < seconds < 1 else format_value(float(int(seconds)), "seconds")
+    """A duration in words, in whole seconds."""
+    return "less than 1s" if 0 < seconds < 1 else format_age(float(int(seconds)))
 
 
 _ENVIRONMENT: Final = Environment(
@@ -116,9 +111,11 @@ _ENVIRONMENT.filters |= {
     "moment": moment,
     "percent": percent,
     "width": width,
-    "limit_title": limit_title,
+    "subject_of": subject_of,
+    "told": told,
+    "remarks": remarks,
+    "text_of": text_of,
     "duration": duration,
-    "sentence": sentence,
     "printable": printable,
 }
 _ENVIRONMENT.globals |= {"STYLE": Markup(STYLE), "WORDS": WORDS, "VERSION": escape(__version__), "standing": standing}  # noqa: S704 - our own file

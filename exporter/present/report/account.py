@@ -3,27 +3,34 @@
 The Markdown, the JSON and the page show the same value.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final, get_args
 
 from exporter.model.advice import AsRead
+from exporter.model.alert_names import ALERT_PREFIX, alert_name
 from exporter.model.dimension import Dimension
 from exporter.model.fault import Fault
 from exporter.model.judging import Limit, Readings
 from exporter.model.keys import presumed_link
 from exporter.model.reporting import Breakdown, Caveat, Chapter, Evidence, ReportLine
-from exporter.model.sections import SEVERITIES, Pipeline
-from exporter.model.standing import STANDINGS, Standing, Verdict, rank
+from exporter.model.sections import SEVERITIES, Pipeline, Severity
+from exporter.model.standing import STANDINGS, Standing, Verdict, in_words, rank
 from exporter.model.states import gap_reasons
+from exporter.present.report.links import NO_LINKS, Links
 from exporter.present.report.shell import Shell
 from exporter.state.board import PipelineStatus
 from exporter.state.judge import Finding, could_judge
 from exporter.state.snapshot import Snapshot
-from exporter.text.figures import LimitUnit, format_exactly, format_value
+from exporter.text.figures import LimitUnit, format_age, format_exactly, format_value
+from exporter.text.times import moment_text
 
 CHAPTERS: Final[tuple[Chapter, ...]] = get_args(Chapter)
+
+_DATED: Final = 86400.0
+"""The least age, in seconds, that a report tells with a date."""
 
 Marks = Mapping[LimitUnit, tuple[float, ...]]
 """The thresholds of a pipeline, in base units: a share has the same figures beside the limit and elsewhere."""
@@ -45,21 +52,35 @@ class JudgedLine:
 
     @property
     def number(self) -> str:
-        """`118/157`, `24.84%`, `1h5m`, `none` or `not measured`."""
+        """`118/157`, `24.84%`, `17 weeks (since 2026-07-31)`, `none`, `not measured` or `not asked for`."""
         line = self.line
         if line.value is None:
-            return line.words or "not measured"
+            return line.words or ("not asked for" if self.mark is Standing.NOT_ASKED else "not measured")
         value = self.figures(line.value)
+        if line.since is not None and line.value >= _DATED:
+            return f"{value} (since {moment_text(line.since)[:10]})"
         return value if line.of is None else f"{value}/{format_value(line.of, line.unit)}"
 
     def figures(self, value: float) -> str:
         """A value of this line, not rounded across the limit."""
-        return format_value(value, self.line.unit, self.marks[self.line.unit])
+        marks = self.marks[self.line.unit]
+        return format_value(value, self.line.unit, marks) if self.line.since is None else format_age(value, marks)
 
     @property
     def is_told(self) -> bool:
         """Whether the line has a measurement."""
         return self.evidence != "not_measured"
+
+    @property
+    def is_none(self) -> bool:
+        """Whether the line was measured, and nothing exists."""
+        return self.line.value is None and self.line.words == "none"
+
+    @property
+    def is_unjudged(self) -> bool:
+        """Whether a limit could judge the imperfect value, and does not."""
+        is_judgeable = self.line.limit and (self.line.good or self.line.brief)
+        return bool(is_judgeable) and self.mark is Standing.NOTED and not self.is_none and self.line.of != 0
 
     @property
     def share(self) -> float | None:
@@ -78,12 +99,15 @@ class Action:
     """Something to do: the problem, the steps in order, and the first command.
 
     `findings` are the broken limits of the action, empty for a value that was not measured or judged.
-    `is_markdown` says whether the steps are Markdown; texts of a database or a config are not.
+    `is_markdown` says whether the steps are Markdown; texts of a database or a config are not.  `runbook` and
+    `dashboard` are URLs, empty without an address.
     """
 
     what: str
     steps: tuple[str, ...]
     command: str
+    runbook: str
+    dashboard: str
     findings: tuple[Finding, ...] = ()
     is_markdown: bool = False
 
@@ -113,7 +137,8 @@ class PipelineReport:
     `measured_at` and `since` (the start of the window) are Unix seconds, None without a served snapshot.  `headline`
     is the most important fact.  `unset` are limits that the config could set.  `past` is the earlier report for the
     comparison, None without a comparison.  `breakdowns` are wholes in parts, for bars.  No figure is rounded across one
-    of the `marks`.  `shell` writes commands.
+    of the `marks`.  `shell` writes commands.  `scope` is empty for numbers of all rows by the last collection, else
+    the lesser scope in words.
     """
 
     database: str
@@ -134,6 +159,12 @@ class PipelineReport:
     breakdowns: tuple[Breakdown, ...]
     marks: Marks
     shell: Shell
+    scope: str
+
+    @property
+    def is_lacking(self) -> bool:
+        """Whether a session needs a backfill."""
+        return any(entry.line.value for entry in self.entries["impact"])
 
     @property
     def broken(self) -> tuple[Finding, ...]:
@@ -147,7 +178,7 @@ class PipelineReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One account for each pipeline, in the order of the config; `made_at` in Unix seconds."""
+    """One account for each pipeline, the worst first; `made_at` in Unix seconds."""
 
     made_at: float
     accounts: tuple[PipelineReport, ...]
@@ -155,13 +186,24 @@ class Report:
     @property
     def verdict(self) -> Verdict:
         """The worst verdict of all pipelines."""
-        return min((account.verdict for account in self.accounts), key=rank)
+        return self.accounts[0].verdict
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the report has only one pipeline."""
+        return len(self.accounts) == 1
+
+    @property
+    def counts(self) -> str:
+        """The number of pipelines per verdict, the worst first: `2 unhealthy, 28 healthy`."""
+        counted = Counter(account.verdict for account in self.accounts)
+        return ", ".join(f"{count} {in_words(verdict)}" for verdict, count in counted.items())
 
     @property
     def headline(self) -> str:
-        """The headline of the worst pipeline, with the name if the report has several pipelines."""
-        worst = min(self.accounts, key=lambda account: rank(account.verdict))
-        return worst.headline if len(self.accounts) == 1 else f"{worst.pipeline}: {worst.headline}"
+        """The headline of the pipeline; of several pipelines, the counts and the headline of the worst."""
+        worst = self.accounts[0]
+        return worst.headline if self.is_alone else f"{self.counts}; {worst.pipeline}: {worst.headline}"
 
 
 def report_on(
@@ -169,19 +211,19 @@ def report_on(
     dimensions: Sequence[Dimension],
     now: float,
     pasts: Mapping[str, Baseline] | None = None,
-    shell: Shell = Shell(),  # noqa: B008 - a frozen value
+    links: Links = NO_LINKS,
 ) -> Report:
     """The report on every pipeline at `now`, compared with the past of a pipeline (by name) if given.
 
-    `shell` writes commands.
+    `links` has the addresses of runbooks and dashboards, and writes commands.
     """
     known = pasts or {}
-    accounts = (_account(status, dimensions, known.get(status.pipeline), shell) for status in statuses)
-    return Report(now, tuple(accounts))
+    accounts = (_account(status, dimensions, known.get(status.pipeline), links) for status in statuses)
+    return Report(now, tuple(sorted(accounts, key=lambda account: rank(account.verdict))))
 
 
 def _account(
-    status: PipelineStatus, dimensions: Sequence[Dimension], past: Baseline | None, shell: Shell
+    status: PipelineStatus, dimensions: Sequence[Dimension], past: Baseline | None, links: Links
 ) -> PipelineReport:
     config, served = status.config, status.readings
     # Without a snapshot the report has every line, each as not measured.
@@ -198,14 +240,14 @@ def _account(
         database=status.database,
         pipeline=status.pipeline,
         verdict=status.verdict,
-        headline=_headline(status, by_chapter["impact"], findings, faults),
+        headline=_headline(status, by_chapter["impact"], findings),
         measured_at=snapshot.taken_at if snapshot else None,
         since=config.window.start(snapshot.taken_at) if snapshot else None,
         entries=by_chapter,
         findings=findings,
         faults=faults,
         caveats=status.caveats,
-        actions=tuple(_actions(status, findings, faults, shell)),
+        actions=tuple(_actions(status, findings, dimensions, links)),
         unset=tuple(
             limit
             for dimension in dimensions
@@ -217,8 +259,21 @@ def _account(
         past=past,
         breakdowns=tuple(chain.from_iterable(dimension.charts.breakdowns(readings) for dimension in dimensions)),
         marks=marks,
-        shell=shell,
+        shell=links.shell,
+        scope=_scope(status),
     )
+
+
+def _scope(status: PipelineStatus) -> str:
+    if _is_partial(status):
+        return "not of all rows"
+    return "" if status.last and status.last.snapshot else "of an earlier collection"
+
+
+def _is_partial(status: PipelineStatus) -> bool:
+    """Whether rows are missing from the numbers: hidden by policies, or not reached by the first sweep."""
+    snapshot = status.snapshot
+    return snapshot is not None and bool(snapshot.restricted or (snapshot.swept and not snapshot.swept.is_whole))
 
 
 def _marks(findings: Iterable[Finding]) -> Marks:
@@ -235,19 +290,11 @@ def lines_of(readings: Readings, dimensions: Sequence[Dimension]) -> tuple[Repor
     return tuple(replace(line, of=analysed) if line.of_analysed else line for line in lines)
 
 
-def _headline(
-    status: PipelineStatus, impact: Sequence[JudgedLine], findings: Sequence[Finding], faults: Sequence[Fault]
-) -> str:
+def _headline(status: PipelineStatus, impact: Sequence[JudgedLine], findings: Sequence[Finding]) -> str:
     """One sentence: the worst problem, or no problem."""
     verdict = status.verdict
     if verdict == "unknown":
-        causes = [fault.message for fault in faults]
-        causes += [caveat.message for caveat in status.caveats if caveat.verdict == "unknown"]
-        if causes:
-            return f"data completeness is unknown: {causes[0]}"
-        if unmeasured := next((finding for finding in findings if finding.outcome == "not_measured"), None):
-            return f"data completeness is unknown: {_subject(unmeasured)} is not measured"
-        return "no measurement yet" if status.last is None else "the last measurement is older than max_age"
+        return _cause(status, findings)
     if verdict == "no_data":
         return "no eligible session in the window: nothing to judge"
     lacking = next((entry.number.replace("/", " of ") for entry in impact if entry.line.value), None)
@@ -256,32 +303,64 @@ def _headline(
     worst = findings[0]
     if lacking and worst.limit.name in {entry.line.limit for entry in impact}:
         return f"{lacking} sessions need a backfill"
-    return f"{_subject(worst)}: {worst.text}"
+    return told(worst)
 
 
-def _subject(finding: Finding) -> str:
+def _cause(status: PipelineStatus, findings: Sequence[Finding]) -> str:
+    """Why the verdict is unknown, without the details of the fault."""
+    if status.last is None:
+        return "no measurement yet"
+    if status.last.snapshot is None and status.last.fault:
+        return f"nothing could be measured ({status.last.fault.reason.replace('_', ' ')})"
+    parts = status.last.snapshot.part_faults if status.last.snapshot else {}
+    if lost := [*status.record_faults, *(path.rpartition(".")[2] for path in parts)]:
+        return f"{' and '.join(filter(None, (', '.join(lost[:-1]), lost[-1])))} could not be measured"
+    if caveat := next((caveat for caveat in status.caveats if caveat.verdict == "unknown"), None):
+        return caveat.message.partition(":")[0]
+    if unmeasured := next((finding for finding in findings if finding.outcome == "not_measured"), None):
+        return f"{subject_of(unmeasured)} could not be measured"
+    return "the last measurement is older than max_age"
+
+
+def subject_of(finding: Finding) -> str:
+    """The judged value, with the record or check."""
     return finding.limit.what + (f" ({finding.subject})" if finding.subject else "")
 
 
+def told(finding: Finding) -> str:
+    """A broken limit in words: `Age of the oldest gap: 17 weeks, critical above 1h`."""
+    value, marks = finding.value, [*finding.thresholds.values()]
+    if finding.outcome not in ("critical", "warning") or value is None:
+        return f"{subject_of(finding)}: {finding.text}"
+    unit = finding.limit.unit
+    number = format_age(value, marks) if unit == "seconds" else format_value(value, unit, marks)
+    rests = "" if finding.sessions is None else f" of {finding.sessions} sessions"
+    bound = f"{finding.outcome} {_side(finding, finding.outcome)}"
+    return f"{subject_of(finding)}: {finding.words or number}{rests}, {bound}"
+
+
 def _actions(
-    status: PipelineStatus, findings: Sequence[Finding], faults: Sequence[Fault], shell: Shell
+    status: PipelineStatus, findings: Sequence[Finding], dimensions: Sequence[Dimension], links: Links
 ) -> Iterator[Action]:
     """The worst first: a missing measurement can hide other problems."""
-    look = shell.command("config", "check", "--connect")
-    for fault in faults:
-        yield Action("Not measured", (fault.message,), look)
+    look = links.shell.command("config", "check", "--connect")
+    unknown = (links.runbook(f"{ALERT_PREFIX}Unknown", dimensions), links.dashboard(status, None))
+    for fault in status.last.faults if status.last else ():
+        yield Action("Not measured", (fault.message,), look, *unknown)
     for caveat in status.caveats:
         if caveat.verdict == "unknown":
-            yield Action("Not judged", (caveat.message,), look)
+            yield Action("Not judged", (caveat.message,), look, *unknown)
     # Several limits can have the same repair: the report prints the repair once.
     mended: dict[tuple[tuple[str, ...], str], list[Finding]] = {}
     for finding in findings:
         if finding.outcome in ("critical", "warning"):
             steps = finding.limit.advice.steps(_as_read(status), finding.subject or "")
-            mended.setdefault((steps, _command(status, finding, shell)), []).append(finding)
+            linked = tuple(links.linked(step, dimensions) for step in steps)
+            mended.setdefault((linked, _command(status, finding, links.shell)), []).append(finding)
     for (steps, command), those in mended.items():
-        what = "; ".join(f"{_subject(finding)}: {finding.text} ({finding.outcome})" for finding in those)
-        yield Action(what, steps, command, tuple(those), is_markdown=True)
+        first = those[0]
+        addresses = (links.runbook(alert_name(first.limit), dimensions), links.dashboard(status, first))
+        yield Action("; ".join(map(told, those)), steps, command, *addresses, tuple(those), is_markdown=True)
 
 
 def _as_read(status: PipelineStatus) -> AsRead:
@@ -307,16 +386,18 @@ def _entry(
         finding = judged.get((line.limit, line.subject or line.record)) or judged.get((line.limit, None))
     bound = _bound(line, finding) if finding else ""
     if line.value is None and not line.words:
+        if line.remedy:
+            return JudgedLine(line, Standing.NOT_ASKED, "not_measured", bound, f"set {line.remedy}", marks)
         return JudgedLine(line, Standing.UNKNOWN, "not_measured", bound, _why(line, status), marks)
-    is_partial = bool(status.snapshot and status.snapshot.restricted)
-    evidence: Evidence = "visible" if is_partial and line.evidence == "measured" else line.evidence
+    is_partial, is_hidden = _is_partial(status), bool(status.snapshot and status.snapshot.restricted)
+    evidence: Evidence = "visible" if is_hidden and line.evidence == "measured" else line.evidence
     if line.of == 0:
         return JudgedLine(line, Standing.NOTED, evidence, bound, "nothing to count", marks)
-    if _is_good(line) and not is_partial:
+    if line.is_perfect and not is_partial:
         return JudgedLine(line, Standing.FINE, evidence, bound, line.reason, marks)
     if finding is None:
         reason = line.reason
-        if line.limit and line.good and line.value is not None and not _is_good(line):
+        if line.limit and line.good and line.value is not None and not line.is_perfect:
             reason = f"not judged: set limits.{line.limit}"
         return JudgedLine(line, Standing.NOTED, evidence, "", reason, marks)
     # The limit covers more than this line: a missing measurement elsewhere does not affect the line.
@@ -325,9 +406,7 @@ def _entry(
 
 
 def _why(line: ReportLine, status: PipelineStatus) -> str:
-    """Why a line was not measured: a key missing in the config, else the fault, else the reason of the line."""
-    if line.remedy:
-        return f"set {line.remedy}"
+    """Why a line was not measured: the fault, else the reason of the line."""
     if status.last is None:
         return "not yet"
     fault = status.last.fault or status.record_faults.get(line.record or "")
@@ -335,25 +414,18 @@ def _why(line: ReportLine, status: PipelineStatus) -> str:
     of_part = next((found for path, found in parts.items() if line.subject and path.endswith(f".{line.subject}")), None)
     said = fault or of_part
     if said is None and line.record is None and status.record_faults:
-        return f"needs every record; not measured: {', '.join(status.record_faults)}"
+        return f"needs {', '.join(status.record_faults)}"
     return said.reason if said else line.reason
 
 
-def _is_good(line: ReportLine) -> bool:
-    if line.evidence == "by_definition":
-        return True
-    return line.value == (line.of if line.good == "all" else 0) if line.good else False
-
-
 def _bound(line: ReportLine, finding: Finding) -> str:
-    """`warning above 0, critical above 10`; or the limit that judges the line by another number."""
-    if line.value is not None and line.value != finding.value and line.unit != "ratio" and not finding.sessions:
-        # The line of a limit without a judgement gives the reason.
-        is_judged = finding.outcome not in ("not_measured", "not_judged", "too_few")
-        return f"judged by {finding.limit.name}: {finding.text}" if is_judged else ""
+    """`warning above 0, critical above 10`; empty beside the good sessions, where the limit counts the others."""
+    if line.good == "all" and finding.limit.unit == "count":
+        return ""
+    given = (severity for severity in SEVERITIES if severity in finding.thresholds)
+    return ", ".join(f"{severity} {_side(finding, severity)}" for severity in given)
+
+
+def _side(finding: Finding, severity: Severity) -> str:
     side = "below" if finding.limit.below else "above"
-    return ", ".join(
-        f"{severity} {side} {format_exactly(finding.thresholds[severity], finding.limit.unit)}"
-        for severity in SEVERITIES
-        if severity in finding.thresholds
-    )
+    return f"{side} {format_exactly(finding.thresholds[severity], finding.limit.unit)}"

@@ -1,28 +1,56 @@
-"""PipelineReport -> the sections of the report, the most important first.
+"""PipelineReport -> the summary in four rows, and the sections below, the most important first.
 
-Markdown and HTML have the same sections, and differ only in the looks.
+Markdown, HTML and the page have the same rows and lines, and differ only in the looks.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Final
 
 from exporter.model.advice import code
-from exporter.model.reporting import Chapter
-from exporter.model.standing import Standing, Verdict, in_words
-from exporter.present.report.account import Action, Baseline, JudgedLine, PipelineReport
-from exporter.state.judge import Finding
+from exporter.model.reporting import Chapter, Evidence
+from exporter.model.standing import Standing
+from exporter.present.report.account import Action, Baseline, JudgedLine, PipelineReport, Report
+from exporter.text.figures import format_value
 from exporter.text.terminal import printable
 from exporter.text.times import moment_text
+
+_ASPECTS: Final[Mapping[str, tuple[Chapter, ...]]] = {
+    "Completeness": ("completeness", "impact", "finding", "state"),
+    "Versions": ("versions", "consistency"),
+    "Integrity": ("quality", "operation"),
+    "Freshness": ("arrival",),
+}
+"""The chapters of each row of the summary."""
+
+_BROKEN: Final = (Standing.CRITICAL, Standing.UNKNOWN, Standing.WARNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One aspect of a pipeline: the standing, the numbers and what to do.  Texts are not Markdown."""
+
+    title: str
+    mark: Standing
+    numbers: tuple[str, ...]
+    to_do: str
+
+    @property
+    def not_zero(self) -> str:
+        """The numbers for a place beside other pipelines."""
+        return ", ".join(number for number in self.numbers if not number.startswith("0 "))
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A group of lines; `title` is empty if the section has only one group."""
+    """The lines about the sessions, or about one record; only `lost`, the reason, if no line was measured."""
 
     title: str
+    record: str | None
     entries: tuple[JudgedLine, ...]
+    lost: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +65,19 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class ReportSection:
-    """One section, its content in this order.
+    """One section, its content in this order: paragraphs, before and after, lines, and what to do.
 
-    `stand` is the judgement after the sign of the verdict or of `mark`, `notes` are paragraphs, `findings` broken
-    limits, `steps` a numbered list and `points` a bullet list.  Texts are one line of Markdown, with texts from the
-    database escaped.
+    `unasked` are notes about numbers that the config does not ask for.  Notes and steps are one line of Markdown, with
+    texts from the database escaped.
     """
 
     title: str
-    stand: str = ""
-    mark: Standing | None = None
     notes: tuple[str, ...] = ()
-    findings: tuple[Finding, ...] = ()
+    unasked: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
     parts: tuple[Part, ...] = ()
     actions: tuple[Action, ...] = ()
     steps: tuple[str, ...] = ()
-    points: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -61,126 +85,126 @@ class ReportSection:
         return not any(getattr(self, field.name) for field in fields(self) if field.name != "title")
 
 
-EVIDENCE: Final = {
-    "measured": "measured",
-    "enforced": "enforced by a constraint",
-    "by_definition": "by definition",
-    "visible": "of the rows that policies show",
-    "not_measured": "not measured",
-}
-"""The evidence of a line in words."""
-
-
 def sections(account: PipelineReport) -> tuple[ReportSection, ...]:
     """All sections with content."""
     found = (
-        ReportSection(
-            "Summary", f"{in_words(account.verdict).upper()}: {escaped(account.headline)}.", findings=account.broken
-        ),
-        ReportSection(
-            "Detailed findings",
-            parts=(*_by_record(account, "finding"), Part("Total impact", account.entries["impact"])),
-        ),
-        _recommended(account),
-        ReportSection("No action required", notes=_nothing_to_do(account)),
-        ReportSection("Database state", parts=(*_by_record(account, "state"), *_of_sessions(account, "state"))),
-        ReportSection("Version distribution", parts=_by_record(account, "versions")),
-        ReportSection("Data quality", parts=(*_by_record(account, "quality"), *_of_sessions(account, "quality"))),
+        ReportSection("To do", actions=account.actions, steps=quiet(account)),
         _impact(account),
-        ReportSection("Coverage", parts=(Part("", account.entries["completeness"]),)),
-        ReportSection(
-            "System health indicators",
-            parts=(Part("Versions", account.entries["consistency"]), Part("Operation", account.entries["operation"])),
-        ),
-        ReportSection("Readiness", *_ready(account), notes=(_judged(account), _OTHERS)),
-        ReportSection("Monitoring recommendations", steps=tuple(_monitoring(account))),
-        ReportSection("Maintenance schedule", points=_SCHEDULE),
+        ReportSection("All numbers", _judged(account), tuple(_unasked(account)), parts=_parts(account)),
     )
     return tuple(section for section in found if not section.is_empty)
 
 
-def escaped(text: str) -> str:
-    """A text that may come from the database, escaped: no markup, one line."""
-    return _MARKUP.sub(r"\\\g<0>", printable(text))
+# --- The summary
 
 
-_MARKUP: Final = re.compile(r"[\\`*\[\]<~]|(?<![^\W_])_|_(?![^\W_])")
-"""Markup of Markdown anywhere in a line; an underscore inside a word is no markup."""
+def rows(account: PipelineReport) -> tuple[Row, ...]:
+    """The four rows: completeness, versions, integrity and freshness."""
+    return tuple(_row(account, title, chapters) for title, chapters in _ASPECTS.items())
 
 
-def _by_record(account: PipelineReport, chapter: Chapter) -> tuple[Part, ...]:
-    parts = (Part(record, account.of(chapter, record)) for record in account.config.records)
-    return tuple(part for part in parts if part.entries)
+def _row(account: PipelineReport, title: str, chapters: Sequence[Chapter]) -> Row:
+    entries = [e for chapter in chapters for e in account.entries[chapter] if e.mark is not Standing.NOT_ASKED]
+    mark = _mark(account, entries)
+    numbers = (*_numbers(mark, entries), *([account.scope] if account.scope and account.snapshot else []))
+    return Row(title, mark, numbers, _to_do(account, mark, entries))
 
 
-def _of_sessions(account: PipelineReport, chapter: Chapter) -> tuple[Part, ...]:
-    entries = account.of(chapter, None)
-    return (Part("Sessions", entries),) if entries else ()
+def _mark(account: PipelineReport, entries: Sequence[JudgedLine]) -> Standing:
+    """The worst mark; fine only if a number of all rows is fine, and no number lacks a judgement."""
+    if broken := [entry.mark for entry in entries if entry.mark in _BROKEN]:
+        return min(broken, key=lambda mark: mark.rank)
+    if account.scope:
+        return Standing.UNKNOWN
+    if any(entry.line.brief and entry.line.of == 0 for entry in entries):
+        return Standing.TOO_FEW
+    fine = [entry for entry in entries if entry.mark is Standing.FINE and entry.evidence != "by_definition"]
+    return Standing.FINE if fine and not any(entry.is_unjudged for entry in entries) else Standing.NOTED
+
+
+def _numbers(mark: Standing, entries: Sequence[JudgedLine]) -> Iterator[str]:
+    """The brief lines, each summed over the records; then the lines behind a bad mark, and the unknown subjects."""
+    brief: dict[str, list[JudgedLine]] = {}
+    for entry in entries:
+        if entry.line.brief:
+            brief.setdefault(entry.line.brief, []).append(entry)
+    for name, those in brief.items():
+        if all(entry.is_told for entry in those):
+            yield from _brief(name, those)
+    if mark is Standing.UNKNOWN:
+        lost = [entry.line.record for entry in entries if not entry.is_told]
+        names = list(dict.fromkeys(filter(None, lost))) or (["sessions"] if lost else [])
+        yield from [f"not measured: {' and '.join(names)}"] if names else []
+    elif mark in _BROKEN and not any(entry.mark is mark for those in brief.values() for entry in those):
+        yield from (f"{entry.line.text}: {entry.number}" for entry in entries if entry.mark is mark)
+
+
+def _brief(name: str, those: Sequence[JudgedLine]) -> Iterator[str]:
+    first = those[0]
+    if first.line.unit == "seconds":
+        if not first.is_none:
+            yield f"{name}: {first.number}"
+    elif first.line.good == "all":
+        yield f"{first.number} {name}" + (f" ({first.percent})" if first.percent else "")
+    else:
+        yield f"{format_value(sum(entry.line.value or 0 for entry in those), 'count')} {name}"
+
+
+def _to_do(account: PipelineReport, mark: Standing, entries: Sequence[JudgedLine]) -> str:
+    if mark is Standing.NOTED:
+        unset = dict.fromkeys(f"limits.{entry.line.limit}" for entry in entries if entry.is_unjudged)
+        return f"not judged: set {' and '.join(unset)}" if unset else "nothing"
+    if mark not in _BROKEN:
+        return "nothing" if mark is Standing.FINE else "nothing to judge"
+    limits = {entry.line.limit for entry in entries if entry.mark is mark}
+    concerned = {
+        str(number): action
+        for number, action in enumerate(account.actions, start=1)
+        if any(finding.limit.name in limits for finding in action.findings)
+        or (mark is Standing.UNKNOWN and not action.findings)
+    }
+    if not concerned:
+        return "wait for the next collection"
+    causes = [finding.limit.advice.summary for action in concerned.values() for finding in action.findings]
+    return f"{causes[0].rstrip('.') if causes else 'Not measured'}: see {' and '.join(concerned)}"
+
+
+# --- What to do
 
 
 def quiet(account: PipelineReport) -> tuple[str, ...]:
-    """The steps without a broken limit."""
+    """The steps where no action is known, and the verdict is not healthy."""
+    if account.actions:
+        return ()
     if account.verdict == "no_data":
         return ("Check why no session is eligible: see the SQL of `eligible`, and the `window`.",)
     if account.verdict == "unknown":
         return ("Wait for the next collection.  If no collection succeeds, read the log of the exporter.",)
-    lacking = account.entries["impact"][0]
-    return (
-        f"No limit is broken: {lacking.number} sessions have a gap, within the limits."
-        if lacking.line.value
-        else "No backfill is needed.",
-        "Continue normal operations.",
-        "Continue monitoring.  Monitoring recommendations lists values without a limit.",
-    )
+    return ()
 
 
-def _nothing_to_do(account: PipelineReport) -> tuple[str, ...]:
-    if account.verdict != "healthy":
-        return ()
-    return (f"Every configured value was measured.  {_judged(account)}",)
-
-
-def _judged(account: PipelineReport) -> str:
-    """The number of broken limits, and the limits without a judgement."""
-    if not account.findings:
-        return "No limit is set: nothing was judged."
-    silent = [
-        f"{finding.limit.name} ({'too few sessions' if finding.outcome == 'too_few' else finding.text})"
-        for finding in account.findings
-        if finding.outcome in ("too_few", "not_judged")
-    ]
-    said = f"Broken limits: {len(account.broken)} of {len(account.findings)}"
-    return f"{said}.  Not judged: {', '.join(dict.fromkeys(silent))}." if silent else f"{said}."
-
-
-def _recommended(account: PipelineReport) -> ReportSection:
-    if not account.actions:
-        return ReportSection("Recommended actions", steps=quiet(account))
-    note = account.shell.note
-    return ReportSection("Recommended actions", notes=(note,) if note else (), actions=account.actions)
-
-
-def _no_past(account: PipelineReport) -> str:
-    keep = account.shell.command("report", "--format", "json", "--output", "before.json")
-    compare = account.shell.command("report", "--baseline", "before.json")
-    return (
-        "Before and after: no earlier report to compare with.  Save a report as JSON before a backfill "
-        f"({code(keep)}) and compare afterwards ({code(compare)}), or compare with Prometheus' history: "
-        "`--prometheus URL --at TIME`."
-    )
+def notes(report: Report) -> Iterator[str]:
+    """Where to run the commands, and how to prove a backfill, in Markdown; nothing where there is nothing to do."""
+    shell = report.accounts[0].shell
+    if shell.note and any(account.actions for account in report.accounts):
+        yield shell.note
+    if any(account.past is None and account.is_lacking for account in report.accounts):
+        keep = shell.command("report", "--format", "json", "--output", "before.json")
+        compare = shell.command("report", "--baseline", "before.json")
+        yield f"To compare before and after a backfill, run {code(keep)} before, and {code(compare)} after."
 
 
 def _impact(account: PipelineReport) -> ReportSection:
     past, now = account.past, account.measured_at
     if past is None:
-        return ReportSection("Backfill impact", notes=(_no_past(account),))
+        return ReportSection("Before and after")
     before = f"**Before**: {moment_text(past.measured_at)}, by {escaped(past.source)}"
     notes = [f"{before} · **Now**: {'no measurement' if now is None else moment_text(now)}"]
     if account.since is not None and account.since != past.since:
         moved = f"The window moved from {moment_text(past.since)} to {moment_text(account.since)}"
         notes.append(f"{moved}: sessions that left the window no longer count, with or without a gap.")
     return ReportSection(
-        "Backfill impact",
+        "Before and after",
         notes=tuple(notes),
         changes=tuple(_change(entry, past) for entry in (*account.entries["finding"], *account.entries["impact"])),
     )
@@ -194,36 +218,82 @@ def _change(entry: JudgedLine, past: Baseline) -> Change:
     return Change(entry, about + line.text, was, now)
 
 
-_READY: Final[Mapping[Verdict, str]] = {
-    "healthy": "**Ready**: no limit is broken.",
-    "degraded": "**Ready, with warnings**: no critical limit is broken.",
-    "unhealthy": "**Not ready**: a critical limit is broken.",
-    "no_data": "**Unknown**: no session to judge.",
-    "unknown": "**Unknown**: a value was not measured or not judged.",
+# --- All numbers
+
+
+def _parts(account: PipelineReport) -> tuple[Part, ...]:
+    """The lines about the sessions, then about each record: without unasked numbers, and without empty details."""
+    return tuple(part for record in (None, *account.config.records) if (part := _part(account, record)))
+
+
+def _part(account: PipelineReport, record: str | None) -> Part | None:
+    chapters = chain.from_iterable(_ASPECTS.values())
+    entries = tuple(entry for chapter in chapters for entry in account.of(chapter, record) if _is_shown(entry))
+    title = record or "Sessions"
+    if any(entry.is_told for entry in entries):
+        return Part(title, record, entries)
+    return Part(title, record, (), lost=entries[0].reason or "not yet") if entries else None
+
+
+def _is_shown(entry: JudgedLine) -> bool:
+    line = entry.line
+    is_nothing = line.value == 0 if line.text.startswith("…") else entry.is_none and line.good is not None
+    return entry.mark is not Standing.NOT_ASKED and not is_nothing
+
+
+def text_of(entry: JudgedLine) -> str:
+    """What a line of a part says: the title names the record."""
+    return entry.line.text.replace(f" of {entry.line.record}", "", 1)
+
+
+def remarks(entry: JudgedLine) -> tuple[str, ...]:
+    """What a line says besides the number: the thresholds beside an imperfect number, another evidence, the reason."""
+    line = entry.line
+    if entry.is_none or line.of == 0:
+        return ()
+    bound = "" if line.is_perfect or not entry.is_told else entry.bound
+    return tuple(filter(None, (bound, _EVIDENCE.get(entry.evidence, ""), entry.reason)))
+
+
+_EVIDENCE: Final[Mapping[Evidence, str]] = {
+    "enforced": "enforced by a constraint",
+    "by_definition": "by definition",
+    "visible": "of the rows that policies show",
 }
 
 
-def _ready(account: PipelineReport) -> tuple[str, Standing | None]:
-    if account.verdict == "healthy" and not account.findings:
-        return "**Unknown**: no limit is set.", Standing.NOTED
-    return _READY[account.verdict], None
+def _judged(account: PipelineReport) -> tuple[str, ...]:
+    """The number of broken limits, and the limits without a judgement."""
+    if not account.config.limits.given:
+        return ("No limit is set: nothing was judged.",)
+    if not account.findings:
+        return ()
+    silent = dict.fromkeys(code(f.limit.name) for f in account.findings if f.outcome in ("too_few", "not_judged"))
+    said = f"Broken limits: {len(account.broken)} of {len(account.findings)}."
+    return (f"{said}  Nothing to judge: {', '.join(silent)}." if silent else said,)
 
 
-_OTHERS: Final = "Not covered: other systems of the platform, such as user-facing services and queues."
+def _unasked(account: PipelineReport) -> Iterator[str]:
+    """The keys and the limits that the config does not set."""
+    unasked = [entry for found in account.entries.values() for entry in found if entry.mark is Standing.NOT_ASKED]
+    keys = dict.fromkeys(escaped(entry.line.remedy) for entry in unasked)
+    if keys:
+        yield f"Not asked for, set to measure: {'; '.join(keys)}."
+    if account.unset:
+        yield f"No limit, set to judge: {', '.join(code(limit.name) for limit in account.unset)}."
 
 
-def _monitoring(account: PipelineReport) -> Iterator[str]:
-    for limit in account.unset:
-        yield f"{limit.what} is not judged: set `limits.{limit.name}`."
-    entries = (entry for found in account.entries.values() for entry in found)
-    for remedy in dict.fromkeys(entry.line.remedy for entry in entries if entry.line.remedy):
-        yield f"To measure more, set {escaped(remedy)}."
-    yield "Load `alerts/rules.yml` into Prometheus: a broken limit and a missing measurement raise an alert."
-
-
-_SCHEDULE: Final = (
-    "**Every interval**: all values above, by the exporter.",
-    "**Weekly**: completion of sessions and delay of records, over a week of Prometheus' history.",
-    "**Monthly**: versions and quality, over a month of Prometheus' history.",
-    "**Quarterly**: an audit: archive this report, and review the limits.",
+OUTLOOK: Final = (
+    "Weekly: completion, delays.  Monthly: versions, quality.  Quarterly: archive this report, review the limits.  "
+    "Alerts: `alerts/rules.yml`.  Not covered: other systems, such as queues."
 )
+"""The last lines of a report, in Markdown."""
+
+
+def escaped(text: str) -> str:
+    """A text that may come from the database, escaped: no markup, one line."""
+    return _MARKUP.sub(r"\\\g<0>", printable(text))
+
+
+_MARKUP: Final = re.compile(r"[\\`*\[\]<~]|(?<![^\W_])_|_(?![^\W_])")
+"""Markup of Markdown anywhere in a line; an underscore inside a word is no markup."""
