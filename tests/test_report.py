@@ -8,6 +8,7 @@ from conftest import TOUR, Database, NewDatabase, plan_of
 
 from exporter.dimensions import DIMENSIONS
 from exporter.measure.supervise import collect_once
+from exporter.model.fault import Fault
 from exporter.model.standing import Standing
 from exporter.present.check import Check, as_blocks, as_junit
 from exporter.present.page.view import page
@@ -16,6 +17,7 @@ from exporter.present.report.html import as_html
 from exporter.present.report.links import Links
 from exporter.present.report.markdown import as_markdown
 from exporter.state.board import Board, PipelineStatus, ReloadStatus
+from exporter.state.snapshot import Collection
 from exporter.text.terminal import plain
 
 MADE_AT = 1_700_000_000.0
@@ -139,6 +141,20 @@ async def test_a_platform_that_waits_for_a_backfill_is_told_what_to_do(backfill:
     outdated = "gaps --pipeline assessments --record fc_scores --reason outdated --config.file config.yaml"
     assert f"`session-health-exporter {outdated}`" in actions
     assert "`session-health-exporter report --baseline before.json --config.file config.yaml` after." in text
+
+
+async def test_numbers_of_an_earlier_collection_have_no_standing_but_a_broken_critical_limit(
+    new_database: NewDatabase,
+) -> None:
+    found = {}
+    for name in ("healthy", "backfill"):
+        [status] = await collect_once([(await new_database(name)).plan()])
+        failed = status.after(Collection(None, Fault("connect", "refused"), 0.1, MADE_AT), now=0.0)
+        found[name] = summary(as_markdown(report_on([failed], DIMENSIONS, MADE_AT)))
+
+    assert [row[0] for row in found["healthy"].values()] == ["❓"] * 4
+    assert [row[0] for row in found["backfill"].values()] == ["❌", "❓", "❓", "❓"]
+    assert all(row[1].endswith(", of an earlier collection") for rows in found.values() for row in rows.values())
 
 
 async def test_an_alert_and_a_runbook_are_links_where_their_address_is_known(backfill: Database) -> None:

@@ -49,7 +49,7 @@ def pipeline_as_html(
         "pipeline.html.j2",
         account=account,
         rows=rows(account),
-        sections=sections(account),
+        sections=tuple(sections(account)),
         is_alone=is_alone,
         is_open=is_open,
         made_at=made_at,

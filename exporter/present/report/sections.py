@@ -5,7 +5,7 @@ Markdown, HTML and the page have the same rows and lines, and differ only in the
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
@@ -79,20 +79,15 @@ class ReportSection:
     actions: tuple[Action, ...] = ()
     steps: tuple[str, ...] = ()
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether the section has only a title."""
-        return not any(getattr(self, field.name) for field in fields(self) if field.name != "title")
 
-
-def sections(account: PipelineReport) -> tuple[ReportSection, ...]:
-    """All sections with content."""
-    found = (
-        ReportSection("To do", actions=account.actions, steps=quiet(account)),
-        _impact(account),
-        ReportSection("All numbers", _judged(account), tuple(_unasked(account)), parts=_parts(account)),
-    )
-    return tuple(section for section in found if not section.is_empty)
+def sections(account: PipelineReport) -> Iterator[ReportSection]:
+    """What to do, before and after if the report compares, and all numbers."""
+    steps = _steps(account)
+    if account.actions or steps:
+        yield ReportSection("To do", actions=account.actions, steps=steps)
+    if account.past:
+        yield _compared(account, account.past)
+    yield ReportSection("All numbers", _judged(account), tuple(_unasked(account)), parts=_parts(account))
 
 
 # --- The summary
@@ -112,10 +107,9 @@ def _row(account: PipelineReport, title: str, chapters: Sequence[Chapter]) -> Ro
 
 def _mark(account: PipelineReport, entries: Sequence[JudgedLine]) -> Standing:
     """The worst mark; fine only if a number of all rows is fine, and no number lacks a judgement."""
-    if broken := [entry.mark for entry in entries if entry.mark in _BROKEN]:
+    broken = [entry.mark for entry in entries if entry.mark in _BROKEN] + [Standing.UNKNOWN] * bool(account.scope)
+    if broken:
         return min(broken, key=lambda mark: mark.rank)
-    if account.scope:
-        return Standing.UNKNOWN
     if any(entry.line.brief and entry.line.of == 0 for entry in entries):
         return Standing.TOO_FEW
     fine = [entry for entry in entries if entry.mark is Standing.FINE and entry.evidence != "by_definition"]
@@ -153,7 +147,7 @@ def _brief(name: str, those: Sequence[JudgedLine]) -> Iterator[str]:
 def _to_do(account: PipelineReport, mark: Standing, entries: Sequence[JudgedLine]) -> str:
     if mark is Standing.NOTED:
         unset = dict.fromkeys(f"limits.{entry.line.limit}" for entry in entries if entry.is_unjudged)
-        return f"not judged: set {' and '.join(unset)}" if unset else "nothing"
+        return f"not judged: set {', '.join(unset)}" if unset else "nothing"
     if mark not in _BROKEN:
         return "nothing" if mark is Standing.FINE else "nothing to judge"
     limits = {entry.line.limit for entry in entries if entry.mark is mark}
@@ -172,7 +166,7 @@ def _to_do(account: PipelineReport, mark: Standing, entries: Sequence[JudgedLine
 # --- What to do
 
 
-def quiet(account: PipelineReport) -> tuple[str, ...]:
+def _steps(account: PipelineReport) -> tuple[str, ...]:
     """The steps where no action is known, and the verdict is not healthy."""
     if account.actions:
         return ()
@@ -194,10 +188,8 @@ def notes(report: Report) -> Iterator[str]:
         yield f"To compare before and after a backfill, run {code(keep)} before, and {code(compare)} after."
 
 
-def _impact(account: PipelineReport) -> ReportSection:
-    past, now = account.past, account.measured_at
-    if past is None:
-        return ReportSection("Before and after")
+def _compared(account: PipelineReport, past: Baseline) -> ReportSection:
+    now = account.measured_at
     before = f"**Before**: {moment_text(past.measured_at)}, by {escaped(past.source)}"
     notes = [f"{before} · **Now**: {'no measurement' if now is None else moment_text(now)}"]
     if account.since is not None and account.since != past.since:
