@@ -1,5 +1,6 @@
 """The report says every number that can be measured, and of nothing that was not that it is healthy."""
 
+import json
 import re
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from exporter.model.standing import Standing
 from exporter.present.check import Check, as_blocks, as_junit
 from exporter.present.page.view import page
 from exporter.present.report.account import Report, report_on
+from exporter.present.report.document import as_json
 from exporter.present.report.html import as_html
 from exporter.present.report.links import Links
 from exporter.present.report.markdown import as_markdown
@@ -320,6 +322,21 @@ async def test_hostile_values_are_neither_markup_nor_lines(healthy: Database) ->
     assert "\\[x\\](http://y)" in text
     assert "\\`code\\`" in text
     assert "\\*b\\* \\_i\\_ \\~\\~s\\~\\~" in text
+
+
+def test_the_owner_is_told_and_is_no_markup() -> None:
+    pipeline = plan_of(TOUR.read_text(), "postgresql://nowhere").pipeline
+    report = report_on(
+        [PipelineStatus(pipeline.model_copy(update={"owner": "team <b>*data*\n# 1"}), max_age=300)], DIMENSIONS, MADE_AT
+    )
+    nobody = report_on([PipelineStatus(pipeline, max_age=300)], DIMENSIONS, MADE_AT)
+
+    assert "Pipeline: assessments, of team \\<b>\\*data\\*\\\\n# 1, in the database" in as_markdown(report)
+    assert "\n# 1" not in as_markdown(report)
+    assert "<dt>Owner</dt><dd>team &lt;b&gt;*data*" in as_html(report)
+    assert json.loads(as_json(report))["pipelines"][0]["owner"] == "team <b>*data*\n# 1"
+    assert "Owner" not in as_html(nobody)
+    assert "Pipeline: assessments, in the database main.  " in as_markdown(nobody)
 
 
 def test_before_anything_was_measured_it_says_so() -> None:

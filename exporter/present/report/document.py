@@ -170,6 +170,7 @@ class PipelinePart(Part):
 
     database: str
     pipeline: str
+    owner: str | None = None
     identity: str | None = Field(description="A digest that identifies the database, without further information.")
     verdict: Verdict
     headline: str
@@ -214,6 +215,7 @@ def _pipeline(account: PipelineReport) -> PipelinePart:
     past = account.past
     return PipelinePart(
         database=account.database,
+        owner=account.config.owner,
         pipeline=account.pipeline,
         identity=account.snapshot.identity if account.snapshot else None,
         verdict=account.verdict,

@@ -40,7 +40,8 @@ def _account(account: PipelineReport, report: Report) -> Iterator[str]:
     if not is_alone:
         yield from (f"## {account.pipeline}: {_sign(account.verdict)}, {escaped(account.headline)}", "")
     since = "" if account.since is None else f", started since {moment_text(account.since)}"
-    yield f"Pipeline: {account.pipeline}, in the database {account.database}.  "
+    owner = "" if account.config.owner is None else f", of {escaped(account.config.owner)}"
+    yield f"Pipeline: {account.pipeline}{owner}, in the database {account.database}.  "
     yield f"Sessions analysed: {account.entries['base'][0].number}{since}.  "
     measured = "Not measured" if account.measured_at is None else f"Measured at {moment_text(account.measured_at)}"
     yield from (f"{measured}, written at {moment_text(report.made_at)}.", "")
