@@ -65,12 +65,12 @@ def input_series(status: PipelineStatus, clock: float) -> list[dict[str, str]]:
 
 def expected_alerts(status: PipelineStatus) -> set[tuple[tuple[str, str], ...]]:
     """Labels of everything that the judge calls broken, for each severity."""
-    own = {"database": status.database, "pipeline": status.pipeline, **TARGET}
+    own = {"database": status.database, "pipeline": status.pipeline, "job": TARGET["job"]}
     alerts = [{"alertname": "SessionHealthWatchdog", "severity": "none"}]
     if status.verdict == "unknown":
-        alerts.append({"alertname": "SessionHealthUnknown", "severity": "warning", **own})
+        alerts.append({"alertname": "SessionHealthUnknown", "severity": "warning", "fault": "unknown", **own})
     if status.verdict == "no_data":
-        alerts.append({"alertname": "SessionHealthNoData", "severity": "warning", **own})
+        alerts.append({"alertname": "SessionHealthNoData", "severity": "warning", "fault": "no_data", **own})
     for finding in status.findings:
         if finding.outcome not in ("warning", "critical") or finding.value is None:
             continue
