@@ -150,7 +150,8 @@ def test_what_becomes_an_alert_has_the_owner_and_the_labels_of_the_pipeline(open
     }
 
     assert labelled == {
-        *("up", "verdict", "max_age_seconds", "last_success_timestamp_seconds", "limit_value", "limit_broken")
+        *("up", "verdict", "max_age_seconds", "last_success_timestamp_seconds"),
+        *("limit", "limit_value", "limit_broken"),
     }
     assert "collection_interval_seconds" in plain
     assert not labelled & plain

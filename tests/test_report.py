@@ -324,6 +324,31 @@ async def test_hostile_values_are_neither_markup_nor_lines(healthy: Database) ->
     assert "\\*b\\* \\_i\\_ \\~\\~s\\~\\~" in text
 
 
+async def test_numbers_of_an_earlier_collection_have_no_tick_anywhere(healthy: Database) -> None:
+    [status] = await collect_once([healthy.plan()])
+    failed = status.after(Collection(None, Fault("connect", "refused"), 0.1, MADE_AT), now=0.0)
+
+    [account] = report_on([failed], DIMENSIONS, MADE_AT).accounts
+
+    assert not [
+        e
+        for entries in account.entries.values()
+        for e in entries
+        if e.mark is Standing.FINE and e.evidence == "measured"
+    ]
+
+
+async def test_a_broken_limit_beside_a_lost_record_has_its_number_and_the_record(backfill: Database) -> None:
+    """Of the records, one has outdated sessions and the other cannot be read."""
+    await backfill.execute("drop table profiles")
+
+    text = as_markdown(await report_of(backfill))
+
+    [versions] = [line for line in text.splitlines() if line.startswith("| Versions")]
+    assert "11" in versions
+    assert "not measured: profiles" in versions
+
+
 def test_the_owner_is_told_and_is_no_markup() -> None:
     pipeline = plan_of(TOUR.read_text(), "postgresql://nowhere").pipeline
     report = report_on(

@@ -9,6 +9,7 @@ from typing import Final
 from exporter.dashboards import palette
 from exporter.dashboards.panels import Query
 from exporter.dashboards.promql import (
+    GONE,
     PIPELINE,
     SEEN,
     by,
@@ -100,10 +101,14 @@ def _worst(limit: Limit) -> str:
 
 
 def with_standing(number: str, name: str, *, over_time: bool = False) -> tuple[Query, Query]:
-    """A number, and the worst standing of a limit as sign and word; without the limit in the config, the number."""
+    """A number, and the worst standing of a limit as sign and word; without the limit in the config, the number.
+
+    A pipeline that is no longer scraped counts as unknown: the number is of the other pipelines.
+    """
+    level = f"max ({selector(LIMIT_LEVEL, limit=name)} or 0 * ({GONE}) + {Standing.UNKNOWN.level})"
     return (
         Query(number, "value", over_time=over_time),
-        Query(f"max ({selector(LIMIT_LEVEL, limit=name)})", "limit", texts=STANDING_TEXTS),
+        Query(level, "limit", texts=STANDING_TEXTS),
     )
 
 
@@ -137,8 +142,8 @@ def all_values(unit: LimitUnit) -> str:
     if not low:
         return _shown(unit, f"max {by(_ROW)} ({selector(LIMIT_VALUE, _of(unit))})")
     return " or ".join(
-        _shown(unit, f"max {by(_ROW)} ({selector(LIMIT_VALUE, _named(names))})", below=names is low)
-        for names in (high, low)
+        _shown(unit, f"{side} {by(_ROW)} ({selector(LIMIT_VALUE, _named(names))})", below=names is low)
+        for names, side in ((high, "max"), (low, "min"))
     )
 
 
@@ -161,15 +166,16 @@ def _of(unit: LimitUnit) -> str:
 
 
 _LEVELS: Final = f"max {by((*_ROW, 'record', 'check'))} ({selector(LIMIT_LEVEL)})"
-_SAME: Final = f"on ({', '.join(PIPELINE)})"
 
-BROKEN: Final = (
-    f"{_LEVELS} >= {Standing.WARNING.level}"
-    f" or {_SAME} 0 * {SEEN} + {NOT_SCRAPED} unless {_SAME} {selector(VERDICT_LEVEL)}"
-)
+BROKEN: Final = f"{_LEVELS} >= {Standing.WARNING.level} or 0 * ({GONE}) + {NOT_SCRAPED}"
 """Every limit that is broken or unknown, and every pipeline that is no longer scraped."""
 
+COUNTS: Final = f'count_values("level", {_LEVELS} >= {Standing.WARNING.level})'
+"""The number of limits for each bad standing, by `level`."""
 
-def count(standing: Standing) -> str:
-    """The number of limits with a standing; no number without a judged limit."""
-    return f"sum ({_LEVELS} == bool {standing.level})"
+COUNT_WORDS: Final = {
+    str(Standing.WARNING.level): (Standing.WARNING.spoken, palette.WARNING),
+    str(Standing.UNKNOWN.level): (Standing.UNKNOWN.spoken, palette.UNKNOWN),
+    str(Standing.CRITICAL.level): (Standing.CRITICAL.spoken, palette.CRITICAL),
+}
+"""The word and the colour of each level in `COUNTS`."""

@@ -40,8 +40,6 @@ from exporter.dashboards.vectors import (
     THIS_RECORD,
 )
 from exporter.dimensions.coverage import ELIGIBLE, GAP_OLDEST, GAP_SESSIONS, RECORD_SESSIONS
-from exporter.model.metric import WINDOW_START
-from exporter.model.standing import Standing
 from exporter.state.self_metrics import VERDICT
 from exporter.text.figures import LimitUnit
 
@@ -70,7 +68,8 @@ def _first_numbers() -> list[Tile]:
     since = About(
         id=6,
         title="Last healthy",
-        says="The last time in this time range at which every chosen pipeline was healthy.",
+        says="The last time in this time range at which every scraped pipeline was healthy.  A pipeline that is gone "
+        "does not count.",
         unit="dateTimeFromNow",
         none="not in this time range",
         none_is_known=True,
@@ -80,35 +79,27 @@ def _first_numbers() -> list[Tile]:
     age = About(
         id=7,
         title="Age of the data",
-        says="Age of the snapshot behind the numbers.  With several pipelines: the oldest snapshot.  Normal: up to the "
-        "collection interval.  At `max_age` the numbers are withdrawn.",
+        says="Age of the snapshot behind the numbers.  With several pipelines: the oldest snapshot of the scraped "
+        "pipelines.  Normal: up to the collection interval.  At `max_age` the numbers are withdrawn.",
         unit=TIME,
         runbook="ValuesStale",
     )
     broken = About(
         id=13,
         title="Limits broken",
-        says="Limits beyond a critical or warning threshold, and limits whose value is unknown.  Normal: 0.",
+        says="The number of limits beyond a critical or warning threshold, and of limits with an unknown value.  "
+        "Normal: none.",
         unit=COUNT,
-        none="none is judged",
-        texts={0: ("0", palette.NOTHING)},
+        none="none, or none judged",
+        none_is_known=True,
         runbook="Unknown",
     )
     healthy = f"min ({selector(VERDICT, verdict='healthy')}) == 1"
-    counts = {Standing.CRITICAL: palette.CRITICAL, Standing.UNKNOWN: palette.UNKNOWN, Standing.WARNING: palette.WARNING}
     return [
         Tile(number(verdict, Query(f"max ({judged.VERDICT_OR_LOST})"), fill=True), 5, 6),
         *_gaps(),
         Tile(number(since, Query(f"1000 * max_over_time(timestamp({healthy})[$__range:1m])")), 4, 3),
-        Tile(
-            number(
-                broken,
-                *(Query(judged.count(standing), standing.spoken, color) for standing, color in counts.items()),
-                named=True,
-            ),
-            4,
-            3,
-        ),
+        Tile(number(broken, Query(judged.COUNTS, "{{level}}"), words=judged.COUNT_WORDS), 4, 3),
         Tile(number(analysed, Query(total(latest(ELIGIBLE)))), 4, 3),
         Tile(number(age, Query(f"max ({AGE})")), 4, 3),
     ]
@@ -183,9 +174,9 @@ def _broken_and_alerts() -> list[Tile]:
         **gone,
     }
     subject = '"subject", "", "record", "check"'
-    key = "alertname, severity, pipeline, subject"
+    key = "alertname, severity, database, pipeline, subject"
     firing = f'ALERTS{{{ALERTS}, alertstate="firing"}}'
-    no_rules = named(f"max by (severity) (absent({WATCHDOG}))", "alertname", "? alert rules are not loaded")
+    no_rules = named(f"max by (severity) (absent({WATCHDOG}))", "alertname", "? no alert rules loaded")
     severities = {"critical": ("✕ critical", palette.CRITICAL), "warning": ("! warning", palette.WARNING)}
     runbook = ("Runbook", f"{links.ALL_RUNBOOKS}#${{__data.fields.Alert}}")
     return [
@@ -254,8 +245,6 @@ def _pipelines() -> Tile:
                 (PanelColumn("Gap", alarm=palette.CRITICAL), GAPS),
                 (PanelColumn("Share with a gap", unit=SHARE), judged.values("gap_ratio")),
                 (PanelColumn("Oldest gap", unit=TIME, none="-", known=True), judged.values("gap_age")),
-                (PanelColumn("Window since", unit="dateTimeAsIso"), f"1000 * {latest(WINDOW_START)}"),
-                (PanelColumn("Data age", unit=TIME), AGE),
             ],
             sort="Verdict",
             descending=True,

@@ -170,19 +170,21 @@ def number(
     *queries: Query,
     fill: bool = False,
     alarm: str | None = None,
-    named: bool = False,
+    words: Mapping[str, tuple[str, str]] | None = None,
 ) -> stat.Panel:
     """A number or a word per query.
 
-    With `fill` the background has the colour; `alarm` is the colour above 0; `named` writes the names of the series.
-    A query over time has a line of the time range below the number.
+    With `fill` the background has the colour; `alarm` is the colour above 0; `words` are the text and the colour for a
+    series of a name.  A query over time has a line of the time range below the number.
     """
     over_time = any(query.over_time for query in queries)
     panel = framed(stat.Panel(), about).reduce_options(_last(also_nan=over_time))
     panel.graph_mode(options.BigValueGraphMode.AREA if over_time else options.BigValueGraphMode.NONE)
     panel.color_mode(options.BigValueColorMode.BACKGROUND_SOLID if fill else options.BigValueColorMode.VALUE)
-    panel.text_mode(options.BigValueTextMode.VALUE_AND_NAME if named else options.BigValueTextMode.VALUE)
-    if named:
+    panel.text_mode(options.BigValueTextMode.VALUE_AND_NAME if words else options.BigValueTextMode.VALUE)
+    for name, (word, color) in (words or {}).items():
+        panel.override_by_name(name, [property_("displayName", word), fixed(color)])
+    if words:
         panel.text(common.VizTextDisplayOptions().title_size(13))
     panel.justify_mode(options.BigValueJustifyMode.CENTER)
     panel.orientation(options.VizOrientation.AUTO).wide_layout(True).color_scheme(_color(palette.PLAIN))
@@ -233,16 +235,14 @@ def timeline(about: About, *queries: Query) -> statetimeline.Panel:
     return _asks(panel, queries, over_time=True)
 
 
-def bars(about: About, *queries: Query, colors: Mapping[str, str] | None = None) -> bargauge.Panel:
-    """One bar per series; `colors` gives one colour to all matching series."""
+def bars(about: About, *queries: Query) -> bargauge.Panel:
+    """One bar per series."""
     panel = framed(bargauge.Panel(), about).reduce_options(_last()).orientation(options.VizOrientation.HORIZONTAL)
     panel.display_mode(options.BarGaugeDisplayMode.BASIC).value_mode(options.BarGaugeValueMode.COLOR)
     panel.name_placement(options.BarGaugeNamePlacement.LEFT).show_unfilled(True)
     panel.sizing(options.BarGaugeSizing.MANUAL).min_viz_height(14).max_viz_height(24).min_viz_width(8)
     panel.legend(common.VizLegendOptions().show_legend(False))
     panel.color_scheme(_color(palette.GOOD))
-    for pattern, color in (colors or {}).items():
-        panel.override_by_regexp(pattern, [fixed(color)])
     return _asks(panel, queries)
 
 

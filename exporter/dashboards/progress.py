@@ -26,7 +26,7 @@ def pace(metric: Metric, **labels: str) -> str:
 
 def remaining(left: str, paced: str) -> str:
     """The seconds until nothing is left; no number without progress; both vectors have the same labels."""
-    return f"{left} / ({paced} > {SLOWEST:.8f})"
+    return f"{left} / ({paced} > {SLOWEST:.2g})"
 
 
 def done_share(left: str, peak: str) -> str:

@@ -27,9 +27,10 @@ def labels_of(metric: Metric) -> tuple[str, ...]:
 def selector(metric: Metric, *matchers: str, **labels: str) -> str:
     """The series chosen by the variables, with further labels by value or as matchers (`state!="gap"`).
 
-    Series of limits have a record or a check or neither: the choice of a record leaves the others.
+    Series of limits have a record or a check or neither: the choice of a record leaves the series without a record.
     """
-    of_record = ['record=~"$record"'] if "record" in metric.labels and "limit" not in metric.labels else []
+    wanted = 'record=~"$record|"' if "limit" in metric.labels else 'record=~"$record"'
+    of_record = [wanted] if "record" in metric.labels else []
     chosen = [*_TARGET, *(() if metric in _PROGRAM else _OF_PIPELINE), *of_record]
     given = [f'{name}="{value}"' for name, value in labels.items()]
     return f"{metric.full_name}{{{', '.join([*chosen, *given, *matchers])}}}"
@@ -59,6 +60,9 @@ def summed(metric: Metric, over: str, *matchers: str, **labels: str) -> str:
 
 SEEN: Final = f"max_over_time({selector(UP)}[$__range])"
 """Each pipeline of each exporter scraped in the time range."""
+
+GONE: Final = f"{SEEN} unless on ({', '.join(PIPELINE)}) {selector(UP)}"
+"""Each pipeline of each exporter scraped in the time range, and no longer scraped."""
 
 
 def total(vector: str) -> str:
@@ -97,6 +101,6 @@ def share(part: str, whole: str) -> str:
     return rounded_down(f"{part} / ({whole} > 0)")
 
 
-def named(vector: str, label: str, value: str, of: str = "", pattern: str = "") -> str:
-    """The vector with one more label, with a fixed value or a value from another label by pattern."""
-    return f'label_replace({vector}, "{label}", "{value}", "{of}", "{pattern}")'
+def named(vector: str, label: str, value: str) -> str:
+    """The vector with one more label."""
+    return f'label_replace({vector}, "{label}", "{value}", "", "")'

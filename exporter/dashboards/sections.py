@@ -19,8 +19,6 @@ from exporter.dashboards.promql import (
     SEEN,
     latest,
     selector,
-    share,
-    summed,
     total,
 )
 from exporter.dashboards.vectors import (
@@ -128,7 +126,6 @@ def quality() -> list[Tile]:
         runbook="FailedChecks",
     )
     classes = {name: (name, color) for name, color in palette.VERSION_CLASSES.items()}
-    passed, due = latest(CHECK_SESSIONS, result="pass"), summed(CHECK_SESSIONS, "result", 'result!="pending"')
     return [
         Tile(
             grid(
@@ -152,11 +149,11 @@ def quality() -> list[Tile]:
                 checks,
                 {"check": PanelColumn("Check"), "pipeline": THIS_PIPELINE},
                 [
-                    (PanelColumn("Pass", width=NARROW), passed),
+                    (PanelColumn("Pass", width=NARROW), latest(CHECK_SESSIONS, result="pass")),
                     (PanelColumn("Fail", width=NARROW, alarm=palette.WARNING), latest(CHECK_SESSIONS, result="fail")),
-                    (PanelColumn("Share", unit=SHARE, bar=True), share(passed, due)),
                 ],
-                sort="Share",
+                sort="Fail",
+                descending=True,
             ),
             12,
             8,

@@ -5,12 +5,12 @@ from typing import Final
 from exporter.dashboards import judged, links, palette, progress
 from exporter.dashboards.page import Page, Section, Tile
 from exporter.dashboards.panels import COUNT, SHARE, About, PanelColumn, Query, grid, number, trend
-from exporter.dashboards.promql import PIPELINE, by, latest, selector, share, summed, total_of_records
+from exporter.dashboards.promql import PIPELINE, latest, selector, share, summed, total_of_records
 from exporter.dashboards.vectors import IS_MEASURED, MEASURED, THIS_PIPELINE
 from exporter.dimensions.conformance import DRIFTED, RECORDS, VERSION_SESSIONS
 from exporter.dimensions.coverage import RECORD_SESSIONS
 from exporter.dimensions.validity import VALUE_ROWS, VALUE_SESSIONS
-from exporter.state.self_metrics import LIMIT_VALUE
+from exporter.state.self_metrics import RECORD_UP
 
 OUTDATED: Final = latest(RECORD_SESSIONS, state="outdated")
 GOOD_STATES: Final = 'state=~"current|accepted"'
@@ -59,7 +59,8 @@ def _numbers() -> list[Tile]:
         none_is_known=True,
         runbook="OutdatedSessions",
     )
-    rows = f"max {by((*PIPELINE, 'record'))} ({selector(LIMIT_VALUE, limit='drifted_records')})"
+    lost = f"NaN * ({selector(RECORD_UP)} == 0)"
+    rows = f"{latest(DRIFTED)} or on ({', '.join((*PIPELINE, 'record'))}) {lost}"
     good, there = f"sum ({latest(RECORD_SESSIONS, GOOD_STATES)})", latest(RECORD_SESSIONS, STATES_THERE)
     return [
         Tile(number(right, Query(share(good, total_of_records(there)))), 6, 4),

@@ -13,7 +13,8 @@ def groups(dimensions: tuple[Dimension, ...], at: RuleSettings) -> tuple[RuleGro
 
     Grafana has no recording rules, and no heartbeat: the heartbeat is about the way from Prometheus to Alertmanager.
     """
-    recorded = RuleGroup("session-health.rules", (*pipelines.recordings(at), *judgement.recordings(at)))
+    below = [limit.name for dimension in dimensions for limit in dimension.limits if limit.below]
+    recorded = RuleGroup("session-health.rules", (*pipelines.recordings(at), *judgement.recordings(at, below)))
     own = (own for own in OWN_ALERTS if at.has_recordings or "none" not in own.after)
     return (
         *([recorded] if at.has_recordings else []),

@@ -3,6 +3,7 @@
 The exporter judges; the rules only read.  An alert that fires continues while nobody measures, and no alert starts.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from exporter.rules.pipelines import LOST_PIPELINES
@@ -10,8 +11,8 @@ from exporter.rules.rule import Recording
 from exporter.rules.settings import LOOKBACK_ROUNDS, OUTAGE_ROUNDS, RuleSettings
 from exporter.state.self_metrics import LIMIT, LIMIT_BROKEN, LIMIT_VALUE
 
-VALUE: Final = "limit:session_health_limit_value:max"
-"""The judged value of each limit, merged over exporters."""
+VALUE: Final = "limit:session_health_limit_value:worst"
+"""The judged value of each limit, of several exporters the worst."""
 
 BROKEN: Final = "limit:session_health_limit_broken:max"
 """1 if any exporter judges the limit as broken, else 0."""
@@ -26,13 +27,13 @@ BROKEN_VALUE: Final = "limit:session_health_limit_value:broken"
 """The judged value of each broken limit, once for each severity."""
 
 
-def recordings(at: RuleSettings) -> tuple[Recording, ...]:
-    """The recording rules, in order."""
+def recordings(at: RuleSettings, below: Iterable[str]) -> tuple[Recording, ...]:
+    """The recording rules, in order; `below` names the limits that a value below the threshold breaks."""
     lost = at.selector(LOST_PIPELINES)
     firing = f"{at.selector('ALERTS', alertstate='firing')}[{at.rounds(LOOKBACK_ROUNDS)}]"
     of_limit = "limit, record, check"
     return (
-        Recording(VALUE, at.merged("max", LIMIT_VALUE)),
+        Recording(VALUE, _worst(at, "|".join(below))),
         Recording(BROKEN, at.merged("max", LIMIT_BROKEN)),
         Recording(
             VALUE_KEPT,
@@ -48,6 +49,14 @@ def recordings(at: RuleSettings) -> tuple[Recording, ...]:
             BROKEN_VALUE,
             f"({at.selector(BROKEN_KEPT)} == 1)\n* ignoring (severity) group_left () {at.selector(VALUE_KEPT)}\n",
         ),
+    )
+
+
+def _worst(at: RuleSettings, below: str) -> str:
+    merged = {"min": at.matching(LIMIT_VALUE.full_name, limit=below), "max": at.selector(LIMIT_VALUE.full_name)}
+    return "or\n".join(
+        f"{side} without {at.but_passing()} (\n  last_over_time({series}[{at.rounds(LOOKBACK_ROUNDS)}])\n)\n"
+        for side, series in merged.items()
     )
 
 

@@ -15,7 +15,7 @@ from exporter.state.self_metrics import COLLECTION_ERRORS, RECORD_UP, RELOAD_SUC
 
 @dataclass(frozen=True, slots=True)
 class OwnAlert:
-    """An alert about the exporter: `expr`, and the number of rounds before each severity.
+    """An alert about the exporter: `expr` for a severity, and the number of rounds before each severity.
 
     `says` is the description, in Prometheus' template language, and `command` is the first command, with options after
     `{config}`.
@@ -23,7 +23,7 @@ class OwnAlert:
 
     name: str
     after: Mapping[Urgency, int]
-    expr: Callable[[RuleSettings], str]
+    expr: Callable[[RuleSettings, Urgency], str]
     says: Callable[[RuleSettings], str]
     command: str
     advice: Advice
@@ -41,7 +41,7 @@ def own_alerts_of(own: OwnAlert, at: RuleSettings) -> Iterator[Alert]:
         yield Alert(
             name=ALERT_PREFIX + own.name,
             severity=severity,
-            expr=own.expr(at) + "\n",
+            expr=own.expr(at, severity) + "\n",
             hold=at.rounds(rounds) if rounds else None,
             keep=None,
             annotations=annotations(
@@ -58,11 +58,11 @@ def own_alerts_of(own: OwnAlert, at: RuleSettings) -> Iterator[Alert]:
 _PIPELINE: Final = "Pipeline {{ $labels.pipeline }} (database {{ $labels.database }})"
 
 
-def _fault(fault: str) -> Callable[[RuleSettings], str]:
-    return lambda at: with_fault(at, fault).rstrip()
+def _fault(fault: str) -> Callable[[RuleSettings, Urgency], str]:
+    return lambda at, severity: with_fault(at, fault, severity).rstrip()
 
 
-def _absent(at: RuleSettings) -> str:
+def _absent(at: RuleSettings, _severity: Urgency) -> str:
     """PromQL: the pipelines that were delivered, with all identifying labels, and are no longer delivered."""
     return f"{delivered(at, OUTAGE_ROUNDS * 6)}\nunless {delivered_now(at)}"
 
@@ -178,7 +178,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="TargetDown",
         after={"warning": WARN_ROUNDS},
-        expr=lambda at: f"max_over_time({at.selector('up')}[{at.rounds(LOOKBACK_ROUNDS)}]) == 0",
+        expr=lambda at, _severity: f"max_over_time({at.selector('up')}[{at.rounds(LOOKBACK_ROUNDS)}]) == 0",
         says=lambda _at: "{{ $labels.instance }} does not answer.",
         command="curl -sS http://{{ $labels.instance }}/-/healthy",
         advice=Advice(
@@ -200,7 +200,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="ScrapesFailing",
         after={"warning": WARN_ROUNDS},
-        expr=lambda at: (
+        expr=lambda at, _severity: (
             f"avg_over_time({at.selector('up')}[{at.rounds(2 * WARN_ROUNDS)}]) < 0.9\n"
             f"unless max_over_time({at.selector('up')}[{at.rounds(LOOKBACK_ROUNDS)}]) == 0"
         ),
@@ -258,7 +258,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="ExporterAbsent",
         after={"critical": WARN_ROUNDS},
-        expr=lambda at: f"absent_over_time({at.selector(UP.full_name)}[{at.rounds(LOOKBACK_ROUNDS)}])",
+        expr=lambda at, _severity: f"absent_over_time({at.selector(UP.full_name)}[{at.rounds(LOOKBACK_ROUNDS)}])",
         says=lambda _at: "No exporter of job {{ $labels.job }} delivers data: no pipeline is monitored.",
         command="session-health-exporter check {config}",
         advice=Advice(
@@ -281,7 +281,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="ConfigReloadFailed",
         after={"warning": WARN_ROUNDS},
-        expr=lambda at: f"{at.last(LOOKBACK_ROUNDS, RELOAD_SUCCESSFUL.full_name)} == 0",
+        expr=lambda at, _severity: f"{at.last(LOOKBACK_ROUNDS, RELOAD_SUCCESSFUL.full_name)} == 0",
         says=lambda _at: "{{ $labels.instance }} rejected the changed config and runs with the previous config.",
         command="session-health-exporter config check {config}",
         advice=Advice(
@@ -314,7 +314,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     OwnAlert(
         name="Watchdog",
         after={"none": 0},
-        expr=lambda _at: "vector(1)",
+        expr=lambda _at, _severity: "vector(1)",
         says=lambda _at: "Prometheus evaluates rules and reaches Alertmanager.  This alert always fires.",
         command="amtool alert query alertname=SessionHealthWatchdog --alertmanager.url=http://localhost:9093",
         advice=Advice(

@@ -21,13 +21,13 @@ ALL_UP: Final = "pipeline:session_health_up:min"
 """1 if every exporter of the pipeline measures completely, else 0."""
 
 LOST_PIPELINES: Final = "pipeline:session_health_up:lost"
-"""The pipelines, now or recently delivered, that no exporter measures completely now."""
+"""The pipelines, now or recently delivered, that no exporter measures completely now, or whose verdict is unknown."""
 
 FAULT: Final = "pipeline:session_health_fault"
 """A fault of the measuring, the first that applies: `failing`, `stale`, `unknown` or `no_data`."""
 
 FAULT_KEPT: Final = "pipeline:session_health_fault:kept"
-"""The same; of a pipeline that no exporter delivers, for a firing alert, the last known fault."""
+"""The same; of a pipeline that no exporter delivers, for a firing alert of a `severity`, the last known fault."""
 
 
 def recordings(at: RuleSettings) -> tuple[Recording, ...]:
@@ -36,10 +36,16 @@ def recordings(at: RuleSettings) -> tuple[Recording, ...]:
         Recording(DELIVERED, at.merged("max", INTERVAL)),
         Recording(ANY_UP, at.merged("max", UP)),
         Recording(ALL_UP, at.merged("min", UP)),
-        Recording(LOST_PIPELINES, f"{at.last(OUTAGE_ROUNDS, ANY_UP)}\nunless {at.selector(ANY_UP)} == 1\n"),
         *(Recording(FAULT, expr, {"fault": fault}) for fault, expr in _faults(at).items()),
+        Recording(LOST_PIPELINES, _lost(at)),
         Recording(FAULT_KEPT, _kept(at)),
     )
+
+
+def _lost(at: RuleSettings) -> str:
+    unknown = at.selector(FAULT, fault="unknown")
+    measured = f"  {at.selector(ANY_UP)} == 1\n  unless ignoring (fault) {unknown}\n"
+    return f"{at.last(OUTAGE_ROUNDS, ANY_UP)}\nunless (\n{measured})\n"
 
 
 def delivered(at: RuleSettings, rounds: int) -> str:
@@ -54,10 +60,13 @@ def delivered_now(at: RuleSettings) -> str:
     return at.selector(DELIVERED) if at.has_recordings else delivered(at, LOOKBACK_ROUNDS)
 
 
-def with_fault(at: RuleSettings, fault: str) -> str:
-    """PromQL: the pipelines with a fault of the measuring, the first that applies."""
+def with_fault(at: RuleSettings, fault: str, severity: str) -> str:
+    """PromQL: the pipelines with a fault of the measuring, the first that applies.
+
+    A fault that is kept for an alert of another severity does not count: no alert starts while nobody measures.
+    """
     if at.has_recordings:
-        return at.selector(FAULT_KEPT, fault=fault)
+        return at.matching(FAULT_KEPT, fault=fault, severity=f"|{severity}")
     mean = f"avg_over_time({at.selector(UP.full_name)}[{at.rounds(2 * WARN_ROUNDS)}])"
     found = _conditions(at, at.merged("min", UP).rstrip(), f"min without {at.but_passing()} (\n  {mean}\n)")
     return found[fault] + "".join(f"unless (\n{found[other]})\n" for other in _COVERED_BY.get(fault, ()))
@@ -92,9 +101,11 @@ def _conditions(at: RuleSettings, all_up: str, mean: str) -> dict[str, str]:
 
 
 def _kept(at: RuleSettings) -> str:
-    firing = f"{at.selector('ALERTS', alertstate='firing')}[{at.rounds(LOOKBACK_ROUNDS)}]"
+    firing = f"{at.matching('ALERTS', alertstate='firing', fault='.+')}[{at.rounds(LOOKBACK_ROUNDS)}]"
     return (
-        f"{at.selector(FAULT)}\nor (\n  {at.last(OUTAGE_ROUNDS, FAULT)}\n"
-        f"  and ignoring (alertname, alertstate, severity) last_over_time({firing})\n"
-        f"  and ignoring (fault) {at.selector(LOST_PIPELINES)}\n  unless ignoring (fault) {at.selector(ANY_UP)}\n)\n"
+        f"{at.selector(FAULT)}\nor ignoring (severity) (\n"
+        f"  max without (alertname, alertstate) (last_over_time({firing}))\n"
+        f"  * ignoring (severity) group_left () {at.last(OUTAGE_ROUNDS, FAULT)}\n"
+        f"  and ignoring (fault, severity) {at.selector(LOST_PIPELINES)}\n"
+        f"  unless ignoring (fault, severity) {at.selector(ANY_UP)}\n)\n"
     )

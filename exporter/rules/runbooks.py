@@ -112,7 +112,7 @@ def _of_own(own: OwnAlert) -> Iterator[str]:
         own.advice,
         tuple(step for step in own.advice.mend if isinstance(step, str)),
         own_command(own, RuleSettings()),
-        own.expr(RuleSettings()),
+        own.expr(RuleSettings(), next(iter(own.after))),
         tuple(label for label in own.labels if label != "database"),
     )
 

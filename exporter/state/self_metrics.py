@@ -264,10 +264,7 @@ def _restricted(status: PipelineStatus) -> OwnNumbers:
 SELF_METRICS: Final = (
     SelfMetric(VERDICT, _verdict, alerts=True),
     SelfMetric(VERDICT_LEVEL, _verdict_level),
-    SelfMetric(
-        LIMIT,
-        _limits,
-    ),
+    SelfMetric(LIMIT, _limits, alerts=True),
     SelfMetric(
         LIMIT_MIN_SESSIONS,
         _min_sessions,

@@ -56,6 +56,7 @@ RIGHTLY_EMPTY: Mapping[str, set[str]] = {
     "exporter: Replica lag": {"healthy", "backfill", "drift", "broken"},
     "overview: Gaps by record and reason": {"healthy", "drift"},
     "overview: Limits that are broken or unknown": {"healthy"},
+    "overview: Limits broken": {"healthy"},
     "overview: Backfill done": {"healthy", "drift"},
     "overview: Done in": {"healthy", "backfill", "drift", "broken"},
     "versions: Migration done in": {"healthy", "backfill", "drift", "broken"},
@@ -233,22 +234,36 @@ def test_a_number_has_the_standing_of_its_limit_in_words(scene: Scene) -> None:
 
 @pytest.mark.parametrize(
     ("state", "counts"),
-    [("healthy", [0, 0, 0]), ("backfill", [2, 0, 4]), ("drift", [0, 0, 2]), ("broken", [None, None, None])],
+    [("healthy", {}), ("backfill", {"5": 2, "3": 4}), ("drift", {"3": 2}), ("broken", {})],
 )
 def test_broken_limits_are_counted_as_the_exporter_finds_them(
-    scene: Scene, state: str, counts: list[int | None]
+    scene: Scene, state: str, counts: Mapping[str, int]
 ) -> None:
     arguments = ("check", "--config.file", str(scene.configs[state]), "--format", "json")
     findings = json.loads(run(*arguments, DATABASE_URL=scene.dsns[state]).stdout)["pipelines"][0]["findings"]
     panel = next(one for one in panels() if str(one) == "overview: Limits broken")
-    shown = [value for expression in panel.expressions for _labels, value in scene.ask(expression, state)]
+    shown = {labels["level"]: value for labels, value in scene.ask(panel.expressions[0], state)}
     outcomes = [one["outcome"] for one in findings]
-    expected = [outcomes.count(outcome) for outcome in ("critical", "not_measured", "warning")]
+    levels = {outcome: str(STANDINGS[outcome].level) for outcome in ("critical", "not_measured", "warning")}
+    expected = {level: outcomes.count(outcome) for outcome, level in levels.items() if outcome in outcomes}
 
     assert shown == expected
-    assert counts[0] is None or shown == counts
+    assert state == "broken" or shown == counts
+    assert shown.keys() <= judged.COUNT_WORDS.keys()
     listed = next(one for one in panels() if str(one) == "overview: Limits that are broken or unknown")
-    assert len(scene.ask(listed.expressions[0], state)) == sum(expected)
+    assert len(scene.ask(listed.expressions[0], state)) == sum(expected.values())
+
+
+def test_judged_numbers_are_of_the_chosen_records(scene: Scene) -> None:
+    """Outdated are the scores alone; a limit of the pipeline is of no record, and stays."""
+    standings = judged.standings("outdated_sessions", "record")
+    for record, level in (("fc_scores", Standing.WARNING.level), ("profiles", Standing.FINE.level)):
+        asked = filled(standings, {"pipeline": "backfill", "record": record})
+        [found] = scene.prometheus.api("query", query=asked)["result"]
+        assert (found["metric"]["record"], float(found["value"][1])) == (record, level)
+        of_pipeline = filled(judged.standings("sessions_with_gap"), {"pipeline": "backfill", "record": record})
+        [found] = scene.prometheus.api("query", query=of_pipeline)["result"]
+        assert float(found["value"][1]) == Standing.CRITICAL.level
 
 
 @pytest.mark.parametrize(
@@ -313,6 +328,8 @@ def test_a_pipeline_whose_exporter_is_gone_is_told_and_not_forgotten(scene: Scen
 
     assert soon(lambda: [scene.number("overview: Verdict", "drift")] == lost, START_SECONDS)
     assert scene.number("overview: Sessions analysed", "healthy|drift")[0] is None
+    # Nor is the worst of the others the worst of all.
+    assert scene.number("overview: Share with a gap", "healthy|drift") == (0, "? unknown")
     assert [scene.number("overview: Verdict", "healthy|drift")] == lost
     listed = next(one for one in panels() if str(one) == "overview: Limits that are broken or unknown")
     [(labels, level)] = scene.ask(listed.expressions[0], "healthy|drift")

@@ -559,7 +559,7 @@ def test_a_pair_of_exporters_tells_once_with_the_labels_that_identify_the_pipeli
 def test_an_alert_has_the_owner_of_its_pipeline_and_a_new_owner_makes_no_pipeline_absent(expect: Any) -> None:
     def owned(owner: str, values: Values) -> Values:
         of_alerts_ = ("up", "verdict", "max_age_seconds", "last_success_timestamp_seconds")
-        alerting = (*of_alerts_, "limit_value", "limit_broken")
+        alerting = (*of_alerts_, "limit", "limit_value", "limit_broken")
         return [
             (name, {**labels, "owner": owner} if name in alerting else labels, value) for name, labels, value in values
         ]
@@ -583,4 +583,88 @@ def test_an_alert_has_the_owner_of_its_pipeline_and_a_new_owner_makes_no_pipelin
         firing_for(25 * MINUTES, "data"),
         firing_for(50 * MINUTES, "data", "web"),
         firing_for(2 * HOUR, "web"),
+    )
+
+
+def test_no_critical_page_starts_for_a_fault_that_nobody_measures_any_more(expect: Any) -> None:
+    """The exporter vanishes after the warning: its absence pages, and not the fault as well."""
+    failing = but(("up", {}, 0))
+    kept = {
+        "series": series("session_health_up", {**PIPELINE, "instance": "o:1", "pipeline": "other"}),
+        "values": "1x400",
+    }
+
+    expect(
+        [*page((failing, 12 * MINUTES), ([], 2 * HOUR)), kept],
+        firing(11 * MINUTES, "CollectionFailing"),
+        firing(60 * MINUTES, "CollectionFailing", "PipelineAbsent"),
+        firing(100 * MINUTES, "PipelineAbsent", "PipelineAbsent"),
+    )
+
+
+def test_a_warning_of_a_former_owner_turns_into_no_page(expect: Any) -> None:
+    """Nobody can tell a new owner from a pipeline that is gone: the warning stays as long as without a measurement."""
+
+    def owned(owner: str, values: Values) -> Values:
+        return [
+            (name, {**labels, "owner": owner} if name in ("up", "verdict") else labels, value)
+            for name, labels, value in values
+        ]
+
+    phases: Phases = [(owned("data", but(("up", {}, 0))), 12 * MINUTES), (owned("web", FINE), 3 * HOUR)]
+
+    expect(
+        [UP, RELOADED, *written(phases, is_judged=True)],
+        firing(11 * MINUTES, "CollectionFailing"),
+        firing(30 * MINUTES, "CollectionFailing"),
+        firing(80 * MINUTES, "CollectionFailing"),
+        firing(100 * MINUTES),
+    )
+
+
+def test_rows_that_a_policy_hides_end_no_page(expect: Any) -> None:
+    """A value within the limit then proves nothing, and has no standing."""
+    hidden = [
+        one
+        for one in with_judgement(but(("verdict", {"verdict": "unknown"}, 1), ("verdict", {"verdict": "healthy"}, 0)))
+        if one[0] != "limit_broken"
+    ]
+    phases: Phases = [(with_judgement(GAP), 20 * MINUTES), (hidden, HOUR), (with_judgement(FINE), HOUR)]
+
+    expect(
+        [UP, RELOADED, *written(phases, is_judged=True)],
+        firing(19 * MINUTES, "SessionsWithGap", "GapRatio"),
+        firing(50 * MINUTES, "SessionsWithGap", "GapRatio", "Unknown"),
+        firing(100 * MINUTES),
+    )
+
+
+def test_of_two_exporters_an_alert_has_the_worse_number(expect: Any) -> None:
+    def of(instance: str, covered: float) -> list[dict[str, str]]:
+        values: Values = [
+            ("up", {}, 1),
+            ("cohort_sessions", {"step": "completed"}, 100),
+            ("cohort_sessions", {"step": "covered"}, covered),
+            ("limit", {"limit": "conversion_ratio", "severity": "critical"}, 0.75),
+        ]
+        return [
+            {**one, "series": one["series"].replace("exporter:10157", instance)}
+            for one in written([(values, 30 * MINUTES)])
+        ]
+
+    expect(
+        [*of("one:1", 50), *of("two:2", 99)],
+        {
+            "expr": 'limit:session_health_limit_value:broken{limit="conversion_ratio"}',
+            "eval_time": "20m",
+            "exp_samples": [
+                {
+                    "labels": series(
+                        "limit:session_health_limit_value:broken",
+                        {**WHOSE, "limit": "conversion_ratio", "severity": "critical"},
+                    ),
+                    "value": 0.5,
+                }
+            ],
+        },
     )

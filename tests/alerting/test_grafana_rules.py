@@ -335,6 +335,32 @@ def test_the_number_in_the_text_is_the_judged_value_and_within_a_limit_it_is_bel
     assert run_tests(tmp_path, EMPTY, tests) == ""
 
 
+@pytest.mark.prometheus
+def test_the_labels_of_a_pipeline_are_labels_of_the_alert_and_the_text_keeps_its_threshold(tmp_path: Path) -> None:
+    [claim] = [claim for claim in CLAIMS if claim.limit == "outdated_sessions"]
+    rule = BY_TITLE[claim.alert]
+    inputs = [
+        {
+            **one,
+            "series": re.sub(
+                r"^(session_health_limit(?:_value|_broken)?\{)", r'\1owner="data",tier="gold",', one["series"]
+            ),
+        }
+        for one in written([([*claim.at(claim.values[2]), *beside(claim)], SPAN)])
+    ]
+    own = {**WHOSE, **claim.about, "limit": claim.limit, "owner": "data", "tier": "gold"}
+    labels = [series("", {**own, "severity": severity}) for severity in ("warning", "critical")]
+    threshold = rule["data"][1]["model"]["expr"]
+    test = asked(
+        "owned",
+        pair(inputs),
+        (f"({fires(rule)}) * 0", dict.fromkeys(labels, 0)),
+        (threshold, dict(zip(labels, claim.bounds, strict=True))),
+    )
+
+    assert run_tests(tmp_path, EMPTY, [test]) == ""
+
+
 UP: Final = {"series": series("up", TARGET), "values": "1x40"}
 RELOADED: Final = {"series": series("session_health_config_last_reload_successful", TARGET), "values": "1x40"}
 
@@ -374,7 +400,10 @@ SITUATIONS: Final[dict[str, tuple[list[dict[str, str]], set[str]]]] = {
             UP,
             RELOADED,
             *written([(FINE, SPAN)]),
-            {"series": series("session_health_up", {**PIPELINE, "pipeline": "orders"}), "values": "1x5 stale"},
+            {
+                "series": series("session_health_collection_interval_seconds", {**PIPELINE, "pipeline": "orders"}),
+                "values": "30x5 stale",
+            },
         ],
         {"PipelineAbsent", "PipelineAbsentCritical"},
     ),

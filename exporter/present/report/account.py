@@ -389,11 +389,11 @@ def _entry(
         if line.remedy:
             return JudgedLine(line, Standing.NOT_ASKED, "not_measured", bound, f"set {line.remedy}", marks)
         return JudgedLine(line, Standing.UNKNOWN, "not_measured", bound, _why(line, status), marks)
-    is_partial, is_hidden = _is_partial(status), bool(status.snapshot and status.snapshot.restricted)
+    scope, is_hidden = _scope(status), bool(status.snapshot and status.snapshot.restricted)
     evidence: Evidence = "visible" if is_hidden and line.evidence == "measured" else line.evidence
     if line.of == 0:
         return JudgedLine(line, Standing.NOTED, evidence, bound, "nothing to count", marks)
-    if line.is_perfect and not is_partial:
+    if line.is_perfect and not scope:
         return JudgedLine(line, Standing.FINE, evidence, bound, line.reason, marks)
     if finding is None:
         reason = line.reason
@@ -401,7 +401,8 @@ def _entry(
             reason = f"not judged: set limits.{line.limit}"
         return JudgedLine(line, Standing.NOTED, evidence, "", reason, marks)
     # The limit covers more than this line: a missing measurement elsewhere does not affect the line.
-    mark = Standing.NOTED if finding.outcome == "not_measured" else STANDINGS[finding.outcome]
+    unproved = finding.outcome == "not_measured" or (scope and finding.outcome == "within")
+    mark = Standing.NOTED if unproved else STANDINGS[finding.outcome]
     return JudgedLine(line, mark, evidence, bound, line.reason, marks)
 
 

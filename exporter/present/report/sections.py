@@ -125,12 +125,14 @@ def _numbers(mark: Standing, entries: Sequence[JudgedLine]) -> Iterator[str]:
     for name, those in brief.items():
         if all(entry.is_told for entry in those):
             yield from _brief(name, those)
-    if mark is Standing.UNKNOWN:
+    told = [entry for those in brief.values() if all(entry.is_told for entry in those) for entry in those]
+    bad = (Standing.CRITICAL, Standing.WARNING)
+    if not any(entry.mark in bad for entry in told):
+        yield from (f"{text_of(entry)}: {entry.number}" for entry in entries if entry.mark in bad)
+    if mark in _BROKEN:
         lost = [entry.line.record for entry in entries if not entry.is_told]
         names = list(dict.fromkeys(filter(None, lost))) or (["sessions"] if lost else [])
         yield from [f"not measured: {' and '.join(names)}"] if names else []
-    elif mark in _BROKEN and not any(entry.mark is mark for those in brief.values() for entry in those):
-        yield from (f"{entry.line.text}: {entry.number}" for entry in entries if entry.mark is mark)
 
 
 def _brief(name: str, those: Sequence[JudgedLine]) -> Iterator[str]:
@@ -160,7 +162,8 @@ def _to_do(account: PipelineReport, mark: Standing, entries: Sequence[JudgedLine
     if not concerned:
         return "wait for the next collection"
     causes = [finding.limit.advice.summary for action in concerned.values() for finding in action.findings]
-    return f"{causes[0].rstrip('.') if causes else 'Not measured'}: see {' and '.join(concerned)}"
+    cause = causes[0].rstrip(".") if causes else next(iter(concerned.values())).what
+    return f"{cause}: see {' and '.join(concerned)}"
 
 
 # --- What to do
