@@ -206,7 +206,7 @@ def _broken_and_alerts() -> list[Tile]:
                 {
                     "alertname": PanelColumn("Alert", none="", link=runbook),
                     "severity": PanelColumn("Severity", width=94, none="", words=severities),
-                    "subject": PanelColumn("Of", none=""),
+                    "subject": PanelColumn("Of", width=110, none=""),
                     "pipeline": PanelColumn("Pipeline", none=""),
                 },
                 [

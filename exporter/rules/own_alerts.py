@@ -177,7 +177,8 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     ),
     OwnAlert(
         name="TargetDown",
-        after={"warning": WARN_ROUNDS},
+        # As late as the alert on the last exporter, which mutes this alert.
+        after={"warning": 2 * WARN_ROUNDS},
         expr=lambda at, _severity: f"max_over_time({at.selector('up')}[{at.rounds(LOOKBACK_ROUNDS)}]) == 0",
         says=lambda _at: "{{ $labels.instance }} does not answer.",
         command="curl -sS http://{{ $labels.instance }}/-/healthy",
@@ -257,7 +258,7 @@ OWN_ALERTS: Final[tuple[OwnAlert, ...]] = (
     ),
     OwnAlert(
         name="ExporterAbsent",
-        after={"critical": WARN_ROUNDS},
+        after={"critical": 2 * WARN_ROUNDS},
         expr=lambda at, _severity: f"absent_over_time({at.selector(UP.full_name)}[{at.rounds(LOOKBACK_ROUNDS)}])",
         says=lambda _at: "No exporter of job {{ $labels.job }} delivers data: no pipeline is monitored.",
         command="session-health-exporter check {config}",

@@ -76,7 +76,7 @@ def test_rules_names_the_config_as_it_is_called_and_passes_over_labels() -> None
         "config check --connect",
     }
     by_name = {rule.get("alert", rule.get("record")): rule["expr"] for rule in found}
-    for name in ("pipeline:session_health_up:lost", "SessionHealthPipelineAbsent"):
+    for name in ("pipeline:session_health_up:max", "limit:session_health_limit_broken:max"):
         assert "(instance, " in by_name[name]
         assert ", zone, slot)" in by_name[name]
 

@@ -204,7 +204,8 @@ async def test_a_dropped_record_table_takes_its_own_numbers_with_it_and_no_other
         page = await it.when(lambda page: page("up") == 0)
 
         assert page("record_up", record="fc_scores") == 0
-        assert page.names(record="fc_scores") == {"record_up"}
+        assert page.names(record="fc_scores") == {"record_up", "limit_level"}
+        assert page("limit_level", limit="outdated_sessions", record="fc_scores", check="") == 4
         assert "eligible_sessions" not in page.names()
         assert (page("collection_errors_total", reason="missing_object") or 0) >= 1
         assert page("record_up", record="profiles") == 1
@@ -238,7 +239,9 @@ async def watch_withdrawal(it: Exporter) -> None:
     assert time.time() >= taken + MAX_AGE
     assert page.names() == {
         "verdict",
+        "verdict_level",
         "limit",
+        "limit_level",
         "limit_min_sessions",
         "max_age_seconds",
         "collection_interval_seconds",

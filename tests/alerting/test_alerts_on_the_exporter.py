@@ -252,8 +252,8 @@ def test_a_target_that_does_not_answer_is_down_and_one_scrape_that_fails_is_noth
 
     expect(
         [*page((FINE, HOUR)), up("dead:1", "1x19 0x39 1x40"), up("blinked:3", "1x19 0 1x60")],
-        told("SessionHealthTargetDown", 17 * MINUTES),
-        told("SessionHealthTargetDown", 19 * MINUTES, down),
+        told("SessionHealthTargetDown", 22 * MINUTES),
+        told("SessionHealthTargetDown", 24 * MINUTES, down),
         told("SessionHealthTargetDown", 31 * MINUTES),
     )
 
@@ -279,8 +279,8 @@ def absent() -> dict[str, Any]:
 def test_without_any_exporter_it_is_absent_and_nothing_else_is_said(expect: Any) -> None:
     expect(
         [],
-        told("SessionHealthExporterAbsent", 5 * MINUTES - ROUND),
-        told("SessionHealthExporterAbsent", 5 * MINUTES + ROUND, absent()),
+        told("SessionHealthExporterAbsent", 10 * MINUTES - ROUND),
+        told("SessionHealthExporterAbsent", 10 * MINUTES + ROUND, absent()),
         firing(3 * HOUR, "ExporterAbsent"),
     )
 
