@@ -155,7 +155,7 @@ def _broken_and_alerts() -> list[Tile]:
         title="Limits that are broken or unknown",
         says="The worst first.  Values and thresholds are below, in *Limits*.  *Of*: the record or the check.",
         unit="none",
-        none="✓ no limit is broken",
+        none="none is broken, or none is judged",
         none_is_known=True,
     )
     alerts = About(
@@ -405,8 +405,8 @@ def _limits() -> list[Tile]:
     )
     return [
         on(counts, "count", 11, 12, (136, 76)),
-        on(shares, "ratio", 13, 6, (156, 108)),
-        on(ages, "seconds", 13, 6, (156, 108)),
+        on(shares, "ratio", 13, 6, (156, 116)),
+        on(ages, "seconds", 13, 6, (156, 116)),
     ]
 
 
