@@ -122,7 +122,7 @@ def bound_lines(name: str) -> tuple[Query, ...]:
     tightest = "max" if _BY_NAME[name].below else "min"
     return tuple(
         Query(f"{tightest} ({selector(LIMIT, limit=name, severity=severity)})", f"{severity} limit", color, dashed=True)
-        for severity, color in (("critical", palette.CRITICAL), ("warning", palette.WARNING))
+        for severity, color in palette.SEVERITIES.items()
     )
 
 

@@ -40,6 +40,7 @@ from exporter.dashboards.vectors import (
     THIS_RECORD,
 )
 from exporter.dimensions.coverage import ELIGIBLE, GAP_OLDEST, GAP_SESSIONS, RECORD_SESSIONS
+from exporter.model.standing import Standing
 from exporter.state.self_metrics import VERDICT
 from exporter.text.figures import LimitUnit
 
@@ -177,7 +178,8 @@ def _broken_and_alerts() -> list[Tile]:
     key = "alertname, severity, database, pipeline, subject"
     firing = f'ALERTS{{{ALERTS}, alertstate="firing"}}'
     no_rules = named(f"max by (severity) (absent({WATCHDOG}))", "alertname", "? no alert rules loaded")
-    severities = {"critical": ("✕ critical", palette.CRITICAL), "warning": ("! warning", palette.WARNING)}
+    bad = (Standing.CRITICAL, Standing.WARNING)
+    severities = {standing.value: judged.STANDING_TEXTS[standing.level] for standing in bad}
     runbook = ("Runbook", f"{links.ALL_RUNBOOKS}#${{__data.fields.Alert}}")
     return [
         Tile(

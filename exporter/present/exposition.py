@@ -7,7 +7,6 @@ https://prometheus.io/docs/instrumenting/writing_exporters/
 import gzip
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -20,8 +19,6 @@ from exporter.model.metric import Metric
 from exporter.state.board import Board, PipelineStatus
 from exporter.state.self_metrics import PROGRAM_METRICS, SELF_METRICS, OwnNumbers
 
-EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
-
 Family = GaugeMetricFamily | CounterMetricFamily
 
 OPENMETRICS_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -33,7 +30,7 @@ def families(board: Board) -> Iterator[Family]:
     for own in SELF_METRICS:
         family = _family(own.metric, is_counter=own.is_counter)
         for status in board.statuses.values():
-            _add(family, status, own.values(status), status.config.alert_labels if own.alerts else {})
+            _add(family, own.metric, status, own.values(status), status.config.alert_labels if own.alerts else {})
         if family.samples:
             yield family
     served = [(status, status.snapshot.readings) for status in board.statuses.values() if status.snapshot]
@@ -41,7 +38,7 @@ def families(board: Board) -> Iterator[Family]:
         for metric in dimension.metrics:
             family = _family(metric)
             for status, readings in served:
-                _add(family, status, readings.families.get(metric, {}).items())
+                _add(family, metric, status, readings.families.get(metric, {}).items(), {})
             if family.samples:
                 yield family
     for program in PROGRAM_METRICS:
@@ -53,18 +50,16 @@ def families(board: Board) -> Iterator[Family]:
 
 
 def _family(metric: Metric, *, is_counter: bool = False) -> Family:
-    labels = ("database", "pipeline", *metric.labels)
-    if is_counter:
-        return CounterMetricFamily(metric.full_name, metric.help, labels=labels)
-    return GaugeMetricFamily(metric.full_name, metric.help, labels=labels)
+    kind = CounterMetricFamily if is_counter else GaugeMetricFamily
+    return kind(metric.full_name, metric.help)
 
 
-def _add(family: Family, status: PipelineStatus, values: OwnNumbers, more: Mapping[str, str] = EMPTY) -> None:
+def _add(family: Family, metric: Metric, status: PipelineStatus, values: OwnNumbers, more: Mapping[str, str]) -> None:
+    names = ("database", "pipeline", *metric.labels)
     for labels, value in values:
         if value is not None:
-            family.add_metric([status.database, status.pipeline, *labels], value)
-            if more:
-                family.samples[-1] = family.samples[-1]._replace(labels={**family.samples[-1].labels, **more})
+            own = zip(names, (status.database, status.pipeline, *labels), strict=True)
+            family.add_sample(metric.full_name, {**dict(own), **more}, value)
 
 
 class _Ready(Collector):
