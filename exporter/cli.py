@@ -39,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     # The command is the first word that is not an option.  Only the module of the command is loaded.
     wanted = [word for word in words if not word.startswith("-")][:1]
+    if wanted == ["serve"]:
+        # Before the imports of the command, which take a moment.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     options = build_parser(wanted).parse_args(words)
     logs.configure(options.log_level, options.log_format)
     command: Command = options.command

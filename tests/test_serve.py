@@ -12,7 +12,7 @@ from waiting import at_most
 from exporter.config.read import ConfigError, load_config
 from exporter.dimensions.coverage import ELIGIBLE
 from exporter.plan.plan import Plan
-from exporter.serve.run import Watch
+from exporter.serve.watch import Reader, Watch
 from exporter.state.snapshot import Snapshot
 
 PIPELINE = """
@@ -45,12 +45,13 @@ class File:
     def write(self, text: str) -> None:
         self.path.write_text(text)
 
-    def watch(self) -> Watch:
-        return Watch(lambda: load_config(self.path, {"DATABASE_URL": self.dsn}))
+    async def watch(self) -> Watch:
+        reader = Reader(lambda: load_config(self.path, {"DATABASE_URL": self.dsn}))
+        return Watch(reader, await reader.read())
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[Watch]:
-        watch = self.watch()
+        watch = await self.watch()
         async with asyncio.TaskGroup() as tasks:
             watch.begin(tasks)
             yield watch
@@ -82,7 +83,7 @@ async def test_a_changed_pipeline_begins_anew_and_the_others_go_on_undisturbed(f
         rounds = watch.latest.board.statuses["one"].results["success"]
         file.write(config(pipeline("one"), pipeline("two", "completed_questions > 0 and status = 'completed'")))
 
-        assert watch.reload() is None
+        assert await watch.reload() is None
 
         assert watch.latest.board.statuses["one"].results["success"] >= rounds
         assert eligible(watch, "one") == 163
@@ -96,7 +97,7 @@ async def test_pipelines_come_and_go(file: File) -> None:
         await until(lambda: watch.latest.board.is_ready)
         file.write(config(pipeline("two")))
 
-        assert watch.reload() is None
+        assert await watch.reload() is None
 
         assert list(watch.latest.board.statuses) == ["two"]
         await until(lambda: eligible(watch, "two") == 163)
@@ -112,7 +113,7 @@ async def test_a_bad_file_changes_nothing_and_says_so(file: File, caplog: pytest
         before = watch.latest.board.reload.last_success
         file.write(config(pipeline("one"), pipeline("two").replace("table: profiles", "tabel: profiles")))
 
-        mistake = watch.reload()
+        mistake = await watch.reload()
 
         assert isinstance(mistake, ConfigError)
         assert "did you mean table?" in str(mistake)
@@ -124,7 +125,7 @@ async def test_a_bad_file_changes_nothing_and_says_so(file: File, caplog: pytest
         await until(lambda: watch.latest.board.statuses["one"].results["success"] > rounds)
 
         file.write(config(pipeline("one")))
-        assert watch.reload() is None
+        assert await watch.reload() is None
         assert watch.latest.board.reload.succeeded
 
 
@@ -134,7 +135,7 @@ async def test_a_file_that_is_gone_changes_nothing(file: File) -> None:
         await until(lambda: watch.latest.board.is_ready)
         file.path.unlink()
 
-        assert isinstance(watch.reload(), ConfigError)
+        assert isinstance(await watch.reload(), ConfigError)
         assert eligible(watch, "one") == 163
 
 
@@ -144,7 +145,7 @@ async def test_another_interval_or_age_is_in_force_at_once(file: File) -> None:
         await until(lambda: watch.latest.board.is_ready)
         file.write(config(pipeline("one"), collection="{interval: 50ms, max_age: 7m, duty: 100%}"))
 
-        assert watch.reload() is None
+        assert await watch.reload() is None
 
         await until(lambda: watch.latest.board.statuses["one"].results["success"] >= 3)
         assert watch.latest.board.statuses["one"].max_age == 420
@@ -178,14 +179,14 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> SlowToLeave:
 
 async def test_a_reload_while_ending_begins_nothing(file: File, slow: SlowToLeave) -> None:
     file.write(config(pipeline("one")))
-    watch = file.watch()
+    watch = await file.watch()
     async with asyncio.timeout(at_most(5)), asyncio.TaskGroup() as tasks:
         watch.begin(tasks)
         await until(lambda: slow.running == 1)
         watch.end()
         file.write(config(pipeline("one", "completed_questions > 0"), pipeline("two")))
 
-        watch.reload()
+        await watch.reload()
 
     assert (slow.begun, slow.running) == (1, 0)
 
@@ -196,7 +197,7 @@ async def test_reloads_never_make_two_rounds_of_one_pipeline_run_at_once(file: F
         await until(lambda: slow.running == 1)
         for n in range(5):
             file.write(config(pipeline("one", f"completed_questions > {n}")))
-            assert watch.reload() is None
+            assert await watch.reload() is None
             await asyncio.sleep(0.02)
         await until(lambda: slow.begun >= 2 and slow.running == 1)
 

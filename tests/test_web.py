@@ -1,5 +1,6 @@
 """HTTP: what is answered, by which route, without a database in sight."""
 
+import asyncio
 import base64
 import gzip
 import hashlib
@@ -16,10 +17,12 @@ from exporter.model.judging import Readings
 from exporter.present.exposition import OPENMETRICS_TYPE, TEXT_TYPE
 from exporter.present.report.document import read_document
 from exporter.serve.listen import Address, parse_address
+from exporter.serve.pages import WAITING
 from exporter.serve.web import application
 from exporter.state.board import Latest, PipelineStatus
 from exporter.state.judge import Judgement
 from exporter.state.snapshot import Collection, Snapshot
+from exporter.text.times import elapsed
 
 
 def a_latest(*collections: Collection) -> Latest:
@@ -105,8 +108,12 @@ async def test_reloading_over_http_must_be_allowed() -> None:
 
 
 async def test_a_reload_says_whether_the_config_could_be_used() -> None:
-    answers: list[Exception | None] = [None, ValueError("config.yaml: 1 problem")]
-    app = application(a_latest(SUCCESS), lambda: answers.pop(0))
+    answers: list[Exception | None] = [None, ValueError("/etc/secret.yaml: 1 problem")]
+
+    async def reload() -> Exception | None:
+        return answers.pop(0)
+
+    app = application(a_latest(SUCCESS), reload)
     async with TestClient(TestServer(app)) as client:
         assert (await client.get("/-/reload")).status == 405
         assert (await client.post("/-/reload")).status == 200
@@ -114,7 +121,55 @@ async def test_a_reload_says_whether_the_config_could_be_used() -> None:
         refused = await client.put("/-/reload")
 
         assert refused.status == 500
-        assert await refused.text() == "config.yaml: 1 problem\n"
+        assert await refused.text() == "The config was not reloaded: see the exporter's log.\n"
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
+)
+async def test_a_page_of_another_site_reloads_nothing(headers: dict[str, str]) -> None:
+    async def reload() -> Exception | None:
+        pytest.fail("reloaded")
+
+    async with TestClient(TestServer(application(a_latest(SUCCESS), reload))) as client:
+        refused = await client.post("/-/reload", headers=headers)
+
+        assert refused.status == 403
+        assert "another site" in await refused.text()
+
+
+async def test_many_requests_for_a_page_are_one_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[str] = []
+
+    def slowly(form: str, *_: object) -> str:
+        rendered.append(form)
+        time.sleep(0.3)
+        return "a report"
+
+    monkeypatch.setattr("exporter.serve.web.report_as", slowly)
+    async with a_client(a_latest(SUCCESS)) as client:
+        answers = await asyncio.gather(*(client.get("/report.md") for _ in range(100)), client.get("/metrics"))
+
+        assert rendered == ["markdown"]
+        assert answers[-1].status == 200
+        assert {answer.status for answer in answers} == {200, 503}
+        assert sum(answer.status == 200 for answer in answers) == WAITING + 1
+        assert next(answer for answer in answers if answer.status == 503).headers["Retry-After"] == "1"
+
+
+async def test_a_page_that_cannot_be_rendered_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    results: list[str | Exception] = [ValueError("a bug"), "a report"]
+
+    def report(*_: object) -> str:
+        result = results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    monkeypatch.setattr("exporter.serve.web.report_as", report)
+    async with a_client(a_latest(SUCCESS)) as client:
+        assert (await client.get("/report.md")).status == 500
+        assert await (await client.get("/report.md")).text() == "a report"
 
 
 async def test_only_reading_is_allowed() -> None:
@@ -163,7 +218,7 @@ async def test_the_page_refreshes_at_the_shortest_interval_unless_it_is_paused()
 
 async def test_the_report_is_served_in_each_of_its_forms_and_packed_for_who_takes_it() -> None:
     latest = a_latest()
-    latest.publish(latest.board.statuses["assess<ments"].after(SUCCESS, now=time.monotonic()))
+    latest.publish(latest.board.statuses["assess<ments"].after(SUCCESS, now=elapsed()))
     async with a_client(latest) as client:
         markdown = await client.get("/report.md")
         document = await client.get("/report.json")
@@ -212,10 +267,10 @@ def test_what_is_no_address_says_how_to_write_one(text: str) -> None:
 
 async def test_the_index_tells_the_verdict_and_forgets_what_is_withdrawn() -> None:
     latest = a_latest(SUCCESS)
-    latest.publish(latest.board.statuses["assess<ments"].after(SUCCESS, now=time.monotonic() - 301))
+    latest.publish(latest.board.statuses["assess<ments"].after(SUCCESS, now=elapsed() - 301))
     async with a_client(latest) as client:
         withdrawn = await (await client.get("/")).text()
-        latest.publish(latest.board.statuses["assess<ments"].after(SUCCESS, now=time.monotonic()))
+        latest.publish(latest.board.statuses["assess<ments"].after(SUCCESS, now=elapsed()))
         fresh = await (await client.get("/")).text()
 
     assert "<title>? Unknown: the last measurement is older than max_age</title>" in withdrawn

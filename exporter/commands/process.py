@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Thread
 from typing import Any, TypeVar
 
+from exporter.text import logs
 from exporter.text.exits import StoppedError
 
 T = TypeVar("T")
@@ -31,12 +32,13 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
 
 def serve_until_stopped(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run a server that ends after SIGINT or SIGTERM sets its event."""
-    from exporter.serve.run import stop_on_signals  # noqa: PLC0415 - the web server is loaded only here
+    from exporter.serve.signals import stop_on_signals  # noqa: PLC0415 - the web server is loaded only here
 
     async def until_stopped() -> None:
         await work(stop_on_signals())
 
-    finish(until_stopped())
+    with logs.in_background():
+        finish(until_stopped())
 
 
 class _UnwaitedThreads(ThreadPoolExecutor):

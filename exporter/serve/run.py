@@ -3,26 +3,26 @@
 import asyncio
 import logging
 import signal
-import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
-from exporter.config.read import ConfigError
-from exporter.dimensions import DIMENSIONS
-from exporter.measure.rounds import Rounds
-from exporter.measure.supervise import initial_status, supervise
-from exporter.model.sections import CollectionSettings, Config
-from exporter.plan.plan import Plan, compile_plans
+from exporter.model.sections import Config
 from exporter.present.report.links import NO_LINKS, Links
+from exporter.serve.clients import Bounds, Clients
 from exporter.serve.listen import Address, listen, port_of
+from exporter.serve.signals import call_on
+from exporter.serve.watch import Reader, Watch
 from exporter.serve.web import KEEP_ALIVE_SECONDS, application
-from exporter.state.board import Latest, PipelineStatus
+from exporter.state.board import Latest
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,6 @@ class WebOptions:
     addresses: tuple[Address, ...]
     enable_lifecycle: bool = False
     links: Links = NO_LINKS
-
-
-def stop_on_signals() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop
 
 
 async def serve(
@@ -56,92 +47,44 @@ async def serve(
     `load` reads the config, at the start and at each reload.  `announce` gets the URLs after the first collection of
     every pipeline.  A supervisor that ends by itself is a bug and ends the program.
     """
-    watch = Watch(load)
-    app = application(watch.latest, watch.reload if options.enable_lifecycle else None, options.links)
-    async with _listening(app, options.addresses) as urls, asyncio.TaskGroup() as tasks:
+    hangup = asyncio.Event()
+    if reload_on_hangup:
+        call_on(signal.SIGHUP, hangup.set)
+    reader = Reader(load)
+    planned = await _unless(stop, reader.read())
+    if planned is None:
+        return
+    watch = Watch(reader, planned)
+    clients = Clients(Bounds.of_process())
+    app = application(watch.latest, watch.reload if options.enable_lifecycle else None, options.links, clients)
+    async with _listening(app, clients, options.addresses) as urls, asyncio.TaskGroup() as tasks:
         watch.begin(tasks)
-        if reload_on_hangup:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, watch.reload)
-        announcing = tasks.create_task(_announce_when_ready(watch.latest, urls, announce)) if announce else None
+        besides = [tasks.create_task(_reload_on(hangup, watch))]
+        if announce is not None:
+            besides.append(tasks.create_task(_announce_when_ready(watch.latest, urls, announce)))
         await stop.wait()
         log.info("server.stopping")
-        if announcing is not None:
-            announcing.cancel()
+        for task in besides:
+            task.cancel()
         watch.end()
 
 
-class Watch:
-    """One supervisor for each pipeline of the config in force."""
-
-    def __init__(self, load: Callable[[], Config]) -> None:
-        """Read the config; raises ConfigError."""
-        self._load = load
-        self._tasks: asyncio.TaskGroup | None = None
-        self._leaving: dict[str, list[asyncio.Task[None]]] = {}
-        self._config = load()
-        self._plans = compile_plans(self._config, DIMENSIONS)
-        self._supervisors: dict[str, asyncio.Task[None]] = {}
-        self.latest = Latest(self._statuses({}), time.time())
-
-    def begin(self, tasks: asyncio.TaskGroup) -> None:
-        """Start the supervisors."""
-        self._tasks = tasks
-        for name, plan in self._plans.items():
-            if name not in self._supervisors:
-                self._leaving[name] = leaving = [task for task in self._leaving.get(name, []) if not task.done()]
-                self._supervisors[name] = tasks.create_task(_after(leaving, plan, self.latest, self._config.collection))
-
-    def reload(self) -> ConfigError | None:
-        """Read the config again, all or nothing; returns the error of an invalid config, and changes nothing.
-
-        Unchanged pipelines go on undisturbed.
-        """
-        try:
-            config = self._load()
-        except ConfigError as error:
-            self.latest.reload_failed()
-            log.error("config.reload_failed", extra={"error": str(error)})  # noqa: TRY400 - it is the operator's
-            return error
-        plans = compile_plans(config, DIMENSIONS)
-        kept = {
-            name
-            for name, plan in plans.items()
-            if plan == self._plans.get(name) and config.collection == self._config.collection
-        }
-        for name in self._supervisors.keys() - kept:
-            supervisor = self._supervisors.pop(name)
-            supervisor.cancel()
-            self._leaving.setdefault(name, []).append(supervisor)
-        before = {name: self.latest.board.statuses[name] for name in kept}
-        self._config, self._plans = config, plans
-        self.latest.reloaded(self._statuses(before), time.time())
-        if self._tasks is not None:
-            self.begin(self._tasks)
-        log.info(
-            "config.reloaded", extra={"kept": ",".join(sorted(kept)), "begun": ",".join(sorted(plans.keys() - kept))}
-        )
-        return None
-
-    def end(self) -> None:
-        """Stop for good: a later reload starts nothing."""
-        self._tasks = None
-        for supervisor in self._supervisors.values():
-            supervisor.cancel()
-
-    def _statuses(self, kept: Mapping[str, PipelineStatus]) -> list[PipelineStatus]:
-        return [
-            kept.get(name) or initial_status(plan, self._config.collection.max_age.total_seconds())
-            for name, plan in self._plans.items()
-        ]
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of the work, or None if `stop` is set first."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        stopping.cancel()
 
 
-async def _after(
-    leaving: Sequence[asyncio.Task[None]], plan: Plan, latest: Latest, settings: CollectionSettings
-) -> None:
-    """Supervise a pipeline after the earlier supervisors have ended: a cancelled statement may still run."""
-    if leaving:
-        await asyncio.wait(leaving)
-    await supervise(plan, latest, settings.duty, Rounds(settings))
+async def _reload_on(hangup: asyncio.Event, watch: Watch) -> None:
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        await watch.reload()
 
 
 async def _announce_when_ready(latest: Latest, urls: Sequence[str], announce: Callable[[Sequence[str]], None]) -> None:
@@ -150,21 +93,31 @@ async def _announce_when_ready(latest: Latest, urls: Sequence[str], announce: Ca
 
 
 @asynccontextmanager
-async def _listening(app: web.Application, addresses: Sequence[Address]) -> AsyncIterator[list[str]]:
+async def _listening(app: web.Application, clients: Clients, addresses: Sequence[Address]) -> AsyncIterator[list[str]]:
     logging.getLogger("aiohttp.server").addFilter(_is_ours)
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE_SECONDS, shutdown_timeout=1)
     await runner.setup()
+    admitting: list[asyncio.Task[None]] = []
     try:
         urls = []
         for address in addresses:
             sockets = await listen(address)
-            for one in sockets:
-                await web.SockSite(runner, one).start()
+            admitting += [asyncio.create_task(clients.admit(one, _protocol(runner))) for one in sockets]
             urls.append(_url(address, port_of(sockets)))
         log.info("server.listening", extra={"urls": ",".join(urls)})
         yield urls
     finally:
+        for task in admitting:
+            task.cancel()
         await runner.cleanup()
+        clients.end()
+
+
+def _protocol(runner: web.AppRunner) -> Callable[[], asyncio.Protocol]:
+    server = runner.server
+    if server is None:
+        raise LookupError("the runner has not been set up")
+    return server
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

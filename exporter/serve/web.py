@@ -1,25 +1,32 @@
 """Board -> HTTP.  Answers from the latest snapshot: no request waits for the database."""
 
+import gzip
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from functools import partial
 from typing import Final
 
 from aiohttp import web
 
+from exporter import APPLICATION_NAME
 from exporter.present.exposition import OPENMETRICS_TYPE, TEXT_TYPE
 from exporter.present.exposition import packed_page as packed_metrics_page
 from exporter.present.exposition import page as metrics_page
 from exporter.present.html.render import ICON, STYLE_SOURCE
 from exporter.present.page.view import page, refresh_seconds, report_as
 from exporter.present.report.links import NO_LINKS, Links
+from exporter.serve.clients import Clients
 from exporter.serve.negotiation import accepts, wants_openmetrics
-from exporter.state.board import Latest
+from exporter.serve.pages import Pages, TooManyWaitingError
+from exporter.state.board import Board, Latest
+from exporter.text.times import elapsed
 
 KEEP_ALIVE_SECONDS: Final = 75
-"""Seconds: longer than a usual scrape interval, and the limit for an incomplete request."""
+"""Seconds: longer than a usual scrape interval, and the limit for an incomplete request after the first."""
 
 _HEADERS: Final = {
+    # Instead of the names and versions of the libraries.
+    "Server": APPLICATION_NAME,
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": (
         f"default-src 'none'; style-src {STYLE_SOURCE}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -35,20 +42,29 @@ _REPORTS: Final[Mapping[str, tuple[str, str]]] = {
 }
 """By the suffix of /report: the format and the media type."""
 
-ReadConfigAgain = Callable[[], Exception | None]
+ReadConfigAgain = Callable[[], Awaitable[Exception | None]]
 """Reads the config again; returns the error of an invalid config, None after a reload."""
 
 _LATEST: Final = web.AppKey("latest", Latest)
 _RELOAD: Final[web.AppKey[ReadConfigAgain | None]] = web.AppKey("reload")
 _LINKS: Final = web.AppKey("links", Links)
+_PAGES: Final = web.AppKey("pages", Pages)
+_CLIENTS: Final[web.AppKey[Clients | None]] = web.AppKey("clients")
 
 
-def application(latest: Latest, reload: ReadConfigAgain | None = None, links: Links | None = None) -> web.Application:
-    """The web application; `reload` is None without the lifecycle API."""
+def application(
+    latest: Latest,
+    reload: ReadConfigAgain | None = None,
+    links: Links | None = None,
+    clients: Clients | None = None,
+) -> web.Application:
+    """The web application; `reload` is None without the lifecycle API, `clients` hears of each request."""
     app = web.Application(middlewares=[_guard])
     app[_LATEST] = latest
     app[_RELOAD] = reload
     app[_LINKS] = links or NO_LINKS
+    app[_PAGES] = Pages()
+    app[_CLIENTS] = clients
     app.router.add_get("/", _index)
     app.router.add_get("/favicon.ico", _icon)
     app.router.add_get("/metrics", _metrics)
@@ -66,17 +82,11 @@ async def _metrics(request: web.Request) -> web.Response:
     openmetrics = wants_openmetrics(request.headers.get("Accept", ""))
     is_packed = accepts(request.headers.get("Accept-Encoding", ""), "gzip")
     render = packed_metrics_page if is_packed else metrics_page
-    body = render(board, board.withdrawn(time.monotonic()), openmetrics=openmetrics)
+    body = render(board, board.withdrawn(elapsed()), openmetrics=openmetrics)
     response = web.Response(body=body, headers={"Content-Type": OPENMETRICS_TYPE if openmetrics else TEXT_TYPE})
     response.headers["Vary"] = "Accept, Accept-Encoding"
     if is_packed:
         response.headers["Content-Encoding"] = "gzip"
-    return response
-
-
-def _packed(request: web.Request, response: web.Response) -> web.Response:
-    if accepts(request.headers.get("Accept-Encoding", ""), "gzip"):
-        response.enable_compression(web.ContentCoding.gzip)
     return response
 
 
@@ -94,16 +104,32 @@ async def _reload(request: web.Request) -> web.Response:
     reload = request.app[_RELOAD]
     if reload is None:
         return web.Response(status=403, text="The lifecycle API is not enabled: start with --web.enable-lifecycle.\n")
-    mistake = reload()
-    if mistake is not None:
-        return web.Response(status=500, text=f"{mistake}\n")
+    if not _is_own(request):
+        return web.Response(status=403, text="A page of another site asked for the reload: use curl -X POST.\n")
+    if await reload() is not None:
+        # The mistakes name keys and the file: they are for the operator, not for each client.
+        return web.Response(status=500, text="The config was not reloaded: see the exporter's log.\n")
     return web.Response(text="The config was reloaded.\n")
+
+
+def _is_own(request: web.Request) -> bool:
+    """Whether a request comes from a program, or from a page of this server.
+
+    https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Sec-Fetch-Site
+    """
+    origin = request.headers.get("Origin")
+    is_ours = origin is None or origin.partition("://")[2] == request.host
+    return is_ours and request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin")
 
 
 async def _index(request: web.Request) -> web.Response:
     board, is_paused = request.app[_LATEST].board, "pause" in request.query
-    text = page(board, request.app[_LINKS], clock=time.monotonic(), now=time.time(), is_paused=is_paused)
-    response = _for_people(request, text, "text/html")
+    clock = elapsed()
+
+    def rendered() -> str:
+        return page(board, request.app[_LINKS], clock=clock, now=time.time(), is_paused=is_paused)
+
+    response = await _for_people(request, ("page", is_paused), board, rendered, "text/html")
     if not is_paused:
         # As a header, not in the page: a saved or printed copy does not reload.
         response.headers["Refresh"] = str(refresh_seconds(board))
@@ -118,23 +144,48 @@ async def _icon(_request: web.Request) -> web.Response:
 async def _report(suffix: str, request: web.Request) -> web.Response:
     form, content_type = _REPORTS[suffix]
     board = request.app[_LATEST].board
-    text = report_as(form, board, board.withdrawn(time.monotonic()), request.app[_LINKS])
-    return _for_people(request, text, content_type)
+
+    def rendered() -> str:
+        return report_as(form, board, board.withdrawn(elapsed()), request.app[_LINKS])
+
+    return await _for_people(request, ("report", form), board, rendered, content_type)
 
 
-def _for_people(request: web.Request, text: str, content_type: str) -> web.Response:
-    headers = {"Content-Type": f"{content_type}; charset=utf-8", "Cache-Control": "no-store"}
-    return _packed(request, web.Response(body=text.encode(), headers=headers))
+async def _for_people(
+    request: web.Request, what: Hashable, board: Board, render: Callable[[], str], content_type: str
+) -> web.Response:
+    """A page that no client may keep; packed for clients that accept gzip."""
+    is_packed = accepts(request.headers.get("Accept-Encoding", ""), "gzip")
+
+    def body() -> bytes:
+        text = render().encode()
+        return gzip.compress(text, mtime=0) if is_packed else text
+
+    about = (board, board.withdrawn(elapsed()))
+    try:
+        rendered = await request.app[_PAGES].get((what, is_packed), about, body)
+    except TooManyWaitingError:
+        return web.Response(status=503, text="Too many requests at once: try again.\n", headers={"Retry-After": "1"})
+    headers = {"Content-Type": f"{content_type}; charset=utf-8", "Cache-Control": "no-store", "Vary": "Accept-Encoding"}
+    if is_packed:
+        headers["Content-Encoding"] = "gzip"
+    return web.Response(body=rendered, headers=headers)
 
 
 @web.middleware
 async def _guard(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
+    clients = request.app[_CLIENTS]
+    if clients is not None:
+        clients.began(request.transport)
     try:
         response = await handler(request)
     except web.HTTPException as refusal:
         refusal.headers.update(_HEADERS)
         raise
+    finally:
+        if clients is not None:
+            clients.ended(request.transport)
     response.headers.update(_HEADERS)
     return response

@@ -5,8 +5,14 @@ Messages are names of events, such as `collection.failing`; the keys have the de
 
 import json
 import logging
+import os
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from logging.handlers import QueueHandler, QueueListener
+from queue import Full, Queue
 from typing import Final, Literal
 
 from exporter.text.streams import is_utf8
@@ -23,6 +29,68 @@ def configure(level: str, style: Literal["logfmt", "json"]) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(LEVELS[level])
+
+
+WAITING_LINES: Final = 1000
+"""Lines that may wait for the reader of standard error; the exporter drops and counts later lines."""
+
+LAST_LINES_SECONDS: Final = 0.5
+"""Seconds for the last lines at the end of the process."""
+
+
+@contextmanager
+def in_background() -> Iterator[None]:
+    """Write the log in a thread of its own: a pipe that no program reads stops the thread, not the exporter."""
+    root = logging.getLogger()
+    before = root.handlers
+    lines: Queue[logging.LogRecord] = Queue(WAITING_LINES)
+    waiting = _Waiting(lines)
+    waiting.setFormatter(before[0].formatter if before else None)
+    # The thread is a daemon, and `stop` would wait for the thread.
+    QueueListener(lines, _Unbuffered()).start()
+    root.handlers = [waiting]
+    try:
+        yield
+    finally:
+        last = time.monotonic() + LAST_LINES_SECONDS
+        while lines.unfinished_tasks and time.monotonic() < last:
+            time.sleep(0.01)
+        root.handlers = before
+
+
+class _Waiting(QueueHandler):
+    """Formats records, and queues the lines; a line too many is dropped, and the number of lost lines is logged."""
+
+    def __init__(self, lines: "Queue[logging.LogRecord]") -> None:
+        super().__init__(lines)
+        self._dropped = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            if self._dropped:
+                told = {"name": __name__, "levelno": logging.WARNING, "msg": "log.dropped", "lines": self._dropped}
+                self.queue.put_nowait(self.prepare(logging.makeLogRecord(told)))
+                self._dropped = 0
+            self.queue.put_nowait(record)
+        except Full:
+            self._dropped += 1
+
+
+class _Unbuffered(logging.Handler):
+    """Writes to the descriptor: a thread that hangs in a buffered write holds a lock that Python needs at exit."""
+
+    def createLock(self) -> None:  # noqa: N802 - the name in the library
+        # Only the thread writes.  `logging` waits for the locks of all handlers at exit.
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = f"{record.getMessage()}\n".encode(errors="backslashreplace")
+        try:
+            while line:
+                line = line[os.write(2, line) :]
+        except OSError:
+            # Standard error is closed, or on a full disk: there is no place to tell.
+            return
 
 
 class _Formatter(logging.Formatter):

@@ -1,6 +1,7 @@
 """Durations and moments, read and written as text."""
 
 import re
+import time
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
@@ -57,3 +58,12 @@ def parse_moment(value: object) -> datetime:
 def moment_text(unix_seconds: float) -> str:
     """A time as text, in UTC and to the second; the inverse of `parse_moment`."""
     return datetime.fromtimestamp(unix_seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def elapsed() -> float:
+    """Seconds on a clock that never steps, and that goes on while the machine is suspended.
+
+    Without such a clock (macOS), the clock stands still in a suspended machine.
+    https://man7.org/linux/man-pages/man2/clock_gettime.2.html
+    """
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -230,7 +230,11 @@ class Exporter:
         return self._log_file.read_text()
 
     def events(self, *parts: str) -> list[str]:
-        """The lines of its log that have all of these."""
+        """The lines of its log that have all of these; waits for lines that its thread still writes."""
+        before, size = -1, self._log_file.stat().st_size
+        while before != size:
+            time.sleep(at_most(0.05))
+            before, size = size, self._log_file.stat().st_size
         return [line for line in self.log.splitlines() if all(part in line for part in parts)]
 
     @property

@@ -1,0 +1,66 @@
+"""The log of a process that stays: written in the background, and lines are lost only with a word."""
+
+import fcntl
+import logging
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from exporter.text import logs
+
+FLOOD = """
+import logging, sys
+from exporter.text import logs
+
+logs.configure("info", "logfmt")
+with logs.in_background():
+    for number in range(5000):
+        logging.info("line.%d", number)
+    print("written", flush=True)
+    sys.stdin.readline()
+    logging.getLogger().handlers[0].queue.join()
+    logging.info("last")
+"""
+
+
+def test_lines_in_the_background_arrive_in_their_order(capfd: pytest.CaptureFixture[str]) -> None:
+    before = logging.getLogger().handlers
+    logs.configure("info", "logfmt")
+    try:
+        with logs.in_background():
+            for number in range(100):
+                logging.getLogger("exporter").info("line.%d", number, extra={"pipeline": "größe"})
+    finally:
+        logging.getLogger().handlers = before
+
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.split("msg=")[1] for line in lines] == [f"line.{n} pipeline=größe" for n in range(100)]
+
+
+def test_lines_that_no_program_reads_are_counted() -> None:
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", FLOOD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=writing
+        ) as process,
+        os.fdopen(reading, "rb") as log,
+    ):
+        os.close(writing)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"written\n"
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        lines = log.read().decode().splitlines()
+        assert process.wait() == 0
+
+    kept = [int(found[1]) for line in lines if (found := re.search(r"msg=line\.(\d+)", line))]
+    dropped = [int(found[1]) for line in lines if (found := re.search(r"msg=log\.dropped lines=(\d+)", line))]
+    assert kept == list(range(len(kept)))
+    assert len(kept) >= logs.WAITING_LINES
+    assert dropped == [5000 - len(kept)]
+    assert lines[-1].endswith("msg=last")
