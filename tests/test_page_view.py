@@ -93,7 +93,7 @@ async def test_of_several_pipelines_the_worst_comes_first(new_database: NewDatab
 async def test_what_is_withdrawn_is_not_shown_and_no_number_of_it(healthy: Database) -> None:
     status = await a_status(healthy)
 
-    text = text_of(shown(a_board(replace(status, published=CLOCK - 301))))
+    text = text_of(shown(a_board(replace(status, taken=CLOCK - 301))))
 
     assert text.startswith("? Unknown: the last measurement is older than max_age")
     assert "No values served" in text

@@ -10,12 +10,14 @@ from conftest import TOUR, a_pipeline, plan_of
 from exporter.measure.supervise import JITTER, pause, supervise
 from exporter.model.fault import CollectionError, Fault
 from exporter.model.judging import Readings
+from exporter.model.sections import CollectionSettings
 from exporter.plan.plan import Plan
 from exporter.state.board import Latest, PipelineStatus
 from exporter.state.judge import Judgement
 from exporter.state.snapshot import Collection, Snapshot
 from exporter.state.swept import Swept
 
+SETTINGS = CollectionSettings(duty=1 / 11)
 REFUSED = Fault("connect", "connection refused: is the server running?")
 GONE = Fault("missing_object", "relation does not exist")
 WHOLE = Snapshot(Readings(a_pipeline(), 1000.0, {}), {}, {}, (), {}, Judgement((), ()))
@@ -57,7 +59,7 @@ class Script:
         latest = Latest([status or a_status()], now=1.0)
         plan = plan_of(TOUR.read_text(), "postgresql://nowhere")
         with pytest.raises(asyncio.CancelledError):
-            await supervise(plan, latest, 1 / 11, self.collect, self.sleep)
+            await supervise(plan, latest, SETTINGS, asyncio.Semaphore(1), self.collect, self.sleep)
         return latest
 
 
@@ -66,8 +68,9 @@ async def test_a_pipeline_may_have_an_interval_of_its_own() -> None:
     text = TOUR.read_text().replace("    interval: 30s             ", "    interval: 70s             ")
     latest = Latest([a_status()], now=1.0)
 
+    plan = plan_of(text, "postgresql://nowhere")
     with pytest.raises(asyncio.CancelledError):
-        await supervise(plan_of(text, "postgresql://nowhere"), latest, 1 / 11, script.collect, script.sleep)
+        await supervise(plan, latest, SETTINGS, asyncio.Semaphore(1), script.collect, script.sleep)
 
     assert 70 * (1 - JITTER) - 1 <= script.pauses[0] <= 70
 

@@ -99,8 +99,10 @@ def test_what_is_free_is_a_key_and_is_free_on_purpose() -> None:
         "Pipeline": ["database", "interval", "labels", "limits", "name", "owner"],
         "Record": ["name"],
         "Database": [
+            "busy_when",
             "connect_timeout",
             "lock_timeout",
+            "max_connections",
             "max_replica_lag",
             "password_file",
             "statement_timeout",

@@ -11,13 +11,14 @@ import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from exporter import APPLICATION_NAME
 from exporter.connection.target import Place, Target
+from exporter.connection.threads import in_thread
 from exporter.connection.tls import NamedContext, context
 
 _TLS_REQUEST: Final = struct.pack("!ii", 8, 80877103)
@@ -70,7 +71,8 @@ async def dial(target: Target, caller: Caller, seconds: float) -> asyncpg.Connec
     if target.tls.mode != "disable" and not all(place.is_socket for place in target.places):
         # In a thread: a file may be on a dead network share.
         async with asyncio.timeout(seconds):
-            tls = await asyncio.to_thread(context, target.tls)
+            # For this task alone: a context is for one host at a time.
+            tls = await in_thread(("tls", target.tls, asyncio.current_task()), context, target.tls)
     places = list(enumerate(target.places, 1))
     if target.is_shuffled:
         random.shuffle(places)
@@ -112,11 +114,14 @@ async def _addresses(place: Place, seconds: float) -> Sequence[str]:
     """The addresses of a host, each tried with its own time-out; the name itself if the name has only one address."""
     if place.is_socket:
         return (place.host,)
-    loop = asyncio.get_running_loop()
     async with asyncio.timeout(seconds):
-        found = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+        found = await in_thread(("host", place.host, place.port), _look_up, place.host, place.port)
     addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
     return addresses if len(addresses) > 1 else (place.host,)
+
+
+def _look_up(host: str, port: int) -> list[tuple[Any, ...]]:
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 @dataclass(frozen=True, slots=True)

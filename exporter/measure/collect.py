@@ -67,6 +67,7 @@ def snapshot_of(
         ),
         swept=swept,
         replica_lag=None if session.lag is None else session.lag.total_seconds(),
+        clock_offset=session.clock_offset,
         identity=session.identity,
         found={name: TableName(schema, name).written for name, schema in session.schemas.items()},
         read=AsRead(plan.pipeline, plan.links),

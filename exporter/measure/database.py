@@ -3,17 +3,20 @@
 import asyncio
 import getpass
 import os
+import socket
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Final
 
 import asyncpg
 
 from exporter.connection.dial import Caller, NobodyError, dial
 from exporter.connection.parameters import UrlError
 from exporter.connection.target import Target, password_in, target
+from exporter.connection.threads import in_thread
 from exporter.connection.tls import TlsFileError
 from exporter.measure.connect_faults import connect_fault
 from exporter.measure.query_faults import LOST
@@ -46,6 +49,7 @@ async def connect(database: Database) -> AsyncIterator[asyncpg.Connection]:
         UrlError,
     ) as error:
         raise CollectionError(connect_fault(error, timeout)) from None
+    _watch_server(connection)
     try:
         yield connection
     finally:
@@ -94,6 +98,23 @@ def is_exposed(connection: asyncpg.Connection) -> bool:
     return isinstance(peer, tuple) and not ip_address(peer[0].partition("%")[0]).is_loopback
 
 
+_KEEP_ALIVE: Final = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 15_000}
+"""Options of the socket: without an answer of the server's machine for 20 seconds, the connection ends.
+https://man7.org/linux/man-pages/man7/tcp.7.html"""
+
+
+def _watch_server(connection: asyncpg.Connection) -> None:
+    """Notice a dead network or machine during a long statement, before the statement's time-out."""
+    mine = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]  # noqa: SLF001
+    if mine is None or mine.family == socket.AF_UNIX:
+        return
+    mine.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE.items():
+        # Other systems lack some of the options.
+        if hasattr(socket, name):
+            mine.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
 async def _close(connection: asyncpg.Connection) -> None:
     """Close, also during a cancellation, so that no statement keeps running on the server."""
     try:
@@ -109,7 +130,7 @@ async def _secret(path: str, key: str) -> str:
     Read in a thread: a dead network file system may block for ever, and other pipelines must go on.
     """
     try:
-        return (await asyncio.to_thread(_read, path)).rstrip("\r\n")
+        return (await in_thread(("secret", path), _read, path)).rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         why = (error.strerror or str(error)) if isinstance(error, OSError) else "not UTF-8"
         raise CollectionError(

@@ -4,10 +4,11 @@ A refusal that concerns one record becomes a fault of the record.  A fault that 
 `CollectionError`.
 """
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 import asyncpg
 
@@ -25,11 +26,13 @@ from exporter.plan.plan import Plan
 from exporter.plan.replica import AURORA_STATUS_SQL, STATUS_SQL, ReplicationStatus, lag
 from exporter.plan.statement import Statement
 from exporter.plan.transaction import (
+    END,
     IDENTITY,
-    NO_TRANSACTION_TIMEOUT,
+    Abilities,
     Found,
     before,
     begin,
+    busy,
     found_tables,
     resolved,
     tables_of,
@@ -54,6 +57,7 @@ async def snapshot_on(
     session = await _looked(connection, plan.database)
     if unattended:
         _refuse_powers(session)
+        await _refuse_while_busy(session, plan)
     plan = (await _found(session, plan)).looking(session.look)
     await _begin(session, plan.begin)
     subject = f"pipelines.{plan.pipeline.name}.sessions"
@@ -95,7 +99,8 @@ async def open_transaction(database: Database, tables: Sequence[TableName] = ())
 async def _looked(connection: asyncpg.Connection, database: Database) -> "Session":
     session = Session(connection, database)
     [row] = await _before(session)
-    *look, deadlock_timeout, powers, searched = row
+    *look, deadlock_timeout, can_watch, powers, searched = row
+    session.abilities = Abilities(connection.get_server_version().major, can_watch)
     session.before = ReplicationStatus(*look)
     session.deadlock_timeout = timedelta(milliseconds=deadlock_timeout)
     session.powers = tuple(powers)
@@ -123,13 +128,27 @@ async def _before(session: "Session") -> list[Any]:
         raise CollectionError(session.fault(error, "begin", before())) from None
 
 
-_TRANSACTION_TIMEOUT_SINCE: Final = 17
-
-
 async def _begin(session: "Session", statement: Statement) -> None:
-    await session.run(statement, "begin")
-    if session.connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
-        await session.run(NO_TRANSACTION_TIMEOUT, "begin")
+    await session.run(session.abilities.extend(statement), "begin")
+
+
+async def _refuse_while_busy(session: "Session", plan: Plan) -> None:
+    """Raises CollectionError while the database is busy by the SQL of the config."""
+    sql = session.database.busy_when
+    if sql is None:
+        return
+    await _begin(session, begin(session.database))
+    if plan.search:
+        await session.run(plan.search, "begin")
+    [[is_busy]] = await session.run(busy(sql), f"databases.{plan.pipeline.database}.busy_when")
+    await session.run(END, "begin")
+    if is_busy:
+        raise CollectionError(
+            Fault(
+                "busy",
+                f"databases.{plan.pipeline.database}.busy_when is true: the exporter tries again at the next interval",
+            )
+        )
 
 
 def _refuse_powers(session: "Session") -> None:
@@ -185,8 +204,11 @@ def _lag(before: ReplicationStatus, now: ReplicationStatus, plan: Plan) -> timed
 async def _read_catalog(session: Session, plan: Plan) -> None:
     """Read the clock, the lag, the catalog readings of the plan, and the faults of foreign tables and time zones."""
     subject = f"pipelines.{plan.pipeline.name}.sessions"
+    asked = time.time()
     [row] = await session.run(plan.catalog, subject)
     now = ReplicationStatus(*row[: len(STATUS_SQL)])
+    # In the middle of the round trip, about: a statement over the catalog takes some milliseconds.
+    session.clock_offset = now.clock.timestamp() - (asked + time.time()) / 2
     session.lag = _lag(session.before, now, plan)
     session.clock = now.clock - (session.lag or timedelta(0))
     foreign, zones, locks, room, *session.facts = row[len(STATUS_SQL) :]

@@ -16,9 +16,7 @@ from exporter.model.sql import TableName
 from exporter.plan.plan import Plan
 from exporter.plan.replica import STATUS_SQL, ReplicationStatus
 from exporter.plan.statement import Statement
-from exporter.plan.transaction import (
-    Found,
-)
+from exporter.plan.transaction import UNKNOWN_SERVER, Abilities, Found
 
 NO_CLOCK: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -27,13 +25,14 @@ NO_CLOCK: Final = datetime.min.replace(tzinfo=UTC)
 class Session:
     """A guarded transaction: runs statements, and survives refused statements.
 
-    `before`: the replication status before the transaction.  `deadlock_timeout`: the server's setting.  `powers`: roles
-    that give the exporter's role more rights than reading.  `clock`: the time of the snapshot; on a replica `lag`
-    earlier.  `plan`: the plan adapted to the types of this database.  `tables`: tables by the keys of the config.
-    `found`: relations by table.  `schemas`: the schemas of names without a schema, from the schemas `searched`.
-    `faults`: unmeasured records by name.  `part_faults`: unmeasured parts by path.  `facts`: the catalog readings of
-    the plan.  `is_key_proven`: whether an index makes `sessions.key` unique; asked in slices.  `identity`: a hash that
-    identifies the database, None if unknown.
+    `before`: the replication status before the transaction.  `abilities` of the server.  `deadlock_timeout`: the
+    server's setting.  `powers`: roles that give the exporter's role more rights than reading.  `clock`: the time of the
+    snapshot; on a replica `lag` earlier.  `clock_offset`: the database's clock minus the exporter's, in seconds.
+    `plan`: the plan adapted to the types of this database.  `tables`: tables by the keys of the config.  `found`:
+    relations by table.  `schemas`: the schemas of names without a schema, from the schemas `searched`.  `faults`:
+    unmeasured records by name.  `part_faults`: unmeasured parts by path.  `facts`: the catalog readings of the plan.
+    `is_key_proven`: whether an index makes `sessions.key` unique; asked in slices.  `identity`: a hash that identifies
+    the database, None if unknown.
     """
 
     connection: asyncpg.Connection
@@ -42,11 +41,13 @@ class Session:
     look: tuple[str, ...] = STATUS_SQL
     before: ReplicationStatus = field(default_factory=lambda: ReplicationStatus(NO_CLOCK, None, None, None))
     lag: timedelta | None = None
+    clock_offset: float = 0.0
     tables: Mapping[str, TableName] = field(default_factory=dict)
     faults: Mapping[str, Fault] = field(default_factory=dict)
     facts: Sequence[Any] = ()
     is_key_proven: bool = False
     identity: str | None = None
+    abilities: Abilities = UNKNOWN_SERVER
     deadlock_timeout: timedelta = timedelta(0)
     powers: tuple[str, ...] = ()
     searched: tuple[str, ...] = ()

@@ -136,7 +136,7 @@ async def sweep(
     return Round(session, ledger, tuple(sorted(restricted)), lost, cells, of_record)
 
 
-_PASSING: Final = frozenset({"recovery_conflict", "lock_timeout", "deadlock"})
+_PASSING: Final = frozenset({"recovery_conflict", "lock_timeout", "deadlock", "busy"})
 """Faults of a moment, on a busy server."""
 
 

@@ -21,6 +21,9 @@ Reason = Literal[
     "catalog_change",
     "recovery_conflict",
     "replica_lag",
+    "collection_timeout",
+    "busy",
+    "paused",
     "internal",
 ]
 """The reason of a failed measurement; a closed set, because the reason is a label."""

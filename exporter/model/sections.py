@@ -148,6 +148,10 @@ class Database(Section):
     """Longest wait for a lock, for example behind an ALTER TABLE; at most 1d."""
     max_replica_lag: Timeout = timedelta(minutes=5)
     """A replica with a larger lag is not measured; at most 1d."""
+    max_connections: Annotated[int, Field(ge=1, le=1000), COUNT] = 4
+    """Most connections at once.  A pipeline has one during a collection; further pipelines wait for their turn."""
+    busy_when: Expression | None = None
+    """SQL without a table: while true, serve does not measure.  NULL is not true.  If not set: always measure."""
     search_path: Schemas = ()
     """Schemas for unqualified names in SQL.  A user with CREATE in a schema can run code as the exporter's role."""
     allow_superuser: Flag = False
@@ -175,6 +179,8 @@ class CollectionSettings(Section):
     """Share of the time that collections of a pipeline may take, above 0: 5% or 0.05."""
     state_dir: Text | None = None
     """Directory for the counts of slices, so that a restart does not count again.  If not set: kept in memory."""
+    pause_file: Text | None = None
+    """While this file exists, serve does not measure: touch the file in an incident.  If not set: no switch."""
 
 
 class Window(Section):

@@ -24,6 +24,8 @@ FREE: Final[Mapping[type[Section], frozenset[str]]] = {
             "statement_timeout",
             "lock_timeout",
             "max_replica_lag",
+            "max_connections",
+            "busy_when",
         }
     ),
 }

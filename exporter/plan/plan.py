@@ -52,8 +52,10 @@ from exporter.plan.transaction import (
     LOCKS,
     NO_TRANSACTION_TIMEOUT,
     USUAL_DEADLOCK_TIMEOUT,
+    WATCH_CLIENT,
     before,
     begin,
+    busy,
     found_tables,
     lock,
     look_again,
@@ -375,9 +377,12 @@ class Plan:
         names = tuple(self.pipeline.records)
         told = values or {n: {facet.name: presumed_values(facet) for facet in self.facets(n)} for n in names}
         yield before(self.look)
+        if self.database.busy_when:
+            yield from (begin(self.database), busy(self.database.busy_when), END)
         yield found_tables(tables_of(self.pipeline), self.database.search_path)
         yield self.begin
         yield NO_TRANSACTION_TIMEOUT
+        yield WATCH_CLIENT
         yield LOCKS
         yield self.lock_sessions
         yield patience(self.database, USUAL_DEADLOCK_TIMEOUT)

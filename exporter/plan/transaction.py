@@ -4,13 +4,13 @@ https://www.postgresql.org/docs/current/mvcc-caveats.html
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, Literal
 
 from exporter import APPLICATION_NAME
 from exporter.model.sections import Database, Pipeline
-from exporter.model.sql import Bindings, TableName, base_type, quote, relation
+from exporter.model.sql import Bindings, TableName, base_type, condition, quote, relation
 from exporter.plan.replica import STATUS_SQL
 from exporter.plan.statement import Statement, marker
 
@@ -30,11 +30,13 @@ _POWERS: Final = """array(
 
 
 def before(look: Sequence[str] = STATUS_SQL) -> Statement:
-    """The replication status, deadlock_timeout in milliseconds, rights of the role beyond reading, and its search path.
+    """The replication status, facts about the server, and facts about the role.
 
-    Before the transaction: inside, the first query would take the snapshot.
+    Of the server deadlock_timeout in milliseconds, and whether the server can look for its client; of the role the
+    rights beyond reading, and the search path.  Before the transaction: inside, the first query would take the
+    snapshot.
     """
-    asked = (*look, _DEADLOCK_TIMEOUT, _POWERS, "pg_catalog.current_schemas(false)::pg_catalog.text[]")
+    asked = (*look, _DEADLOCK_TIMEOUT, _CAN_WATCH, _POWERS, "pg_catalog.current_schemas(false)::pg_catalog.text[]")
     return Statement("before", f"select /* {APPLICATION_NAME} */\n  " + ",\n  ".join(asked))
 
 
@@ -56,6 +58,39 @@ NO_TRANSACTION_TIMEOUT: Final = Statement(
 )
 """PostgreSQL 17 and newer may end the connection by a setting of the role; each statement has a time-out already.
 https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-TRANSACTION-TIMEOUT"""
+
+_TRANSACTION_TIMEOUT_SINCE: Final = 17
+
+WATCH_CLIENT: Final = Statement(
+    "look for the client", "set local client_connection_check_interval = 1000", returns_rows=False
+)
+"""During a statement, the server looks each second whether the exporter still lives, and else ends statement and locks.
+https://www.postgresql.org/docs/current/runtime-config-connection.html#GUC-CLIENT-CONNECTION-CHECK-INTERVAL"""
+
+_CAN_WATCH: Final = """(
+    pg_catalog.current_setting('client_connection_check_interval', true) is not null
+    and pg_catalog.version() operator(pg_catalog.!~*) 'mingw|visual c|windows'
+  )"""
+"""Whether the server knows the setting, and its system can look: Windows cannot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """The abilities of a server: its major version, and whether a server process can look for its client."""
+
+    major: int
+    watches_client: bool
+
+    def extend(self, statement: Statement) -> Statement:
+        """The statement that begins a transaction, with the settings that this server knows."""
+        more = [NO_TRANSACTION_TIMEOUT] * (self.major >= _TRANSACTION_TIMEOUT_SINCE)
+        more += [WATCH_CLIENT] * self.watches_client
+        return replace(statement, sql=";\n".join(one.sql for one in (statement, *more)))
+
+
+UNKNOWN_SERVER: Final = Abilities(major=0, watches_client=False)
+"""A server before the first question."""
+
 
 PATH: Final = "pg_catalog, pg_temp"
 """The search_path of the exporter's own SQL: only superusers can create objects there.  pg_temp is named last, or
@@ -144,7 +179,7 @@ def begin(database: Database, *, has_sub_queries: bool = False) -> Statement:
         "row_security": "off" if database.row_security == "strict" else "on",
         "statement_timeout": _milliseconds(database.statement_timeout),
         "lock_timeout": _milliseconds(database.lock_timeout),
-        "idle_in_transaction_session_timeout": _milliseconds(database.statement_timeout),
+        "idle_in_transaction_session_timeout": _milliseconds(min(database.statement_timeout, LONGEST_SILENCE)),
         # A health check never competes with the platform: one process, no JIT compilation.
         "max_parallel_workers_per_gather": 0,
         "jit": "off",
@@ -156,9 +191,17 @@ def begin(database: Database, *, has_sub_queries: bool = False) -> Statement:
     return Statement("begin", ";\n".join(lines), returns_rows=False)
 
 
+LONGEST_SILENCE: Final = timedelta(seconds=15)
+"""The server ends the transaction of an exporter that sends no statement for longer, and its locks."""
+
 HASHED_LISTS: Final = 16
 """Times work_mem for a hash, 64 MB by default: about a million values of 16 bytes.
 https://www.postgresql.org/docs/current/runtime-config-resource.html#GUC-HASH-MEM-MULTIPLIER"""
+
+
+def busy(sql: str) -> Statement:
+    """Whether the database is busy, by SQL of the config; read outside the snapshot, in a guarded transaction."""
+    return Statement("busy_when", f"select /* {APPLICATION_NAME}: busy_when */ {condition(sql)}", is_ours=False)
 
 
 def _milliseconds(duration: timedelta) -> int:

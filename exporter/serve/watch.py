@@ -11,6 +11,7 @@ from exporter.config.read import ConfigError, Problem
 from exporter.dimensions import DIMENSIONS
 from exporter.measure.rounds import Rounds
 from exporter.measure.supervise import initial_status, supervise
+from exporter.measure.turns import Turns
 from exporter.model.sections import CollectionSettings, Config
 from exporter.plan.plan import Plan, compile_plans
 from exporter.state.board import Latest, PipelineStatus
@@ -66,6 +67,7 @@ class Watch:
         self._planned = planned
         self._supervisors: dict[str, asyncio.Task[None]] = {}
         self._turn = asyncio.Lock()
+        self._turns = Turns()
         self._asked = self._answered = 0
         self._mistake: ConfigError | None = None
         self._has_ended = False
@@ -78,7 +80,7 @@ class Watch:
         for name, plan in self._planned.plans.items():
             if name not in self._supervisors:
                 self._leaving[name] = leaving = [task for task in self._leaving.get(name, []) if not task.done()]
-                self._supervisors[name] = tasks.create_task(_after(leaving, plan, self.latest, settings))
+                self._supervisors[name] = tasks.create_task(self._after(leaving, plan, settings))
 
     async def reload(self) -> ConfigError | None:
         """Read the config again, all or nothing; returns the error of an invalid config, and changes nothing.
@@ -132,11 +134,9 @@ class Watch:
         max_age = self._planned.config.collection.max_age.total_seconds()
         return [kept.get(name) or initial_status(plan, max_age) for name, plan in self._planned.plans.items()]
 
-
-async def _after(
-    leaving: Sequence[asyncio.Task[None]], plan: Plan, latest: Latest, settings: CollectionSettings
-) -> None:
-    """Supervise a pipeline after the earlier supervisors have ended: a cancelled statement may still run."""
-    if leaving:
-        await asyncio.wait(leaving)
-    await supervise(plan, latest, settings.duty, Rounds(settings))
+    async def _after(self, leaving: Sequence[asyncio.Task[None]], plan: Plan, settings: CollectionSettings) -> None:
+        """Supervise a pipeline after the earlier supervisors have ended: a cancelled statement may still run."""
+        if leaving:
+            await asyncio.wait(leaving)
+        turn = self._turns.of(plan.pipeline.database, plan.database)
+        await supervise(plan, self.latest, settings, turn, Rounds(settings))

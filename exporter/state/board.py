@@ -19,9 +19,9 @@ from exporter.state.snapshot import RESULTS, Collection, Result, Snapshot
 class PipelineStatus:
     """The state of one pipeline.
 
-    `snapshot` is the served snapshot, None before the first.  The snapshot was published at `published` (seconds of a
-    clock that never steps), and is withdrawn at an age of `max_age` seconds.  `last` is the latest collection, failed
-    or not.  `last_success` (Unix seconds) is None before the first complete collection.  `history` has the collections
+    `snapshot` is the served snapshot, None before the first.  The snapshot was taken at `taken` (seconds of a clock
+    that never steps), and is withdrawn at an age of `max_age` seconds.  `last` is the latest collection, failed or not.
+    `last_success` (Unix seconds) is None before the first complete collection.  `history` has the collections
     since the start, with the number of each of the `tracks`.  `due` is the start of the next collection (Unix seconds),
     None if unknown.
     """
@@ -29,7 +29,7 @@ class PipelineStatus:
     config: Pipeline
     max_age: float
     snapshot: Snapshot | None = None
-    published: float = 0.0
+    taken: float = 0.0
     last: Collection | None = None
     last_success: float | None = None
     failures_in_a_row: int = 0
@@ -70,7 +70,7 @@ class PipelineStatus:
             due=None,
         )
         if collection.snapshot is not None:
-            status = replace(status, snapshot=collection.snapshot, published=now)
+            status = replace(status, snapshot=collection.snapshot, taken=now - collection.age)
         readings = collection.snapshot.readings if collection.snapshot else None
         # A broken limit of a served snapshot outlasts an outage; after the withdrawal the verdict is unknown.
         verdict = replace(status, snapshot=None).verdict if status.is_withdrawn(now) else status.verdict
@@ -85,7 +85,7 @@ class PipelineStatus:
 
     def is_withdrawn(self, now: float) -> bool:
         """Whether the snapshot is too old to be served."""
-        return self.snapshot is not None and now - self.published > self.max_age
+        return self.snapshot is not None and now - self.taken > self.max_age
 
     @property
     def verdict(self) -> Verdict:

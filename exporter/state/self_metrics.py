@@ -83,6 +83,10 @@ REPLICA_LAG: Final = Metric(
     "replica_lag_seconds",
     "Lag of the replica at the time of the served snapshot.  Absent for a primary.",
 )
+CLOCK_OFFSET: Final = Metric(
+    "database_clock_offset_seconds",
+    "Clock of the database minus clock of the exporter, at the time of the served snapshot.",
+)
 SWEEP_COVERAGE: Final = Metric(
     "sweep_coverage_ratio",
     "Share of the tables that slices have measured; below 1 in the first sweep.  Absent if each collection measures "
@@ -158,6 +162,10 @@ def _folded(status: PipelineStatus) -> OwnNumbers:
 
 def _replica_lag(status: PipelineStatus) -> OwnNumbers:
     yield (), status.snapshot.replica_lag if status.snapshot else None
+
+
+def _clock_offset(status: PipelineStatus) -> OwnNumbers:
+    yield (), status.snapshot.clock_offset if status.snapshot else None
 
 
 def _coverage(status: PipelineStatus) -> OwnNumbers:
@@ -305,6 +313,7 @@ SELF_METRICS: Final = (
         REPLICA_LAG,
         _replica_lag,
     ),
+    SelfMetric(CLOCK_OFFSET, _clock_offset),
     SelfMetric(LAST_SUCCESS, _last_success, alerts=True),
     SelfMetric(COLLECTION_DURATION, _duration),
     SelfMetric(

@@ -23,8 +23,9 @@ class Snapshot:
     be measured, `part_faults` other parts of the pipeline, by their keys below the pipeline: their numbers, and the
     totals that need them, are absent.  `restricted` names the tables with a policy that hides rows from the role.
     `folded` has for each metric with an open label how many series are added up in `<other>`.  `replica_lag` is the
-    lag of the database behind its primary, in seconds; None for a primary.  `identity` tells databases apart; None
-    if the server hides the identity.  `found` has, for each table without a schema in the config, the table that was
+    lag of the database behind its primary, in seconds; None for a primary.  `clock_offset` is the database's clock
+    minus the exporter's, in seconds.  `identity` tells databases apart; None if the server hides the identity.
+    `found` has, for each table without a schema in the config, the table that was
     read.  `read` is for printed SQL about the numbers; None for numbers without a database.  `swept` bounds numbers
     that are sums of slices; None for numbers of one moment.
     """
@@ -36,6 +37,7 @@ class Snapshot:
     folded: Mapping[str, int]
     judgement: Judgement
     replica_lag: float | None = None
+    clock_offset: float = 0.0
     identity: str | None = None
     found: Mapping[str, str] = field(default_factory=dict)
     read: AsRead | None = None
@@ -56,13 +58,15 @@ class Snapshot:
 class Collection:
     """One collection: the snapshot, or the fault that prevented a snapshot.
 
-    `duration` is in seconds; `ended_at` is by the exporter's clock, in Unix seconds.
+    `duration` is in seconds; `ended_at` is by the exporter's clock, in Unix seconds.  `age` is the age of the numbers
+    at the end of the collection, in seconds: at most the duration, and on a replica the lag.
     """
 
     snapshot: Snapshot | None
     fault: Fault | None
     duration: float
     ended_at: float
+    age: float = 0.0
 
     @property
     def result(self) -> Result:

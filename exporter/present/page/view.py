@@ -115,7 +115,7 @@ def _glance(account: PipelineReport, status: PipelineStatus, clock: float, now: 
         account,
         since=spell[-1].since if spell else None,
         is_first=len(spell) == len(status.history),
-        age=max(0.0, clock - status.published) if status.snapshot else None,
+        age=max(0.0, clock - status.taken) if status.snapshot else None,
         due=due,
         lag=status.snapshot.replica_lag if status.snapshot else None,
         oldest=_oldest(status),
