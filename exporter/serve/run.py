@@ -18,6 +18,7 @@ from exporter.measure.supervise import initial_status, supervise
 from exporter.model.sections import CollectionSettings, Config
 from exporter.plan.plan import Plan, compile_plans
 from exporter.present.report.links import NO_LINKS, Links
+from exporter.serve.door import OPEN_DOOR, Door, warn_if_public
 from exporter.serve.listen import Address, listen, port_of
 from exporter.serve.web import KEEP_ALIVE_SECONDS, application
 from exporter.state.board import Latest, PipelineStatus
@@ -32,6 +33,7 @@ class WebOptions:
     addresses: tuple[Address, ...]
     enable_lifecycle: bool = False
     links: Links = NO_LINKS
+    door: Door = OPEN_DOOR
 
 
 def stop_on_signals() -> asyncio.Event:
@@ -57,8 +59,9 @@ async def serve(
     every pipeline.  A supervisor that ends by itself is a bug and ends the program.
     """
     watch = Watch(load)
-    app = application(watch.latest, watch.reload if options.enable_lifecycle else None, options.links)
-    async with _listening(app, options.addresses) as urls, asyncio.TaskGroup() as tasks:
+    reload = watch.reload if options.enable_lifecycle else None
+    app = application(watch.latest, reload, options.links, options.door.middlewares)
+    async with _listening(app, options.addresses, options.door) as urls, asyncio.TaskGroup() as tasks:
         watch.begin(tasks)
         if reload_on_hangup:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, watch.reload)
@@ -150,19 +153,23 @@ async def _announce_when_ready(latest: Latest, urls: Sequence[str], announce: Ca
 
 
 @asynccontextmanager
-async def _listening(app: web.Application, addresses: Sequence[Address]) -> AsyncIterator[list[str]]:
+async def _listening(app: web.Application, addresses: Sequence[Address], door: Door) -> AsyncIterator[list[str]]:
+    """Listen, and log the bound addresses; the URLs that a browser on this machine opens."""
     logging.getLogger("aiohttp.server").addFilter(_is_ours)
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE_SECONDS, shutdown_timeout=1)
     await runner.setup()
     try:
-        urls = []
+        urls, bound = [], []
         for address in addresses:
             sockets = await listen(address)
             for one in sockets:
-                await web.SockSite(runner, one).start()
-            urls.append(_url(address, port_of(sockets)))
-        log.info("server.listening", extra={"urls": ",".join(urls)})
-        yield urls
+                await web.SockSite(runner, one, ssl_context=door.tls).start()
+                bound.append(Address(*one.getsockname()[:2]))
+            urls.append(f"{door.scheme}://{Address(address.host or 'localhost', port_of(sockets))}")
+        log.info("server.listening", extra={"urls": ",".join(f"{door.scheme}://{place}" for place in bound)})
+        warn_if_public(door, [str(place.host) for place in bound])
+        with door.watched():
+            yield urls
     finally:
         await runner.cleanup()
 
@@ -170,7 +177,3 @@ async def _listening(app: web.Application, addresses: Sequence[Address]) -> Asyn
 def _is_ours(record: logging.LogRecord) -> bool:
     """Whether to log a record of the web server: malformed requests are refused, not logged."""
     return not (record.exc_info and isinstance(record.exc_info[1], BadHttpMessage))
-
-
-def _url(address: Address, port: int) -> str:
-    return f"http://{Address(address.host or 'localhost', port)}"

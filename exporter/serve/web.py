@@ -1,11 +1,12 @@
 """Board -> HTTP.  Answers from the latest snapshot: no request waits for the database."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from exporter.present.exposition import OPENMETRICS_TYPE, TEXT_TYPE
 from exporter.present.exposition import packed_page as packed_metrics_page
@@ -43,9 +44,14 @@ _RELOAD: Final[web.AppKey[ReadConfigAgain | None]] = web.AppKey("reload")
 _LINKS: Final = web.AppKey("links", Links)
 
 
-def application(latest: Latest, reload: ReadConfigAgain | None = None, links: Links | None = None) -> web.Application:
-    """The web application; `reload` is None without the lifecycle API."""
-    app = web.Application(middlewares=[_guard])
+def application(
+    latest: Latest,
+    reload: ReadConfigAgain | None = None,
+    links: Links | None = None,
+    middlewares: Sequence[Middleware] = (),
+) -> web.Application:
+    """The web application; `reload` is None without the lifecycle API, `middlewares` are asked before each answer."""
+    app = web.Application(middlewares=[*middlewares, _guard])
     app[_LATEST] = latest
     app[_RELOAD] = reload
     app[_LINKS] = links or NO_LINKS
