@@ -331,7 +331,7 @@ class _Reading:
     def _plain(self, node: yaml.ScalarNode, path: KeyPath) -> Any:  # noqa: ANN401 - YAML
         self.scalars[path] = node
         if node.tag == _NULL_TAG:
-            meant = f' (write "{node.value}" for this text)' if node.value else ""
+            meant = f' (write "{node.value}" for this text)' if node.value and not self.is_secret(path) else ""
             self.refuse(path, f"has no value: write a value{meant}, or remove the key ({{}} is an empty section)")
             return None
         try:

@@ -262,10 +262,14 @@ def read_regular(path: Path) -> tuple[bytes, str | None]:
     """The content of a file, or the fault with the remedy.  A pipe or a device is never waited for."""
     try:
         # Without O_NONBLOCK, opening a pipe waits for a writer.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 - as above
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return b"", "is not a regular file: name a file"
-            data = file.read(LARGEST + 1)
+            with open(descriptor, "rb", closefd=False) as file:
+                data = file.read(LARGEST + 1)
+        finally:
+            os.close(descriptor)
     except (OSError, ValueError) as error:
         absent = isinstance(error, FileNotFoundError | NotADirectoryError)
         remedy = "correct the path" if absent else "check the path and its permissions"
