@@ -307,6 +307,18 @@ async def test_another_rule_for_clients_holds_for_the_next_connection_and_is_not
         assert await server.status(client(ours, others.folder / "client.crt", version)) == REFUSED
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_client_may_resume_its_session_under_the_same_rule(
+    folder: Folder, ours: Authority, version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = folder.write(f"{MUTUAL}\n  client_allowed_sans: [prometheus.example]")
+    async with serving(file, monkeypatch) as server:
+        context = client(ours, ours.folder / "client.crt", version)
+        session = await asyncio.to_thread(session_of, context, server.port)
+
+        assert b"200 OK" in await asyncio.to_thread(resumed, context, server.port, session)
+
+
 def session_of(context: ssl.SSLContext, port: int) -> ssl.SSLSession | None:
     plain = socket.create_connection(("127.0.0.1", port))
     with context.wrap_socket(plain, server_hostname="127.0.0.1") as connection:

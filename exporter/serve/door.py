@@ -50,6 +50,6 @@ def warn_if_public(door: Door, hosts: Sequence[str]) -> None:
         extra={
             "error": f"listens on {'every interface' if is_any else ', '.join(public)} without "
             f"{' and '.join(missing)}: write {' and '.join(missing.values())} into the file of --web.config.file, "
-            "or bind 127.0.0.1 with --web.listen-address"
+            "or bind localhost with --web.listen-address"
         },
     )
