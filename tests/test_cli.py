@@ -98,3 +98,8 @@ HEAVY = {"aiohttp", "jinja2", "prometheus_client", "rich", "grafana_foundation_s
 def test_a_command_loads_nothing_that_only_another_needs(command: str) -> None:
     """Each of these takes a tenth to a third of the time in which all else is loaded."""
     assert loaded(command, "--help") & HEAVY == set()
+
+
+@pytest.mark.parametrize("command", ["serve", "demo"])
+def test_a_server_loads_no_passwords_before_it_has_some(command: str) -> None:
+    assert "bcrypt" not in loaded(command, "--help")

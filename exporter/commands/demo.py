@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -49,6 +50,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitCode:
     """Serve sample data until a signal ends the process."""
     config_file: Path = options.config_file or tour()
+    web = web_options(options, config_file)
+    # Sample data need neither TLS nor passwords.
+    web = replace(web, door=replace(web.door, is_silent=True))
     try:
         serve_until_stopped(
             lambda stop: demo(
@@ -62,7 +66,7 @@ def run(options: argparse.Namespace) -> ExitCode:
                 scenario=options.scenario,
                 live=options.live,
                 load=lambda environ: load_config(config_file, {**os.environ, **environ}),
-                web=web_options(options, config_file),
+                web=web,
                 stop=stop,
                 report=say,
             )

@@ -8,6 +8,7 @@ from exporter.commands.loading import load
 from exporter.commands.process import serve_until_stopped
 from exporter.present.report.links import Links
 from exporter.present.report.shell import Shell
+from exporter.serve.door import OPEN_DOOR, Door
 from exporter.serve.listen import DEFAULT_ADDRESS, Address, parse_address
 from exporter.serve.run import WebOptions, serve
 from exporter.text.exits import ExitCode
@@ -32,14 +33,14 @@ def run(options: argparse.Namespace) -> ExitCode:
 
 
 def web_options(options: argparse.Namespace, config_file: Path) -> WebOptions:
-    """The addresses to listen on, and the links of the page."""
+    """The addresses to listen on, who may come in, and the links of the page; raises ConfigError."""
     addresses = options.addresses or [parse_address(DEFAULT_ADDRESS)]
     links = Links(options.runbooks, options.dashboards, Shell(config_file.name))
-    return WebOptions(tuple(addresses), options.enable_lifecycle, links)
+    return WebOptions(tuple(addresses), options.enable_lifecycle, links, _door(options.web_config_file))
 
 
 def add_web(parser: argparse.ArgumentParser) -> None:
-    """Add the options for the addresses to listen on and the links of the page."""
+    """Add the options for the addresses to listen on, for TLS and passwords, and for the links of the page."""
     parser.add_argument(
         "--web.listen-address",
         dest="addresses",
@@ -48,6 +49,13 @@ def add_web(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="the address to listen on: [::]:10157 or :10157 for every interface, 0.0.0.0:10157 for every IPv4 "
         f"interface; may be repeated (default: {DEFAULT_ADDRESS})",
+    )
+    parser.add_argument(
+        "--web.config.file",
+        dest="web_config_file",
+        type=Path,
+        metavar="FILE",
+        help="TLS and passwords, in the format of the Prometheus exporter toolkit (default: plain HTTP for everyone)",
     )
     parser.add_argument(
         "--web.enable-lifecycle",
@@ -69,6 +77,14 @@ def add_web(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="the URL of Grafana, for links of the page (default: no links)",
     )
+
+
+def _door(web_config_file: Path | None) -> Door:
+    if web_config_file is None:
+        return OPEN_DOOR
+    from exporter.serve.secured import secured_door  # noqa: PLC0415 - only a server with TLS or passwords needs it
+
+    return secured_door(web_config_file)
 
 
 def _address(text: str) -> Address:

@@ -6,10 +6,10 @@ No message quotes a text of the file or a variable: any text may be a secret.
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, get_args, get_origin
+from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -22,6 +22,8 @@ from exporter.text.exits import UsageError
 from exporter.text.names import known_names, nearest
 
 log = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=Section)
 
 MAX_DEPTH: Final = 20
 """Levels: twice the depth of a config.  The YAML reader is recursive."""
@@ -75,6 +77,7 @@ _MESSAGES: Final = {
     "dict_type": "must be a mapping: write a name, a colon and a value for each entry",
     "tuple_type": "must be a list: write the values in [ ]",
     "int_type": "must be a whole number",
+    "bool_type": "must be true or false",
 }
 """Messages by the error type of pydantic: https://docs.pydantic.dev/latest/errors/validation_errors/"""
 
@@ -120,6 +123,42 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     return parse_config(text, environ, source=str(path))
 
 
+def parse_sections(
+    text: str,
+    model: type[S],
+    source: str,
+    is_secret: Callable[[KeyPath], bool],
+    contradictions: Callable[[Mapping[str, Any]], Iterable[tuple[KeyPath, str]]],
+) -> S:
+    """Read the text of another file into `model`, with neither variables nor shorthand.  Raises ConfigError.
+
+    `is_secret` says which keys have a secret.  `contradictions` gets the values as written, also invalid values.
+    """
+    try:
+        loader = _Loader(text)
+        root = loader.get_single_node()
+    except yaml.YAMLError as error:
+        raise ConfigError(source, (_syntax_problem(error, text),)) from None
+    known = ", ".join(_known_keys(model))
+    if root is None or root.tag == _NULL_TAG:
+        raise ConfigError(source, (Problem("", f"is empty: write at least one of {known}"),))
+    reading = _Reading(None, loader.anchored, model, is_secret)
+    written = reading.read(root, ())
+    found = None
+    if isinstance(written, dict):
+        try:
+            found = model.model_validate(written)
+        except ValidationError as error:
+            reading.report_invalid(error, written)
+        for path, message in contradictions(written):
+            reading.report(path, message)
+    else:
+        reading.report((), f"must be a mapping with the keys {known}")
+    if reading.found or found is None:
+        raise ConfigError(source, reading.problems)
+    return found
+
+
 def parse_config(text: str, environ: Mapping[str, str], source: str = "config") -> Config:
     """Read the text of a config; `environ` fills `${VAR}` and `${VAR:-default}`.  Raises ConfigError."""
     try:
@@ -129,7 +168,7 @@ def parse_config(text: str, environ: Mapping[str, str], source: str = "config") 
         raise ConfigError(source, (_syntax_problem(error, text),)) from None
     if root is None or root.tag == _NULL_TAG:
         raise ConfigError(source, (Problem("", "is empty: start from the commented example config.yaml"),))
-    reading = _Reading(environ, loader.anchored)
+    reading = _Reading(environ, loader.anchored, CONFIG, _is_secret)
     written = reading.read(root, ())
     config = None
     if isinstance(written, dict):
@@ -214,10 +253,15 @@ def _syntax_problem(error: yaml.YAMLError, text: str) -> Problem:
 
 @dataclass(slots=True)
 class _Reading:
-    """The state of reading a file: nodes -> plain values, with the places and the problems so far."""
+    """The state of reading a file: nodes -> plain values, with the places and the problems so far.
 
-    environ: Mapping[str, str]
+    `environ` is None for a file without variables.  `model` is the model of the whole file.
+    """
+
+    environ: Mapping[str, str] | None
     anchored: set[yaml.Node]
+    model: type[Section]
+    is_secret: Callable[[KeyPath], bool]
     marks: dict[KeyPath, yaml.Mark] = field(default_factory=dict)
     scalars: dict[KeyPath, yaml.ScalarNode] = field(default_factory=dict)
     unset: set[str] = field(default_factory=set)
@@ -248,7 +292,7 @@ class _Reading:
         self.marks.setdefault(path, node.start_mark)
         if node in self.anchored:
             self.report(path, _NO_ALIASES, node.start_mark)
-        if _is_secret(path) and not isinstance(node, yaml.ScalarNode):
+        if self.is_secret(path) and not isinstance(node, yaml.ScalarNode):
             # Parts of a URL without quotes would become keys, and messages show keys.
             self.refuse(path, _MESSAGES["string_type"])
             return None
@@ -287,7 +331,7 @@ class _Reading:
     def _plain(self, node: yaml.ScalarNode, path: KeyPath) -> Any:  # noqa: ANN401 - YAML
         self.scalars[path] = node
         if node.tag == _NULL_TAG:
-            meant = f' (write "{node.value}" for this text)' if node.value else ""
+            meant = f' (write "{node.value}" for this text)' if node.value and not self.is_secret(path) else ""
             self.refuse(path, f"has no value: write a value{meant}, or remove the key ({{}} is an empty section)")
             return None
         try:
@@ -297,20 +341,23 @@ class _Reading:
 
     def _expand(self, text: str, path: KeyPath) -> str:
         """Fill in the variables, after parsing: a value never becomes YAML structure."""
+        environ = self.environ
+        if environ is None:
+            return text
 
         def fill(match: re.Match[str]) -> str:
             name = match["name"]
-            return "$" if name is None else self.environ.get(name) or match["default"] or ""
+            return "$" if name is None else environ.get(name) or match["default"] or ""
 
         variables = list(_VARIABLE.finditer(text))
         unset = dict.fromkeys(
             found["name"]
             for found in variables
-            if found["name"] and found["default"] is None and not self.environ.get(found["name"])
+            if found["name"] and found["default"] is None and not environ.get(found["name"])
         )
         for name in unset:
             if name not in self.unset:
-                state = "empty" if name in self.environ else "not set"
+                state = "empty" if name in environ else "not set"
                 self.report(path, f"the environment variable {name} is {state}: set it, or write ${{{name}:-default}}")
         is_wrong = any(found["wrong"] for found in variables)
         if is_wrong:
@@ -367,7 +414,7 @@ class _Reading:
                 if place not in slips and path[:-1] not in self.unreadable:
                     self.report(path, "is required: add it")
             elif detail["type"] == "extra_forbidden":
-                message, meant = _unknown_key(place)
+                message, meant = _unknown_key(_section(place[:-1], self.model), str(place[-1]))
                 self.report(path, message)
                 slips.add((*place[:-1], meant))
             elif path in self.marks:  # an inherited value is reported only at its origin
@@ -382,10 +429,10 @@ class _Reading:
 
     def _message(self, detail: Any, place: KeyPath, path: KeyPath) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
         match detail["type"]:
-            case "string_type" if (node := self.scalars.get(path)) and not _is_secret(path):
+            case "string_type" if (node := self.scalars.get(path)) and not self.is_secret(path):
                 return f'must be text, but YAML reads {node.value} as {_KINDS[node.tag]}: write "{node.value}"'
             case "model_type" | "model_attributes_type":
-                return f"must be a section with the keys {', '.join(_known_keys(_section(place)))}"
+                return f"must be a section with the keys {', '.join(_known_keys(_section(place, self.model)))}"
             case "greater_than_equal":
                 return f"must be at least {detail['ctx']['ge']:g}"
             case "less_than_equal":
@@ -435,9 +482,8 @@ def _existing(location: KeyPath, data: Any) -> KeyPath:  # noqa: ANN401 - YAML
     return tuple(path)
 
 
-def _unknown_key(place: KeyPath) -> tuple[str, str]:
+def _unknown_key(section: type[Section] | None, key: str) -> tuple[str, str]:
     """The message about an unknown key, and the nearest known key (empty if there is no near key)."""
-    section, key = _section(place[:-1]), str(place[-1])
     if section and key in section.refused:
         return section.refused[key], ""
     known = _known_keys(section)
@@ -448,9 +494,9 @@ def _known_keys(section: type[Section] | None) -> list[str]:
     return sorted(section.model_fields.keys() - {"name"}) if section else []
 
 
-def _section(place: KeyPath) -> type[Section] | None:
+def _section(place: KeyPath, model: type[Section] = CONFIG) -> type[Section] | None:
     """The model of the section at `place` of a settled config; None if there is no section."""
-    current: Any = CONFIG
+    current: Any = model
     for step in place:
         if get_origin(current) is dict:
             current = get_args(current)[1]
@@ -477,13 +523,15 @@ def _is_secret(path: KeyPath) -> bool:
 
 
 def dotted(path: KeyPath) -> str:
-    """A path of keys as text, such as a.b[0]; hides a URL that is a key by mistake."""
+    """A path of keys as text, such as a.b[0]; hides a URL or the hash of a password that is a key by mistake."""
     shown = ""
     for step in path:
         if isinstance(step, int):
             shown += f"[{step}]"
         elif "://" in step:
             shown += ".<a url>"
+        elif step.startswith("$2"):
+            shown += ".<a hash>"
         else:
             shown += "." * bool(shown) + (step if re.fullmatch(r"[\w-]+", step) else json.dumps(step))
     return shown

@@ -92,12 +92,12 @@ class Clients:
             # In a flood there is always a next connection: other tasks go on, and closed connections go.
             await asyncio.sleep(0)
 
-    def began(self, transport: asyncio.BaseTransport | None) -> None:
+    def began(self, transport: asyncio.BaseTransport) -> None:
         """A whole request came over the connection, and is being answered."""
         if transport in self._of_transport:
             self._of_transport[transport].began(self._bounds.answer_seconds)
 
-    def ended(self, transport: asyncio.BaseTransport | None) -> None:
+    def ended(self, transport: asyncio.BaseTransport) -> None:
         """The answer is on the way."""
         if transport in self._of_transport:
             self._of_transport[transport].is_busy = False

@@ -14,6 +14,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from exporter.model.sections import Config
 from exporter.present.report.links import NO_LINKS, Links
 from exporter.serve.clients import Bounds, Clients
+from exporter.serve.door import OPEN_DOOR, Door, warn_if_public
 from exporter.serve.listen import Address, listen, port_of
 from exporter.serve.signals import call_on
 from exporter.serve.watch import Reader, Watch
@@ -32,6 +33,7 @@ class WebOptions:
     addresses: tuple[Address, ...]
     enable_lifecycle: bool = False
     links: Links = NO_LINKS
+    door: Door = OPEN_DOOR
 
 
 async def serve(
@@ -56,8 +58,9 @@ async def serve(
         return
     watch = Watch(reader, planned)
     clients = Clients(Bounds.of_process())
-    app = application(watch.latest, watch.reload if options.enable_lifecycle else None, options.links, clients)
-    async with _listening(app, clients, options.addresses) as urls, asyncio.TaskGroup() as tasks:
+    reload = watch.reload if options.enable_lifecycle else None
+    app = application(watch.latest, reload, options.links, clients, options.door.middlewares)
+    async with _listening(app, clients, options) as urls, asyncio.TaskGroup() as tasks:
         watch.begin(tasks)
         besides = [tasks.create_task(_reload_on(hangup, watch))]
         if announce is not None:
@@ -93,19 +96,24 @@ async def _announce_when_ready(latest: Latest, urls: Sequence[str], announce: Ca
 
 
 @asynccontextmanager
-async def _listening(app: web.Application, clients: Clients, addresses: Sequence[Address]) -> AsyncIterator[list[str]]:
+async def _listening(app: web.Application, clients: Clients, options: WebOptions) -> AsyncIterator[list[str]]:
+    """Listen, and log the bound addresses; the URLs that a browser on this machine opens."""
+    door = options.door
     logging.getLogger("aiohttp.server").addFilter(_is_ours)
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE_SECONDS, shutdown_timeout=1)
     await runner.setup()
     admitting: list[asyncio.Task[None]] = []
     try:
-        urls = []
-        for address in addresses:
+        urls, bound = [], []
+        for address in options.addresses:
             sockets = await listen(address)
-            admitting += [asyncio.create_task(clients.admit(one, _protocol(runner))) for one in sockets]
-            urls.append(_url(address, port_of(sockets)))
-        log.info("server.listening", extra={"urls": ",".join(urls)})
-        yield urls
+            admitting += [asyncio.create_task(clients.admit(one, _protocol(runner), door.tls)) for one in sockets]
+            bound += [Address(*one.getsockname()[:2]) for one in sockets]
+            urls.append(f"{door.scheme}://{Address(address.host or 'localhost', port_of(sockets))}")
+        log.info("server.listening", extra={"urls": ",".join(f"{door.scheme}://{place}" for place in bound)})
+        warn_if_public(door, [str(place.host) for place in bound])
+        with door.watched():
+            yield urls
     finally:
         for task in admitting:
             task.cancel()
@@ -123,7 +131,3 @@ def _protocol(runner: web.AppRunner) -> Callable[[], asyncio.Protocol]:
 def _is_ours(record: logging.LogRecord) -> bool:
     """Whether to log a record of the web server: malformed requests are refused, not logged."""
     return not (record.exc_info and isinstance(record.exc_info[1], BadHttpMessage))
-
-
-def _url(address: Address, port: int) -> str:
-    return f"http://{Address(address.host or 'localhost', port)}"

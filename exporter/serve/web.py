@@ -2,11 +2,12 @@
 
 import gzip
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from exporter import APPLICATION_NAME
 from exporter.present.exposition import OPENMETRICS_TYPE, TEXT_TYPE
@@ -25,8 +26,6 @@ KEEP_ALIVE_SECONDS: Final = 75
 """Seconds: longer than a usual scrape interval, and the limit for an incomplete request after the first."""
 
 _HEADERS: Final = {
-    # Instead of the names and versions of the libraries.
-    "Server": APPLICATION_NAME,
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": (
         f"default-src 'none'; style-src {STYLE_SOURCE}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -57,9 +56,15 @@ def application(
     reload: ReadConfigAgain | None = None,
     links: Links | None = None,
     clients: Clients | None = None,
+    middlewares: Sequence[Middleware] = (),
 ) -> web.Application:
-    """The web application; `reload` is None without the lifecycle API, `clients` hears of each request."""
-    app = web.Application(middlewares=[_guard])
+    """The web application.
+
+    `reload` is None without the lifecycle API.  `clients` hears of each request.  `middlewares` are asked before each
+    answer.
+    """
+    app = web.Application(middlewares=[_hear, *middlewares, _guard])
+    app.on_response_prepare.append(_name_server)
     app[_LATEST] = latest
     app[_RELOAD] = reload
     app[_LINKS] = links or NO_LINKS
@@ -176,16 +181,29 @@ async def _for_people(
 async def _guard(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    clients = request.app[_CLIENTS]
-    if clients is not None:
-        clients.began(request.transport)
     try:
         response = await handler(request)
     except web.HTTPException as refusal:
         refusal.headers.update(_HEADERS)
         raise
-    finally:
-        if clients is not None:
-            clients.ended(request.transport)
     response.headers.update(_HEADERS)
     return response
+
+
+@web.middleware
+async def _hear(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    clients, transport = request.app[_CLIENTS], request.transport
+    if clients is None or transport is None:
+        return await handler(request)
+    clients.began(transport)
+    try:
+        return await handler(request)
+    finally:
+        clients.ended(transport)
+
+
+async def _name_server(_request: web.Request, response: web.StreamResponse) -> None:
+    # Instead of the names and versions of the libraries.
+    response.headers["Server"] = APPLICATION_NAME

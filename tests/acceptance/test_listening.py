@@ -77,9 +77,9 @@ def free_port() -> int:
 @pytest.mark.parametrize(
     ("address", "families", "url"),
     [
-        (":PORT", {IPV4, IPV6}, "http://localhost:PORT"),
+        (":PORT", {IPV4, IPV6}, "http://[::]:PORT"),
         ("[::]:PORT", {IPV4, IPV6}, "http://[::]:PORT"),
-        ("[0:0:0:0:0:0:0:0]:PORT", {IPV4, IPV6}, "http://[0:0:0:0:0:0:0:0]:PORT"),
+        ("[0:0:0:0:0:0:0:0]:PORT", {IPV4, IPV6}, "http://[::]:PORT"),
         ("0.0.0.0:PORT", {IPV4}, "http://0.0.0.0:PORT"),
         ("127.0.0.1:PORT", {IPV4}, "http://127.0.0.1:PORT"),
         ("[::1]:PORT", {IPV6}, "http://[::1]:PORT"),

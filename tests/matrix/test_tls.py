@@ -4,15 +4,14 @@ import asyncio
 import os
 import shutil
 import socket
-import subprocess
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from certificates import Authority, new_authority, openssl
 from conftest import TOUR, Database, NewDatabase
 from servers import FETCHED, chosen, lacking, name_of, settings
 from test_collect import OURS, as_reader, refused, until
@@ -46,36 +45,6 @@ async def healthy(new_database: NewDatabase) -> Database:
     return await as_reader(await new_database("healthy"), GRANT)
 
 
-@dataclass(frozen=True)
-class Authority:
-    """An authority that signs certificates, in a folder of its own."""
-
-    folder: Path
-
-    @property
-    def certificate(self) -> Path:
-        return self.folder / "ca.crt"
-
-    def sign(self, name: str, subject: str, *extensions: str) -> Path:
-        """A certificate; its key is beside it."""
-        certificate, request, lines = (self.folder / f"{name}.{end}" for end in ("crt", "csr", "ext"))
-        more = ("authorityKeyIdentifier=keyid", "basicConstraints=critical,CA:FALSE", *extensions)
-        lines.write_text("\n".join(more) + "\n")
-        _openssl("req", *_new_key(certificate), "-subj", f"/CN={subject}", "-out", request)
-        signed_by = ("-CA", self.certificate, "-CAkey", self.certificate.with_suffix(".key"), "-CAcreateserial")
-        _openssl("x509", "-req", "-in", request, *signed_by, "-days", "2", "-extfile", lines, "-out", certificate)
-        return certificate
-
-
-def _new_key(certificate: Path) -> tuple[str | Path, ...]:
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
-    return (*curve, "-nodes", "-keyout", certificate.with_suffix(".key"))
-
-
-def _openssl(*arguments: str | Path) -> None:
-    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
-
-
 @pytest.fixture(scope="session")
 def authorities(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Authority]:
     """Ours, and another that nobody here trusts."""
@@ -83,10 +52,7 @@ def authorities(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Authority
         lacking("openssl (install it)")
     made = {}
     for name in ("ours", "other"):
-        authority = Authority(tmp_path_factory.mktemp(name))
-        usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
-        subject = ("-subj", f"/CN={name}", *usage, "-days", "2")
-        _openssl("req", "-x509", *_new_key(authority.certificate), *subject, "-out", authority.certificate)
+        authority = new_authority(tmp_path_factory.mktemp(name), name)
         authority.sign("here", "database", "subjectAltName=IP:127.0.0.1")
         authority.sign("elsewhere", "database", "subjectAltName=DNS:elsewhere.invalid")
         made[name] = authority
@@ -287,7 +253,7 @@ async def test_a_key_with_a_password_is_opened_by_it_alone(
 ) -> None:
     certificate = authorities["ours"].sign("keyed", role_of(encrypted_only))
     key = tmp_path / "locked.key"
-    _openssl("pkey", "-in", certificate.with_suffix(".key"), "-aes256", "-passout", "pass:s3sam", "-out", key)
+    openssl("pkey", "-in", certificate.with_suffix(".key"), "-aes256", "-passout", "pass:s3sam", "-out", key)
     given = {} if password is None else {"sslpassword": password}
     database = asking(encrypted_only, sslmode="require", sslcert=certificate, sslkey=key, **given)
 
