@@ -8,6 +8,7 @@ from pathlib import Path
 
 from exporter.config.read import load_config
 from exporter.connection.target import unread
+from exporter.control import control
 from exporter.dimensions import DIMENSIONS
 from exporter.model.sections import Config
 from exporter.plan.plan import Plan, compile_plans
@@ -26,7 +27,7 @@ def load(options: argparse.Namespace) -> Config:
 
 def plans_of(config: Config) -> dict[str, Plan]:
     """The plan of each pipeline of a config, with every dimension."""
-    return compile_plans(config, DIMENSIONS)
+    return compile_plans(config, DIMENSIONS, control())
 
 
 def warn_of_unread(urls: Iterable[str | None]) -> None:

@@ -34,6 +34,10 @@ STORED_EVERY: Final = 60.0
 """Seconds between two writes of the ledger, at least."""
 
 
+PROVEN_EVERY: Final = 60.0
+"""Seconds between two counts of the control platform in rounds of slices: a count takes as long as a small round."""
+
+
 class Rounds:
     """Measures a pipeline round after round, and keeps the ledger of its slices in between."""
 
@@ -50,6 +54,7 @@ class Rounds:
         self._is_doubted = False
         self._has_returned = False
         self._swept_for = 0.0
+        self._prove_at = 0.0
 
     async def __call__(self, plan: Plan) -> Snapshot:
         """One round; raises CollectionError if there is no snapshot."""
@@ -145,14 +150,18 @@ class Rounds:
     async def _sweep(self, plan: Plan) -> Snapshot:
         seconds = plan.pipeline.interval.total_seconds() * self._settings.duty
         before, began = self._ledger, time.monotonic()
+        is_due = began >= self._prove_at
         try:
-            measured = await sweep(plan, before, seconds, self._restored, unattended=True)
+            proving = plan if is_due else replace(plan, control=None)
+            measured = await sweep(proving, before, seconds, self._restored, unattended=True)
         except UnsliceableError:
             raise
         except CollectionError as error:
             if before is not None and error.fault.reason == "statement_timeout":
                 self._ledger = replace(before, is_behind=True)
             raise
+        if is_due:
+            self._prove_at = began + PROVEN_EVERY
         self._ledger = ledger = measured.ledger
         await self._store(plan, measured)
         first = plan.pipeline.window.start(measured.session.clock.timestamp())

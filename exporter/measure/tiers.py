@@ -15,6 +15,7 @@ from typing import Final
 
 import asyncpg
 
+from exporter.measure.controls import prove
 from exporter.measure.database import connect
 from exporter.measure.ending import end
 from exporter.measure.guard import repeated_key, snapshot_on
@@ -104,6 +105,8 @@ async def sweep(
         short = plan.within(SLICE_TIMEOUT)
         session = await snapshot_on(connection, short, unattended=unattended, in_slices=True)
         _refuse_faults(session)
+        if plan.control is not None:
+            await prove(session, plan.control)
         tables = await cuttable_tables(session, plan.database.statement_timeout)
         ledger = _of_tables(ledger or await restore(session), session, tables)
         clock = session.clock.timestamp()

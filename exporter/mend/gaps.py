@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any, Final
 
-from exporter.measure.collect import repeated
+from exporter.measure.counts import repeated
 from exporter.measure.ending import end
 from exporter.measure.guard import open_snapshot
 from exporter.measure.query_faults import is_rejection

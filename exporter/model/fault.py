@@ -24,6 +24,7 @@ Reason = Literal[
     "collection_timeout",
     "busy",
     "paused",
+    "control_failed",
     "internal",
 ]
 """The reason of a failed measurement; a closed set, because the reason is a label."""

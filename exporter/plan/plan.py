@@ -28,6 +28,7 @@ from exporter.plan.catalog import (
     unique_in,
     unique_key,
 )
+from exporter.plan.control import Control
 from exporter.plan.expressions import Expression, expressions, has_sub_query, planned
 from exporter.plan.fragments import SessionKey
 from exporter.plan.gaps import gap_count, gap_cursor, gap_tally, places_statement, states_cursor
@@ -81,7 +82,7 @@ class Plan:
     `links`: the comparison of each record key with `sessions.key`; presumed until the types are known.  `look`: the SQL
     for the replica lag on this kind of server.
     `unique`: the columns of a record that a unique index makes unique; `indexed`: what indexes spare; both presumed
-    empty until the catalog is read.
+    empty until the catalog is read.  `control`: a platform of known numbers, counted in each collection.
     The order of a collection: `before`; `begin`; the locks, still without a snapshot; `catalog`, with the snapshot and
     the clock; `keys`; `indexes`; `IDENTITY`; the planned expressions; for each record `rows(...)`; `sessions(...)`;
     `delays(...)`; `touched`.
@@ -96,6 +97,7 @@ class Plan:
     unique: frozenset[tuple[str, tuple[str, ...]]] = frozenset()
     indexed: Indexed = NO_INDEX
     types: Mapping[KeyPlace, str] = field(default_factory=dict)
+    control: "Control[Plan] | None" = None
 
     def about(self, pipeline: Pipeline) -> "Plan":
         """The plan with other tables."""
@@ -415,7 +417,9 @@ class Plan:
 ELIGIBLE: Final[KeyPath] = ("sessions", "eligible")
 
 
-def compile_plan(config: Config, pipeline: Pipeline, dimensions: tuple[Dimension, ...]) -> Plan:
+def compile_plan(
+    config: Config, pipeline: Pipeline, dimensions: tuple[Dimension, ...], control: "Control[Plan] | None" = None
+) -> Plan:
     """The plan of one pipeline."""
     return Plan(
         pipeline=pipeline,
@@ -423,12 +427,15 @@ def compile_plan(config: Config, pipeline: Pipeline, dimensions: tuple[Dimension
         dimensions=dimensions,
         max_label_values=config.collection.max_label_values,
         links={name: presumed_link(record) for name, record in pipeline.records.items()},
+        control=control,
     )
 
 
-def compile_plans(config: Config, dimensions: tuple[Dimension, ...]) -> dict[str, Plan]:
+def compile_plans(
+    config: Config, dimensions: tuple[Dimension, ...], control: "Control[Plan] | None" = None
+) -> dict[str, Plan]:
     """The plan of each pipeline."""
-    return {name: compile_plan(config, pipeline, dimensions) for name, pipeline in config.pipelines.items()}
+    return {name: compile_plan(config, pipeline, dimensions, control) for name, pipeline in config.pipelines.items()}
 
 
 def _pick(pipeline: Pipeline, names: Sequence[str]) -> tuple[Record, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from exporter.config.read import ConfigError, Problem
+from exporter.control import control
 from exporter.dimensions import DIMENSIONS
 from exporter.measure.rounds import Rounds
 from exporter.measure.supervise import initial_status, supervise
@@ -53,7 +54,7 @@ class Reader:
 
     def _read(self) -> Planned:
         config = self._load()
-        return Planned(config, compile_plans(config, DIMENSIONS))
+        return Planned(config, compile_plans(config, DIMENSIONS, control()))
 
 
 class Watch:

@@ -1,0 +1,174 @@
+"""The controls: a platform of known numbers, counted in each collection by the same statements."""
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import yaml
+from conftest import Beginning, Database, care, whole_tour
+from planted import outcome, planted
+
+from exporter.control import CLOCK, control, pipeline_text, tables
+from exporter.measure.collect import collect
+from exporter.measure.controls import measured
+from exporter.measure.guard import open_snapshot
+from exporter.measure.rounds import Rounds
+from exporter.model.fault import CollectionError
+from exporter.model.sections import CollectionSettings
+from exporter.plan.control import Told
+
+sys.path.insert(0, str(Path(__file__).parent / "oracle"))
+
+from model import Base, Row, Table, Truth, Type, World, gauges
+
+NUMBERS = Path(__file__).parent.parent / "exporter" / "control" / "numbers.json"
+
+BEGINNING = Beginning(
+    """
+    create table visits (id int primary key, status text, started_at timestamptz, completed_at timestamptz,
+      done boolean);
+    create table scores (id int, visit_id int);
+    insert into visits select n, 'x', '2025-01-01', '2025-01-02', true from generate_series(1, 3) n;
+    insert into scores select n, n from generate_series(1, 2) n;
+    """
+)
+CONFIG = care(scores="")
+
+
+async def numbers_of(database: Database) -> Told:
+    async with open_snapshot(database.plan(CONFIG)) as session:
+        return await measured(session, control())
+
+
+async def rows_of(database: Database, name: str) -> tuple[list[dict[str, Any]], dict[str, Type]]:
+    sql = f"with {tables()[name]} select * from {name}"
+    prepared = await database.connection.prepare(sql)
+    kinds = {column.name: column.type.name for column in prepared.get_attributes()}
+    types = {name: Type(kind, cast("Base", kind)) for name, kind in kinds.items()}
+    return [{key: as_modelled(value) for key, value in row.items()} for row in await prepared.fetch()], types
+
+
+def as_modelled(value: object) -> object:
+    """A value of the driver as the oracle has it."""
+    return "-infinity" if isinstance(value, datetime) and value.year == 1 else value
+
+
+def as_written(told: Told) -> str:
+    """The numbers as the file has them: a line for each series."""
+    parts = []
+    for name in sorted(told):
+        series = ",\n    ".join(json.dumps([*labels, value]) for labels, value in sorted(told[name].items()))
+        parts.append(f'  "{name}": [\n    {series}\n  ]')
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+BOOLEANS = ("is_complete", "is_eligible", "is_deleted", "is_right", "needs_lenient")
+
+
+def says(name: str) -> Callable[[Row], Truth]:
+    return lambda row: row[name]
+
+
+TRUTHS: Mapping[str, Callable[[Row], Truth]] = {name: says(name) for name in BOOLEANS} | {
+    "score > 0": lambda row: None if row["score"] is None else row["score"] > 0,
+    "not is_hidden": lambda row: None if row["is_hidden"] is None else not row["is_hidden"],
+}
+
+
+async def test_the_numbers_are_those_of_the_oracle(visits: Database) -> None:
+    config: Mapping[str, Any] = yaml.safe_load(re.sub(r"(\d{4}-\d\d-\d\d)", r"'\1'", pipeline_text()))
+    found = {name: await rows_of(visits, name) for name in tables()}
+    world = World(
+        CLOCK,
+        config,
+        {name: Table(rows) for name, (rows, _) in found.items()},
+        {name: types for name, (_, types) in found.items()},
+        TRUTHS,
+        50,
+    )
+    expected: dict[str, dict[tuple[str, ...], float]] = {}
+    for (name, *labels), value in gauges(world).items():
+        expected.setdefault(f"session_health_{name}", {})[tuple(labels)] = float(value)
+
+    assert await numbers_of(visits) == expected
+    # If the platform has changed on purpose, the file is written anew from this text.
+    assert NUMBERS.read_text() == as_written(expected)
+
+
+async def test_a_collection_with_the_control_has_the_same_numbers(visits: Database) -> None:
+    plan = visits.plan(CONFIG)
+
+    snapshot = await collect(replace(plan, control=control()))
+
+    assert snapshot.readings.numbers == (await collect(plan)).readings.numbers
+
+
+async def test_a_wrong_number_voids_the_collection(visits: Database) -> None:
+    known = control()
+    wrong: Told = {**known.expected, "session_health_orphaned_records": {("bare",): 2.0}}
+    plan = replace(visits.plan(CONFIG), control=replace(known, expected=wrong))
+
+    with pytest.raises(CollectionError, match="session_health_orphaned_records") as refused:
+        await collect(plan)
+
+    assert refused.value.fault.reason == "control_failed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "operator", "other"), [("int8", "=", "int8ne"), ("timestamptz", ">=", "timestamptz_lt")]
+)
+async def test_a_server_that_compares_wrongly_is_found(visits: Database, kind: str, operator: str, other: str) -> None:
+    """An operator of the server itself, changed by a superuser: as a damaged catalog or extension may be."""
+    await visits.execute(
+        f"set allow_system_table_mods = on; update pg_operator set oprcode = '{other}'::regproc "
+        f"where oprname = '{operator}' and oprleft = '{kind}'::regtype and oprright = '{kind}'::regtype"
+    )
+    plan = visits.plan(CONFIG)
+
+    with pytest.raises(CollectionError) as refused:
+        await collect(replace(plan, control=control()))
+
+    assert refused.value.fault.reason == "control_failed"
+
+
+async def test_slices_have_the_control_too(visits: Database) -> None:
+    await visits.execute("create index on visits (started_at); create index on scores (visit_id); analyze")
+    known = control()
+    wrong: Told = {**known.expected, "session_health_orphaned_records": {}}
+    settings = CollectionSettings(mode="tiered")
+    plan = visits.plan(care(database="allow_superuser: true", scores=""))
+
+    assert (await Rounds(settings)(replace(plan, control=known))).swept is not None
+    with pytest.raises(CollectionError) as refused:
+        await Rounds(settings)(replace(plan, control=replace(known, expected=wrong)))
+
+    assert refused.value.fault.reason == "control_failed"
+
+
+SAMPLE = int(os.environ.get("SESSION_HEALTH_PLANTED_EVERY", "40"))
+"""One of so many planted faults is tried."""
+
+
+async def test_the_control_alone_finds_planted_faults(backfill: Database) -> None:
+    """Faults in the SQL and its reading that make a number of the sample platform wrong, without any error."""
+    text = whole_tour()
+    truth = outcome(None, backfill.dsn, text)
+    assert (truth["reason"], truth["control"]) == (None, None)
+
+    wrong, missed = 0, []
+    for fault in [*planted()][::SAMPLE]:
+        told = await asyncio.to_thread(outcome, fault, backfill.dsn, text)
+        if told.get("numbers", truth["numbers"]) != truth["numbers"]:
+            wrong += 1
+            missed += [] if told["control"] == "control_failed" else [str(fault)]
+
+    assert wrong >= 3
+    assert len(missed) <= wrong * 0.05, missed
