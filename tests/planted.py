@@ -93,10 +93,13 @@ def planted() -> Iterator[Planted]:
     """Every fault, in the order of the files."""
     for file in FILES:
         source = (ROOT / file).read_text(encoding="utf-8")
-        for start, end in _texts(source):
-            for pattern, text in SWAPS:
-                for found in re.finditer(pattern, source[start:end]):
-                    yield Planted(file, start + found.start(), start + found.end(), text)
+        places = {
+            (start + found.start(), start + found.end(), text)
+            for start, end in _texts(source)
+            for pattern, text in SWAPS
+            for found in re.finditer(pattern, source[start:end])
+        }
+        yield from (Planted(file, *place) for place in sorted(places))
 
 
 def _texts(source: str) -> Iterator[tuple[int, int]]:

@@ -499,8 +499,8 @@ async def test_a_broken_limit_stays_broken_in_an_outage_until_it_is_withdrawn(pl
     async with injected(platform, "records are missing", None) as broken:
         outage = broken.after(await measure(nowhere, collect), now=2.0)
     board = Board({outage.pipeline: outage}, ReloadStatus(succeeded=True, last_success=1.0))
-    at_last = board.without_snapshots(board.withdrawn(1.0 + 300)).statuses[outage.pipeline]
-    too_old = board.without_snapshots(board.withdrawn(1.1 + 300)).statuses[outage.pipeline]
+    at_last = board.without_snapshots(board.withdrawn(outage.taken + 300)).statuses[outage.pipeline]
+    too_old = board.without_snapshots(board.withdrawn(outage.taken + 300.1)).statuses[outage.pipeline]
 
     assert broken.verdict == "unhealthy"
     for status in (outage, at_last):

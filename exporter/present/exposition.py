@@ -4,11 +4,13 @@ Families are built from immutable values: a withdrawn value leaves no series.
 https://prometheus.io/docs/instrumenting/writing_exporters/
 """
 
-import gzip
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
+from prometheus_client import Metric as AnyFamily
+from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import generate_latest as text_format
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_format
@@ -65,22 +67,46 @@ def _add(family: Family, metric: Metric, status: PipelineStatus, values: OwnNumb
 class _Ready(Collector):
     """Finished families, as prometheus_client renders families."""
 
-    def __init__(self, made: Sequence[Family]) -> None:
+    def __init__(self, made: Sequence[AnyFamily]) -> None:
         self.made = made
 
-    def collect(self) -> Sequence[Family]:
+    def collect(self) -> Sequence[AnyFamily]:
         return self.made
 
 
 @lru_cache(maxsize=4)
 def page(board: Board, withdrawn: frozenset[str], *, openmetrics: bool) -> bytes:
-    """The page as text, rendered once per board, not per scrape."""
-    ready = _Ready(list(families(board.without_snapshots(withdrawn))))
-    render: Callable[[Collector], bytes] = openmetrics_format if openmetrics else text_format
-    return render(ready)
+    """The page as text, rendered once per board, not per scrape; without the process."""
+    return _rendered(list(families(board.without_snapshots(withdrawn))), openmetrics=openmetrics)
 
 
 @lru_cache(maxsize=4)
-def packed_page(board: Board, withdrawn: frozenset[str], *, openmetrics: bool) -> bytes:
-    """The page compressed with gzip, once per board, not per scrape."""
-    return gzip.compress(page(board, withdrawn, openmetrics=openmetrics), mtime=0)
+def _compressor(board: Board, withdrawn: frozenset[str], *, openmetrics: bool) -> tuple[bytes, "zlib._Compress"]:
+    """The beginning of the packed page, and a compressor that can be copied for the rest."""
+    compressor = zlib.compressobj(wbits=_GZIP)
+    return compressor.compress(page(board, withdrawn, openmetrics=openmetrics).removesuffix(_EOF)), compressor
+
+
+def scraped(board: Board, withdrawn: frozenset[str], *, openmetrics: bool, is_packed: bool) -> bytes:
+    """The page with the process as it is now: memory, CPU time, open files.  Compressed with gzip if `is_packed`."""
+    process = _rendered(list(_PROCESS.collect()), openmetrics=openmetrics)
+    if not is_packed:
+        return page(board, withdrawn, openmetrics=openmetrics).removesuffix(_EOF) + process
+    head, compressor = _compressor(board, withdrawn, openmetrics=openmetrics)
+    rest = compressor.copy()
+    return head + rest.compress(process) + rest.flush()
+
+
+def _rendered(made: Sequence[AnyFamily], *, openmetrics: bool) -> bytes:
+    render: Callable[[Collector], bytes] = openmetrics_format if openmetrics else text_format
+    return render(_Ready(made))
+
+
+_PROCESS: Final = ProcessCollector(registry=None)
+"""https://prometheus.github.io/client_python/collector/"""
+
+_EOF: Final = b"# EOF\n"
+"""The end of a page in OpenMetrics."""
+
+_GZIP: Final = 31
+"""https://docs.python.org/3/library/zlib.html#zlib.compressobj"""

@@ -10,9 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from exporter import APPLICATION_NAME
-from exporter.present.exposition import OPENMETRICS_TYPE, TEXT_TYPE
-from exporter.present.exposition import packed_page as packed_metrics_page
-from exporter.present.exposition import page as metrics_page
+from exporter.present.exposition import OPENMETRICS_TYPE, TEXT_TYPE, scraped
 from exporter.present.html.render import ICON, STYLE_SOURCE
 from exporter.present.page.view import page, refresh_seconds, report_as
 from exporter.present.report.links import NO_LINKS, Links
@@ -86,8 +84,7 @@ async def _metrics(request: web.Request) -> web.Response:
     board = request.app[_LATEST].board
     openmetrics = wants_openmetrics(request.headers.get("Accept", ""))
     is_packed = accepts(request.headers.get("Accept-Encoding", ""), "gzip")
-    render = packed_metrics_page if is_packed else metrics_page
-    body = render(board, board.withdrawn(elapsed()), openmetrics=openmetrics)
+    body = scraped(board, board.withdrawn(elapsed()), openmetrics=openmetrics, is_packed=is_packed)
     response = web.Response(body=body, headers={"Content-Type": OPENMETRICS_TYPE if openmetrics else TEXT_TYPE})
     response.headers["Vary"] = "Accept, Accept-Encoding"
     if is_packed:
