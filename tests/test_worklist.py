@@ -25,15 +25,14 @@ from exporter.mend.worklist import (
     Header,
     Worklist,
     WorklistError,
-    WorklistFileError,
-    new_file,
     pipeline_of,
     worklist_schema,
 )
 from exporter.model.states import GAP_REASONS, GapReason
 from exporter.model.terms import terms_of
 from exporter.plan.plan import Plan
-from exporter.text.exits import OutputError
+from exporter.text.exits import OutputError, UsageError
+from exporter.text.files import new_file
 
 MADE = Listing(0, (), 1_748_779_200.0, "5f")
 """Of a list that nobody measured: when, and in which database."""
@@ -302,14 +301,14 @@ def test_what_is_there_already_is_not_replaced(tmp_path: Path, there: str) -> No
     }
     make[there]()
 
-    with pytest.raises(WorklistFileError, match="exists: name another file, or remove it"):
+    with pytest.raises(UsageError, match="exists: name another file, or remove it"):
         written(path, [gap("1")])
     assert there != "a file" or path.read_text() == "mine"
 
 
 def test_what_came_to_be_there_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "l"
-    with pytest.raises(WorklistFileError), new_file(path):
+    with pytest.raises(UsageError), new_file(path):
         path.write_text("mine")
 
     assert path.read_text() == "mine"
@@ -317,7 +316,7 @@ def test_what_came_to_be_there_meanwhile_is_not_replaced(tmp_path: Path) -> None
 
 
 def test_a_folder_that_is_none_is_said_before_anything_is_measured(tmp_path: Path) -> None:
-    with pytest.raises(WorklistFileError, match="No such file or directory"), new_file(tmp_path / "none" / "l"):
+    with pytest.raises(UsageError, match="No such file or directory"), new_file(tmp_path / "none" / "l"):
         pytest.fail("it went on")
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from exporter.text import streams
-from exporter.text.exits import OutputError, UsageError
+from exporter.text.exits import OutputError
+from exporter.text.files import save
 from exporter.text.format import Format
 from exporter.text.terminal import Block, is_colourful, is_watched, plain
 
@@ -48,21 +49,13 @@ def write(form: Format[T], value: T, output: Path | None = None) -> None:
     """Write a result in one of the formats of a command, to standard output or to a file."""
     rendered = form.render(value)
     if output is not None:
-        save(output, rendered if isinstance(rendered, str) else plain(rendered))
+        save(output, (rendered if isinstance(rendered, str) else plain(rendered)).encode(errors="replace"))
     elif not isinstance(rendered, str):
         show(rendered)
     elif form.for_people:
         sys.stdout.write(rendered)
     else:
         hand_over(rendered)
-
-
-def save(path: Path, text: str) -> None:
-    """Write a file.  Raises UsageError."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written ({error.strerror}): name another file with --output") from None
 
 
 def hand_over(text: str) -> None:

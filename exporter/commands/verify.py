@@ -16,11 +16,12 @@ from exporter.mend.gaps import GapsNotMeasuredError, narrowed
 from exporter.mend.spool import temporary_file
 from exporter.mend.verify import Allowed, ignore_remaining, verify
 from exporter.mend.verify_formats import FORMATS, VerifyResult
-from exporter.mend.worklist import Author, Header, Worklist, WorklistError, new_file, pipeline_of
+from exporter.mend.worklist import Author, Header, Worklist, WorklistError, pipeline_of
 from exporter.model.sections import Config
 from exporter.model.terms import names_of
 from exporter.plan.plan import Plan
 from exporter.text.exits import ExitCode, UsageError
+from exporter.text.files import new_file
 from exporter.text.names import known_names
 
 

@@ -7,13 +7,9 @@ a field with a new meaning does.
 
 import hashlib
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
@@ -28,7 +24,7 @@ from exporter.model.terms import changed_names, terms_of
 from exporter.plan.fragments import SessionKey
 from exporter.plan.plan import Plan
 from exporter.present.report.document import Part, WindowPart
-from exporter.text.exits import OutputError, UsageError
+from exporter.text.exits import OutputError
 from exporter.text.names import known_names
 from exporter.text.times import moment_text
 
@@ -43,10 +39,6 @@ LARGEST_BATCH: Final = 10_000
 
 class WorklistError(Exception):
     """A file is not a worklist, incomplete, or of another pipeline; the message has the fault and the remedy."""
-
-
-class WorklistFileError(UsageError):
-    """The file of a worklist cannot be written; the message has the fault and the remedy."""
 
 
 # --- Lines
@@ -218,7 +210,6 @@ class Author:
             target.write(piece)
         target.write(End(digest=f"sha256:{digest.hexdigest()}").model_dump_json().encode() + b"\n")
         target.flush()
-        os.fsync(target.fileno())
 
     def _record(self, name: str, record: Record) -> RecordPart:
         count = self._reasons
@@ -231,38 +222,6 @@ class Author:
                 create=count[name, "missing"], derive_anew=count[name, "outdated"] + count[name, "invalid"]
             ),
         )
-
-
-@contextmanager
-def new_file(path: Path) -> Iterator[IO[bytes]]:
-    """A temporary file beside `path`, readable only for the owner, and renamed to `path` at the end.
-
-    After an error, or if empty, the file is removed.
-
-    Raises WorklistFileError at once if the file cannot be made or `path` exists: a backfill may be using the file.
-    """
-    _refuse_existing(path)
-    try:
-        # Mode 0600.
-        number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise WorklistFileError(f"{path} cannot be written ({error.strerror}): name another file") from None
-    beside = Path(name)
-    try:
-        with os.fdopen(number, "wb") as file:
-            yield file
-            is_written = file.tell() > 0
-        _refuse_existing(path)
-        if is_written:
-            beside.rename(path)
-    finally:
-        with suppress(FileNotFoundError):
-            beside.unlink()
-
-
-def _refuse_existing(path: Path) -> None:
-    if path.exists() or path.is_symlink():
-        raise WorklistFileError(f"{path} exists: name another file, or remove it")
 
 
 # --- Reading

@@ -5,10 +5,7 @@ The file has keys of sessions: only the owner may read it.
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +14,7 @@ from exporter.model.counting import Cells, Value
 from exporter.model.metric import Folded
 from exporter.model.ranges import Keyed, Started
 from exporter.state.ledger import Ledger, RowSlice, SessionSlice
+from exporter.text.files import beside
 
 FORMAT: Final = 2
 """Raised whenever a ledger of before cannot be read."""
@@ -34,17 +32,8 @@ def write_ledger(path: Path, ledger: Ledger, bound: Mapping[str, str]) -> None:
     body = json.dumps(_ledger(ledger), separators=(",", ":"))
     head = {"format": FORMAT, "bound": dict(bound), "sha256": hashlib.sha256(body.encode()).hexdigest()}
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(json.dumps(head) + "\n" + body + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(temporary).unlink()
-        raise
+    with beside(path) as file:
+        file.write(f"{json.dumps(head)}\n{body}\n".encode())
 
 
 def read_ledger(path: Path, bound: Mapping[str, str]) -> Ledger | None:
