@@ -133,3 +133,35 @@ def test_a_folder_or_a_full_device_is_an_error_with_a_remedy(tmp_path: Path) -> 
         files.save(tmp_path, b"content")
     with pytest.raises(OutputError, match=r"/dev/full is not written \(No space left on device\)"):
         files.save(Path("/dev/full"), b"content")
+
+
+# --- Reading
+
+
+def test_only_regular_files_are_read_and_no_writer_is_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    for path in (tmp_path / "pipe", Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(files.FileRefusedError, match="not a regular file"):
+            files.read_bytes(path, 10)
+    with pytest.raises(IsADirectoryError):
+        files.read_bytes(tmp_path, 10)
+    with pytest.raises(OSError, match="Invalid argument"):
+        files.read_bytes(Path("a\0b"), 10)
+
+
+def test_a_file_is_read_up_to_the_bound(tmp_path: Path) -> None:
+    path = tmp_path / "sparse"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with pytest.raises(files.FileRefusedError, match="larger than 1 MB"):
+        files.read_bytes(path, files.MB)
+
+    os.truncate(path, files.MB)
+    assert len(files.read_bytes(path, files.MB)) == files.MB
+
+
+def test_every_line_of_a_text_ends_alike(tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes("ä\r\nb\rc\n".encode())
+
+    assert files.read_text(tmp_path / "text", 10) == "ä\nb\nc\n"

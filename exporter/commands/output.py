@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, TextIO, TypeVar
 
 from exporter.text import streams
 from exporter.text.exits import OutputError
@@ -18,19 +18,29 @@ T = TypeVar("T")
 
 
 def say(text: str) -> None:
-    """Write a remark to standard error."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    """Write a remark to standard error; a remark that cannot be written changes no exit code."""
+    try:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+    except OSError:
+        _give_up(sys.stderr)
 
 
 def show(blocks: Iterable[Block]) -> None:
-    """Write blocks for people: with colours on a terminal, else as plain text."""
+    """Write blocks for people: with colours on a terminal, else as plain text.  Raises as `tell`."""
     if not is_colourful(sys.stdout, os.environ):
-        sys.stdout.write(plain(blocks))
+        tell(plain(blocks))
         return
     from exporter.text.display import show as show_in_colour  # noqa: PLC0415 - loaded only for a terminal
 
-    show_in_colour(blocks)
+    with _whole_output():
+        show_in_colour(blocks)
+
+
+def tell(text: str) -> None:
+    """Write text for people.  Raises OutputError, and BrokenPipeError when the reader has left."""
+    with _whole_output():
+        sys.stdout.write(text)
 
 
 @contextmanager
@@ -53,7 +63,7 @@ def write(form: Format[T], value: T, output: Path | None = None) -> None:
     elif not isinstance(rendered, str):
         show(rendered)
     elif form.for_people:
-        sys.stdout.write(rendered)
+        tell(rendered)
     else:
         hand_over(rendered)
 
@@ -65,8 +75,17 @@ def hand_over(text: str) -> None:
 
 def copy_out(file: IO[bytes]) -> None:
     """Copy UTF-8 to standard output.  Raises OutputError, and BrokenPipeError when the reader has left."""
-    try:
+    with _whole_output():
         streams.copy_to_stdout(file)
+
+
+@contextmanager
+def _whole_output() -> Iterator[None]:
+    """Write to standard output, to the end."""
+    try:
+        yield
+        # A short output is written only here.  An error at exit would reach no handler.
+        sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -78,7 +97,11 @@ def copy_out(file: IO[bytes]) -> None:
 
 def give_up_output() -> None:
     """Send further output to /dev/null; otherwise Python writes the rest at exit and fails again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _give_up(sys.stdout)
+
+
+def _give_up(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def counted(number: int, noun: str) -> str:

@@ -19,10 +19,13 @@ from exporter.config.whole import CONFIG, NEEDS, sections_in
 from exporter.model.sections import CollectionSettings, Config, Database, Pipeline, Record, Section
 from exporter.model.values import KeyPath
 from exporter.text.exits import UsageError
+from exporter.text.files import MB, FileRefusedError, read_text
 from exporter.text.names import known_names, nearest
 
 log = logging.getLogger(__name__)
 
+LARGEST: Final = MB
+"""Bytes of a config: 250 pipelines of the size of the tour.  Reading YAML takes 8 CPU seconds for each MB."""
 MAX_DEPTH: Final = 20
 """Levels: twice the depth of a config.  The YAML reader is recursive."""
 
@@ -110,11 +113,14 @@ class ConfigError(UsageError):
 def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     """Read the file at `path`; raises ConfigError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, LARGEST)
     except OSError as error:
         absent = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
         remedy = "name the file with --config.file" if absent else "check its permissions"
         raise ConfigError(str(path), (Problem("", f"cannot be read ({error.strerror}): {remedy}"),)) from None
+    except FileRefusedError as error:
+        remedy = "save the config as a file of its own, and name the file with --config.file"
+        raise ConfigError(str(path), (Problem("", f"is {error}: {remedy}"),)) from None
     except UnicodeDecodeError as error:
         raise ConfigError(str(path), (Problem("", f"is not UTF-8 at byte {error.start}: save it as UTF-8"),)) from None
     return parse_config(text, environ, source=str(path))

@@ -55,6 +55,11 @@ def read_bytes(path: Path, most: int) -> bytes:
     return content
 
 
+def read_text(path: Path, most: int) -> str:
+    """The same as text, with a newline at the end of each line.  Raises UnicodeDecodeError, too."""
+    return read_bytes(path, most).decode().replace("\r\n", "\n").replace("\r", "\n")
+
+
 # --- Writing
 
 
