@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BASE := $(shell for p in "$(PYTHON)" python3 python3.14 python3.13 python3.12 python3.11; do [ -n "$$p" ] && command -v "$$p" >/dev/null 2>&1 && "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: help setup demo stack test test-matrix coverage oracle check format generate tools lock bench bench-scale bench-beside bench-notifications bench-startup bench-gaps clean
+.PHONY: help setup demo stack test test-matrix coverage oracle fuzz check format generate tools lock bench bench-scale bench-beside bench-notifications bench-startup bench-gaps clean
 
 help:             ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
@@ -43,6 +43,10 @@ coverage: $(VENV)/.stamp  ## lines and branches that the tests within one proces
 
 oracle: $(VENV)/.stamp  ## random databases against a second opinion; EXAMPLES=5000 ARGS="-x"
 	SESSION_HEALTH_ORACLE_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -q tests/oracle $(ARGS)
+
+fuzz: $(VENV)/.stamp    ## random input for everything that is read; EXAMPLES=5000 SECONDS=60 ARGS="-k config"
+	SESSION_HEALTH_FUZZ_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -q tests/fuzz $(ARGS)
+	PYTHONPATH=tests:tests/fuzz $(BIN)/python tests/fuzz/atheris_readers.py $(or $(SECONDS),60)
 
 check: $(VENV)/.stamp   ## style, types, the shape of the house, freshness of generated files
 	$(BIN)/ruff check .

@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 
 LARGEST: Final = MB
 """Bytes of a config: 250 pipelines of the size of the tour.  Reading YAML takes 8 CPU seconds for each MB."""
+MOST_LISTED: Final = 100
+"""Problems of a message: a log and an answer have it, too."""
+_LONGEST_STEP: Final = 100
+"""Characters of a key in a message."""
 MAX_DEPTH: Final = 20
 """Levels: twice the depth of a config.  The YAML reader is recursive."""
 
@@ -102,7 +106,10 @@ class ConfigError(UsageError):
         self.source = source
         self.problems = problems
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n".join([f"{source}: {count}", *(f"  {problem}" for problem in problems)]))
+        lines = [f"{source}: {count}", *(f"  {problem}" for problem in problems[:MOST_LISTED])]
+        if len(problems) > MOST_LISTED:
+            lines.append(f"  and {len(problems) - MOST_LISTED} more: correct the first {MOST_LISTED} problems")
+        super().__init__("\n".join(lines))
 
     @property
     def said(self) -> str:
@@ -491,5 +498,6 @@ def dotted(path: KeyPath) -> str:
         elif "://" in step:
             shown += ".<a url>"
         else:
-            shown += "." * bool(shown) + (step if re.fullmatch(r"[\w-]+", step) else json.dumps(step))
+            short = step if len(step) <= _LONGEST_STEP else f"{step[:_LONGEST_STEP]}…"
+            shown += "." * bool(shown) + (short if re.fullmatch(r"[\w-]+", short) else json.dumps(short))
     return shown

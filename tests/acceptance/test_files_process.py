@@ -184,7 +184,7 @@ def test_a_worklist_that_cannot_be_read(odd: Path, name: str, fault: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "address", ["a..b:1", f"{'a' * 64}:1", f"{'ä' * 60}:1", "[a..b]:1", f":{'9' * 5000}", ":65536"]
+    "address", ["a..b:1", f"{'a' * 64}:1", f"{'ä' * 60}:1", "[a..b]:1", "[[]]:1", f":{'9' * 5000}", ":65536"]
 )
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     done = run("serve", *CONFIG, "--web.listen-address", address, DATABASE_URL="postgresql://nobody@127.0.0.1:1/x")
