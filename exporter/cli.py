@@ -10,7 +10,7 @@ from typing import Final
 
 from exporter import APPLICATION_NAME, __version__
 from exporter.commands.arguments import add_log, describe
-from exporter.commands.output import give_up_output, say
+from exporter.commands.output import give_up_output, say, tell
 from exporter.text import logs, streams
 from exporter.text.exits import ExitCode, NotMeasuredError, StoppedError, UsageError
 
@@ -36,19 +36,11 @@ Command = Callable[[argparse.Namespace], ExitCode]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     streams.settle()
-    words = sys.argv[1:] if arguments is None else arguments
-    # The command is the first word that is not an option.  Only the module of the command is loaded.
-    wanted = [word for word in words if not word.startswith("-")][:1]
-    if wanted == ["serve"]:
-        # Before the imports of the command, which take a moment.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    options = build_parser(wanted).parse_args(words)
-    logs.configure(options.log_level, options.log_format)
-    command: Command = options.command
     try:
+        options = _parse(sys.argv[1:] if arguments is None else arguments)
+        logs.configure(options.log_level, options.log_format)
+        command: Command = options.command
         code = command(options)
-        # A short output is written only here.  A broken pipe at exit would reach no handler.
-        sys.stdout.flush()
     except UsageError as error:
         say(error.said)
         return ExitCode.USAGE
@@ -68,6 +60,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.exception("command.crashed")
         return ExitCode.NOT_MEASURED
     return code
+
+
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    # The command is the first word that is not an option.  Only the module of the command is loaded.
+    wanted = [word for word in words if not word.startswith("-")][:1]
+    if wanted == ["serve"]:
+        # Before the imports of the command, which take a moment.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        return build_parser(wanted).parse_args(words)
+    except SystemExit:
+        tell("")  # an error of the output of --help reaches no handler later
+        raise
 
 
 def build_parser(loaded: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser:

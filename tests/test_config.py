@@ -454,10 +454,10 @@ def test_a_folder_is_no_config(tmp_path: Path) -> None:
 
 
 def test_a_file_that_may_not_be_read_names_the_permissions(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> str:
+    def refuse(*_: object) -> int:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(ConfigError, match=r"Permission denied.*check its permissions"):
         load_config(TOUR, {})
 

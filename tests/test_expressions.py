@@ -343,3 +343,19 @@ async def test_every_expression_finds_its_way_back(shop: Database) -> None:
         assert found.sql == '"s".true'
         assert unfound(one, planned([one]).sql.index("\ntrue\n") + 2) == (0, "true")
         assert unfound(one, 1) is None
+
+
+@pytest.mark.parametrize("name", ["a$1", '"a$1"', '"$1"', "ä$1"])
+async def test_a_name_with_a_dollar_and_a_digit_is_no_value_of_ours(empty: Database, name: str) -> None:
+    await empty.execute(f"create table orders (id int primary key, status text, at timestamptz, {name} int)")
+    await empty.execute("create table bills (order_id int); insert into orders values (1, 'x', now(), 5)")
+
+    numbers = await empty.measure(of_orders(eligible=f"'{name} = 5'", bills=""))
+
+    assert numbers("eligible_sessions", "gap") == 1
+
+
+@pytest.mark.parametrize("expression", ["id = $1", "id = $ 1 or $1 > 0", "id =$1", "1$1"])
+def test_a_placeholder_is_refused(expression: str) -> None:
+    with pytest.raises(ConfigError, match="has a \\$ and a digit"):
+        plan_of(of_orders(eligible=f"'{expression}'", bills=""), "postgresql://nowhere")

@@ -91,7 +91,7 @@ def gate(path: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
 
 
 PACKAGES = ("python3-venv", "libxml2 openssl jq", "chromium")
-TARGETS = ["make setup", "make check", "make test", "make test-matrix"]
+TARGETS = ["make setup", "make check", "make test", "make test-matrix", "make audit"]
 
 
 def test_the_gate_installs_what_is_missing_if_it_may(bare: Path, tmp_path: Path) -> None:

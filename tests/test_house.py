@@ -35,7 +35,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "setup": {"config", "dimensions", "measure", "model", "plan", "state", "text"},
     "serve": {"config", "control", "dimensions", "measure", "model", "plan", "present", "state", "text"},
     "embedded": set(),
-    "demo": {"connection", "embedded", "model", "present", "serve"},
+    "demo": {"connection", "embedded", "model", "present", "serve", "text"},
     "artefacts": {"config", "dashboards", "dimensions", "mend", "model", "present", "rules", "state"},
     "commands": {
         *(
@@ -123,6 +123,30 @@ def test_drivers_stay_at_the_edges(name: str) -> None:
     theirs = {other.split(".")[0] for other in imports(MODULES[name])} & DRIVERS.keys()
 
     assert all(folder_of(name) in DRIVERS[driver] for driver in theirs)
+
+
+def callers_of(pattern: str) -> set[str]:
+    """The modules that call a function or method of such a name."""
+    return {
+        module.removeprefix("exporter.")
+        for module, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and re.fullmatch(pattern, ast.unparse(node.func))
+    }
+
+
+def test_files_are_read_and_written_in_one_place() -> None:
+    """`text.files` has the bound, the kind of file, and the earlier file that stays.  The others have files of ours."""
+    of_ours = {"artefacts", "control", "demo.platform", "embedded.server", "embedded.watchdog", "present.html.render"}
+    streams = {"text.streams", "commands.output"}
+    calls = r"(.*\.)?(open|fdopen|write_text|write_bytes|mkstemp|NamedTemporaryFile)|.*\.read_(text|bytes)"
+
+    assert callers_of(calls) - of_ours - streams == {"text.files"}
+
+
+def test_streams_are_written_in_one_place() -> None:
+    """`commands.output` has the exit code of an output that cannot be written."""
+    assert callers_of(r"sys\.std(out|err)\.write|print") == {"artefacts", "commands.output"}
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from conftest import TOUR, Database, NewDatabase
 
 from exporter.baseline.document import BaselineError, baselines_of_document
-from exporter.baseline.prometheus import _of_one_exporter
+from exporter.baseline.prometheus import Series, _of_one_exporter
 from exporter.dimensions import DIMENSIONS
 from exporter.measure.supervise import collect_once
 from exporter.present.report.account import report_on
@@ -169,19 +170,18 @@ async def test_a_baseline_from_later_is_refused(backfill: Database) -> None:
         read_document(json.dumps(document))
 
 
-def clock_of(**target: str) -> dict[str, Any]:
+def clock_of(clock: float = 5, **target: str) -> Series:
     metric = {"__name__": "session_health_snapshot_timestamp_seconds", "database": "main", "pipeline": "x", **target}
-    return {"metric": metric, "value": [0, target.pop("clock", "5")]}
+    return Series(metric=metric, value=(0, clock))
 
 
 def test_of_a_pair_of_exporters_the_newest_is_compared_with_and_others_must_be_named() -> None:
-    def gap(instance: str, count: int) -> dict[str, Any]:
+    def gap(instance: str, count: int) -> Series:
         name = "session_health_eligible_sessions"
         metric = {"__name__": name, "job": "j", "instance": instance, "database": "main", "state": "gap"}
-        return {"metric": metric, "value": [0, str(count)]}
+        return Series(metric=metric, value=(0, count))
 
-    old, new = clock_of(job="j", instance="one"), clock_of(job="j", instance="two")
-    new["value"] = [0, "9"]
+    old, new = clock_of(job="j", instance="one"), clock_of(9, job="j", instance="two")
 
     found = _of_one_exporter([old, new, gap("one", 1), gap("two", 2)])
 
@@ -228,6 +228,48 @@ def test_what_is_no_report_is_refused_with_the_place_and_the_remedy(text: str, r
         read_document(text)
 
     assert "report --format json" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        pytest.param(lambda n: n["labels"].get("state") == "pending", id="a state"),
+        pytest.param(lambda n: n["labels"].get("state") == "not_required", id="a state of a record"),
+        pytest.param(lambda n: n["labels"].get("reason") == "missing", id="a reason"),
+        pytest.param(lambda n: n["metric"].endswith("_gap_sessions"), id="every reason"),
+        pytest.param(lambda n: n["metric"].endswith("_gap_oldest_timestamp_seconds"), id="the oldest gap"),
+    ],
+)
+async def test_a_report_that_lacks_a_number_is_refused(
+    backfill: Database, numbers: Callable[[dict[str, Any]], bool]
+) -> None:
+    document = json.loads(await written(backfill))
+    kept = [number for number in document["pipelines"][0]["numbers"] if not numbers(number)]
+    assert len(kept) < len(document["pipelines"][0]["numbers"])
+    document["pipelines"][0]["numbers"] = kept
+
+    with pytest.raises(BaselineError, match=r"numbers of the pipeline assessments are missing or changed .*: compare"):
+        await compared(backfill, json.dumps(document))
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e300"])
+async def test_a_report_with_a_number_that_is_none_is_refused(backfill: Database, value: str) -> None:
+    document = json.loads(await written(backfill))
+    document["pipelines"][0]["numbers"][0]["value"] = 4242424242.5
+
+    with pytest.raises((BaselineError, DocumentError)):
+        await compared(backfill, json.dumps(document).replace("4242424242.5", value))
+
+
+@pytest.mark.parametrize("class_", ["", "newest"])
+async def test_a_report_with_another_class_of_versions_is_refused(backfill: Database, class_: str) -> None:
+    document = json.loads(await written(backfill))
+    for number in document["pipelines"][0]["numbers"]:
+        if "class" in number["labels"]:
+            number["labels"]["class"] = class_
+
+    with pytest.raises(BaselineError, match="are missing or changed"):
+        await compared(backfill, json.dumps(document))
 
 
 async def test_a_later_version_of_the_document_can_be_read(backfill: Database) -> None:

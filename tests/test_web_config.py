@@ -167,7 +167,7 @@ TLS = "cert_file: server.crt, key_file: server.key"
         ("tls_server_config: {cert_file: server.crt, key_file: server.crt}", "key_file: is not a private key in PEM"),
         ("tls_server_config: {cert_file: server.key, key_file: server.key}", "cert_file: is not a certificate in PEM"),
         ("tls_server_config: {cert_file: weak.crt, key_file: weak.key}", "cert_file: is too weak for OpenSSL"),
-        ("tls_server_config: {cert_file: ., key_file: server.key}", "cert_file: is not a regular file"),
+        ("tls_server_config: {cert_file: ., key_file: server.key}", "cert_file: cannot be read"),
         (f"tls_server_config: {{{TLS}, client_ca_file: server.key, client_auth_type: VerifyClientCertIfGiven}}",
          "client_ca_file: is not a list of certificates"),
         ("tls_server_config: {cert: x, key: y, client_ca: z}", "cert: is not read from this file"),
@@ -223,7 +223,7 @@ def test_a_pipe_is_refused_and_not_waited_for(write: Write, name: str) -> None:
 
     [mistake] = mistakes(path)
 
-    assert mistake.endswith("is not a regular file: name a file")
+    assert mistake.endswith("is not a regular file: name another file")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from conftest import Beginning, Database, plan_of
 from test_gaps import CLOCK, COMPOSITE, CONFIG, DONE, HOSTILE, TABLES, config, plan_for
 
 import exporter
+from exporter.mend import worklist
 from exporter.mend.gaps import Gap, Listing, list_gaps
 from exporter.mend.spool import temporary_file
 from exporter.mend.verify import verify
@@ -25,15 +26,14 @@ from exporter.mend.worklist import (
     Header,
     Worklist,
     WorklistError,
-    WorklistFileError,
-    new_file,
     pipeline_of,
     worklist_schema,
 )
 from exporter.model.states import GAP_REASONS, GapReason
 from exporter.model.terms import terms_of
 from exporter.plan.plan import Plan
-from exporter.text.exits import OutputError
+from exporter.text.exits import OutputError, UsageError
+from exporter.text.files import new_file
 
 MADE = Listing(0, (), 1_748_779_200.0, "5f")
 """Of a list that nobody measured: when, and in which database."""
@@ -302,14 +302,14 @@ def test_what_is_there_already_is_not_replaced(tmp_path: Path, there: str) -> No
     }
     make[there]()
 
-    with pytest.raises(WorklistFileError, match="exists: name another file, or remove it"):
+    with pytest.raises(UsageError, match="exists: name another file, or remove it"):
         written(path, [gap("1")])
     assert there != "a file" or path.read_text() == "mine"
 
 
 def test_what_came_to_be_there_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "l"
-    with pytest.raises(WorklistFileError), new_file(path):
+    with pytest.raises(UsageError), new_file(path):
         path.write_text("mine")
 
     assert path.read_text() == "mine"
@@ -317,8 +317,26 @@ def test_what_came_to_be_there_meanwhile_is_not_replaced(tmp_path: Path) -> None
 
 
 def test_a_folder_that_is_none_is_said_before_anything_is_measured(tmp_path: Path) -> None:
-    with pytest.raises(WorklistFileError, match="No such file or directory"), new_file(tmp_path / "none" / "l"):
+    with pytest.raises(UsageError, match="No such file or directory"), new_file(tmp_path / "none" / "l"):
         pytest.fail("it went on")
+
+
+def test_a_batch_that_verify_would_not_read_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worklist, "LONGEST_LINE", 16 * 1024)
+    with pytest.raises(UsageError, match=r"batch 1 is larger than 0 MB, because the keys are long: choose a smaller"):
+        written(tmp_path / "l", [gap("x" * 9000), gap("y" * 9000)])
+    assert [*tmp_path.iterdir()] == []
+
+    written(tmp_path / "l", [gap("x" * 9000), gap("y" * 9000)], 1)
+    assert len(read(tmp_path / "l")) == 2
+
+
+def test_a_line_without_end_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path / "l", [gap("x" * 9000)])
+    monkeypatch.setattr(worklist, "LONGEST_LINE", 8 * 1024)
+
+    with pytest.raises(WorklistError, match="changed after the export: restore the original file"):
+        read(tmp_path / "l")
 
 
 def test_a_disk_that_is_full_is_said() -> None:

@@ -3,10 +3,12 @@
 Earlier values are read with the current config, so that each line has a counterpart.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from exporter.model.dimension import Dimension
-from exporter.model.judging import Readings
+from exporter.model.judging import Readings, UnmeasuredError
 from exporter.model.metric import Metric
 from exporter.present.report.account import Baseline, lines_of
 from exporter.present.report.document import Document, PipelinePart, WindowPart, measured_by
@@ -68,6 +70,9 @@ def _shown(window: WindowPart) -> str:
     return f"since {window.since}" if window.since else f"the last {window.last_seconds:.0f} s"
 
 
+_LARGEST: Final = 1e15
+"""Of a count or of Unix seconds: a greater number is none of the exporter."""
+
 Number = tuple[str, Mapping[str, str], float]
 """A number in Prometheus: full name, labels, value."""
 
@@ -75,7 +80,10 @@ Number = tuple[str, Mapping[str, str], float]
 def baseline_from(
     status: PipelineStatus, dimensions: Sequence[Dimension], source: str, moment: float, numbers: Iterable[Number]
 ) -> Baseline:
-    """Earlier numbers as a Baseline, with the report lines of the current config."""
+    """Earlier numbers as a Baseline, with the report lines of the current config.
+
+    Raises BaselineError if numbers of every complete measurement are missing.
+    """
     known = {m.full_name: m for dimension in dimensions for m in dimension.metrics}
     families: dict[Metric, dict[tuple[str, ...], float]] = {}
     measured = set()
@@ -85,6 +93,17 @@ def baseline_from(
             families.setdefault(metric, {})[tuple(labels[label] for label in metric.labels)] = value
             # An unmeasured record has no numbers.
             measured |= {labels["record"]} if "record" in metric.labels else set()
-    since = status.config.window.start(moment)
+    is_plausible = moment >= 0 and all(
+        math.isfinite(number) and abs(number) <= _LARGEST for family in families.values() for number in family.values()
+    )
     then = Readings(status.config, moment, families, frozenset(measured))
-    return Baseline(source, moment, since, lines_of(then, dimensions))
+    try:
+        lines = lines_of(then, dimensions) if is_plausible else ()
+    except UnmeasuredError:
+        lines = ()
+    if not lines:
+        raise BaselineError(
+            f"{source}: numbers of the pipeline {status.pipeline} are missing or changed (a removed series or label): "
+            "compare with an unchanged report or history"
+        )
+    return Baseline(source, moment, status.config.window.start(moment), lines)

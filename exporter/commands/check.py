@@ -2,17 +2,16 @@
 
 import argparse
 import os
-import sys
 
 from exporter.commands.arguments import add_config_file, describe
 from exporter.commands.loading import load, plans_of
-from exporter.commands.output import write
+from exporter.commands.output import say, write
 from exporter.commands.process import finish
 from exporter.measure.supervise import collect_once
 from exporter.model.sections import SEVERITIES
 from exporter.present.check import Check, as_annotations
 from exporter.present.check_formats import FORMATS
-from exporter.text.exits import ExitCode
+from exporter.text.exits import ExitCode, UsageError
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -47,11 +46,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitCode:
     """Check every pipeline of the config."""
     if options.only_broken and options.format != "text":
-        sys.stderr.write("check: --only-broken needs --format text: programs get every line\n")
-        return ExitCode.USAGE
+        raise UsageError("--only-broken needs --format text: programs get every line")
     check = Check(finish(collect_once(plans_of(load(options)).values())), options.fail_on, options.only_broken)
     write(FORMATS[options.format], check)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         # GitHub's runner reads both streams; standard output is for the chosen format.
-        sys.stderr.write(as_annotations(check))
+        for line in as_annotations(check):
+            say(line)
     return check.exit_code

@@ -3,13 +3,12 @@
 import argparse
 import asyncio
 import os
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 
 from exporter.commands.arguments import add_config_file, add_log, describe
 from exporter.commands.loading import warn_of_unread
-from exporter.commands.output import counted
+from exporter.commands.output import counted, tell
 from exporter.commands.process import finish
 from exporter.config.read import ConfigError, Problem, load_config
 from exporter.connection.parameters import UrlError
@@ -56,11 +55,11 @@ def run(options: argparse.Namespace) -> ExitCode:
         counted(len(config.pipelines), "pipeline"),
         counted(records, "record"),
     )
-    sys.stdout.write(f"{options.config_file}: valid ({', '.join(counts)})\n")
+    tell(f"{options.config_file}: valid ({', '.join(counts)})\n")
     if not options.connect:
         return ExitCode.DONE
     groups = finish(preflight(config))
-    sys.stdout.write(findings_text(groups))
+    tell(findings_text(groups))
     return ExitCode.NOT_MEASURED if has_errors(groups) else ExitCode.DONE
 
 

@@ -20,11 +20,12 @@ from exporter.mend.gaps import (
     narrowed,
 )
 from exporter.mend.spool import temporary_file
-from exporter.mend.worklist import BATCH_SIZE, LARGEST_BATCH, Author, FilterPart, new_file
+from exporter.mend.worklist import BATCH_SIZE, LARGEST_BATCH, Author, FilterPart
 from exporter.model.sections import Config
 from exporter.model.states import GAP_REASONS, GapReason, gap_reasons
 from exporter.plan.plan import Plan
 from exporter.text.exits import ExitCode, UsageError
+from exporter.text.files import new_file
 from exporter.text.names import known_names
 
 

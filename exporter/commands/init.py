@@ -6,12 +6,13 @@ from pathlib import Path
 
 from exporter.commands.arguments import describe
 from exporter.commands.loading import shell_for, warn_of_unread
-from exporter.commands.output import hand_over, save, say
+from exporter.commands.output import hand_over, say
 from exporter.commands.process import finish
 from exporter.config.read import parse_database
 from exporter.model.sql import TableName, parse_table_name
 from exporter.setup.survey import survey
-from exporter.text.exits import ExitCode, UsageError
+from exporter.text.exits import ExitCode
+from exporter.text.files import refuse_existing, save_new
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -56,8 +57,8 @@ def run(options: argparse.Namespace) -> ExitCode:
     database = parse_database(url, "--database.url" if options.database_url else "DATABASE_URL")
     warn_of_unread([url])
     output: Path | None = options.output
-    if output is not None and output.exists():
-        raise UsageError(f"{output} exists: write --output with a new name, or remove the file")
+    if output is not None:
+        refuse_existing(output)
     proposal = finish(survey(database, options.sessions, options.records or (), has_url=url is not None))
     for remark in proposal.said:
         say(remark)
@@ -66,6 +67,6 @@ def run(options: argparse.Namespace) -> ExitCode:
     if output is None:
         hand_over(proposal.text)
         return ExitCode.DONE
-    save(output, proposal.text)
+    save_new(output, proposal.text.encode(errors="replace"))
     say(f"next: read {output}, then {shell_for(output).command('config', 'check', '--connect')}")
     return ExitCode.DONE

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, TextIO, TypeVar
 
 from exporter.text import streams
-from exporter.text.exits import OutputError, UsageError
+from exporter.text.exits import OutputError
+from exporter.text.files import save
 from exporter.text.format import Format
 from exporter.text.terminal import Block, is_colourful, is_watched, plain
 
@@ -17,19 +18,29 @@ T = TypeVar("T")
 
 
 def say(text: str) -> None:
-    """Write a remark to standard error."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    """Write a remark to standard error; a remark that cannot be written changes no exit code."""
+    try:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+    except OSError:
+        _give_up(sys.stderr)
 
 
 def show(blocks: Iterable[Block]) -> None:
-    """Write blocks for people: with colours on a terminal, else as plain text."""
+    """Write blocks for people: with colours on a terminal, else as plain text.  Raises as `tell`."""
     if not is_colourful(sys.stdout, os.environ):
-        sys.stdout.write(plain(blocks))
+        tell(plain(blocks))
         return
     from exporter.text.display import show as show_in_colour  # noqa: PLC0415 - loaded only for a terminal
 
-    show_in_colour(blocks)
+    with _whole_output():
+        show_in_colour(blocks)
+
+
+def tell(text: str) -> None:
+    """Write text for people.  Raises OutputError, and BrokenPipeError when the reader has left."""
+    with _whole_output():
+        sys.stdout.write(text)
 
 
 @contextmanager
@@ -48,21 +59,13 @@ def write(form: Format[T], value: T, output: Path | None = None) -> None:
     """Write a result in one of the formats of a command, to standard output or to a file."""
     rendered = form.render(value)
     if output is not None:
-        save(output, rendered if isinstance(rendered, str) else plain(rendered))
+        save(output, (rendered if isinstance(rendered, str) else plain(rendered)).encode(errors="replace"))
     elif not isinstance(rendered, str):
         show(rendered)
     elif form.for_people:
-        sys.stdout.write(rendered)
+        tell(rendered)
     else:
         hand_over(rendered)
-
-
-def save(path: Path, text: str) -> None:
-    """Write a file.  Raises UsageError."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written ({error.strerror}): name another file with --output") from None
 
 
 def hand_over(text: str) -> None:
@@ -72,8 +75,17 @@ def hand_over(text: str) -> None:
 
 def copy_out(file: IO[bytes]) -> None:
     """Copy UTF-8 to standard output.  Raises OutputError, and BrokenPipeError when the reader has left."""
-    try:
+    with _whole_output():
         streams.copy_to_stdout(file)
+
+
+@contextmanager
+def _whole_output() -> Iterator[None]:
+    """Write to standard output, to the end."""
+    try:
+        yield
+        # A short output is written only here.  An error at exit would reach no handler.
+        sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -85,7 +97,11 @@ def copy_out(file: IO[bytes]) -> None:
 
 def give_up_output() -> None:
     """Send further output to /dev/null; otherwise Python writes the rest at exit and fails again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _give_up(sys.stdout)
+
+
+def _give_up(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def counted(number: int, noun: str) -> str:

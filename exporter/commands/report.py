@@ -5,6 +5,7 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from exporter.baseline.document import baselines_of_document
 from exporter.commands.arguments import add_config_file, base_url, describe
@@ -18,6 +19,7 @@ from exporter.present.report.document import Document, DocumentError, read_docum
 from exporter.present.report.formats import FORMATS
 from exporter.present.report.links import Links
 from exporter.text.exits import ExitCode, UsageError
+from exporter.text.files import MB, FileRefusedError, read_bytes
 from exporter.text.times import parse_duration, parse_moment
 
 
@@ -104,11 +106,15 @@ def run(options: argparse.Namespace) -> ExitCode:
     return ExitCode.DONE if all(status.snapshot for status in statuses) else ExitCode.NOT_MEASURED
 
 
+LARGEST_BASELINE: Final = 64 * MB
+"""Bytes: a report on 100 pipelines has 2 MB."""
+
+
 def _baseline(path: Path) -> Document:
     try:
-        return read_document(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "not UTF-8 text"
+        return read_document(read_bytes(path, LARGEST_BASELINE))
+    except (OSError, FileRefusedError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
         raise UsageError(
             f"--baseline {path} cannot be read ({why}): name a report written with --format json"
         ) from None

@@ -16,11 +16,12 @@ from exporter.mend.gaps import GapsNotMeasuredError, narrowed
 from exporter.mend.spool import temporary_file
 from exporter.mend.verify import Allowed, ignore_remaining, verify
 from exporter.mend.verify_formats import FORMATS, VerifyResult
-from exporter.mend.worklist import Author, Header, Worklist, WorklistError, new_file, pipeline_of
+from exporter.mend.worklist import Author, Header, Worklist, WorklistError, pipeline_of
 from exporter.model.sections import Config
 from exporter.model.terms import names_of
 from exporter.plan.plan import Plan
 from exporter.text.exits import ExitCode, UsageError
+from exporter.text.files import FileRefusedError, new_file, open_regular
 from exporter.text.names import known_names
 
 
@@ -77,11 +78,10 @@ def run(options: argparse.Namespace) -> ExitCode:
 
 def _opened(path: Path) -> IO[bytes]:
     try:
-        return path.open("rb")
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be read ({error.strerror}): name a worklist written by gaps --worklist"
-        ) from None
+        return open_regular(path)
+    except (OSError, FileRefusedError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{path} cannot be read ({why}): name a worklist written by gaps --worklist") from None
 
 
 def _verify(worklist: Worklist, config: Config, options: argparse.Namespace) -> ExitCode:

@@ -19,12 +19,19 @@ from exporter.config.whole import CONFIG, NEEDS, sections_in
 from exporter.model.sections import CollectionSettings, Config, Database, Pipeline, Record, Section
 from exporter.model.values import KeyPath
 from exporter.text.exits import UsageError
+from exporter.text.files import MB, FileRefusedError, read_text
 from exporter.text.names import known_names, nearest
 
 log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=Section)
 
+LARGEST: Final = MB
+"""Bytes of a config: 250 pipelines of the size of the tour.  Reading YAML takes 8 CPU seconds for each MB."""
+MOST_LISTED: Final = 100
+"""Problems of a message: a log and an answer have it, too."""
+_LONGEST_STEP: Final = 100
+"""Characters of a key in a message."""
 MAX_DEPTH: Final = 20
 """Levels: twice the depth of a config.  The YAML reader is recursive."""
 
@@ -102,7 +109,10 @@ class ConfigError(UsageError):
         self.source = source
         self.problems = problems
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n".join([f"{source}: {count}", *(f"  {problem}" for problem in problems)]))
+        lines = [f"{source}: {count}", *(f"  {problem}" for problem in problems[:MOST_LISTED])]
+        if len(problems) > MOST_LISTED:
+            lines.append(f"  and {len(problems) - MOST_LISTED} more: correct the first {MOST_LISTED} problems")
+        super().__init__("\n".join(lines))
 
     @property
     def said(self) -> str:
@@ -113,11 +123,14 @@ class ConfigError(UsageError):
 def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     """Read the file at `path`; raises ConfigError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, LARGEST)
     except OSError as error:
         absent = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
         remedy = "name the file with --config.file" if absent else "check its permissions"
         raise ConfigError(str(path), (Problem("", f"cannot be read ({error.strerror}): {remedy}"),)) from None
+    except FileRefusedError as error:
+        remedy = "save the config as a file of its own, and name the file with --config.file"
+        raise ConfigError(str(path), (Problem("", f"is {error}: {remedy}"),)) from None
     except UnicodeDecodeError as error:
         raise ConfigError(str(path), (Problem("", f"is not UTF-8 at byte {error.start}: save it as UTF-8"),)) from None
     return parse_config(text, environ, source=str(path))
@@ -533,5 +546,6 @@ def dotted(path: KeyPath) -> str:
         elif step.startswith("$2"):
             shown += ".<a hash>"
         else:
-            shown += "." * bool(shown) + (step if re.fullmatch(r"[\w-]+", step) else json.dumps(step))
+            short = step if len(step) <= _LONGEST_STEP else f"{step[:_LONGEST_STEP]}…"
+            shown += "." * bool(shown) + (short if re.fullmatch(r"[\w-]+", short) else json.dumps(short))
     return shown

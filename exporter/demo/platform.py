@@ -17,6 +17,7 @@ import asyncpg
 from exporter.demo.scenarios import SCHEMA, Scenario
 from exporter.embedded import EmbeddedPostgres, find_binaries
 from exporter.model.sql import quote
+from exporter.text.files import MB, FileRefusedError, read_text
 
 Report = Callable[[str], None]
 
@@ -121,8 +122,8 @@ def _copy(config_file: Path, folder: Path, dsn: str) -> Path:
     """A copy of the config with the URL of the sample, readable only for the owner."""
     copy = folder / config_file.name
     # The loader reports an unreadable config.
-    with suppress(OSError, UnicodeDecodeError):
-        text = _URL.sub(lambda _: dsn.replace("$", "$$"), config_file.read_text(encoding="utf-8"))
+    with suppress(OSError, FileRefusedError, UnicodeDecodeError):
+        text = _URL.sub(lambda _: dsn.replace("$", "$$"), read_text(config_file, MB))
         copy.touch(mode=0o600)
         copy.write_text(text, encoding="utf-8")
     return copy

@@ -6,7 +6,7 @@ from typing import Literal
 from exporter.model.advice import Advice, AsRead, Step
 from exporter.model.counting import Cells, Facet, Fact, RecordMeasure, Rows, Total, rows_where
 from exporter.model.dimension import Dimension
-from exporter.model.judging import Limit, Readings, number_of
+from exporter.model.judging import Limit, Readings, UnmeasuredError, number_of
 from exporter.model.metric import LABEL_LENGTH, Folded, LabelValue, Metric, Numbers
 from exporter.model.reporting import ReportLine
 from exporter.model.sections import Record
@@ -105,6 +105,8 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
         return
     having = readings.series(VERSION_SESSIONS, name)
     rows = readings.series(RECORDS, name)
+    if any(kind not in _CLASSES for _, kind in (*having, *rows)):
+        raise UnmeasuredError
     whole = sum(rows.values()) if rows else None
     old = sum(count for (_, kind), count in rows.items() if kind == "other") if rows else None
     for (text, kind), count in sorted(having.items(), key=lambda item: (_CLASSES.index(item[0][1]), -item[1])):

@@ -215,13 +215,15 @@ def _wanted(record: Record) -> str:
 
 def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     name, reasons, wanted = record.name, gap_reasons(record), _wanted(record)
-    gaps = {reason: readings.get(GAP_SESSIONS, name, reason) for reason in reasons}
-    states = {state: readings.get(RECORD_SESSIONS, name, state) for state in STATES}
-    known = {state: count for state, count in states.items() if count is not None}
+    gaps = readings.all_of(GAP_SESSIONS, reasons, name)
+    states = readings.all_of(RECORD_SESSIONS, STATES, name)
+    if (gaps is None) != (states is None):
+        raise UnmeasuredError
     # Pending sessions count neither as with the record nor as without.
-    settled = sum(known.values()) - known["not_required"] - known["pending"] if known else None
-    lacking = sum(count or 0 for count in gaps.values()) if known else None
+    settled = None if states is None else sum(states.values()) - states["not_required"] - states["pending"]
+    lacking = None if gaps is None else sum(gaps.values())
     satisfied = None if settled is None or lacking is None else settled - lacking
+    states, gaps = states or {}, gaps or {}
 
     def of_settled(
         chapter: Chapter,
@@ -234,22 +236,23 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
         return ReportLine(chapter, text, count, settled, name, good=good, limit=limit, brief=brief)
 
     yield of_settled("finding", f"Sessions without {wanted}", lacking, "none", "sessions_with_gap")
-    for reason, count in gaps.items() if len(reasons) > 1 else ():
-        yield of_settled("finding", f"… {reason}", count, None, None)
+    for reason in reasons if len(reasons) > 1 else ():
+        yield of_settled("finding", f"… {reason}", gaps.get(reason), None, None)
     yield of_settled("state", f"Sessions with {wanted}", satisfied, "all", "sessions_with_gap")
-    if states["pending"]:
+    if states.get("pending"):
         text = f"Sessions waiting for {name}, within the grace period"
         yield ReportLine("state", text, states["pending"], record=name, of_analysed=True)
     if record.required_when is not None:
         yield ReportLine(
-            "state", f"Sessions that do not need {name}", states["not_required"], record=name, of_analysed=True
+            "state", f"Sessions that do not need {name}", states.get("not_required"), record=name, of_analysed=True
         )
     text = f"Sessions with only outdated {name}"
-    yield of_settled("consistency", text, states["outdated"], "none", "outdated_sessions", "outdated sessions")
+    yield of_settled("consistency", text, states.get("outdated"), "none", "outdated_sessions", "outdated sessions")
 
 
 def _lines(readings: Readings) -> tuple[ReportLine, ...]:
-    gaps, complete = readings.get(ELIGIBLE, "gap"), readings.get(ELIGIBLE, "complete")
+    sessions = readings.all_of(ELIGIBLE, SESSION_STATES) or {}
+    gaps, complete = sessions.get("gap"), sessions.get("complete")
     age = None if gaps is None else _gap_age(readings, "")
     settled = None if gaps is None or complete is None else gaps + complete
     share = gaps / settled if gaps is not None and settled else None

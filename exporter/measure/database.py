@@ -4,7 +4,6 @@ import asyncio
 import getpass
 import os
 import socket
-import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
@@ -22,6 +21,7 @@ from exporter.measure.connect_faults import connect_fault
 from exporter.measure.query_faults import LOST
 from exporter.model.fault import CollectionError, Fault
 from exporter.model.sections import Database
+from exporter.text.files import MB, FileRefusedError, read_text
 
 
 @asynccontextmanager
@@ -131,8 +131,8 @@ async def _secret(path: str, key: str) -> str:
     """
     try:
         return (await in_thread(("secret", path), _read, path)).rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        why = (error.strerror or str(error)) if isinstance(error, OSError) else "not UTF-8"
+    except (OSError, FileRefusedError, UnicodeDecodeError) as error:
+        why = "not UTF-8" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None) or error
         raise CollectionError(
             Fault(
                 "connect",
@@ -142,7 +142,4 @@ async def _secret(path: str, key: str) -> str:
 
 
 def _read(path: str) -> str:
-    # A named pipe would block one thread for each connect until a writer comes.
-    if not stat.S_ISREG(Path(path).stat().st_mode):
-        raise OSError("not a regular file")
-    return Path(path).read_text(encoding="utf-8")
+    return read_text(Path(path), MB)

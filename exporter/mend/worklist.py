@@ -7,17 +7,14 @@ a field with a new meaning does.
 
 import hashlib
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 from pydantic.json_schema import models_json_schema
+from pydantic_core import from_json
 
 from exporter import __version__
 from exporter.mend.gaps import Gap, Listing
@@ -29,6 +26,7 @@ from exporter.plan.fragments import SessionKey
 from exporter.plan.plan import Plan
 from exporter.present.report.document import Part, WindowPart
 from exporter.text.exits import OutputError, UsageError
+from exporter.text.files import MB
 from exporter.text.names import known_names
 from exporter.text.times import moment_text
 
@@ -41,12 +39,12 @@ LARGEST_BATCH: Final = 10_000
 """Sessions in a batch, at most: line-reading tools cannot take longer lines."""
 
 
+LONGEST_LINE: Final = 16 * MB
+"""Bytes of a line, at most: a line is read as a whole."""
+
+
 class WorklistError(Exception):
     """A file is not a worklist, incomplete, or of another pipeline; the message has the fault and the remedy."""
-
-
-class WorklistFileError(UsageError):
-    """The file of a worklist cannot be written; the message has the fault and the remedy."""
 
 
 # --- Lines
@@ -111,7 +109,7 @@ class Batch(Part):
 
     batch: int
     size: int
-    sessions: list[SessionPart]
+    sessions: list[SessionPart] = Field(max_length=LARGEST_BATCH)
 
 
 class End(Part):
@@ -175,8 +173,14 @@ class Author:
         head = f'{{"batch":{self._batches},"size":{len(self._waiting)},"sessions":['
         line = f"{head}{','.join(self._waiting)}]}}\n"
         self._waiting.clear()
+        written = line.encode()
+        if len(written) > LONGEST_LINE:
+            raise UsageError(
+                f"batch {self._batches} is larger than {LONGEST_LINE // MB} MB, because the keys are long: choose a "
+                "smaller --batch-size"
+            )
         try:
-            self._body.write(line.encode())
+            self._body.write(written)
         except OSError as error:
             raise SpoolError(error.strerror) from None
 
@@ -218,7 +222,6 @@ class Author:
             target.write(piece)
         target.write(End(digest=f"sha256:{digest.hexdigest()}").model_dump_json().encode() + b"\n")
         target.flush()
-        os.fsync(target.fileno())
 
     def _record(self, name: str, record: Record) -> RecordPart:
         count = self._reasons
@@ -233,38 +236,6 @@ class Author:
         )
 
 
-@contextmanager
-def new_file(path: Path) -> Iterator[IO[bytes]]:
-    """A temporary file beside `path`, readable only for the owner, and renamed to `path` at the end.
-
-    After an error, or if empty, the file is removed.
-
-    Raises WorklistFileError at once if the file cannot be made or `path` exists: a backfill may be using the file.
-    """
-    _refuse_existing(path)
-    try:
-        # Mode 0600.
-        number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise WorklistFileError(f"{path} cannot be written ({error.strerror}): name another file") from None
-    beside = Path(name)
-    try:
-        with os.fdopen(number, "wb") as file:
-            yield file
-            is_written = file.tell() > 0
-        _refuse_existing(path)
-        if is_written:
-            beside.rename(path)
-    finally:
-        with suppress(FileNotFoundError):
-            beside.unlink()
-
-
-def _refuse_existing(path: Path) -> None:
-    if path.exists() or path.is_symlink():
-        raise WorklistFileError(f"{path} exists: name another file, or remove it")
-
-
 # --- Reading
 
 
@@ -277,7 +248,7 @@ class Listed:
 
 
 _BATCH: Final = b'{"batch":'
-_LONGEST_HEADER: Final = 1 << 20
+_LONGEST_HEADER: Final = MB
 L = TypeVar("L", bound=BaseModel)
 
 
@@ -298,10 +269,10 @@ class Worklist:
     def sessions(self) -> Iterator[Listed]:
         """Every session, in order; raises WorklistError for an incomplete or changed file, at the latest at the end."""
         self._file.seek(0)
-        line = self._file.readline()
+        line = self._line()
         digest, count, expected = hashlib.sha256(line), 0, 1
         known: dict[tuple[tuple[str, GapReason], ...], Mapping[str, GapReason]] = {}
-        while (line := self._file.readline()).startswith(_BATCH):
+        while (line := self._line()).startswith(_BATCH):
             digest.update(line)
             batch = self._parsed(Batch, line)
             if batch.batch != expected or batch.size != len(batch.sessions):
@@ -315,6 +286,12 @@ class Worklist:
         if (count, expected - 1) != (self.header.sessions, self.header.batches):
             raise self._changed()
 
+    def _line(self) -> bytes:
+        line = self._file.readline(LONGEST_LINE + 1)
+        if len(line) > LONGEST_LINE:
+            raise self._changed()
+        return line
+
     def _check_end(self, line: bytes, digest: str) -> None:
         if not line:
             raise WorklistError(
@@ -325,8 +302,8 @@ class Worklist:
 
     def _read_header(self, line: bytes) -> Header:
         try:
-            start = json.loads(line)
-        except ValueError:
+            start = from_json(line)
+        except ValueError:  # also beyond a bound of nested lists
             start = None
         if not isinstance(start, dict) or "worklist" not in start:
             raise WorklistError("not a worklist: name a file written by gaps --worklist")

@@ -1,6 +1,6 @@
 """The numbers of a snapshot, and the limits that judge them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -55,6 +55,17 @@ class Readings:
         return {
             values[1:]: number for values, number in self.families.get(metric, {}).items() if values[:1] == (first,)
         }
+
+    def all_of(self, metric: Metric, members: Iterable[str], *first: str) -> dict[str, float] | None:
+        """The numbers of a metric by the last label, after the labels `first`; None without any.
+
+        Raises UnmeasuredError if only some are there: every complete measurement has all `members`.
+        """
+        found = {member: self.get(metric, *first, member) for member in members}
+        known = {member: value for member, value in found.items() if value is not None}
+        if known and len(known) < len(found):
+            raise UnmeasuredError
+        return known or None
 
     def need(self, metric: Metric, *labels: str) -> float:
         """A number of every complete measurement; raises UnmeasuredError if missing."""

@@ -117,7 +117,8 @@ def _check_not_blank(value: str) -> str:
 def _check_expression(value: str) -> str:
     if value.rstrip().endswith(";"):
         raise ValueError("must be one SQL expression: remove the ; at its end")
-    code = "".join(text for kind, text in lexemes(value) if kind not in ("literal", "comment"))
+    # A name may have a $ and a digit, also without quotes.
+    code = "".join(text if kind == "other" else " " for kind, text in lexemes(value))
     if _PLACEHOLDER.search(code):
         raise ValueError("has a $ and a digit, which would be one of our own values: write the value out")
     return value

@@ -167,8 +167,8 @@ def _counts(cases: Sequence[_Case]) -> dict[str, str]:
     }
 
 
-def as_annotations(check: "Check") -> str:
-    """Failures and errors as workflow commands of GitHub: the runner shows the texts beside the run.
+def as_annotations(check: "Check") -> list[str]:
+    """Failures and errors as workflow commands of GitHub, a line each: the runner shows the texts beside the run.
 
     https://docs.github.com/actions/reference/workflow-commands-for-github-actions#setting-an-error-message
     """
@@ -177,8 +177,8 @@ def as_annotations(check: "Check") -> str:
         for case in _cases(status, check.fail_on):
             if case.kind in ("failure", "error"):
                 title = _escaped(f"{status.pipeline}: {case.name}").replace(":", "%3A").replace(",", "%2C")
-                lines.append(f"::error title={title}::{_escaped(case.why)}\n")
-    return "".join(lines)
+                lines.append(f"::error title={title}::{_escaped(case.why)}")
+    return lines
 
 
 def _escaped(text: str) -> str:

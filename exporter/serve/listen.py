@@ -4,6 +4,7 @@ import asyncio
 import errno
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from exporter.text.exits import UsageError
 
 ANY: Final = "::"
 DEFAULT_ADDRESS: Final = ":10157"
+_LONGEST_SHOWN: Final = 300
+"""Characters of an argument in a message: a host name has at most 253."""
+_PORT: Final = re.compile(r"[0-9]{1,5}")
 _ATTEMPTS: Final = 10
 """Attempts to find a port that is free on every address of a name."""
 
@@ -47,11 +51,23 @@ class Address:
 
 def parse_address(text: str) -> Address:
     """Read `:10157`, `127.0.0.1:10157` or `[::1]:10157`; raises ValueError."""
+    shown = repr(text[:_LONGEST_SHOWN])
     host, colon, port = text.rpartition(":")
     bare = host.startswith("[") and host.endswith("]")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or (":" in host and not bare):  # noqa: PLR2004
-        raise ValueError(f"{text!r} is not an address: write :10157, 127.0.0.1:10157 or [::1]:10157")
-    return Address((host[1:-1] if bare else host) or None, int(port))
+    name = host[1:-1] if bare else host
+    is_odd = (":" in host and not bare) or "[" in name or "]" in name
+    if not colon or not _PORT.fullmatch(port) or int(port) > 65535 or is_odd:  # noqa: PLR2004
+        raise ValueError(f"{shown} is not an address: write :10157, 127.0.0.1:10157 or [::1]:10157")
+    try:
+        # As the resolver does; NUL ends a name of the resolver.
+        is_name = b"\0" not in name.encode("idna")
+    except UnicodeError:
+        is_name = False
+    if not is_name:
+        raise ValueError(
+            f"{shown} is not an address: a host name has no empty part, and at most 63 letters between dots"
+        )
+    return Address(name or None, int(port))
 
 
 async def listen(address: Address) -> list[socket.socket]:

@@ -5,9 +5,7 @@ https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuratio
 No message quotes a value of the file: the file has hashes of passwords, and a password by mistake.
 """
 
-import os
 import re
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
@@ -17,9 +15,10 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from exporter.config.read import ConfigError, Problem, parse_sections
 from exporter.model.sections import Section
 from exporter.model.values import Duration, KeyPath, check_not_empty
+from exporter.text.files import MB, FileRefusedError, read_bytes
 from exporter.text.names import known_names
 
-LARGEST: Final = 1_000_000
+LARGEST: Final = MB
 """Bytes of the file, and of each file that it names."""
 
 HIGHEST_COST: Final = 16
@@ -259,22 +258,15 @@ def read_web_config(path: Path, file_faults: FileFaults) -> WebConfig:
 
 
 def read_regular(path: Path) -> tuple[bytes, str | None]:
-    """The content of a file, or the fault with the remedy.  A pipe or a device is never waited for."""
+    """The content of a file, or the fault with the remedy."""
     try:
-        # Without O_NONBLOCK, opening a pipe waits for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return b"", "is not a regular file: name a file"
-            with open(descriptor, "rb", closefd=False) as file:
-                data = file.read(LARGEST + 1)
-        finally:
-            os.close(descriptor)
-    except (OSError, ValueError) as error:
+        return read_bytes(path, LARGEST), None
+    except FileRefusedError as error:
+        return b"", f"is {error}: name another file"
+    except OSError as error:
         absent = isinstance(error, FileNotFoundError | NotADirectoryError)
         remedy = "correct the path" if absent else "check the path and its permissions"
-        return b"", f"cannot be read ({getattr(error, 'strerror', None) or type(error).__name__}): {remedy}"
-    return (data, None) if len(data) <= LARGEST else (b"", "is larger than 1 MB: name another file")
+        return b"", f"cannot be read ({error.strerror}): {remedy}"
 
 
 def contradictions(written: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:

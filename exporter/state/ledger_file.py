@@ -5,10 +5,7 @@ The file has keys of sessions: only the owner may read it.
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -17,9 +14,14 @@ from exporter.model.counting import Cells, Value
 from exporter.model.metric import Folded
 from exporter.model.ranges import Keyed, Started
 from exporter.state.ledger import Ledger, RowSlice, SessionSlice
+from exporter.text.files import MB, FileRefusedError, beside, read_text
 
 FORMAT: Final = 2
 """Raised whenever a ledger of before cannot be read."""
+
+
+LARGEST: Final = 1024 * MB
+"""Bytes of a ledger."""
 
 
 class LedgerFileError(Exception):
@@ -34,31 +36,22 @@ def write_ledger(path: Path, ledger: Ledger, bound: Mapping[str, str]) -> None:
     body = json.dumps(_ledger(ledger), separators=(",", ":"))
     head = {"format": FORMAT, "bound": dict(bound), "sha256": hashlib.sha256(body.encode()).hexdigest()}
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(json.dumps(head) + "\n" + body + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(temporary).unlink()
-        raise
+    with beside(path) as file:
+        file.write(f"{json.dumps(head)}\n{body}\n".encode())
 
 
 def read_ledger(path: Path, bound: Mapping[str, str]) -> Ledger | None:
     """The ledger of a file, None without a file; raises LedgerFileError, also for another database or config."""
     try:
-        head, _, body = path.read_text(encoding="utf-8").partition("\n")
+        head, _, body = read_text(path, LARGEST).partition("\n")
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, FileRefusedError, UnicodeDecodeError) as error:
         raise LedgerFileError(f"cannot be read ({type(error).__name__})") from None
     try:
         found = json.loads(head)
         told, written, checksum = found["format"], found["bound"], found["sha256"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise LedgerFileError("is damaged") from None
     if told != FORMAT:
         raise LedgerFileError("is of another version of the exporter")

@@ -6,6 +6,7 @@ the locale, with missing characters spelt out.  Text for programs is UTF-8 in ev
 
 import codecs
 import io
+import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -44,11 +45,25 @@ def _handle(error: UnicodeError) -> tuple[str, int]:
 
 
 def settle() -> None:
-    """Make both streams accept any text."""
+    """Make both streams accept any text; a write to a closed standard output is an error, as on a full disk."""
+    sys.stdin, sys.stdout, sys.stderr = (
+        sys.stdin or _closed(0, os.O_RDONLY),
+        sys.stdout or _closed(1, os.O_RDONLY),
+        sys.stderr or _closed(2, os.O_WRONLY),
+    )
     codecs.register_error(_HANDLER, _handle)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_HANDLER)
+
+
+def _closed(number: int, way: int) -> TextIO:
+    """A stream in place of a closed one: another file would get the free number, and receive the output."""
+    opened = os.open(os.devnull, way)
+    if opened != number:
+        os.dup2(opened, number)
+        os.close(opened)
+    return os.fdopen(number, "w" if number else "r", encoding="utf-8")
 
 
 def is_utf8(stream: TextIO) -> bool:

@@ -147,7 +147,7 @@ def test_init_leaves_a_file_that_is_there_alone(healthy: Database, tmp_path: Pat
     done = run("init", "--output", str(path), DATABASE_URL=healthy.dsn)
 
     assert (done.returncode, done.stdout, path.read_text()) == (2, "", "mine")
-    assert "--output" in done.stderr
+    assert f"{path} exists: name another file, or remove it" in done.stderr
 
 
 def test_init_exits_3_where_nothing_can_be_proposed_and_says_what_to_do(empty: Database) -> None:

@@ -27,18 +27,17 @@ WATCH_SECONDS = 10.0
 SLOW_NAME = "slow.invalid"
 SLOW_FILE = "slow-secret"
 SLOW_SYSTEM = f"""
-import socket, time
-from pathlib import Path
-_resolve, _read = socket.getaddrinfo, Path.read_text
+import os, socket, time
+_resolve, _open = socket.getaddrinfo, os.open
 def _slow_resolve(host, *arguments, **keys):
     if host in ({SLOW_NAME!r}, {SLOW_NAME.encode()!r}):
         time.sleep(60)
     return _resolve(host, *arguments, **keys)
-def _slow_read(path, *arguments, **keys):
-    if path.name == {SLOW_FILE!r}:
+def _slow_open(path, *arguments, **keys):
+    if str(path).endswith({SLOW_FILE!r}):
         time.sleep(60)
-    return _read(path, *arguments, **keys)
-socket.getaddrinfo, Path.read_text = _slow_resolve, _slow_read
+    return _open(path, *arguments, **keys)
+socket.getaddrinfo, os.open = _slow_resolve, _slow_open
 """
 """For the process under test: a DNS and a file system that take a minute, for one name each."""
 

@@ -72,7 +72,7 @@ async def test_as_html_it_is_one_file_with_the_same_first_line(backfill: Databas
         (("--baseline", str(TOUR)), "it is no report of format 1"),
         (
             ("--output", "/nowhere/report.md"),
-            "cannot be written (No such file or directory): name another file with --output",
+            "/nowhere/report.md cannot be written (No such file or directory): name another file",
         ),
         (("--prometheus", "http://127.0.0.1:1", "--at", "7d"), "cannot query Prometheus"),
         (("--prometheus", "http://127.0.0.1:1", "--at", "7d", "--baseline", "x"), "exclude each other"),

@@ -3,7 +3,7 @@
 A new field changes nothing for readers; a field with a new meaning needs another `format`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,7 +17,11 @@ from exporter.model.terms import digest_of, terms_of
 from exporter.present.report.account import JudgedLine, PipelineReport, Report
 from exporter.state.judge import Finding
 from exporter.text.figures import LimitUnit
+from exporter.text.terminal import printable
 from exporter.text.times import moment_text, parse_moment
+
+_LONGEST_PLACE: Final = 200
+"""Characters of a place in a message: the place may have keys of the file."""
 
 
 class DocumentError(Exception):
@@ -259,13 +263,13 @@ def document_schema() -> dict[str, Any]:
     }
 
 
-def read_document(text: str) -> Document:
+def read_document(text: str | bytes) -> Document:
     """Read a report in JSON; raises DocumentError."""
     try:
         return Document.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        place = printable(".".join(str(part) for part in first["loc"])[:_LONGEST_PLACE]) or "the file"
         raise DocumentError(
             f"it is no report of format 1 (at {place}: {first['msg']}): write a report with report --format json"
         ) from None
