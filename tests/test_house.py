@@ -35,7 +35,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "setup": {"config", "dimensions", "measure", "model", "plan", "state", "text"},
     "serve": {"config", "control", "dimensions", "measure", "model", "plan", "present", "state", "text"},
     "embedded": set(),
-    "demo": {"connection", "embedded", "model", "present", "serve", "text"},
+    "demo": {"config", "connection", "embedded", "model", "present", "serve", "text"},
     "artefacts": {"config", "dashboards", "dimensions", "mend", "model", "present", "rules", "state"},
     "commands": {
         *(

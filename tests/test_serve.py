@@ -9,7 +9,7 @@ import pytest
 from conftest import Database
 from waiting import at_most
 
-from exporter.config.read import ConfigError, load_config
+from exporter.config.read import ConfigError, load_and_show
 from exporter.dimensions.coverage import ELIGIBLE
 from exporter.plan.plan import Plan
 from exporter.serve.watch import Reader, Watch
@@ -46,7 +46,7 @@ class File:
         self.path.write_text(text)
 
     async def watch(self) -> Watch:
-        reader = Reader(lambda: load_config(self.path, {"DATABASE_URL": self.dsn}))
+        reader = Reader(lambda: load_and_show(self.path, {"DATABASE_URL": self.dsn}))
         return Watch(reader, await reader.read())
 
     @asynccontextmanager

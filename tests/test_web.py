@@ -7,11 +7,13 @@ import hashlib
 import re
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from conftest import a_pipeline
+from conftest import TOUR, a_pipeline
 
+from exporter.config.read import load_and_show
 from exporter.model.fault import Fault
 from exporter.model.judging import Readings
 from exporter.present.exposition import OPENMETRICS_TYPE, TEXT_TYPE
@@ -116,7 +118,7 @@ async def test_a_reload_says_whether_the_config_could_be_used() -> None:
     async def reload() -> Exception | None:
         return answers.pop(0)
 
-    app = application(a_latest(SUCCESS), reload)
+    app = application(a_latest(SUCCESS), reload=reload)
     async with TestClient(TestServer(app)) as client:
         assert (await client.get("/-/reload")).status == 405
         assert (await client.post("/-/reload")).status == 200
@@ -134,7 +136,7 @@ async def test_a_page_of_another_site_reloads_nothing(headers: dict[str, str]) -
     async def reload() -> Exception | None:
         pytest.fail("reloaded")
 
-    async with TestClient(TestServer(application(a_latest(SUCCESS), reload))) as client:
+    async with TestClient(TestServer(application(a_latest(SUCCESS), reload=reload))) as client:
         refused = await client.post("/-/reload", headers=headers)
 
         assert refused.status == 403
@@ -173,6 +175,29 @@ async def test_a_page_that_cannot_be_rendered_is_tried_again(monkeypatch: pytest
     async with a_client(a_latest(SUCCESS)) as client:
         assert (await client.get("/report.md")).status == 500
         assert await (await client.get("/report.md")).text() == "a report"
+
+
+async def test_the_config_in_force_is_shown_without_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    text = TOUR.read_text().replace("${DATABASE_URL}", "${DATABASE_URL:-postgresql://u:geheim@host/db}")
+    path.write_text(text.replace("# password_file: /run/secrets/password", "password_file: /run/secrets/password"))
+    loaded = load_and_show(path, {"DATABASE_URL": "postgresql://x:verborgen@server/db"})
+    async with TestClient(TestServer(application(a_latest(SUCCESS), lambda: loaded.shown))) as client:
+        answer = await client.get("/config")
+        shown = await answer.text()
+
+    assert answer.content_type == "text/plain"
+    assert not any(secret in shown for secret in ("geheim", "verborgen", "/run/secrets", "server/db", "host/db"))
+    assert "url: <secret>" in shown
+    assert "eligible: status = 'completed' and completed_questions > 0" in shown
+    assert "#" not in shown
+
+
+def test_a_variable_is_shown_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(TOUR.read_text())
+
+    assert "url: ${DATABASE_URL}\n" in load_and_show(path, {"DATABASE_URL": "postgresql://x:verborgen@server/db"}).shown
 
 
 async def test_only_reading_is_allowed() -> None:

@@ -10,7 +10,7 @@ from exporter.commands.arguments import add_config_file, describe
 from exporter.commands.output import say
 from exporter.commands.process import serve_until_stopped
 from exporter.commands.serve import add_web, web_options
-from exporter.config.read import load_config
+from exporter.config.read import load_and_show
 from exporter.demo.platform import SampleError, sample_platform
 from exporter.demo.run import demo
 from exporter.demo.scenarios import SCENARIOS
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> ExitCode:
                 ),
                 scenario=options.scenario,
                 live=options.live,
-                load=lambda environ: load_config(config_file, {**os.environ, **environ}),
+                load=lambda environ: load_and_show(config_file, {**os.environ, **environ}),
                 web=web,
                 stop=stop,
                 report=say,

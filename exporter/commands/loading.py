@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from exporter.config.read import load_config
+from exporter.config.read import Loaded, load_and_show
 from exporter.connection.target import unread
 from exporter.control import control
 from exporter.dimensions import DIMENSIONS
@@ -19,10 +19,15 @@ log = logging.getLogger(__name__)
 
 def load(options: argparse.Namespace) -> Config:
     """The config of `--config.file`.  Raises ConfigError."""
-    config = load_config(options.config_file, os.environ)
+    return loaded(options).config
+
+
+def loaded(options: argparse.Namespace) -> Loaded:
+    """The config of `--config.file`, also for people.  Raises ConfigError."""
+    found = load_and_show(options.config_file, os.environ)
     # A url_file is read at each connect, not here.
-    warn_of_unread(database.url for database in config.databases.values() if database.url_file is None)
-    return config
+    warn_of_unread(database.url for database in found.config.databases.values() if database.url_file is None)
+    return found
 
 
 def plans_of(config: Config) -> dict[str, Plan]:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from exporter.commands.arguments import add_config_file, base_url, describe
-from exporter.commands.loading import load
+from exporter.commands.loading import loaded
 from exporter.commands.process import serve_until_stopped
 from exporter.present.report.links import Links
 from exporter.present.report.shell import Shell
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> ExitCode:
     """Serve until a signal ends the process."""
     serve_until_stopped(
         lambda stop: serve(
-            lambda: load(options), web_options(options, options.config_file), stop, reload_on_hangup=True
+            lambda: loaded(options), web_options(options, options.config_file), stop, reload_on_hangup=True
         )
     )
     return ExitCode.DONE

@@ -120,8 +120,21 @@ class ConfigError(UsageError):
         return str(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A config, and `shown`: the text of the file for people without comments, secrets and values of variables."""
+
+    config: Config
+    shown: str
+
+
 def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     """Read the file at `path`; raises ConfigError."""
+    return load_and_show(path, environ).config
+
+
+def load_and_show(path: Path, environ: Mapping[str, str]) -> Loaded:
+    """Read the file at `path`, also for people; raises ConfigError."""
     try:
         text = read_text(path, LARGEST)
     except OSError as error:
@@ -133,7 +146,29 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
         raise ConfigError(str(path), (Problem("", f"is {error}: {remedy}"),)) from None
     except UnicodeDecodeError as error:
         raise ConfigError(str(path), (Problem("", f"is not UTF-8 at byte {error.start}: save it as UTF-8"),)) from None
-    return parse_config(text, environ, source=str(path))
+    return Loaded(parse_config(text, environ, source=str(path)), _masked(text))
+
+
+_HIDDEN: Final = frozenset({"url", "url_file", "password_file", "state_dir", "pause_file"})
+"""Keys with a secret, or with a path of the host."""
+_ONLY_A_VARIABLE: Final = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
+
+
+def _masked(text: str) -> str:
+    """A valid config without comments and secrets, with variables as written."""
+    root = _Loader(text).get_single_node()
+    left = [root]
+    while left:
+        node = left.pop()
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value in _HIDDEN and not _ONLY_A_VARIABLE.fullmatch(str(value.value)):
+                    value.value, value.style = "<secret>", None
+                left.append(value)
+        elif isinstance(node, yaml.SequenceNode):
+            left += node.value
+    shown: str = yaml.serialize(root, Dumper=yaml.SafeDumper, allow_unicode=True, width=120)
+    return shown
 
 
 def parse_sections(

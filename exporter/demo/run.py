@@ -6,13 +6,14 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 from pathlib import Path
 
+from exporter.config.read import Loaded
 from exporter.connection.target import target
 from exporter.demo.live import keep_writing
 from exporter.demo.platform import Report, SamplePlatform
 from exporter.demo.scenarios import SCENARIOS
-from exporter.model.sections import Config
 from exporter.present.report.shell import Shell
 from exporter.serve.run import WebOptions, serve
 
@@ -22,7 +23,7 @@ async def demo(
     *,
     scenario: str,
     live: bool,
-    load: Callable[[Mapping[str, str]], Config],
+    load: Callable[[Mapping[str, str]], Loaded],
     web: WebOptions,
     stop: asyncio.Event,
     report: Report,
@@ -52,10 +53,11 @@ async def demo(
     report("stopped; nothing is left behind")
 
 
-def _trusting(config: Config) -> Config:
+def _trusting(loaded: Loaded) -> Loaded:
     """The config with allow_superuser: on a named server, the role that reads the tables also made the tables."""
+    config = loaded.config
     databases = {name: one.model_copy(update={"allow_superuser": True}) for name, one in config.databases.items()}
-    return config.model_copy(update={"databases": databases})
+    return replace(loaded, config=config.model_copy(update={"databases": databases}))
 
 
 def _welcome(scenario: str, urls: Sequence[str], sample: SamplePlatform, *, live: bool) -> str:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
-from exporter.model.sections import Config
+from exporter.config.read import Loaded
 from exporter.present.report.links import NO_LINKS, Links
 from exporter.serve.clients import Bounds, Clients
 from exporter.serve.door import OPEN_DOOR, Door, warn_if_public
@@ -37,7 +37,7 @@ class WebOptions:
 
 
 async def serve(
-    load: Callable[[], Config],
+    load: Callable[[], Loaded],
     options: WebOptions,
     stop: asyncio.Event,
     *,
@@ -59,7 +59,7 @@ async def serve(
     watch = Watch(reader, planned)
     clients = Clients(Bounds.of_process())
     reload = watch.reload if options.enable_lifecycle else None
-    app = application(watch.latest, reload, options.links, clients, options.door.middlewares)
+    app = application(watch.latest, watch.shown, reload, options.links, clients, options.door.middlewares)
     async with _listening(app, clients, options) as urls, asyncio.TaskGroup() as tasks:
         watch.begin(tasks)
         besides = [tasks.create_task(_reload_on(hangup, watch))]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from exporter.config.read import ConfigError, Problem
+from exporter.config.read import ConfigError, Loaded, Problem
 from exporter.control import control
 from exporter.dimensions import DIMENSIONS
 from exporter.measure.rounds import Rounds
@@ -25,16 +25,17 @@ READ_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A config with the plan of each pipeline."""
+    """A config with the plan of each pipeline; `shown` is the config for people."""
 
     config: Config
+    shown: str
     plans: Mapping[str, Plan]
 
 
 class Reader:
     """Reads the config in a thread: the event loop goes on, also if the file system never answers."""
 
-    def __init__(self, load: Callable[[], Config]) -> None:
+    def __init__(self, load: Callable[[], Loaded]) -> None:
         """Without a read; `load` raises ConfigError."""
         self._load = load
         self._pending: asyncio.Future[Planned] | None = None
@@ -53,8 +54,8 @@ class Reader:
             raise ConfigError("config", (Problem("", silence),)) from None
 
     def _read(self) -> Planned:
-        config = self._load()
-        return Planned(config, compile_plans(config, DIMENSIONS, control()))
+        loaded = self._load()
+        return Planned(loaded.config, loaded.shown, compile_plans(loaded.config, DIMENSIONS, control()))
 
 
 class Watch:
@@ -73,6 +74,10 @@ class Watch:
         self._mistake: ConfigError | None = None
         self._has_ended = False
         self.latest = Latest(self._statuses({}), time.time())
+
+    def shown(self) -> str:
+        """The config in force for people, without secrets."""
+        return self._planned.shown
 
     def begin(self, tasks: asyncio.TaskGroup) -> None:
         """Start the supervisors."""

@@ -44,6 +44,7 @@ ReadConfigAgain = Callable[[], Awaitable[Exception | None]]
 
 _LATEST: Final = web.AppKey("latest", Latest)
 _RELOAD: Final[web.AppKey[ReadConfigAgain | None]] = web.AppKey("reload")
+_SHOWN: Final[web.AppKey[Callable[[], str]]] = web.AppKey("shown")
 _LINKS: Final = web.AppKey("links", Links)
 _PAGES: Final = web.AppKey("pages", Pages)
 _CLIENTS: Final[web.AppKey[Clients | None]] = web.AppKey("clients")
@@ -51,6 +52,7 @@ _CLIENTS: Final[web.AppKey[Clients | None]] = web.AppKey("clients")
 
 def application(
     latest: Latest,
+    shown: Callable[[], str] = str,
     reload: ReadConfigAgain | None = None,
     links: Links | None = None,
     clients: Clients | None = None,
@@ -58,12 +60,13 @@ def application(
 ) -> web.Application:
     """The web application.
 
-    `reload` is None without the lifecycle API.  `clients` hears of each request.  `middlewares` are asked before each
-    answer.
+    `shown` returns the config in force, without secrets.  `reload` is None without the lifecycle API.  `clients` hears
+    of each request.  `middlewares` are asked before each answer.
     """
     app = web.Application(middlewares=[_hear, *middlewares, _guard])
     app.on_response_prepare.append(_name_server)
     app[_LATEST] = latest
+    app[_SHOWN] = shown
     app[_RELOAD] = reload
     app[_LINKS] = links or NO_LINKS
     app[_PAGES] = Pages()
@@ -73,6 +76,7 @@ def application(
     app.router.add_get("/metrics", _metrics)
     for suffix in _REPORTS:
         app.router.add_get(f"/report.{suffix}", partial(_report, suffix))
+    app.router.add_get("/config", _config)
     app.router.add_get("/-/healthy", _healthy)
     app.router.add_get("/-/ready", _ready)
     app.router.add_post("/-/reload", _reload)
@@ -136,6 +140,10 @@ async def _index(request: web.Request) -> web.Response:
         # As a header, not in the page: a saved or printed copy does not reload.
         response.headers["Refresh"] = str(refresh_seconds(board))
     return response
+
+
+async def _config(request: web.Request) -> web.Response:
+    return web.Response(text=request.app[_SHOWN](), headers={"Cache-Control": "no-store"})
 
 
 async def _icon(_request: web.Request) -> web.Response:
