@@ -32,10 +32,12 @@ class Fault:
     `lasts`: seconds from the fault to its end.  `said_within`, `right_within`: bounds on the first word and on the
     first right numbers.  `green_for`: how long `healthy` may outlast the truth, never beyond max_age.
     `left_for`: how long a backend of the exporter may stay after the end of the process; None where the server cannot
-    end the backend, or is not there: `left_as` says why.  `ends_by`: SIGKILL instead of SIGTERM and exit code 0.
+    end the backend, or is not there: `left_as` says why.  `leaves_idle`: a backend outside a transaction may stay,
+    because no packet tells the server of the end.  `ends_by`: SIGKILL instead of SIGTERM and exit code 0.
+    `ends_at_once`: the end comes at the moment of the fault, not at its end.
     `scrape_within`: the longest scrape.  `is_mute`: the exporter itself stands still, and answers no scrape.
     `steps_clock`: the clock of the database steps, so that the time of a snapshot tells no age.
-    `shows`: a metric and a value that a page must have during the fault.
+    `shows`: a metric and its value during the fault, and not after.
     `before`: SQL of a superuser before the exporter starts.  `is_brief`: a row of `make test`.
     """
 
@@ -51,8 +53,10 @@ class Fault:
     right_within: float = 5.0
     green_for: float = 2.0
     left_for: float | None = LEFT_SECONDS
+    leaves_idle: bool = False
     left_as: str = "server down"
     ends_by: Literal["SIGTERM", "SIGKILL"] = "SIGTERM"
+    ends_at_once: bool = False
     scrape_within: float = 0.5
     is_mute: bool = False
     steps_clock: bool = False

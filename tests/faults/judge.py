@@ -80,14 +80,23 @@ async def endure(fault: Fault, scene: Scene) -> Outcome:
             if fault.spoils == "after":
                 await scene.spoil()
                 course.spoiled = time.time()
+            if fault.ends_at_once:
+                await _leave(fault, scene, course)
             problems += await _during(fault, watcher, course, truth)
             course.texts += (await _view(scene),)
-            await _leave(fault, scene, course)
+            if not fault.ends_at_once:
+                await _leave(fault, scene, course)
             course.last = next((s.page for s in reversed(scene.watched.scrapes) if s.page), None)
         course.mended = time.time()
         course.right = await watcher.until(
             lambda page: is_right(page, truth, course.mended), course.mended, at_most(fault.right_within)
         )
+        if fault.shows is not None:
+            metric, wrong = fault.shows
+            if not await watcher.until(
+                lambda page: page(metric) not in {None, wrong}, course.mended, at_most(fault.right_within)
+            ):
+                problems.append(f"{metric} stays {wrong:g} after the fault")
         course.texts += (await _view(scene),)
     if (counted := await scene.gaps()) != truth:
         problems.append(f"the independent count is {counted} gaps, not {truth}")
@@ -151,12 +160,16 @@ async def _leave(fault: Fault, scene: Scene, course: _Course) -> None:
         course.left_as = fault.left_as
         return
     began, limit = time.monotonic(), at_most(fault.left_for)
-    while left := await scene.backends(scene.proxies[1]):
+    while left := await scene.backends(scene.proxies[1], busy=fault.leaves_idle):
         if time.monotonic() - began > limit + LEFT_PATIENCE:
             break
         await asyncio.sleep(0.05)
     course.left = time.monotonic() - began
-    course.left_as = f"{len(left)}" if left else f"0 after {course.left:.1f} s"
+    if left:
+        course.left_as = ", ".join(state for _, state in left)
+        return
+    idle = [] if not fault.leaves_idle else await scene.backends(scene.proxies[1])
+    course.left_as = f"0 after {course.left:.1f} s" + "".join(f"; 1 {state}" for _, state in idle)
 
 
 async def _view(scene: Scene) -> str:
@@ -188,6 +201,7 @@ def _of_words(fault: Fault, course: _Course) -> Iterator[str]:
 
 def _of_numbers(fault: Fault, scene: Scene, course: _Course, truth: int) -> Iterator[str]:
     """A wrong number, a false green, an old snapshot."""
+    oldest = 0.0
     for scrape in _since(course.began, scene):
         page = scrape.page
         if page is None:
@@ -198,8 +212,9 @@ def _of_numbers(fault: Fault, scene: Scene, course: _Course, truth: int) -> Iter
         is_new = bool(course.spoiled) and course.spoiled < taken < scrape.at + STEPPED
         if gaps not in ({truth} if is_new else {0, truth}):
             yield f"{gaps:g} gaps were shown, and {truth} are true"
-        if not fault.steps_clock and scrape.at - taken > MAX_AGE + at_most(SLACK):
-            yield f"a snapshot of {scrape.at - taken:.1f} s was served"
+        oldest = max(oldest, scrape.at - taken)
+    if not fault.steps_clock and oldest > MAX_AGE + at_most(SLACK):
+        yield f"a snapshot of {oldest:.1f} s was served, and max_age is {MAX_AGE:g} s"
     green = _green(scene, course)
     if green is not None and green > (bound := min(at_most(fault.green_for), MAX_AGE + at_most(SLACK))):
         yield f"healthy for {green:.1f} s after the truth, more than {bound:.1f} s"

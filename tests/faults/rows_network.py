@@ -34,6 +34,7 @@ NETWORK: Final = (
         green_for=MAX_AGE + 1,
         lasts=BEYOND + 2,
         left_for=5.0,
+        leaves_idle=True,
     ),
     Fault(
         "half open: the server's answers are lost",
@@ -52,7 +53,7 @@ NETWORK: Final = (
         lasts=BEYOND + 2,
     ),
     Fault("garbage instead of the protocol", network(GARBAGE), ("connect",)),
-    Fault("latency 20 ms each way", network(Behaviour(delay=0.02)), lasts=6.0, right_within=8.0, green_for=5.0),
+    Fault("latency 10 ms each way", network(Behaviour(delay=0.01)), right_within=8.0, green_for=5.0),
     Fault(
         "cut in mid-result",
         network(Behaviour(ends_open=True, accepts="pass", cuts=CUTS)),

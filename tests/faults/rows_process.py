@@ -22,6 +22,8 @@ from signals import (
 
 FROZEN: Final = MAX_AGE + 2
 FEW: Final = 64
+TIME_OUTS: Final = ("connect", "statement_timeout")
+PATIENT: Final = {"connect_timeout: 2s": "connect_timeout: 10s", "statement_timeout: 2s": "statement_timeout: 10s"}
 NOT_RELOADED: Final = ("config_last_reload_successful", 0.0)
 
 PROCESS: Final = (
@@ -32,11 +34,11 @@ PROCESS: Final = (
         also=CHANGED,
         before=STEADY,
         config={**PACED, "statement_timeout: 2s": "statement_timeout: 15s", "mode: auto": "mode: full"},
-        lasts=MAX_AGE + 1,
         said_within=MAX_AGE + 2,
         green_for=MAX_AGE + 1,
         right_within=20.0,
         ends_by="SIGKILL",
+        ends_at_once=True,
         left_for=2.0,
     ),
     Fault(
@@ -64,8 +66,24 @@ PROCESS: Final = (
         launch=Launch(descriptors=FEW),
         scrape_within=1.0,
     ),
-    Fault("processors busy with other work", burned, scrape_within=2.0, right_within=8.0, green_for=5.0),
-    Fault("40 requests at once, for ever", crowded_page, scrape_within=2.0, right_within=8.0, green_for=5.0),
+    Fault(
+        "processors busy with other work",
+        burned,
+        also=TIME_OUTS,
+        config=PATIENT,
+        scrape_within=2.0,
+        right_within=10.0,
+        green_for=MAX_AGE,
+    ),
+    Fault(
+        "20 clients ask for the page all the time",
+        crowded_page,
+        also=TIME_OUTS,
+        config=PATIENT,
+        scrape_within=2.0,
+        right_within=10.0,
+        green_for=MAX_AGE,
+    ),
     Fault("a log that is not read", talkative, launch=Launch(reads_log=False), lasts=2.0, shows=NOT_RELOADED),
     Fault("config is a named pipe at a reload", config_is_a_fifo, lasts=4.0, right_within=8.0, shows=NOT_RELOADED),
     Fault("1,000 SIGHUPs, then SIGTERM", reloads, scrape_within=1.0, lasts=0.0),

@@ -3,11 +3,11 @@
 from typing import Final
 
 from conftest import another_clock
-from fault import Fault
+from fault import WITHDRAWN, Fault
 from rows_network import BEYOND
-from scene import MAX_AGE
+from scene import MAX_AGE, STATEMENT_TIMEOUT
 from server import migrating
-from signals import PACE, rotated
+from signals import PACE, cut_off, refused_after_slow_collections, rotated
 from sql import by_sql, renamed_database
 
 GRANT: Final = "grant select on all tables in schema public to {role}"
@@ -145,12 +145,42 @@ LOCKS: Final = (
     ),
 )
 
+CUT_OFF: Final = Fault(
+    "black hole from the middle of a statement",
+    cut_off,
+    (WITHDRAWN, "connect", "statement_timeout"),
+    also=CHANGED,
+    before=STEADY,
+    config=PACED,
+    said_within=MAX_AGE + 2,
+    green_for=MAX_AGE + 1,
+    right_within=8.0,
+    left_for=2 * STATEMENT_TIMEOUT + 1,
+    leaves_idle=True,
+    ends_at_once=True,
+)
+"""SIGTERM comes while the statement runs, and no packet tells the server: its own time-outs end the backend."""
+
+SLOW_BEFORE: Final = Fault(
+    "port refuses after collections of 3 s",
+    refused_after_slow_collections,
+    ("connect",),
+    also=CHANGED,
+    before=STEADY,
+    config={**PACED, "statement_timeout: 2s": "statement_timeout: 20s", "mode: auto": "mode: full"},
+    lasts=BEYOND + 1,
+    said_within=12.0,
+    green_for=MAX_AGE + 1,
+    right_within=8.0,
+)
+"""max_age is the age of the snapshot, which begins with the collection, not the time since its end."""
+
 CONTENT: Final = (
     Fault(
         "a check raises an error",
         by_sql(PACE.format("1 / 0 = 0"), STEADY),
         ("type", "invalid_sql"),
-        also=CHANGED,
+        also=(*CHANGED, "statement_timeout"),
         lost="check",
         before=STEADY,
         config=PACED,

@@ -102,20 +102,21 @@ class Scene:
         finally:
             await connection.close(timeout=at_most(5))
 
-    async def backends(self, proxy: Proxy, *, busy: bool = False) -> list[int]:
-        """The process ids of the backends that came through a proxy; `busy`: only in a transaction or a statement."""
+    async def backends(self, proxy: Proxy, *, busy: bool = False) -> list[tuple[int, str]]:
+        """Process id and state of the backends that came through a proxy; `busy`: only those in a transaction."""
         connection = await self.connect("postgres", self.measured)
         try:
             found = await connection.fetch(
-                "select pid from pg_stat_activity where application_name = 'session-health-exporter' "
-                "and ($1::int[] is null or client_port = any($1)) and (not $2 or state <> 'idle')",
+                "select pid, coalesce(state, 'starting') as state from pg_stat_activity "
+                "where application_name = 'session-health-exporter' "
+                "and ($1::int[] is null or client_port = any($1)) and (not $2 or state not in ('idle', 'starting'))",
                 # Behind a pooler the ports are the pooler's, and idle backends belong to its pool.
                 None if self.pooler else [*proxy.ports],
                 busy or self.pooler is not None,
             )
         finally:
             await connection.close(timeout=at_most(5))
-        return [int(row["pid"]) for row in found]
+        return [(int(row["pid"]), str(row["state"])) for row in found]
 
 
 def configured(folder: Path, changes: Mapping[str, str]) -> None:

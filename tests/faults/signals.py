@@ -10,13 +10,13 @@ from contextlib import asynccontextmanager, suppress
 
 from fault import Inject
 from process import Exporter
-from proxy import HOST, PASS, Behaviour
+from proxy import BLACK_HOLE, HOST, PASS, REFUSE, Behaviour
 from scene import Scene
-from waiting import at_most
+from waiting import START_SECONDS, at_most
 
 IDLE_CLIENTS = 200
 BURNERS = 4
-REQUESTS_AT_ONCE = 40
+REQUESTS_AT_ONCE = 20
 HANGUPS = 1000
 
 
@@ -93,6 +93,37 @@ PACE = "create or replace function public.pace() returns boolean language plpgsq
 
 
 @asynccontextmanager
+async def refused_after_slow_collections(scene: Scene) -> AsyncIterator[None]:
+    """Collections take 3 s; after one of them, the port refuses."""
+    await scene.execute(PACE.format("pg_sleep(0.015) is not null"))
+    began = time.time()
+    async with asyncio.timeout(at_most(30)):
+        while True:
+            scrape = await scene.watched.scrape()
+            page = scrape.page
+            if page and (page("snapshot_timestamp_seconds") or 0) > began and page("up") == 1:
+                break
+            await asyncio.sleep(0.1)
+    for proxy in scene.proxies:
+        await proxy.behave(REFUSE)
+    yield
+    await scene.execute(PACE.format("true"))
+    for proxy in scene.proxies:
+        await proxy.behave(PASS)
+
+
+@asynccontextmanager
+async def cut_off(scene: Scene) -> AsyncIterator[None]:
+    """The network passes nothing from the middle of a statement on."""
+    async with slow(scene):
+        for proxy in scene.proxies:
+            await proxy.behave(BLACK_HOLE)
+        yield
+        for proxy in scene.proxies:
+            await proxy.behave(PASS)
+
+
+@asynccontextmanager
 async def stopped_in_a_collection(scene: Scene) -> AsyncIterator[None]:
     """SIGSTOP to both exporters while a statement of each runs; mended by SIGCONT."""
     async with slow(scene):
@@ -157,7 +188,7 @@ async def crowded_page(scene: Scene) -> AsyncIterator[None]:
         while True:
             with suppress(OSError, ValueError, TimeoutError):
                 await exporter.get("/", at_most(10))
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.05)
 
     asking = [asyncio.create_task(ask(exporter)) for exporter in scene.exporters for _ in range(REQUESTS_AT_ONCE)]
     try:
@@ -222,4 +253,8 @@ async def hung_up_at_the_start(scene: Scene) -> AsyncIterator[None]:
         for exporter in scene.exporters:
             exporter.signal(signal.SIGHUP)
         await asyncio.sleep(0.02)
+    async with asyncio.timeout(at_most(START_SECONDS)):
+        for exporter in scene.exporters:
+            while exporter.code is None and (await exporter.scrape()).page is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
     yield
