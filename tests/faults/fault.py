@@ -16,6 +16,8 @@ Lost = Literal["all", "fc_scores", "check", "nothing"]
 
 STOP_SECONDS: Final = 2.0
 LEFT_SECONDS: Final = 1.0
+NO_ANSWER: Final = ("connect", "statement_timeout", "collection_timeout")
+"""The reasons of a database that does not answer, or too late: by the step that waits."""
 WITHDRAWN: Final = "withdrawn"
 """Beside reasons: without a counted reason, the exporter withdraws the numbers."""
 

@@ -209,7 +209,7 @@ def _of_numbers(fault: Fault, scene: Scene, course: _Course, truth: int) -> Iter
         gaps, taken = page("eligible_sessions", state="gap"), page("snapshot_timestamp_seconds")
         if gaps is None or taken is None:
             continue
-        is_new = bool(course.spoiled) and course.spoiled < taken < scrape.at + STEPPED
+        is_new = bool(course.spoiled) and course.spoiled + at_most(SLACK) < taken < scrape.at + STEPPED
         if gaps not in ({truth} if is_new else {0, truth}):
             yield f"{gaps:g} gaps were shown, and {truth} are true"
         oldest = max(oldest, scrape.at - taken)
@@ -250,7 +250,7 @@ def _of_secrets(scene: Scene, course: _Course) -> Iterator[str]:
     if (size := max(map(len, logs))) > LOG_LETTERS:
         yield f"the log grew by {size:,} letters"
     lines = [line for log in logs for line in log.splitlines() if "server.listening" not in line]
-    if any("Traceback" in line or "collection.crashed" in line for line in lines):
+    if any(sign in line for line in lines for sign in ("Traceback", "collection.crashed", "never retrieved")):
         yield "the log has a traceback or a crash"
     pages = {scrape.page.text for scrape in scene.watched.scrapes if scrape.page}
     told = "\n".join([*lines, *pages, *course.texts])

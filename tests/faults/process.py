@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -124,6 +125,9 @@ class Exporter:
         command = [*MODULE, "serve", "--config.file", str(self.config), "--web.listen-address", f"{HOST}:{self.port}"]
         if self.launch.descriptors is not None:
             command = ["/bin/sh", "-c", f'ulimit -n {self.launch.descriptors}; exec "$@"', "sh", *command]
+        if setpriv := shutil.which("setpriv"):
+            # Where util-linux is: a killed test leaves no exporter behind.
+            command = [setpriv, "--pdeathsig", "KILL", *command]
         if self.launch.reads_log:
             err = os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         else:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from fault import Fault
+from fault import NO_ANSWER, Fault
 from process import RESOLVER, Launch
 from proxy import BLACK_HOLE, CLOSE, GARBAGE, HALF_OPEN, REFUSE, RESET, SILENT, SLOW, Behaviour
 from scene import MAX_AGE
@@ -22,6 +22,7 @@ NETWORK: Final = (
         network(SILENT),
         ("connect",),
         says="no answer within",
+        also=NO_ANSWER,
         said_within=4.0,
         green_for=4.0,
         lasts=BEYOND,
@@ -29,7 +30,7 @@ NETWORK: Final = (
     Fault(
         "black hole, both ways",
         network(BLACK_HOLE),
-        ("connect", "statement_timeout"),
+        NO_ANSWER,
         said_within=MAX_AGE + 2,
         green_for=MAX_AGE + 1,
         lasts=BEYOND + 2,
@@ -39,7 +40,7 @@ NETWORK: Final = (
     Fault(
         "half open: the server's answers are lost",
         network(HALF_OPEN),
-        ("connect", "statement_timeout"),
+        NO_ANSWER,
         said_within=MAX_AGE + 2,
         green_for=MAX_AGE + 1,
         lasts=BEYOND + 2,
@@ -47,13 +48,13 @@ NETWORK: Final = (
     Fault(
         "slow: 1 byte/s from the server",
         network(SLOW),
-        ("connect", "statement_timeout"),
+        NO_ANSWER,
         said_within=MAX_AGE + 2,
         green_for=MAX_AGE + 1,
         lasts=BEYOND + 2,
     ),
     Fault("garbage instead of the protocol", network(GARBAGE), ("connect",)),
-    Fault("latency 10 ms each way", network(Behaviour(delay=0.01)), right_within=8.0, green_for=5.0),
+    Fault("latency 5 ms each way", network(Behaviour(delay=0.005)), also=NO_ANSWER, right_within=8.0, green_for=5.0),
     Fault(
         "cut in mid-result",
         network(Behaviour(ends_open=True, accepts="pass", cuts=CUTS)),

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from fault import WITHDRAWN, Fault
+from fault import NO_ANSWER, WITHDRAWN, Fault
 from process import CLOCK, Launch
 from rows_sql import CHANGED, PACED, STEADY
 from scene import MAX_AGE
@@ -22,7 +22,6 @@ from signals import (
 
 FROZEN: Final = MAX_AGE + 2
 FEW: Final = 64
-TIME_OUTS: Final = ("connect", "statement_timeout")
 PATIENT: Final = {"connect_timeout: 2s": "connect_timeout: 10s", "statement_timeout: 2s": "statement_timeout: 10s"}
 NOT_RELOADED: Final = ("config_last_reload_successful", 0.0)
 
@@ -30,7 +29,7 @@ PROCESS: Final = (
     Fault(
         "SIGKILL in a statement",
         slow,
-        (WITHDRAWN, "statement_timeout"),
+        (WITHDRAWN, *NO_ANSWER),
         also=CHANGED,
         before=STEADY,
         config={**PACED, "statement_timeout: 2s": "statement_timeout: 15s", "mode: auto": "mode: full"},
@@ -44,7 +43,7 @@ PROCESS: Final = (
     Fault(
         "SIGSTOP in a collection, SIGCONT",
         stopped_in_a_collection,
-        also=(*CHANGED, "statement_timeout", "connect"),
+        also=(*CHANGED, *NO_ANSWER),
         before=STEADY,
         config=PACED,
         lasts=FROZEN,
@@ -54,7 +53,7 @@ PROCESS: Final = (
     Fault(
         "SIGSTOP between two collections, SIGCONT",
         stopped_between,
-        also=("statement_timeout", "connect"),
+        also=NO_ANSWER,
         lasts=FROZEN,
         green_for=MAX_AGE + 1,
         is_mute=True,
@@ -69,7 +68,7 @@ PROCESS: Final = (
     Fault(
         "processors busy with other work",
         burned,
-        also=TIME_OUTS,
+        also=NO_ANSWER,
         config=PATIENT,
         scrape_within=2.0,
         right_within=10.0,
@@ -78,7 +77,7 @@ PROCESS: Final = (
     Fault(
         "20 clients ask for the page all the time",
         crowded_page,
-        also=TIME_OUTS,
+        also=NO_ANSWER,
         config=PATIENT,
         scrape_within=2.0,
         right_within=10.0,

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from fault import Fault
+from fault import NO_ANSWER, Fault
 from rows_network import BEYOND
 from scene import MAX_AGE
 from server import (
@@ -20,7 +20,6 @@ from server import (
 from sql import at_our_backends, over_and_over
 
 SMALL: Final = {"max_connections": "20"}
-TIMELESS: Final = ("statement_timeout", "connect")
 
 SERVER: Final = (
     Fault("server stopped, fast", stopped("fast"), ("connect",), place="own", left_for=None, is_brief=True),
@@ -50,7 +49,7 @@ SERVER: Final = (
     Fault(
         "backend frozen in a statement (SIGSTOP)",
         backends_frozen,
-        also=TIMELESS,
+        also=NO_ANSWER,
         place="own",
         right_within=MAX_AGE + 4,
         green_for=MAX_AGE + 1,
@@ -82,8 +81,7 @@ SERVER: Final = (
     Fault(
         "PgBouncer paused",
         pooler_paused,
-        TIMELESS,
-        says="pooler",
+        NO_ANSWER,
         place="pgbouncer",
         lasts=BEYOND + 2,
         said_within=MAX_AGE + 2,

@@ -3,7 +3,7 @@
 from typing import Final
 
 from conftest import another_clock
-from fault import WITHDRAWN, Fault
+from fault import NO_ANSWER, WITHDRAWN, Fault
 from rows_network import BEYOND
 from scene import MAX_AGE, STATEMENT_TIMEOUT
 from server import migrating
@@ -134,7 +134,7 @@ LOCKS: Final = (
     Fault(
         "a statement slower than statement_timeout",
         by_sql(PACE.format("pg_sleep(60) is not null"), STEADY),
-        ("statement_timeout",),
+        ("statement_timeout", "collection_timeout"),
         also=CHANGED,
         before=STEADY,
         config=PACED,
@@ -148,7 +148,7 @@ LOCKS: Final = (
 CUT_OFF: Final = Fault(
     "black hole from the middle of a statement",
     cut_off,
-    (WITHDRAWN, "connect", "statement_timeout"),
+    (WITHDRAWN, *NO_ANSWER),
     also=CHANGED,
     before=STEADY,
     config=PACED,
