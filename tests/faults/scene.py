@@ -118,6 +118,18 @@ class Scene:
             await connection.close(timeout=at_most(5))
         return [(int(row["pid"]), str(row["state"])) for row in found]
 
+    async def sleepers(self, proxy: Proxy) -> list[int]:
+        """The process ids of the backends that came through a proxy and are in `pg_sleep`."""
+        connection = await self.connect("postgres", self.measured)
+        try:
+            found = await connection.fetch(
+                "select pid from pg_stat_activity where client_port = any($1) and wait_event = 'PgSleep'",
+                [*proxy.ports],
+            )
+        finally:
+            await connection.close(timeout=at_most(5))
+        return [int(row["pid"]) for row in found]
+
 
 def configured(folder: Path, changes: Mapping[str, str]) -> None:
     """Write the sample config with short times and with other changes of its text."""

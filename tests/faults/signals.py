@@ -80,10 +80,9 @@ async def slow(scene: Scene) -> AsyncIterator[None]:
     await scene.execute(PACE.format("pg_sleep(60) is not null"))
     for proxy in scene.proxies:
         deadline = time.monotonic() + at_most(5)
-        while not await scene.backends(proxy, busy=True):
+        while not await scene.sleepers(proxy):
             assert time.monotonic() < deadline, "no statement of the exporter was seen"
             await asyncio.sleep(0.02)
-    await asyncio.sleep(0.2)
     yield
     await scene.execute(PACE.format("true"))
 
@@ -158,7 +157,7 @@ async def idle_clients(scene: Scene) -> AsyncIterator[None]:
 
     async def connect(exporter: Exporter) -> None:
         with suppress(OSError, TimeoutError):
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(at_most(2)):
                 _, writer = await asyncio.open_connection(HOST, exporter.port)
                 opened.append(writer)
 
