@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BASE := $(shell for p in "$(PYTHON)" python3 python3.14 python3.13 python3.12 python3.11; do [ -n "$$p" ] && command -v "$$p" >/dev/null 2>&1 && "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: help setup demo stack test test-matrix coverage oracle fuzz check format generate tools sbom audit lock bench bench-scale bench-beside bench-notifications bench-startup bench-gaps clean
+.PHONY: help setup demo stack test test-matrix test-faults coverage oracle fuzz check format generate tools sbom audit lock bench bench-scale bench-beside bench-notifications bench-startup bench-gaps clean
 
 help:             ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
@@ -31,6 +31,12 @@ PG ?= 14 15 16 17 18
 test-matrix: $(VENV)/.stamp tools  ## every PostgreSQL, TLS, PgBouncer; PG="14 15"
 	@$(if $(filter-out 18,$(PG)),$(BIN)/python scripts/postgres-matrix $(filter-out 18,$(PG)))
 	SESSION_HEALTH_MATRIX="$(PG)" $(BIN)/python -m pytest tests/matrix $(WORKERS) $(ARGS)
+
+# Most of the time is waiting, so that more rows than cores run at once.
+FAULT_WORKERS ?= $(if $(SESSION_HEALTH_POSTGRES_URL),,-n 3 --dist worksteal)
+
+test-faults: $(VENV)/.stamp tools  ## the whole table of faults, over a real PostgreSQL, with what was measured; ARGS="-k lock"
+	SESSION_HEALTH_FAULTS=all $(BIN)/python -m pytest -q tests/faults $(FAULT_WORKERS) $(ARGS)
 
 # A point below what was measured: docs/testing.md.
 FLOOR ?= 89.6

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+from table import fault_table
 from tools import not_checked_summary
 
 from exporter.config.read import parse_config
@@ -37,6 +38,7 @@ _numbers = itertools.count(1)
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
     yield
+    fault_table(terminalreporter)
     not_checked_summary(terminalreporter)
 
 

@@ -117,9 +117,14 @@ def _watch_server(connection: asyncpg.Connection) -> None:
 
 async def _close(connection: asyncpg.Connection) -> None:
     """Close, also during a cancellation, so that no statement keeps running on the server."""
+    await asyncio.shield(_close_or_drop(connection))
+
+
+async def _close_or_drop(connection: asyncpg.Connection) -> None:
+    """Close within a second, or else drop the connection; raises nothing, because the caller may have gone."""
     try:
         # The driver cancels a running statement before the end.
-        await asyncio.shield(asyncio.wait_for(connection.close(), timeout=1))
+        await asyncio.wait_for(connection.close(), timeout=1)
     except (asyncpg.PostgresError, *LOST):
         connection.terminate()
 

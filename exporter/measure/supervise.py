@@ -133,7 +133,7 @@ def report_changes(before: PipelineStatus, after: PipelineStatus) -> None:
     known = {"pipeline": after.pipeline, "database": after.database}
     old, new = _faults(before), _faults(after)
     for subject, fault in new.items():
-        if subject not in old or old[subject].reason != fault.reason:
+        if old.get(subject) != fault:
             log.error(
                 "collection.failing",
                 extra={**known, **_about(subject), "reason": fault.reason, "error": fault.message},
