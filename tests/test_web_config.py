@@ -14,7 +14,7 @@ from exporter.config.read import MAX_DEPTH, ConfigError
 from exporter.serve.secured import Secured
 from exporter.serve.web_config import LARGEST, WebConfig
 
-HASH = bcrypt.hashpw(b"correct horse", bcrypt.gensalt(4)).decode()
+HASH = bcrypt.hashpw(b"correct horse", b"$2b$04$" + b"." * 22).decode()
 Write = Callable[[str | bytes], Path]
 
 

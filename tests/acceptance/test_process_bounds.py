@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import socket
+import statistics
 import subprocess
 import threading
 import time
@@ -119,6 +120,28 @@ async def test_a_client_without_a_whole_request_is_closed(backfill: Database, co
             # The head of a request has 10 seconds; the next request of a client has more.
             assert soon(lambda: closed(silent) and closed(half), 15)
             assert not closed(served)
+
+
+async def test_slow_clients_delay_no_scrape(backfill: Database, config_path: Path) -> None:
+    """50 clients that send a byte now and then, and 10 that read no answer; a scrape takes at most twice as long."""
+
+    def usual() -> float:
+        return statistics.median(it.get("/metrics").seconds for _ in range(25))
+
+    request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    with serve(config_path, backfill.dsn) as it:
+        await it.measured()
+        alone = await asyncio.to_thread(usual)
+        with (
+            clients(it.port, 50, "127.0.0.2", b"GET /metrics HTTP/1.1\r\n") as slow,
+            clients(it.port, 10, "127.0.0.3", request * 20),
+        ):
+            for byte in b"Host: x":
+                for one in slow:
+                    one.sendall(bytes([byte]))
+            beside = await asyncio.to_thread(usual)
+        # A thousandth of a second is the noise of the machine.
+        assert beside < 2 * alone + 0.005
 
 
 async def test_three_thousand_requests_for_the_page_at_once(backfill: Database, config_path: Path) -> None:

@@ -25,7 +25,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding
 [WEB, SCRAPE] = re.findall(
     r"```yaml\n(.*?)```", PAGE[PAGE.index("## TLS and authentication") : PAGE.index("## The page")], re.DOTALL
 )
-HASH = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()
+HASH = bcrypt.hashpw(b"right", b"$2b$04$" + b"." * 22).decode()
 
 
 @pytest.fixture(scope="module")
