@@ -484,3 +484,28 @@ def test_a_former_name_of_a_key_counts_for_one_release_and_is_said(caplog: pytes
     assert said.message == "config.deprecated"
     assert vars(said)["key"] == "pipelines.assessments.limits.gap_sessions"
     assert vars(said)["error"].startswith("gap_sessions is now sessions_with_gap: rename the key")
+
+
+@pytest.mark.parametrize("key", ["postgresql://u:hunter2@h/d", "u:hunter2@h", "u:hunter2@"])
+def test_a_key_like_a_url_is_hidden(key: str) -> None:
+    message = str(refusal(f"database: {{}}\n'{key}': 1\n"))
+
+    assert "<a url>: unknown key" in message
+    assert "hunter2" not in message
+
+
+def test_a_message_has_at_most_a_hundred_problems_and_no_long_key() -> None:
+    many = str(refusal("".join(f"k{n}: 1\n" for n in range(150))))
+    long = str(refusal(f"{'x' * 5000}: 1\n"))
+
+    assert len(many.splitlines()) == 102
+    assert many.endswith(" more: correct the first 100 problems")
+    assert len(long) < 1000
+
+
+@pytest.mark.parametrize("pattern", [r"(?m)^  duty: [^ \n]+", r"(?<=gap_ratio: \{)warning: [^,]+"])
+def test_a_number_beyond_every_float_is_refused(pattern: str) -> None:
+    text, count = re.subn(pattern, lambda match: f"{match[0].partition(':')[0]}: {'9' * 400}", TOUR.read_text())
+
+    assert count == 1
+    assert "is too large: write a share, such as 0.05" in str(refusal(text))

@@ -763,3 +763,11 @@ async def test_what_changed_is_said_by_name_in_the_text_and_in_the_json(three: D
     assert plain(as_blocks(found.verification, "l", Allowed(keys=frozenset(keys)))).startswith(
         "care: 2 of 2 sessions f"
     )
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31m\x7f\u202e", "x" * 100_000])
+def test_a_name_of_a_file_controls_no_terminal(name: str) -> None:
+    message = str(WorklistError(f"the worklist has the pipeline {name}, not in the config"))
+
+    assert message.isprintable()
+    assert len(message) < 3000

@@ -30,6 +30,7 @@ LARGEST: Final = MB
 """Bytes of a config: 250 pipelines of the size of the tour.  Reading YAML takes 8 CPU seconds for each MB."""
 MOST_LISTED: Final = 100
 """Problems of a message: a log and an answer have it, too."""
+_LIKE_A_URL: Final = re.compile(r"://|:[^@]*@")
 _LONGEST_STEP: Final = 100
 """Characters of a key in a message."""
 MAX_DEPTH: Final = 20
@@ -576,7 +577,7 @@ def dotted(path: KeyPath) -> str:
     for step in path:
         if isinstance(step, int):
             shown += f"[{step}]"
-        elif "://" in step:
+        elif _LIKE_A_URL.search(step):
             shown += ".<a url>"
         elif step.startswith("$2"):
             shown += ".<a hash>"

@@ -28,6 +28,7 @@ from exporter.present.report.document import Part, WindowPart
 from exporter.text.exits import OutputError, UsageError
 from exporter.text.files import MB
 from exporter.text.names import known_names
+from exporter.text.terminal import printable
 from exporter.text.times import moment_text
 
 FORMAT: Final = 2
@@ -43,8 +44,18 @@ LONGEST_LINE: Final = 16 * MB
 """Bytes of a line, at most: a line is read as a whole."""
 
 
+_LONGEST_MESSAGE: Final = 2_000
+"""Characters."""
+
+
 class WorklistError(Exception):
-    """A file is not a worklist, incomplete, or of another pipeline; the message has the fault and the remedy."""
+    """A file is not a worklist, incomplete, or of another pipeline; the message has the fault and the remedy.
+
+    The message may have names of the file: control characters are escaped.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…"))
 
 
 # --- Lines

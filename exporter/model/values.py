@@ -52,7 +52,12 @@ def _parse_count(value: object) -> object:
 def _parse_ratio(value: object) -> object:
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
         return float(value)
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(value, bool) or not isinstance(value, int):
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("is too large: write a share, such as 0.05") from None
 
 
 def _parse_share(value: object) -> object:

@@ -48,7 +48,7 @@ WORDS: Final = [
     *("'", "''", "--", "/*", "*/", "$$", "$1", "%s", "%(x)s", "\\", ";", "(", ")", "(((", "E'\\'", "$a$", ":x", "?"),
     *("select 1", "true; drop table x", "session.id = 1", "(select 1)", "count(*)", "exists (select)", "a = all ($1)"),
     *("\x00", "\x1b[31m", "\x7f", "\x85", "\u2028", "\u202e", "\ufeff", "\ufffe", "\U0001f600", "e\u0301", "\ud800"),
-    *(f"postgresql://u:{CANARY}@h/d", f"postgresql://u:{CANARY}@h:x/d?sslmode=no", f"u:{CANARY}@h", CANARY + "\n"),
+    *(f"postgresql://u:{CANARY}@h/d", f"postgresql://u:{CANARY}@h:x/d?sslmode=no", f"u:{CANARY}@h"),
     *("x" * 5000, "a: b: c", "[", "{", "]", "}", ",", "#", "a #b", "'a", '"a', "@", "`"),
 ]
 """Texts that some reader gives a meaning to."""
