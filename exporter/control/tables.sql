@@ -38,14 +38,20 @@
     ('a', 21, 'completed', '-infinity', '2025-06-02T01:00Z', true, true, false, true, true),
     ('a', 22, 'completed', '2025-06-16T10:00Z', '2025-06-16T11:00Z', true, true, false, true, true),
     ('a', 27, 'completed', '2025-06-16T10:00Z', '2025-06-15T11:45Z', true, true, false, true, true),
+    ('a', 31, 'completed', '2025-06-16T10:00Z', '2025-06-15T11:44Z', true, true, false, true, true),
+    ('a', 33, 'completed', '2025-06-16T10:00Z', '2025-06-15T11:43Z', true, true, false, true, false),
     -- the oldest gap, without a completion
     ('a', 28, 'completed', '2025-06-01T00:30Z', null, true, true, false, true, true),
+    ('a', 32, 'completed', '2025-06-01T00:45Z', null, true, true, false, true, true),
     -- deleted, with rows; the second before the window
     ('a', 29, 'deleted', '2025-05-20T10:00Z', '2025-05-20T11:00Z', true, true, true, true, true),
     ('a', 23, 'deleted', '2025-06-11T10:00Z', '2025-06-11T11:00Z', true, false, true, true, true),
     -- in a status that must not last: too long, not too long, another status
     ('a', 24, 'in_progress', '2025-06-15T08:00Z', null, false, false, false, true, true),
     ('a', 25, 'in_progress', '2025-06-15T11:40Z', null, false, false, false, true, true),
+    -- alike, and earlier: the newest of two
+    ('a', 30, 'in_progress', '2025-06-15T11:20Z', null, false, false, false, true, true),
+    ('a', 34, 'in_progress', '2025-06-15T11:15Z', null, false, false, false, true, false),
     ('a', 26, 'paused', '2025-06-15T08:00Z', null, false, false, false, true, true),
     -- of the cohort: the first instant, whole, without a record, the last instant is not of the cohort
     ('b', 1, 'completed', '2025-06-14T11:00Z', '2025-06-14T11:10Z', true, true, false, true, true),
@@ -81,6 +87,7 @@
     ('a', 7, '2025-06-08T13:00:10Z', 'v3', 'c', 1),
     ('a', 8, '2025-06-08T14:00:10Z', 'v3', null, null),
     ('a', 9, '2025-06-15T11:30:05Z', 'v1', 'a', 1),
+    ('a', 10, '2025-06-15T11:10:05Z', 'v1', 'a', 1),
     ('a', 12, '2025-06-15T09:30:05Z', 'v3', 'a', 1),
     ('a', 16, '2025-06-10T11:00:00Z', 'v1', 'a', 1),
     ('a', 17, null, null, 'b', 1),
