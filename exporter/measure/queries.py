@@ -10,7 +10,9 @@ from exporter.plan.statement import Statement
 
 NOTE: Final = (
     "-- A savepoint around each statement that may fail keeps the rest of the snapshot.  The statement about sessions "
-    "also tells versions and values apart that the config does not name, and a unique index spares a count.\n\n"
+    "also tells versions and values apart that the config does not name, and a unique index spares a count.\n"
+    "-- Not printed: the statements about rows and sessions run once more over a control platform, whose rows are in "
+    "the statements.\n\n"
 )
 
 

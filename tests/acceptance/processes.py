@@ -180,7 +180,9 @@ class Page:
     def names(self, **labels: str) -> set[str]:
         """The metrics that have a series with these labels."""
         return {
-            name.removeprefix("session_health_") for name, own in self.series if labels.items() <= dict(own).items()
+            name.removeprefix("session_health_")
+            for name, own in self.series
+            if labels.items() <= dict(own).items() and name.startswith("session_health_")
         }
 
 

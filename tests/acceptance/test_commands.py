@@ -228,6 +228,9 @@ async def test_queries_prints_exactly_what_a_collection_runs(telling: EmbeddedPo
         assert it.end(signal.SIGTERM, 2) == 0
 
     heard = [sql for sql in statements_in(telling.log_file.read_text()) if not SILENT_ABOUT.fullmatch(sql)]
+    # Settings that only some servers know are sent together with those that begin the transaction.
+    later = r";\n(?=set local (?:transaction_timeout|client_connection_check_interval))"
+    heard = [part for sql in heard for part in re.split(later, sql) if '"control ' not in part]
     # These depend on what only the database knows: unique indexes, and the values of other versions.
     known = [sql for sql in printed if not OF_THE_DATABASE.search(sql)]
     assert [sql for sql in heard if not OF_THE_DATABASE.search(sql)] == known

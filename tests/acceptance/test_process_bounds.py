@@ -140,8 +140,8 @@ async def test_slow_clients_delay_no_scrape(backfill: Database, config_path: Pat
                 for one in slow:
                     one.sendall(bytes([byte]))
             beside = await asyncio.to_thread(usual)
-        # A thousandth of a second is the noise of the machine.
-        assert beside < 2 * alone + 0.005
+        # Some milliseconds are the noise of the machine.
+        assert beside < 2 * alone + at_most(0.005)
 
 
 async def test_three_thousand_requests_for_the_page_at_once(backfill: Database, config_path: Path) -> None:
