@@ -8,6 +8,7 @@ A private PostgreSQL, two exporter processes (`mode: full` and `mode: tiered`, t
 proxy of tests/faults.  A writer changes the tables all the time.  Every few seconds comes a random fault of the table
 of docs/reliability.md, for 1 to 2.5 s.  Between two faults the writer pauses, and every published number must be the
 independent count.  The last line is the verdict; the exit code is 1 if something is broken.
+Ctrl-C ends the run early, with the table.
 """
 
 import argparse
@@ -57,7 +58,7 @@ MOMENTS: Final = 100
 """Comparisons in a whole run, at least."""
 COMPARED_WITHIN: Final = 15.0
 """Seconds until the numbers of a quiet moment are published: four intervals of the slowest pipeline, and a sweep."""
-LOG_PER_FAULT: Final = 20_000
+LOG_PER_FAULT: Final = 5_000
 """Letters of the log for each fault, on average, at most."""
 MODES: Final = ("full", "tiered")
 RELOAD_EVERY: Final = 6
@@ -132,6 +133,7 @@ class Soak:
     reloads: int = 0
     numbers: int = 0
     wrong: list[str] = field(default_factory=list)
+    last: str = ""
     seen: dict[str, int] = field(default_factory=dict)
     slowest: float = 0.0
     oldest: float = 0.0
@@ -192,6 +194,7 @@ class Soak:
             async with self.writer.pause:
                 await scope.__aexit__(None, None, None)
         self.faults += 1
+        self.last = fault.name
         self.seen[fault.name] = self.seen.get(fault.name, 0) + 1
 
     def reload(self) -> None:
@@ -242,8 +245,10 @@ class Soak:
             if page is not None and whole is not None and whole >= since:
                 taken = page("snapshot_timestamp_seconds", pipeline=pipeline) or 0.0
                 truth = await self._truth(pipeline, taken)
-                # Slices before and after the end of a grace period are another number, and no wrong one.
-                if whole == taken or truth == await self._truth(pipeline, whole):
+                # A round in slices counts until its end.  The end of a grace period in between gives another number.
+                until = taken + (page("collection_duration_seconds", pipeline=pipeline) or 0.0) + SLACK
+                is_steady = truth == await self._truth(pipeline, whole) == await self._truth(pipeline, until)
+                if mode == "full" or is_steady:
                     self.comparisons += 1
                     self.numbers += len(truth)
                     self.wrong += [f"{mode}, {pipeline}: {text}" for text in differences(page, pipeline, truth)]
@@ -342,11 +347,11 @@ async def left(scene: Scene) -> str:
     try:
         while True:
             found = await connection.fetch("select pid, state from pg_stat_activity where usename = $1", scene.role)
-            prepared = await connection.fetchval("select count(*) from pg_prepared_xacts")
-            if not found and not prepared:
+            files = await connection.fetchval("select count(*) from pg_ls_tmpdir()")
+            if not found and not files:
                 return ""
             if time.monotonic() > deadline:
-                return f"{len(found)} backends, {prepared} prepared transactions"
+                return f"{len(found)} backends, {files} temporary files"
             await asyncio.sleep(0.05)
     finally:
         await connection.close(timeout=at_most(5))
@@ -388,19 +393,21 @@ def mark(soak: Soak) -> Progress:
 
 async def course(soak: Soak, rounds: int, seconds: float | None) -> list[Progress]:
     """Faults, reloads and comparisons until enough rounds, or seconds; the progress at each tenth."""
-    marks, began = [mark(soak)], time.monotonic()
+    marks, began, told = [mark(soak)], time.monotonic(), 0
 
     def share() -> float:
         by_time = (time.monotonic() - began) / seconds if seconds else 0.0
         return max(min(soak.rounds / rounds, 1.0 if seconds else soak.moments * DAY / rounds / MOMENTS), by_time)
 
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
     async with asyncio.TaskGroup() as group:
         samples: tuple[list[Sample], ...] = ([], [])
         tasks = [group.create_task(clients.run()) for clients in soak.clients]
         sampler = Sampler(soak.scene, soak.clients, samples)
         tasks += [group.create_task(sampler.run()), group.create_task(soak.writer.run())]
         try:
-            while (done := share()) < 1:
+            while (done := share()) < 1 and not stop.is_set():
                 await soak.fault()
                 if soak.faults % RELOAD_EVERY == 0:
                     soak.reload()
@@ -408,9 +415,11 @@ async def course(soak: Soak, rounds: int, seconds: float | None) -> list[Progres
                 await soak.compare()
                 if done >= len(marks) / TENTHS and len(marks) < TENTHS:
                     marks.append(mark(soak))
-                    sys.stderr.write(
-                        f"{done:.0%}: {soak.rounds} rounds, {soak.faults} faults, {len(soak.wrong)} wrong\n"
-                    )
+                    sys.stderr.write(f"{done:.0%}: {soak.rounds} rounds, {soak.faults} faults\n")
+                sys.stderr.writelines(
+                    f"{datetime.now(UTC):%H:%M:%S}, {soak.last}: {text}\n" for text in soak.wrong[told:]
+                )
+                told = len(soak.wrong)
         finally:
             marks.append(mark(soak))
             for task in tasks:
