@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BASE := $(shell for p in "$(PYTHON)" python3 python3.14 python3.13 python3.12 python3.11; do [ -n "$$p" ] && command -v "$$p" >/dev/null 2>&1 && "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: help setup demo stack test test-matrix test-faults coverage oracle fuzz check format generate tools sbom audit lock bench bench-scale bench-beside bench-notifications bench-startup bench-gaps clean
+.PHONY: help setup demo stack test test-matrix test-faults coverage oracle fuzz check format generate tools sbom audit lock bench bench-scale bench-beside bench-notifications bench-startup bench-gaps soak clean
 
 help:             ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
@@ -88,6 +88,9 @@ bench-startup: $(VENV)/.stamp  ## the CPU time of a start, beside the imports th
 
 bench-gaps: $(VENV)/.stamp  ## the memory that a list of few and of many gaps takes
 	$(BIN)/python bench/gaps.py $(ARGS)
+
+soak: $(VENV)/.stamp tools  ## a day of collections in minutes, under faults, changes and scrapes; ARGS="--short --seed 7"
+	@PYTHONPATH=tests:tests/acceptance:tests/faults:tests/replica $(BIN)/python bench/soak.py $(ARGS)
 
 lock: $(VENV)/.stamp    ## resolve the dependencies anew (needs uv)
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements.txt
