@@ -1,6 +1,7 @@
 """The running program: a reload is all or nothing, and leaves alone what it does not change."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from waiting import at_most
 from exporter.config.read import ConfigError, load_and_show
 from exporter.dimensions.coverage import ELIGIBLE
 from exporter.plan.plan import Plan
-from exporter.serve.watch import Reader, Watch
+from exporter.serve.watch import Planned, Reader, Watch
 from exporter.state.snapshot import Snapshot
 
 PIPELINE = """
@@ -189,6 +190,18 @@ async def test_a_reload_while_ending_begins_nothing(file: File, slow: SlowToLeav
         await watch.reload()
 
     assert (slow.begun, slow.running) == (1, 0)
+
+
+async def test_reloads_keep_nothing_of_earlier_configs(file: File) -> None:
+    file.write(config(pipeline("one")))
+    async with file.watched() as watch:
+        for n in range(20):
+            file.write(config(pipeline("one", f"completed_questions > {n}")))
+            assert await watch.reload() is None
+            await asyncio.sleep(0.01)
+        gc.collect()
+
+        assert sum(isinstance(one, Planned) for one in gc.get_objects()) <= 3
 
 
 async def test_reloads_never_make_two_rounds_of_one_pipeline_run_at_once(file: File, slow: SlowToLeave) -> None:

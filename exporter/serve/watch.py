@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -86,7 +86,7 @@ class Watch:
         for name, plan in self._planned.plans.items():
             if name not in self._supervisors:
                 self._leaving[name] = leaving = [task for task in self._leaving.get(name, []) if not task.done()]
-                self._supervisors[name] = tasks.create_task(self._after(leaving, plan, settings))
+                self._supervisors[name] = tasks.create_task(self._after([*leaving], plan, settings))
 
     async def reload(self) -> ConfigError | None:
         """Read the config again, all or nothing; returns the error of an invalid config, and changes nothing.
@@ -140,9 +140,13 @@ class Watch:
         max_age = self._planned.config.collection.max_age.total_seconds()
         return [kept.get(name) or initial_status(plan, max_age) for name, plan in self._planned.plans.items()]
 
-    async def _after(self, leaving: Sequence[asyncio.Task[None]], plan: Plan, settings: CollectionSettings) -> None:
+    async def _after(self, leaving: list[asyncio.Task[None]], plan: Plan, settings: CollectionSettings) -> None:
         """Supervise a pipeline after the earlier supervisors have ended: a cancelled statement may still run."""
-        if leaving:
-            await asyncio.wait(leaving)
+        try:
+            if leaving:
+                await asyncio.wait(leaving)
+        finally:
+            # The error of a cancelled task keeps this frame: a chain of every supervisor since the start.
+            leaving.clear()
         turn = self._turns.of(plan.pipeline.database, plan.database)
         await supervise(plan, self.latest, settings, turn, Rounds(settings))
