@@ -483,7 +483,7 @@ def _report(run: Soak, seed: int, seconds: float, ended: str, sizes: Sequence[in
         f"SIGTERM: {ended}.\n"
     )
     for text, times in Counter(run.wrong).items():
-        sys.stdout.write(f"\n- {times} times: {text}\n")
+        sys.stdout.write(f"- {times} times: {text}\n")
     sys.stdout.write(f"\nVerdict: {f'broken, {len(run.wrong)} findings' if run.wrong else 'holds'}.\n")
 
 
