@@ -1,12 +1,14 @@
 """A round: all its numbers are of one snapshot and one catalog, and nothing that a policy hides passes for whole."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import asyncpg
 import pytest
-from conftest import Database, of_orders
+from asyncpg.prepared_stmt import PreparedStatement
+from conftest import Database, Numbers, of_orders
 from waiting import at_most
 
 from exporter.measure.collect import collect
@@ -241,3 +243,38 @@ async def test_an_abbreviation_that_only_the_server_knows_is_refused_in_the_roun
 
     assert error.value.fault.reason == "type"
     assert "sessions.timezone: an abbreviation" in error.value.fault.message
+
+
+async def test_a_row_that_was_committed_before_the_time_of_the_snapshot_is_in_it(
+    shop: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over a slow network, beside a platform that commits all the time."""
+    fetch = PreparedStatement.fetch
+
+    async def slowly(self: PreparedStatement, *arguments: Any, **options: Any) -> Any:
+        await asyncio.sleep(0.05)
+        return await fetch(self, *arguments, **options)
+
+    committed: list[float] = []
+
+    async def write() -> None:
+        connection = await asyncpg.connect(shop.dsn)
+        try:
+            for number in itertools.count(11):
+                await connection.execute("insert into orders values ($1, 'paid')", number)
+                committed.append((await connection.fetchval("select clock_timestamp()")).timestamp())
+        finally:
+            await connection.close()
+
+    writing = asyncio.create_task(write())
+    plan = shop.plan(config())
+    monkeypatch.setattr(PreparedStatement, "fetch", slowly)
+    snapshots = [await collect(plan) for _ in range(3)]
+    writing.cancel()
+    await asyncio.wait([writing])
+
+    for snapshot in snapshots:
+        seen = Numbers(snapshot).positive("sessions")["paid",]
+        before = sum(moment < snapshot.taken_at for moment in committed)
+        # The writer has a row at most that is committed, and whose time is not read yet.
+        assert 10 + before <= seen <= 10 + before + 1

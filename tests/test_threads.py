@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+from waiting import at_most
 
 from exporter.connection.threads import in_thread
 
@@ -18,7 +19,7 @@ async def test_a_call_that_never_returns_takes_one_thread() -> None:
 
     for _ in range(5):
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.02):
+            async with asyncio.timeout(at_most(0.02)):
                 await in_thread("a host", silent)
     other = await in_thread("another host", lambda: "at once")
     waiting = asyncio.create_task(in_thread("a host", silent))

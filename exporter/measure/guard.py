@@ -205,12 +205,14 @@ async def _read_catalog(session: Session, plan: Plan) -> None:
     """Read the clock, the lag, the catalog readings of the plan, and the faults of foreign tables and time zones."""
     subject = f"pipelines.{plan.pipeline.name}.sessions"
     asked = time.time()
-    [row] = await session.run(plan.catalog, subject)
+    await session.run(plan.snapshot, subject)
+    ours = (asked + time.time()) / 2
+    [[taken, *row]] = await session.run(plan.catalog, subject)
     now = ReplicationStatus(*row[: len(STATUS_SQL)])
-    # In the middle of the round trip, about: a statement over the catalog takes some milliseconds.
-    session.clock_offset = now.clock.timestamp() - (asked + time.time()) / 2
+    session.clock_offset = taken.timestamp() - ours
     session.lag = _lag(session.before, now, plan)
-    session.clock = now.clock - (session.lag or timedelta(0))
+    # On a replica the rows are as of the last replayed commit.
+    session.clock = taken if session.lag is None else now.clock - session.lag
     foreign, zones, locks, room, *session.facts = row[len(STATUS_SQL) :]
     if None in foreign:
         raise CollectionError(foreign_table(subject))

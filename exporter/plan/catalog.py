@@ -17,6 +17,7 @@ from exporter.model.sql import (
 from exporter.plan.fragments import column_of, in_keys
 from exporter.plan.statement import Statement, marker
 from exporter.plan.transaction import (
+    TAKEN,
     tables_of,
 )
 
@@ -30,18 +31,18 @@ class CatalogReading:
 
 
 def catalog_statement(pipeline: Pipeline, look: Sequence[str], readings: Sequence[CatalogReading]) -> Statement:
-    """The statement that takes the snapshot, reads its clock, and asks the catalog."""
+    """The statement that reads the time of the snapshot, the replication status, and the catalog."""
     bind = Bindings()
-    # The clock is read after the start of the snapshot: no row of the snapshot is ahead of the clock.
     columns = [
+        TAKEN,
         *look,
         _foreign_tables(pipeline, bind),
         _abbreviated_zones(pipeline, bind),
         *lock_numbers(pipeline, bind),
         *(reading.measure.sql(pipeline, pipeline.records[reading.record], bind) for reading in readings),
     ]
-    sql = f"select {marker(pipeline.name, 'clock and catalog')}\n  " + ",\n  ".join(columns)
-    return Statement("clock and catalog", sql, tuple(bind.values))
+    sql = f"select {marker(pipeline.name, 'catalog')}\n  " + ",\n  ".join(columns)
+    return Statement("catalog", sql, tuple(bind.values))
 
 
 def unique_key(pipeline: Pipeline) -> Statement:

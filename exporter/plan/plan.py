@@ -65,6 +65,7 @@ from exporter.plan.transaction import (
     shape,
     silent_types,
     tables_of,
+    take_snapshot,
     what_was_read,
 )
 
@@ -132,11 +133,16 @@ class Plan:
         return {name: lock(self.pipeline, name, record.table) for name, record in self.pipeline.records.items()}
 
     @property
-    def catalog(self) -> Statement:
-        """Reads the catalog and the clock.
+    def snapshot(self) -> Statement:
+        """Takes the snapshot."""
+        return take_snapshot(self.pipeline.name)
 
-        One row: the replication status, sections with a foreign table, sections with an abbreviated time zone, the
-        needed locks, the size of the server's lock table, then the `catalog_readings`.
+    @property
+    def catalog(self) -> Statement:
+        """Reads the catalog and the time of the snapshot.
+
+        One row: the time, the replication status, sections with a foreign table, sections with an abbreviated time
+        zone, the needed locks, the size of the server's lock table, then the `catalog_readings`.
         """
         return catalog_statement(self.pipeline, self.look, self.catalog_readings)
 
@@ -390,6 +396,7 @@ class Plan:
         yield patience(self.database, USUAL_DEADLOCK_TIMEOUT)
         yield from self.lock_records.values()
         yield patience(self.database, USUAL_DEADLOCK_TIMEOUT)
+        yield self.snapshot
         yield self.catalog
         yield self.keys
         yield self.indexes

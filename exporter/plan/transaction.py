@@ -228,6 +228,27 @@ def patience(database: Database, deadlock_timeout: timedelta) -> Statement:
     return Statement("patience", f"set local lock_timeout = {_milliseconds(wait)}", returns_rows=False)
 
 
+_CLOCK: Final = "session_health.clock"
+"""A setting of the transaction that holds the time of the snapshot."""
+
+TAKEN: Final = f"pg_catalog.current_setting('{_CLOCK}')::pg_catalog.timestamptz"
+"""SQL for the time of the snapshot, after `take_snapshot`."""
+
+
+def take_snapshot(pipeline: str) -> Statement:
+    """Take the snapshot, and note its time.
+
+    In one message of the simple protocol, without rows: the server takes the snapshot and reads the clock at once.  A
+    prepared statement takes the snapshot when the server parses it, and reads the clock a round trip later.
+    https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SIMPLE-QUERY
+    """
+    sql = (
+        f"select {marker(pipeline, 'clock')} "
+        f"pg_catalog.set_config('{_CLOCK}', pg_catalog.clock_timestamp()::pg_catalog.text, true)"
+    )
+    return Statement("clock", sql, returns_rows=False)
+
+
 LOCKS: Final = Statement("locks", "savepoint locks", returns_rows=False)
 """The savepoint before the locks: a rollback to the savepoint releases every lock."""
 

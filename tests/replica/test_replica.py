@@ -276,7 +276,7 @@ async def test_a_replica_that_catches_up_while_it_is_looked_at_is_not_measured(v
     await visits.primary.execute("create table another_commit ()")
 
     task = asyncio.create_task(not_measured(visits, LATE, "catching up"))
-    await visits.held("clock and catalog")
+    await visits.held("clock")
     await visits.set("recovery_min_apply_delay", "0")
     await visits.replayed()
     await task
@@ -349,7 +349,7 @@ CONFLICTS = {"a rewrite": (REWRITTEN,), "a clean-up": ("delete from scores; dele
 
 
 @pytest.mark.parametrize("conflict", CONFLICTS)
-@pytest.mark.parametrize("statement", ["sessions", "clock and catalog"])
+@pytest.mark.parametrize("statement", ["sessions", "clock"])
 async def test_a_collection_in_the_way_of_the_replay_is_no_snapshot_and_the_next_one_is(
     impatient: Pair, conflict: str, statement: str
 ) -> None:
