@@ -153,7 +153,7 @@ async def test_slices_have_the_control_too(visits: Database) -> None:
     assert refused.value.fault.reason == "control_failed"
 
 
-SAMPLE = int(os.environ.get("SESSION_HEALTH_PLANTED_EVERY", "40"))
+SAMPLE = int(os.environ.get("SESSION_HEALTH_PLANTED_EVERY", "10"))
 """One of so many planted faults is tried."""
 
 
