@@ -5,6 +5,7 @@ import base64
 import gzip
 import hashlib
 import re
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from exporter.model.judging import Readings
 from exporter.present.exposition import OPENMETRICS_TYPE, TEXT_TYPE
 from exporter.present.report.document import read_document
 from exporter.serve.listen import Address, parse_address
-from exporter.serve.pages import WAITING
+from exporter.serve.pages import FRESH_SECONDS, WAITING, Pages
 from exporter.serve.web import application
 from exporter.state.board import Latest, PipelineStatus
 from exporter.state.judge import Judgement
@@ -160,6 +161,24 @@ async def test_many_requests_for_a_page_are_one_rendering(monkeypatch: pytest.Mo
         assert {answer.status for answer in answers} == {200, 503}
         assert sum(answer.status == 200 for answer in answers) == WAITING + 1
         assert next(answer for answer in answers if answer.status == 503).headers["Retry-After"] == "1"
+
+
+async def test_a_slow_page_is_not_rendered_twice_at_once() -> None:
+    pages, release, begun = Pages(), threading.Event(), []
+
+    def slowly() -> bytes:
+        begun.append(1)
+        release.wait()
+        return b"a page"
+
+    waiting = [asyncio.create_task(pages.get("page", about, slowly)) for about in ("before", "after")]
+    await asyncio.sleep(FRESH_SECONDS * 1.1)
+    waiting.append(asyncio.create_task(pages.get("page", "before", slowly)))
+    await asyncio.sleep(0.1)
+    release.set()
+
+    assert await asyncio.gather(*waiting) == [b"a page"] * 3
+    assert len(begun) == 1
 
 
 async def test_a_page_that_cannot_be_rendered_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

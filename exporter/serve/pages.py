@@ -24,10 +24,11 @@ class _Rendering:
     began: float
     body: asyncio.Future[bytes]
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether there is an error instead of a page."""
-        return self.body.done() and self.body.exception() is not None
+    def answers(self, about: Hashable, now: float) -> bool:
+        """Whether the page answers a request: while it is being rendered, of any state, so that one thread renders."""
+        if not self.body.done():
+            return True
+        return self.about == about and now - self.began < FRESH_SECONDS and self.body.exception() is None
 
 
 class Pages:
@@ -40,17 +41,15 @@ class Pages:
 
     async def get(self, page: Hashable, about: Hashable, render: Callable[[], bytes]) -> bytes:
         """The body of a page about a state; raises TooManyWaitingError."""
-        now = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
         latest = self._latest.get(page)
-        if latest is None or latest.about != about or now - latest.began >= FRESH_SECONDS or latest.has_failed:
-            if self._waiting >= WAITING:
-                raise TooManyWaitingError
-            body = asyncio.get_running_loop().run_in_executor(None, render)
-            latest = self._latest[page] = _Rendering(about, now, body)
-        if latest.body.done():
+        if latest is not None and latest.body.done() and latest.answers(about, loop.time()):
             return latest.body.result()
         if self._waiting >= WAITING:
             raise TooManyWaitingError
+        if latest is None or not latest.answers(about, loop.time()):
+            latest = _Rendering(about, loop.time(), loop.run_in_executor(None, render))
+            self._latest[page] = latest
         self._waiting += 1
         try:
             return await asyncio.shield(latest.body)
