@@ -315,6 +315,14 @@ async def backfill(new_database: NewDatabase) -> Database:
 
 
 @pytest.fixture
+async def unhandled() -> list[object]:
+    """The errors that the event loop reports because nothing has taken them."""
+    found: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: found.append(context["message"]))
+    return found
+
+
+@pytest.fixture
 async def visits(request: pytest.FixtureRequest, empty: Database) -> Database:
     """A database with what the module of the test begins with: its `BEGINNING`."""
     beginning: Beginning = sys.modules[request.function.__module__].BEGINNING

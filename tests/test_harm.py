@@ -1,6 +1,7 @@
 """The harm to the database is bounded: connections, time, and what an operator or the database itself forbids."""
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -13,9 +14,10 @@ from conftest import Beginning, Database, another_clock, care
 from waiting import at_most, eventually
 
 from exporter.measure.collect import collect
+from exporter.measure.pause import unless_paused
 from exporter.measure.supervise import collect_once, initial_status, measure, report_changes, supervise
 from exporter.measure.turns import Turns
-from exporter.model.fault import CollectionError
+from exporter.model.fault import CollectionError, Fault
 from exporter.model.sections import CollectionSettings
 from exporter.plan.plan import Plan
 from exporter.state.board import Latest
@@ -136,6 +138,37 @@ async def test_the_pause_ends_a_statement_that_runs(visits: Database, tmp_path: 
 
         assert await eventually_none(visits)
         assert await eventually(lambda: latest.board.statuses["care"].errors["paused"])
+
+
+async def test_a_collection_that_fails_in_the_pause_leaves_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, unhandled: list[object]
+) -> None:
+    """The collection ends with an error while the exporter looks for the file, and while it is cancelled."""
+    ends = asyncio.Event()
+
+    async def fails() -> None:
+        try:
+            await ends.wait()
+        finally:
+            raise OSError("the connection is lost")
+
+    async def found(_file: str) -> Fault | None:
+        answers.append(1)
+        if len(answers) == 2:
+            ends.set()
+            await asyncio.sleep(0)
+        return Fault("paused", "the file exists") if len(answers) > 1 else None
+
+    monkeypatch.setattr("exporter.measure.pause._pause", found)
+    monkeypatch.setattr("exporter.measure.pause.LOOKS_EVERY", 0.01)
+    answers: list[int] = []
+
+    with pytest.raises(CollectionError, match="the file exists"):
+        await unless_paused(fails, "a file")
+
+    gc.collect()
+    await asyncio.sleep(0)
+    assert unhandled == []
 
 
 async def test_a_switch_that_cannot_be_seen_is_a_pause(visits: Database, tmp_path: Path) -> None:

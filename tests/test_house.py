@@ -33,7 +33,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "mend": {"measure", "model", "plan", "present", "text"},
     "control": {"config", "dimensions", "plan"},
     "setup": {"config", "dimensions", "measure", "model", "plan", "state", "text"},
-    "serve": {"config", "control", "dimensions", "measure", "model", "plan", "present", "state", "text"},
+    "serve": {"config", "connection", "control", "dimensions", "measure", "model", "plan", "present", "state", "text"},
     "embedded": set(),
     "demo": {"config", "connection", "embedded", "model", "present", "serve", "text"},
     "artefacts": {"config", "dashboards", "dimensions", "mend", "model", "present", "rules", "state"},

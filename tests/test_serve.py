@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from conftest import Database
 from waiting import at_most
 
-from exporter.config.read import ConfigError, load_and_show
+from exporter.config.read import ConfigError, Loaded, Problem, load_and_show
 from exporter.dimensions.coverage import ELIGIBLE
 from exporter.plan.plan import Plan
 from exporter.serve.watch import Planned, Reader, Watch
@@ -190,6 +191,29 @@ async def test_a_reload_while_ending_begins_nothing(file: File, slow: SlowToLeav
         await watch.reload()
 
     assert (slow.begun, slow.running) == (1, 0)
+
+
+async def test_a_config_that_answers_too_late_leaves_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, unhandled: list[object]
+) -> None:
+    monkeypatch.setattr("exporter.serve.watch.READ_SECONDS", 0.05)
+    release = threading.Event()
+
+    def late() -> Loaded:
+        release.wait()
+        raise ConfigError("config.yaml", (Problem("", "is empty"),))
+
+    reader = Reader(late)
+    with pytest.raises(ConfigError, match="no answer within"):
+        await reader.read()
+    release.set()
+    with pytest.raises(ConfigError, match="is empty"):
+        await reader.read()
+
+    del reader
+    gc.collect()
+    await asyncio.sleep(0)
+    assert unhandled == []
 
 
 async def test_reloads_keep_nothing_of_earlier_configs(file: File) -> None:

@@ -30,6 +30,13 @@ async def in_thread(about: Hashable, call: Callable[..., T], /, *arguments: obje
 def _forget(pending: dict[Hashable, asyncio.Future[Any]], about: Hashable, done: asyncio.Future[Any]) -> None:
     if pending.get(about) is done:
         del pending[about]
+    take_error(done)
+
+
+def take_error(done: asyncio.Future[Any]) -> None:
+    """Take the error of a finished call or task whose caller may have gone: asyncio would log a traceback of it.
+
+    For `add_done_callback`.
+    """
     if not done.cancelled():
-        # Every caller may have given up: asyncio would log an error that no caller takes.
         done.exception()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from exporter.connection.threads import in_thread
+from exporter.connection.threads import in_thread, take_error
 from exporter.model.fault import CollectionError, Fault
 
 T = TypeVar("T")
@@ -28,6 +28,8 @@ async def unless_paused(work: Callable[[], Coroutine[Any, Any, T]], file: str | 
     if fault := await _pause(file):
         raise CollectionError(fault)
     working = asyncio.create_task(work())
+    # In a pause the fault is the pause, and no other.
+    working.add_done_callback(take_error)
     try:
         while not working.done():
             await asyncio.wait([working], timeout=LOOKS_EVERY)

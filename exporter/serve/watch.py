@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from exporter.config.read import ConfigError, Loaded, Problem
+from exporter.connection.threads import take_error
 from exporter.control import control
 from exporter.dimensions import DIMENSIONS
 from exporter.measure.rounds import Rounds
@@ -48,6 +49,7 @@ class Reader:
                     # One thread at most: the file of an earlier read may still be silent.
                     await asyncio.wait([self._pending])
                 self._pending = asyncio.get_running_loop().run_in_executor(None, self._read)
+                self._pending.add_done_callback(take_error)
                 return await asyncio.shield(self._pending)
         except TimeoutError:
             silence = f"no answer within {READ_SECONDS:g} s: check the file system of the file"
