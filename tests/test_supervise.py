@@ -203,6 +203,15 @@ async def test_a_failure_and_its_recovery_are_each_logged_once(caplog: pytest.Lo
     ]
 
 
+async def test_another_message_is_news_and_another_number_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    told = ("connection closed: see the server", "connection refused: start it", "312 s behind", "342 s behind")
+    faults = [Fault("connect", message) for message in told]
+
+    await run(*map(CollectionError, faults))
+
+    assert [getattr(record, "error", None) for record in caplog.records] == list(told[:3])
+
+
 async def test_another_reason_is_news(caplog: pytest.LogCaptureFixture) -> None:
     await run(CollectionError(REFUSED), CollectionError(Fault("authentication", "…")))
 

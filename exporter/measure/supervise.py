@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
@@ -133,7 +134,7 @@ def report_changes(before: PipelineStatus, after: PipelineStatus) -> None:
     known = {"pipeline": after.pipeline, "database": after.database}
     old, new = _faults(before), _faults(after)
     for subject, fault in new.items():
-        if old.get(subject) != fault:
+        if subject not in old or _kind(old[subject]) != _kind(fault):
             log.error(
                 "collection.failing",
                 extra={**known, **_about(subject), "reason": fault.reason, "error": fault.message},
@@ -171,6 +172,14 @@ def _faults(status: PipelineStatus) -> dict[str | None, Fault]:
     found: dict[str | None, Fault] = {f"records.{name}": fault for name, fault in status.record_faults.items()}
     found.update(parts.items())
     return found
+
+
+def _kind(fault: Fault) -> tuple[str, str]:
+    """A fault without the numbers in its message: a lag that grows is no news."""
+    return fault.reason, _NUMBER.sub("", fault.message)
+
+
+_NUMBER: Final = re.compile(r"[0-9]+")
 
 
 def _about(path: str | None) -> dict[str, str]:

@@ -59,7 +59,14 @@ async def serve(
     watch = Watch(reader, planned)
     clients = Clients(Bounds.of_process())
     reload = watch.reload if options.enable_lifecycle else None
-    app = application(watch.latest, watch.shown, reload, options.links, clients, options.door.middlewares)
+    app = application(
+        watch.latest,
+        watch.shown,
+        reload=reload,
+        links=options.links,
+        clients=clients,
+        middlewares=options.door.middlewares,
+    )
     async with _listening(app, clients, options) as urls, asyncio.TaskGroup() as tasks:
         watch.begin(tasks)
         besides = [tasks.create_task(_reload_on(hangup, watch))]
