@@ -56,9 +56,6 @@ SLACK: Final = 0.5
 """Seconds between the request of a scrape and its page, and between two clocks that are read."""
 MOMENTS: Final = 100
 """Comparisons in a whole run, at least."""
-SETTLED: Final = 1.0
-"""Seconds after a pause from which on snapshots are compared: the exporter reads the clock of a snapshot after the
-snapshot is taken, a round trip later."""
 COMPARED_WITHIN: Final = 15.0
 """Seconds until the numbers of a quiet moment are published: four intervals of the slowest pipeline, and a sweep."""
 LOG_PER_FAULT: Final = 5_000
@@ -216,7 +213,6 @@ class Soak:
             since = await self._clock()
             truths = {pipeline: await self._truth(pipeline, since) for pipeline in PIPELINES}
             bad = frozenset(name for name, truth in truths.items() if verdict_of(truth) != "healthy")
-            since += SETTLED
             self.quiet = Quiet(since, bad)
             try:
                 await asyncio.gather(

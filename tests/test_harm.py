@@ -61,7 +61,7 @@ async def test_a_database_has_at_most_its_connections(visits: Database) -> None:
 async def test_two_databases_do_not_wait_for_each_other(visits: Database) -> None:
     turns, plan = Turns(), visits.plan(care(database="max_connections: 1", scores=""))
 
-    async with turns.of("one", plan.database), turns.of("other", plan.database):
+    async with asyncio.timeout(at_most(1)), turns.of("one", plan.database), turns.of("other", plan.database):
         assert turns.of("one", plan.database).locked()
 
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import time
 from dataclasses import replace
 
 import pytest
 from conftest import TOUR, a_pipeline, plan_of
 
-from exporter.measure.supervise import JITTER, pause, supervise
+from exporter.measure.supervise import JITTER, measure, pause, supervise
 from exporter.model.fault import CollectionError, Fault
 from exporter.model.judging import Readings
 from exporter.model.sections import CollectionSettings
@@ -16,6 +17,7 @@ from exporter.state.board import Latest, PipelineStatus
 from exporter.state.judge import Judgement
 from exporter.state.snapshot import Collection, Snapshot
 from exporter.state.swept import Swept
+from exporter.text.times import elapsed
 
 SETTINGS = CollectionSettings(duty=1 / 11)
 REFUSED = Fault("connect", "connection refused: is the server running?")
@@ -137,6 +139,26 @@ async def test_ready_once_every_pipeline_has_had_a_round_well_or_not() -> None:
 
     latest.publish(other.after(ended(None, REFUSED), now=1.0))
     assert latest.ready.is_set()
+
+
+@pytest.mark.skipif(
+    not hasattr(time, "CLOCK_BOOTTIME"), reason="this system's clocks stand still in a suspended machine"
+)
+async def test_the_time_of_a_suspended_machine_is_part_of_the_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine sleeps for 8 hours during a collection, as only one clock tells."""
+    slept = 0.0
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: 100.0 + slept * (clock == time.CLOCK_BOOTTIME))
+
+    async def sleeps(_plan: Plan) -> Snapshot:
+        nonlocal slept
+        slept = 8 * 3600.0
+        return WHOLE
+
+    collection = await measure(plan_of(TOUR.read_text(), "postgresql://nowhere"), sleeps)
+    status = a_status().after(collection, elapsed())
+
+    assert collection.age == slept
+    assert status.is_withdrawn(elapsed())
 
 
 def test_values_are_withdrawn_when_older_than_max_age_and_not_before() -> None:
