@@ -1,11 +1,13 @@
 """Connecting: each host has its time, nothing is read that nobody named, and what answers is named for what it is."""
 
 import asyncio
+import gc
+import logging
 import os
 import resource
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import Database
 
+from exporter.connection.dial import report_unhandled
 from exporter.embedded import EmbeddedPostgres
 from exporter.measure.database import connect
 from exporter.model.fault import CollectionError, Fault
@@ -327,3 +330,54 @@ async def test_too_many_open_files_are_named(server: EmbeddedPostgres) -> None:
 
     assert "too many open files" in fault.message
     assert "LimitNOFILE" in fault.message
+
+
+async def given_up(loop: asyncio.AbstractEventLoop) -> None:
+    """Connections that are given up, each a step of the event loop later than the one before."""
+    async with listener(None) as port:
+        for steps in range(40):
+            calling = loop.create_task(asked(section(f"postgresql://x@127.0.0.1:{port}/x?sslmode=require"), "select 1"))
+            for _ in range(steps):
+                await asyncio.sleep(0.0005)
+            calling.cancel()
+            with suppress(asyncio.CancelledError):
+                await calling
+            del calling
+            await asyncio.sleep(0)
+    gc.collect()
+
+
+async def test_a_connection_that_is_given_up_leaves_no_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    loop = asyncio.get_running_loop()
+    reported: list[str] = []
+
+    def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        reported.append(context["message"])
+        report_unhandled(loop, context)
+
+    loop.set_exception_handler(report)
+    with caplog.at_level(logging.ERROR, "asyncio"):
+        await given_up(loop)
+
+    # The driver does so: without such a line the handler is not needed.
+    assert set(reported) == {"Future exception was never retrieved"}
+    assert caplog.messages == []
+
+
+async def test_every_other_error_that_no_caller_took_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(error: Exception) -> None:
+        raise error
+
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(report_unhandled)
+    with caplog.at_level(logging.ERROR, "asyncio"):
+        for error in (ValueError(), ConnectionError()):
+            loop.create_task(fail(error))  # noqa: RUF006 - nobody waits for it
+            loop.create_future().set_exception(ValueError())
+        await asyncio.sleep(0.01)
+        gc.collect()
+
+    assert sorted(message.split("\n")[0] for message in caplog.messages) == [
+        *["Future exception was never retrieved"] * 2,
+        *["Task exception was never retrieved"] * 2,
+    ]

@@ -12,13 +12,15 @@ from exporter.text import streams
 from exporter.text.exits import OutputError
 from exporter.text.files import save
 from exporter.text.format import Format
+from exporter.text.logs import await_written
 from exporter.text.terminal import Block, is_colourful, is_watched, plain
 
 T = TypeVar("T")
 
 
 def say(text: str) -> None:
-    """Write a remark to standard error; a remark that cannot be written changes no exit code."""
+    """Write a remark to standard error, after the log; a remark that cannot be written changes no exit code."""
+    await_written()
     try:
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()

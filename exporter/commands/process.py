@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Thread
 from typing import Any, TypeVar
 
+from exporter.connection.dial import report_unhandled
 from exporter.text import logs
 from exporter.text.exits import StoppedError
 
@@ -19,6 +20,7 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
     async def stoppable() -> T:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         loop.set_default_executor(_UnwaitedThreads())
+        loop.set_exception_handler(report_unhandled)
         if task is not None:
             # As SIGINT does: the statement that runs on the server is cancelled before the process ends.
             loop.add_signal_handler(signal.SIGTERM, task.cancel)

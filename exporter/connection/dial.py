@@ -207,6 +207,16 @@ class _Call:
             raise StrangerError
 
 
+def report_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error that no caller took, except the driver's own of a connection that the exporter has given up.
+
+    For `set_exception_handler`.  The driver waits for the answer to its request for TLS in a future, and sets the error
+    of the closed connection after the wait has ended.
+    """
+    if not (isinstance(context.get("exception"), ConnectionError) and type(context.get("future")) is asyncio.Future):
+        loop.default_exception_handler(context)
+
+
 @asynccontextmanager
 async def _opened(address: str, port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     reader, writer = await asyncio.open_connection(address, port)

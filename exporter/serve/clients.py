@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+from aiohttp import web
+
 log = logging.getLogger(__name__)
 
 
@@ -66,7 +68,7 @@ class Clients:
         self._logged = float("-inf")
 
     async def admit(
-        self, listening: socket.socket, protocol: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None = None
+        self, listening: socket.socket, protocol: Callable[[], web.RequestHandler], tls: ssl.SSLContext | None = None
     ) -> None:
         """Accept connections for ever; `protocol` makes the server's side of a connection.
 
@@ -100,7 +102,7 @@ class Clients:
     def ended(self, transport: asyncio.BaseTransport) -> None:
         """The answer is on the way."""
         if transport in self._of_transport:
-            self._of_transport[transport].is_busy = False
+            self._of_transport[transport].is_busy = self._of_transport[transport].is_asking = False
 
     def __len__(self) -> int:
         """The number of open connections."""
@@ -154,11 +156,14 @@ def _close_one(clients: list["_Client"]) -> bool:
 class _Client(asyncio.Protocol):
     """One connection: passes everything on to the protocol of the server, and ends a connection that takes too long."""
 
-    def __init__(self, clients: Clients, address: str, inner: asyncio.Protocol) -> None:
+    def __init__(self, clients: Clients, address: str, inner: web.RequestHandler) -> None:
         self.address = address
         self.is_busy = self.has_asked = False
+        # Some of a request has come, and no answer has gone.
+        self.is_asking = False
         self.since = asyncio.get_running_loop().time()
         self._clients, self._inner = clients, inner
+        self._head_seconds = 0.0
         self._transport: Any = None
         self._opening: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -166,6 +171,7 @@ class _Client(asyncio.Protocol):
     def begin(self, connection: socket.socket, tls: ssl.SSLContext | None, bounds: Bounds) -> None:
         """Shake hands, if `tls` is given, and wait for the first request."""
         loop = asyncio.get_running_loop()
+        self._head_seconds = bounds.head_seconds
         self._timer = loop.call_later(bounds.head_seconds, self.end)
         self._opening = loop.create_task(self._open(connection, tls, bounds.head_seconds))
 
@@ -217,10 +223,22 @@ class _Client(asyncio.Protocol):
         self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self.is_asking = True
         self._inner.data_received(data)
 
-    def eof_received(self) -> bool | None:
-        return self._inner.eof_received()
+    def eof_received(self) -> bool:
+        """Whether the connection stays open: a client that has closed its own side waits for an answer.
+
+        https://www.rfc-editor.org/rfc/rfc9293.html#section-3.6: such a client may still read.
+        """
+        # TLS before 1.3 cannot close one side; asyncio closes both.
+        if not self.is_asking or self._transport.get_extra_info("sslcontext") is not None:
+            return False
+        # The last answer.
+        self._inner.close()
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._head_seconds, self.end)
+        return True
 
     def pause_writing(self) -> None:
         self._inner.pause_writing()

@@ -18,7 +18,7 @@ from exporter.serve.door import OPEN_DOOR, Door, warn_if_public
 from exporter.serve.listen import Address, listen, port_of
 from exporter.serve.signals import call_on
 from exporter.serve.watch import Reader, Watch
-from exporter.serve.web import KEEP_ALIVE_SECONDS, application
+from exporter.serve.web import KEEP_ALIVE_SECONDS, Handler, application
 from exporter.state.board import Latest
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ async def _listening(app: web.Application, clients: Clients, options: WebOptions
     """Listen, and log the bound addresses; the URLs that a browser on this machine opens."""
     door = options.door
     logging.getLogger("aiohttp.server").addFilter(_is_ours)
-    runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE_SECONDS, shutdown_timeout=1)
+    runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()
     admitting: list[asyncio.Task[None]] = []
     try:
@@ -128,11 +128,12 @@ async def _listening(app: web.Application, clients: Clients, options: WebOptions
         clients.end()
 
 
-def _protocol(runner: web.AppRunner) -> Callable[[], asyncio.Protocol]:
+def _protocol(runner: web.AppRunner) -> Callable[[], web.RequestHandler]:
     server = runner.server
     if server is None:
         raise LookupError("the runner has not been set up")
-    return server
+    loop = asyncio.get_running_loop()
+    return lambda: Handler(server, loop=loop, access_log=None, keepalive_timeout=KEEP_ALIVE_SECONDS)
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

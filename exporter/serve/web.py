@@ -209,6 +209,24 @@ async def _hear(
         clients.ended(transport)
 
 
+class Handler(web.RequestHandler):
+    """aiohttp's side of a connection; a request that aiohttp refuses gets the headers of every other answer."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer a request that is no HTTP."""
+        # The message of the parser quotes the request.
+        refusal = super().handle_error(request, status, exc, None if message is None else "The request is not HTTP.\n")
+        refusal.headers.update(_HEADERS)
+        refusal.headers["Server"] = APPLICATION_NAME
+        return refusal
+
+
 async def _name_server(_request: web.Request, response: web.StreamResponse) -> None:
     # Instead of the names and versions of the libraries.
     response.headers["Server"] = APPLICATION_NAME

@@ -52,10 +52,16 @@ def in_background() -> Iterator[None]:
     try:
         yield
     finally:
-        last = time.monotonic() + LAST_LINES_SECONDS
-        while lines.unfinished_tasks and time.monotonic() < last:
-            time.sleep(0.01)
+        await_written()
         root.handlers = before
+
+
+def await_written() -> None:
+    """Wait until the lines of the background are written, at most LAST_LINES_SECONDS."""
+    last = time.monotonic() + LAST_LINES_SECONDS
+    for handler in logging.getLogger().handlers:
+        while isinstance(handler, _Waiting) and handler.lines.unfinished_tasks and time.monotonic() < last:
+            time.sleep(0.01)
 
 
 class _Waiting(QueueHandler):
@@ -63,6 +69,7 @@ class _Waiting(QueueHandler):
 
     def __init__(self, lines: "Queue[logging.LogRecord]") -> None:
         super().__init__(lines)
+        self.lines = lines
         self._dropped = 0
 
     def enqueue(self, record: logging.LogRecord) -> None:

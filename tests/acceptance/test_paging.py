@@ -99,7 +99,8 @@ def scene(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) ->
     text = SERVED
     for usual, here in (
         ("interval: 30s", f"interval: {INTERVAL}"),
-        ("max_age: 5m", "max_age: 2s"),
+        # Also the time for one collection: a busy machine may stand still for seconds.
+        ("max_age: 5m", "max_age: 8s"),
         ("duty: 5%", "duty: 100%"),
     ):
         assert usual in text

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import re
 import resource
 import signal
 import socket
@@ -120,6 +121,60 @@ async def test_a_client_without_a_whole_request_is_closed(backfill: Database, co
             # The head of a request has 10 seconds; the next request of a client has more.
             assert soon(lambda: closed(silent) and closed(half), 15)
             assert not closed(served)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/", "/report.html"])
+async def test_a_client_that_closes_its_own_side_gets_its_answer(
+    backfill: Database, config_path: Path, path: str
+) -> None:
+    with serve(config_path, backfill.dsn) as it:
+        await it.measured()
+        with socket.create_connection(("127.0.0.1", it.port), at_most(5)) as half:
+            half.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            half.shutdown(socket.SHUT_WR)
+            answer = b""
+            while piece := half.recv(1 << 16):
+                answer += piece
+
+        assert answer.startswith(b"HTTP/1.1 200")
+        head, body = answer.split(b"\r\n\r\n", 1)
+        found = re.search(rb"Content-Length: (\d+)", head)
+        assert found is not None
+        assert len(body) == int(found[1])
+
+
+async def test_a_client_that_leaves_is_not_waited_for(backfill: Database, config_path: Path) -> None:
+    with serve(config_path, backfill.dsn) as it:
+        await it.measured()
+        for first in (b"", b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", it.port), at_most(5)) as one:
+                if first:
+                    one.sendall(first)
+                    assert one.recv(1000).startswith(b"HTTP/1.1 200")
+                began = time.monotonic()
+                one.shutdown(socket.SHUT_WR)
+                assert one.recv(1000) == b""
+                # Not the 10 seconds of an incomplete request.
+                assert time.monotonic() - began < at_most(3)
+
+
+async def test_a_request_that_is_no_http_gets_the_headers_of_every_answer(
+    backfill: Database, config_path: Path
+) -> None:
+    with serve(config_path, backfill.dsn) as it:
+        await it.measured()
+        with socket.create_connection(("127.0.0.1", it.port), at_most(5)) as stranger:
+            stranger.sendall(b"HELO <script>alert(1)</script>\r\n\r\n")
+            answer = b""
+            while piece := stranger.recv(1 << 16):
+                answer += piece
+
+    head, body = answer.split(b"\r\n\r\n", 1)
+    assert head.split()[1] == b"400"
+    for header in (b"nosniff", b"default-src 'none'", b"Server: session-health-exporter"):
+        assert header in head
+    assert b"script" not in body
+    assert b"aiohttp" not in head + body
 
 
 async def test_slow_clients_delay_no_scrape(backfill: Database, config_path: Path) -> None:
