@@ -132,8 +132,10 @@ def _protocol(runner: web.AppRunner) -> Callable[[], web.RequestHandler]:
     server = runner.server
     if server is None:
         raise LookupError("the runner has not been set up")
+    # aiohttp takes None for no log, and declares a logger.
+    settings: dict[str, Any] = {"access_log": None, "keepalive_timeout": KEEP_ALIVE_SECONDS}
     loop = asyncio.get_running_loop()
-    return lambda: Handler(server, loop=loop, access_log=None, keepalive_timeout=KEEP_ALIVE_SECONDS)
+    return lambda: Handler(server, loop=loop, **settings)
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
