@@ -15,7 +15,7 @@ setup: $(VENV)/.stamp   ## install everything into .venv
 demo: $(VENV)/.demo-stamp  ## a database with sample data and the exporter on it; ARGS="--scenario backfill --live"
 	@$(BIN)/session-health-exporter demo $(ARGS)
 
-stack: $(VENV)/.stamp tools  ## the demo with Prometheus, our rules, Alertmanager and our routes; ARGS="--scenario drift --live --interval 5s"
+stack: $(VENV)/.demo-stamp tools  ## the demo with Prometheus, our rules, Alertmanager and our routes; ARGS="--scenario drift --live --interval 5s"
 	@$(BIN)/python scripts/stack $(ARGS)
 
 test: $(VENV)/.stamp tools  ## all tests, on a real PostgreSQL of their own; ARGS="-k coverage"
@@ -41,7 +41,7 @@ test-faults: $(VENV)/.stamp tools  ## the whole table of faults, over a real Pos
 FLOOR ?= 89.6
 
 # The tests that call the code in their own process.  Those that start processes add minutes and measure nothing.
-IN_PROCESS = tests/dimensions $(filter-out $(addprefix tests/test_,never_green.py dockerfile.py tools.py embedded.py compose.py),$(wildcard tests/test_*.py))
+IN_PROCESS = tests/dimensions $(filter-out $(addprefix tests/test_,never_green.py checkout.py dockerfile.py tools.py embedded.py compose.py),$(wildcard tests/test_*.py))
 
 coverage: $(VENV)/.stamp  ## lines and branches that the tests within one process run; below the floor: an error
 	$(BIN)/python -m pytest -q --cov --cov-report=term --cov-fail-under=$(FLOOR) $(WORKERS) $(IN_PROCESS) $(ARGS)

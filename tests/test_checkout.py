@@ -84,7 +84,7 @@ def planned(checkout: Path, target: str) -> list[str]:
 
 
 def test_each_command_installs_what_it_needs_once(checkout: Path) -> None:
-    assert planned(checkout, "demo") == ["requirements-demo.txt"]
+    assert planned(checkout, "demo") == planned(checkout, "stack") == ["requirements-demo.txt"]
     assert planned(checkout, "test") == planned(checkout, "setup") == ["requirements-dev.txt"]
     stamps = checkout / ".venv"
     stamps.mkdir()
