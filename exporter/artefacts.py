@@ -6,6 +6,7 @@ A generated file has a note at the top, and is committed: users can read the fil
 import json
 import sys
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -89,6 +90,26 @@ def _limit(limit: Limit) -> str:
     return f"| `{limit.name}` | {limit.what}{unit} | {per} | {'below' if limit.below else 'above'} |"
 
 
+def recipes_page(folder: Path) -> str:
+    """docs/recipes.md: every config of a folder; the comment on top of a config is its text, with the title first."""
+    parts = [
+        "<!-- Generated from docs/recipes by `make generate`: change it there. -->",
+        "# Recipes",
+        "",
+        "Complete configs for common needs.  Tests run each config on a real PostgreSQL: healthy, broken and mended.",
+        "The SQL file beside the config has the tables and rows.  To add a recipe, add both files to `docs/recipes`,",
+        "and run `make generate`.",
+        "",
+    ]
+    for config in sorted(folder.glob("*.yaml")):
+        lines = config.read_text(encoding="utf-8").splitlines()
+        text = list(takewhile(lambda line: line.startswith("#"), lines))
+        title, *words = (line.removeprefix("#").strip() for line in text)
+        files = f"[config](recipes/{config.name}), [tables and rows](recipes/{config.stem}.sql)"
+        parts += [f"## {title}", *words, "", "```yaml", *lines[len(text) :], "```", "", f"Files: {files}", ""]
+    return "\n".join(parts)
+
+
 _NOTE: Final = "# Generated from exporter/dimensions and exporter/rules by `make generate`: change it there.\n"
 _RULES_NOTE: Final = (
     _NOTE + "# For another job, interval, Grafana or place of the runbooks: session-health-exporter rules --help\n"
@@ -101,6 +122,7 @@ def artefacts() -> dict[Path, str]:
     return {
         Path("docs/metrics.md"): metrics_page(DIMENSIONS),
         Path("docs/config.md"): reference_page(config_schema()),
+        Path("docs/recipes.md"): recipes_page(ROOT / "docs" / "recipes"),
         Path("docs/config.schema.json"): json.dumps(config_schema(), indent=2, ensure_ascii=False) + "\n",
         Path("docs/report.schema.json"): json.dumps(document_schema(), indent=2, ensure_ascii=False) + "\n",
         Path("docs/worklist.schema.json"): json.dumps(worklist_schema(), indent=2, ensure_ascii=False) + "\n",

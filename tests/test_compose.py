@@ -99,6 +99,8 @@ def test_the_exporters_command_is_one_of_ours() -> None:
     options = build_parser().parse_args(words)
 
     assert (options.scenario, options.live) == ("backfill", True)
+    # A demo's default is loopback, which no other container reaches.
+    assert [str(address) for address in options.addresses] == [DEFAULT_ADDRESS]
 
 
 @pytest.mark.prometheus

@@ -10,11 +10,11 @@ from exporter.commands.arguments import add_config_file, describe
 from exporter.commands.output import say
 from exporter.commands.process import serve_until_stopped
 from exporter.commands.serve import add_web, web_options
-from exporter.config.read import load_and_show
 from exporter.demo.platform import SampleError, sample_platform
 from exporter.demo.run import demo
 from exporter.demo.scenarios import SCENARIOS
 from exporter.embedded import EmbeddedPostgresError
+from exporter.serve.listen import LOOPBACK_ADDRESS
 from exporter.text.exits import ExitCode, NotMeasuredError
 
 
@@ -22,7 +22,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     describe(parser, "demo --scenario backfill --live")
     add_config_file(parser, None, "the commented sample config of the exporter")
-    add_web(parser)
+    add_web(parser, LOOPBACK_ADDRESS)
     parser.add_argument(
         "--scenario",
         choices=tuple(SCENARIOS),
@@ -59,13 +59,12 @@ def run(options: argparse.Namespace) -> ExitCode:
                 sample_platform(
                     SCENARIOS[options.scenario],
                     say,
-                    config_file,
                     options.postgres_url or os.environ.get("SESSION_HEALTH_POSTGRES_URL"),
                     options.postgres_bin,
                 ),
+                config_file=config_file,
                 scenario=options.scenario,
                 live=options.live,
-                load=lambda environ: load_and_show(config_file, {**os.environ, **environ}),
                 web=web,
                 stop=stop,
                 report=say,

@@ -18,7 +18,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     describe(parser, "serve --config.file shop.yaml --web.listen-address 127.0.0.1:10157")
     add_config_file(parser)
-    add_web(parser)
+    add_web(parser, DEFAULT_ADDRESS)
     parser.set_defaults(command=run)
 
 
@@ -34,13 +34,14 @@ def run(options: argparse.Namespace) -> ExitCode:
 
 def web_options(options: argparse.Namespace, config_file: Path) -> WebOptions:
     """The addresses to listen on, who may come in, and the links of the page; raises ConfigError."""
-    addresses = options.addresses or [parse_address(DEFAULT_ADDRESS)]
+    addresses = options.addresses or [parse_address(options.default_address)]
     links = Links(options.runbooks, options.dashboards, Shell(config_file.name))
     return WebOptions(tuple(addresses), options.enable_lifecycle, links, _door(options.web_config_file))
 
 
-def add_web(parser: argparse.ArgumentParser) -> None:
+def add_web(parser: argparse.ArgumentParser, default: str) -> None:
     """Add the options for the addresses to listen on, for TLS and passwords, and for the links of the page."""
+    parser.set_defaults(default_address=default)
     parser.add_argument(
         "--web.listen-address",
         dest="addresses",
@@ -48,7 +49,7 @@ def add_web(parser: argparse.ArgumentParser) -> None:
         type=_address,
         metavar="ADDRESS",
         help="the address to listen on: [::]:10157 or :10157 for every interface, 0.0.0.0:10157 for every IPv4 "
-        f"interface; may be repeated (default: {DEFAULT_ADDRESS})",
+        f"interface; may be repeated (default: {default})",
     )
     parser.add_argument(
         "--web.config.file",

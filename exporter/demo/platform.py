@@ -2,14 +2,12 @@
 
 import asyncio
 import os
-import re
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -17,7 +15,6 @@ import asyncpg
 from exporter.demo.scenarios import SCHEMA, Scenario
 from exporter.embedded import EmbeddedPostgres, find_binaries
 from exporter.model.sql import quote
-from exporter.text.files import MB, FileRefusedError, read_text
 
 Report = Callable[[str], None]
 
@@ -26,12 +23,12 @@ Report = Callable[[str], None]
 class SamplePlatform:
     """`dsn` is for the exporter (if possible a role with only SELECT), `writer_dsn` for the platform.
 
-    `config_file` is for other commands during the demo: it needs no DATABASE_URL, and is removed with the platform.
+    `url_file` has the same URL as `dsn`, for other commands during the demo, and is removed with the platform.
     """
 
     dsn: str
     writer_dsn: str
-    config_file: Path
+    url_file: Path
 
 
 class SampleError(Exception):
@@ -42,11 +39,10 @@ class SampleError(Exception):
 async def sample_platform(
     scenario: Scenario,
     report: Report,
-    config_file: Path,
     server_url: str | None = None,
     binaries: Path | None = None,
 ) -> AsyncIterator[SamplePlatform]:
-    """The sample database on the server at `server_url` or on an embedded server, and a copy of the config.
+    """The sample database on the server at `server_url` or on an embedded server.
 
     Raises EmbeddedPostgresError and SampleError.
     """
@@ -54,14 +50,14 @@ async def sample_platform(
         with TemporaryDirectory(prefix="she-") as folder:
             async with _database_on(server_url, report) as dsn:
                 await _load(dsn, scenario, report)
-                yield SamplePlatform(dsn, dsn, _copy(config_file, Path(folder), dsn))
+                yield SamplePlatform(dsn, dsn, _written(dsn, Path(folder)))
         return
     server = EmbeddedPostgres(find_binaries(binaries), report=report)
     await asyncio.to_thread(server.start)
     try:
         await _load(server.dsn(), scenario, report)
         dsn = await _reader(server)
-        yield SamplePlatform(dsn, server.dsn(), _copy(config_file, server.run_directory, dsn))
+        yield SamplePlatform(dsn, server.dsn(), _written(dsn, server.run_directory))
     finally:
         await asyncio.to_thread(server.stop)
 
@@ -118,15 +114,9 @@ async def _reader(server: EmbeddedPostgres) -> str:
     return server.dsn(user="session_health", password=password)
 
 
-def _copy(config_file: Path, folder: Path, dsn: str) -> Path:
-    """A copy of the config with the URL of the sample, readable only for the owner."""
-    copy = folder / config_file.name
-    # The loader reports an unreadable config.
-    with suppress(OSError, FileRefusedError, UnicodeDecodeError):
-        text = _URL.sub(lambda _: dsn.replace("$", "$$"), read_text(config_file, MB))
-        copy.touch(mode=0o600)
-        copy.write_text(text, encoding="utf-8")
-    return copy
-
-
-_URL: Final = re.compile(r"\$\{DATABASE_URL(:-[^}]*)?\}")
+def _written(dsn: str, folder: Path) -> Path:
+    """A file with the URL, readable only for the owner."""
+    file = folder / "url"
+    file.touch(mode=0o600)
+    file.write_text(f"{dsn}\n", encoding="utf-8")
+    return file

@@ -1,15 +1,17 @@
 """The demo from start to end: a sample platform, the exporter, and the next commands."""
 
 import asyncio
+import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from exporter.config.read import Loaded
+from exporter import APPLICATION_NAME
+from exporter.config.read import Loaded, load_and_show
 from exporter.connection.target import target
 from exporter.demo.live import keep_writing
 from exporter.demo.platform import Report, SamplePlatform
@@ -21,29 +23,29 @@ from exporter.serve.run import WebOptions, serve
 async def demo(
     platform: AbstractAsyncContextManager[SamplePlatform],
     *,
+    config_file: Path,
     scenario: str,
     live: bool,
-    load: Callable[[Mapping[str, str]], Loaded],
     web: WebOptions,
     stop: asyncio.Event,
     report: Report,
 ) -> None:
     """Serve the sample platform in a scenario until `stop` is set.
 
-    `load` reads the config, given the sample's DATABASE_URL.
+    The config is read with the environment of this process and the sample's DATABASE_URL.
 
     Raises ConfigError, ListenError, EmbeddedPostgresError, SampleError.
     """
     chosen = SCENARIOS[scenario]
     async with platform as sample:
-        environ = {"DATABASE_URL": sample.dsn}
+        environ = {**os.environ, "DATABASE_URL": sample.dsn}
         writing = asyncio.create_task(keep_writing(sample.writer_dsn, chosen.loss)) if live else None
         try:
             await serve(
-                lambda: _trusting(load(environ)),
+                lambda: _trusting(load_and_show(config_file, environ)),
                 web,
                 stop,
-                announce=lambda urls: report(_welcome(scenario, urls, sample, live=live)),
+                announce=lambda urls: report(_welcome(scenario, urls, sample, config_file)),
             )
         finally:
             if writing is not None:
@@ -60,9 +62,15 @@ def _trusting(loaded: Loaded) -> Loaded:
     return replace(loaded, config=config.model_copy(update={"databases": databases}))
 
 
-def _welcome(scenario: str, urls: Sequence[str], sample: SamplePlatform, *, live: bool) -> str:
-    url, config_file = urls[0], sample.config_file
-    shell = Shell(str(config_file))
+def _welcome(scenario: str, urls: Sequence[str], sample: SamplePlatform, config_file: Path) -> str:
+    url, folder = urls[0], config_file.absolute().parent
+    program = _program(folder)
+    config = () if config_file.name == Shell().config_file else ("--config.file", config_file.name)
+
+    def command(*words: str) -> str:
+        return shlex.join([program, *words, *config])
+
+    worklist = sample.url_file.with_name("worklist.jsonl")
     other = next(name for name in SCENARIOS if name != scenario)
     lines = [
         "",
@@ -70,18 +78,22 @@ def _welcome(scenario: str, urls: Sequence[str], sample: SamplePlatform, *, live
         f"  metrics   {url}/metrics",
         f"  database  {_place_of(sample.dsn)}",
         "",
-        "  While the demo runs, type",
-        *(f"            {line}" for line in _reached()),
-        f"            curl -s {url}/metrics | grep -E '^session_health_(eligible|gap)_sessions'",
-        f"            {shell.command('check')}",
-        f"            {shell.command('queries')}",
-        "  and the commands on the page, in the folder of this config:",
-        f"            cd {shlex.quote(str(config_file.parent))}",
+        "  While the demo runs, type in another terminal:",
         "",
-        f"  Afterwards: demo --scenario {other}" + ("" if live else ", or --live, to see graphs move"),
-        "  and serve, for your own database.",
+        f"    cd {shlex.quote(str(folder))}",
+        f'    export DATABASE_URL="$(cat {shlex.quote(str(sample.url_file))})"',
+        f"    {command('check')}",
+        f"    {command('gaps')}",
+        f"    {command('report')}",
+        f"    {command('gaps', '--worklist', str(worklist))}",
+        f"    {command('queries')}",
+        f"    curl -s {url}/metrics | grep -E '^session_health_(eligible|gap)_sessions'",
+        *_reached(),
         "",
-        "  Ctrl-C ends the demo and removes the sample data.",
+        "  Ctrl-C ends the demo and removes the sample data.  Afterwards, for other data and for your own database:",
+        "",
+        f"    {shlex.join([program, 'demo', '--scenario', other, '--live'])}",
+        f"    {shlex.join([program, 'init', '--help'])}",
         "",
     ]
     return "\n".join(lines)
@@ -94,9 +106,27 @@ def _place_of(dsn: str) -> str:
     return f"{found.database or found.user} on {servers}"
 
 
+def _program(folder: Path) -> str:
+    """The name or path of this program for a shell in the folder."""
+    path = Path(sys.executable).with_name(APPLICATION_NAME)
+    if _is_found(path):
+        return path.name
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
 def _reached() -> Sequence[str]:
     """The lines that put this program on the PATH; empty if the shell finds the program."""
-    program = Path(sys.executable).with_name("session-health-exporter")
-    if not program.exists() or shutil.which(program.name) == str(program):
+    path = Path(sys.executable).with_name(APPLICATION_NAME)
+    if _is_found(path):
         return ()
-    return (f'export PATH={shlex.quote(str(program.parent))}:"$PATH"',)
+    return (
+        "",
+        "  The commands on the page need one more line:",
+        "",
+        f'    export PATH={shlex.quote(str(path.parent))}:"$PATH"',
+    )
+
+
+def _is_found(path: Path) -> bool:
+    """Whether the name is enough; the same if the program is not installed."""
+    return not path.exists() or shutil.which(path.name) == str(path)

@@ -14,6 +14,8 @@ from exporter.text.exits import UsageError
 
 ANY: Final = "::"
 DEFAULT_ADDRESS: Final = ":10157"
+LOOPBACK_ADDRESS: Final = f"localhost{DEFAULT_ADDRESS}"
+"""This machine alone, by IPv4 and IPv6."""
 _LONGEST_SHOWN: Final = 300
 """Characters of an argument in a message: a host name has at most 253."""
 _PORT: Final = re.compile(r"[0-9]{1,5}")

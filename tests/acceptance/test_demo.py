@@ -67,7 +67,7 @@ async def test_backfill_shows_the_sessions_that_wait_for_it_and_why(place: Path)
     # Its last words: where to look, and what to try next.
     assert f"{url}/metrics\n" in said
     assert f"{url}/\n" in said
-    for hint in ("--scenario healthy", "--live", "queries", "serve", "Ctrl-C ends the demo"):
+    for hint in ("--scenario healthy", "--live", "queries", "gaps --worklist", "init", "Ctrl-C ends the demo"):
         assert hint in said
 
 
@@ -219,7 +219,7 @@ def test_on_a_server_of_yours_it_makes_a_database_and_drops_it(
         assert soon(lambda: it.page()("up") == 1, START_SECONDS)
         assert len(databases(server)) == 1
         [folder] = content(place)
-        assert soon(lambda: [path.name for path in content(folder)] == ["config.yaml"])
+        assert soon(lambda: [path.name for path in content(folder)] == ["url"])
 
         assert it.end(signal.SIGTERM, STOP_SECONDS) == 0
 

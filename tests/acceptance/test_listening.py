@@ -4,8 +4,10 @@ import contextlib
 import http.client
 import re
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from processes import Exporter, environment, run
@@ -96,6 +98,24 @@ def test_an_address_is_listened_on_by_its_families_on_the_port_that_is_announced
         assert port in (0, it.port)
         assert announced == [url.replace("PORT", str(it.port))]
         assert {host for host in (IPV4, IPV6) if answers(host, it.port)} == families
+
+
+@pytest.mark.parametrize(("command", "hosts"), [("serve", {"[::]", "0.0.0.0"}), ("demo", {IPV4, f"[{IPV6}]"})])
+def test_a_demo_is_for_this_machine_and_serve_for_every_other(config: Path, command: str, hosts: set[str]) -> None:
+    words = ("--config.file", str(config)) if command == "serve" else ()
+    with socket.create_server((IPV4, 0)) as taken:
+        default = str(taken.getsockname()[1])
+    code = (
+        "import sys; from exporter.serve import listen as room; "
+        f"room.DEFAULT_ADDRESS = ':{default}'; room.LOOPBACK_ADDRESS = 'localhost:{default}'; "
+        "from exporter.cli import main; sys.exit(main())"
+    )
+    with Exporter(command, *words, command=(sys.executable, "-c", code), environ=environment()) as it:
+        places = {urlsplit(url).netloc.removesuffix(f":{default}") for url in urls(it)}
+
+        assert places
+        assert places <= hosts
+        assert answers(IPV4, int(default))
 
 
 @over_ipv6

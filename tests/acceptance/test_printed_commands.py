@@ -15,7 +15,9 @@ from conftest import SERVED, Database
 from processes import ANY_PORT, COMMAND, Exporter, environment, open_folder, run
 from waiting import START_SECONDS, at_most, soon
 
-CODES = {"gaps": 0, "check": 1, "report": 0, "queries": 0, "curl": 0, "config": 3}
+import exporter
+
+CODES = {"gaps": 0, "check": 1, "report": 0, "queries": 0, "curl": 0, "config": 3, "init": 0}
 """How each ends while there are gaps; `config check --connect` is asked for where something is not measured."""
 
 NOT_INSTALLED = "/usr/local/bin:/usr/bin:/bin"
@@ -105,34 +107,62 @@ async def test_the_page_prints_commands_that_work_beside_its_config_and_tells_no
         assert_works(read(text), config.parent, DATABASE_URL=backfill.dsn)
 
 
+def blocks(log: str) -> list[list[str]]:
+    """The lines to type in each block that a demo prints."""
+    last = log[log.index("\n  page ") :]
+    found = ([line.strip() for line in block.splitlines() if line.startswith("    ")] for block in last.split("\n\n"))
+    return [lines for lines in found if lines]
+
+
 @pytest.mark.parametrize("own_server", [False, True])
-async def test_what_the_demo_says_to_type_works_while_it_runs(
-    backfill: Database, elsewhere: Path, own_server: bool
+@pytest.mark.parametrize("config", ["tour", "own"])
+async def test_every_line_that_the_demo_says_to_type_works_while_it_runs(
+    backfill: Database, elsewhere: Path, own_server: bool, config: str
 ) -> None:
     place = elsewhere.parent / "temporary"
     place.mkdir()
     url = ("--postgres.url", backfill.dsn) if own_server else ()
+    words = ("--config.file", str(config_of(elsewhere))) if config == "own" else ()
     environ = environment(TMPDIR=str(place), PATH=NOT_INSTALLED)
-    with Exporter("demo", "--scenario", "backfill", *ANY_PORT, *url, environ=environ) as demo:
+    with Exporter("demo", "--scenario", "backfill", *ANY_PORT, *url, *words, environ=environ) as demo:
         assert soon(lambda: "Ctrl-C" in demo.log, START_SECONDS)
-        lines = [line.strip() for line in demo.log.splitlines()]
-        commands = [line for line in lines if line.startswith(("session-health-exporter ", "curl "))]
-        [change] = [line for line in lines if line.startswith("cd ")]
-        [reach] = [line for line in lines if line.startswith("export PATH=")]
-        [database] = [line for line in lines if line.startswith("database ")]
+        [enter, variable, *commands], [reach], [again, own] = blocks(demo.log)
+        begin = f"{enter} && {variable}"
 
-        assert len(commands) == 3
-        for command in commands:
-            done = typed(f"{reach}; {command}", elsewhere, PATH=NOT_INSTALLED)
-            assert done.returncode == CODES[command.split()[command.startswith("session-health")]], done.stderr
-        assert_works(in_html(demo.get("/").text), Path(shlex.split(change)[1]))
+        names = [shlex.split(command)[1] for command in commands]
+        assert names == ["check", "gaps", "report", "gaps", "queries", "-s"]
+        assert [command for command in commands if "--worklist" in command]
+        for name, command in zip(names, commands, strict=True):
+            done = typed(f"{begin} && {command}", elsewhere, PATH=NOT_INSTALLED)
+            assert done.returncode == CODES.get(name, 0), (command, done.stdout, done.stderr)
+        for command in dict.fromkeys(in_html(demo.get("/").text)):
+            done = typed(f"{begin} && {reach} && {command}", elsewhere, PATH=NOT_INSTALLED)
+            assert done.returncode == CODES[shlex.split(command)[1]], (command, done.stdout, done.stderr)
+        assert typed(f"{enter} && {own}", elsewhere, PATH=NOT_INSTALLED).returncode == 0
+        assert typed(f"{enter} && {again} --help", elsewhere, PATH=NOT_INSTALLED).returncode == 0
+
+        [database] = [line.strip() for line in demo.log.splitlines() if line.startswith("  database ")]
         sample = urlsplit(backfill.dsn if own_server else "")
         assert re.fullmatch(
             rf"database +\w+ on {sample.hostname or '127.0.0.1'}, port {sample.port or '[0-9]+'}", database
         )
+        assert not sample.password or sample.password not in demo.log
         assert demo.end(signal.SIGTERM, 5) == 0
 
     assert list(place.iterdir()) == []
+
+
+async def test_a_checkout_names_its_program_from_its_own_folder() -> None:
+    checkout = Path(exporter.__file__).parents[1]
+    environ = environment(PATH=NOT_INSTALLED)
+    with Exporter("demo", *ANY_PORT, environ=environ) as demo:
+        assert soon(lambda: "Ctrl-C" in demo.log, START_SECONDS)
+        [enter, _, *commands], *_ = blocks(demo.log)
+
+    program = Path(COMMAND[0])
+    inside = program.is_relative_to(checkout)
+    assert enter == shlex.join(["cd", str(checkout)])
+    assert commands[1] == f"{program.relative_to(checkout) if inside else program} gaps"
 
 
 def next_of(done: subprocess.CompletedProcess[str]) -> str:
