@@ -810,7 +810,7 @@ def later(draw: st.DrawFn, case: Case) -> Case:
         for row in table.rows:
             again = completed_again(world, columns, row) if name == "visits" else row
             reopened = {**row, "status": None, "completed_at": None} if name == "visits" else row
-            other = draw(one([row, row, again, again, reopened, None, None, *table.rows]))
+            other = draw(one([row, row, again, again, again, reopened, None, None, draw(one(table.rows))]))
             if other is not None:
                 found.append({**other, **{key: row[key] for key in ("id", "part") if key in columns}})
         if name != "visits" and table.rows and sessions:
