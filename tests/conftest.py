@@ -98,6 +98,8 @@ def whole_tour(**values: str) -> str:
 
     `values` replace some: `deleted="status = 'deleted'"`.
     """
+    # The sample platform has no tenants.
+    values = {"segment": "{columns: [status], top: 3}", **values}
     names = [key.name for d in DIMENSIONS for key in d.keys] + [limit.name for d in DIMENSIONS for limit in d.limits]
     text = re.sub(rf"^( +)# ((?:{'|'.join(names)}): )", r"\1\2", TOUR.read_text(encoding="utf-8"), flags=re.MULTILINE)
     for key, value in values.items():

@@ -38,6 +38,7 @@ TEXT = whole_tour(
     deleted="deleted_at is not null",
     statement_timeout="20s",
     stuck="{statuses: [in_progress], after: 2h}",
+    segment="{columns: [completed_questions], top: 2}",
 )
 
 

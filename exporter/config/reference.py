@@ -16,6 +16,7 @@ _SECTIONS: Final = {
     "Window": "`pipelines.NAME.window`",
     "Sessions": "`pipelines.NAME.sessions`",
     "Check": "`pipelines.NAME.sessions.checks.NAME`",
+    "Segment": "`pipelines.NAME.sessions.segment`",
     "Stuck": "`pipelines.NAME.sessions.stuck`",
     "Record": "`pipelines.NAME.records.NAME`",
     "KeyPart": "`pipelines.NAME.records.NAME.session_key`",

@@ -25,7 +25,7 @@ from exporter.dashboards.promql import (
     selector,
     total,
 )
-from exporter.dashboards.sections import backfill, integrity, quality, volume
+from exporter.dashboards.sections import backfill, integrity, quality, segments, volume
 from exporter.dashboards.vectors import (
     AGE,
     ALL_GAPS,
@@ -420,6 +420,7 @@ OVERVIEW: Final = Page(
         Section([*_first_numbers(), *_broken_and_alerts(), _pipelines(), _records(), *_trends()]),
         Section(_limits(), title="Limits", id=100),
         Section(quality(), title="Versions and checks", id=102),
+        Section(segments(), title="Segments", id=105, folded=True),
         Section(backfill(), title="Backfill", id=101, folded=True),
         Section(integrity(), title="Integrity", id=103, folded=True),
         Section(volume(), title="Volume", id=104, folded=True),

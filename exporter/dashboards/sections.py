@@ -33,6 +33,7 @@ from exporter.dimensions import DIMENSIONS
 from exporter.dimensions.conformance import VERSION_SESSIONS
 from exporter.dimensions.coverage import ELIGIBLE
 from exporter.dimensions.integrity import FOREIGN_KEY
+from exporter.dimensions.segments import SEGMENT_GAPS, SEGMENT_SESSIONS
 from exporter.dimensions.validity import CHECK_SESSIONS
 from exporter.dimensions.volume import FUTURE, SESSIONS, UNDATED, UNDATED_ELIGIBLE
 from exporter.model.metric import Metric
@@ -157,6 +158,59 @@ def quality() -> list[Tile]:
             ),
             12,
             8,
+        ),
+    ]
+
+
+def segments() -> list[Tile]:
+    """Eligible sessions and gaps by segment, such as the tenant."""
+    none = "no `sessions.segment`, or not measured"
+    sessions = About(
+        id=90,
+        title="Sessions by segment",
+        says="Analysed sessions by segment: the segments with the most gaps, and the rest as *<other>*.",
+        unit=COUNT,
+        none=none,
+        none_is_known=True,
+        runbook="SessionsWithGap",
+    )
+    records = About(
+        id=91,
+        title="Gaps by segment and record",
+        says="Sessions with a gap caused by a record, by segment.  `session-health-exporter gaps` lists the "
+        "sessions, each with its segment.",
+        unit=COUNT,
+        none=none,
+        none_is_known=True,
+        runbook="SessionsWithGap",
+    )
+    gaps, complete = (latest(SEGMENT_SESSIONS, state=state) for state in ("gap", "complete"))
+    segment = PanelColumn("Segment")
+    return [
+        Tile(
+            grid(
+                sessions,
+                {"segment": segment, "pipeline": THIS_PIPELINE},
+                [
+                    (PanelColumn("With a gap", width=NARROW, alarm=palette.CRITICAL), gaps),
+                    (PanelColumn("Complete", width=NARROW), complete),
+                ],
+                sort="With a gap",
+                descending=True,
+            ),
+            13,
+            9,
+        ),
+        Tile(
+            grid(
+                records,
+                {"segment": segment, "record": THIS_RECORD, "pipeline": THIS_PIPELINE},
+                [(PanelColumn("With a gap", width=NARROW, alarm=palette.CRITICAL), latest(SEGMENT_GAPS))],
+                sort="With a gap",
+                descending=True,
+            ),
+            11,
+            9,
         ),
     ]
 

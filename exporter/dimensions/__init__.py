@@ -8,6 +8,7 @@ from exporter.dimensions.coverage import COVERAGE
 from exporter.dimensions.detachment import DETACHMENT
 from exporter.dimensions.freshness import FRESHNESS
 from exporter.dimensions.integrity import INTEGRITY
+from exporter.dimensions.segments import SEGMENTS
 from exporter.dimensions.stuck import STUCK
 from exporter.dimensions.timeliness import TIMELINESS
 from exporter.dimensions.uniqueness import UNIQUENESS
@@ -18,6 +19,7 @@ from exporter.model.dimension import Dimension
 DIMENSIONS: Final[tuple[Dimension, ...]] = (
     VOLUME,
     COVERAGE,
+    SEGMENTS,
     CONFORMANCE,
     VALIDITY,
     UNIQUENESS,

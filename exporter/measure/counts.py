@@ -7,7 +7,7 @@ from exporter.measure.interpret import Counted
 from exporter.measure.query_faults import is_uncountable
 from exporter.measure.records import RowCount, UnknownValueError, count_rows, read_spreads, with_values_named
 from exporter.measure.session import Session, subject_of
-from exporter.model.counting import Cells, Part, Rows
+from exporter.model.counting import SEGMENTED, Cells, Part, Rows
 from exporter.model.fault import CollectionError, Fault
 from exporter.plan.plan import Plan
 
@@ -102,7 +102,7 @@ async def _count_sessions(
         if not counted.agrees_with(of_one):
             return repeated(subject)
         of_record[name] = (of_one.only("facet", [None]), counted.with_sessions(of_one, spreads))
-    return cells.only("subject", [None]), of_record
+    return cells.only("subject", [None, SEGMENTED]), of_record
 
 
 def repeated(subject: str) -> Fault:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from exporter.model.counting import (
+    SEGMENTED,
     CatalogMeasure,
     Cells,
     Measure,
@@ -23,8 +24,8 @@ from exporter.state.snapshot import label_text
 class Counted:
     """The answers of the database: cells by record, and faults.
 
-    `sessions`: the cells of the sessions by status.  `of_record`: for each measured record the cells of its sessions
-    by state, and its rows.
+    `sessions`: the cells of the sessions by status, and by segment.  `of_record`: for each measured record the cells of
+    its sessions by state, and its rows.
     """
 
     sessions: Cells
@@ -52,7 +53,8 @@ def _measured(
     match measure:
         case SessionMeasure():
             if not (measure.needs_every_record and counted.record_faults):
-                values = _labelled(measure.read(pipeline, counted.sessions))
+                subject = SEGMENTED if measure.by_segment else None
+                values = _labelled(measure.read(pipeline, counted.sessions.only("subject", [subject])))
         case RecordMeasure():
             for name, (sessions, rows) in counted.of_record.items():
                 values |= _labelled(measure.read(pipeline.records[name], sessions, rows), name)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from exporter.measure.records import RowCount
-from exporter.model.counting import COHORT_PART, Cells, Rows, Total
+from exporter.model.counting import COHORT_PART, SEGMENTED, Cells, Rows, Total
 from exporter.model.metric import CellValue
 from exporter.plan.plan import Plan
 from exporter.state.ledger import Ledger, RowSlice, added
@@ -30,7 +30,7 @@ def summed(plan: Plan, ledger: Ledger, totals: Sequence[Total]) -> tuple[Cells, 
         counted = RowCount(Rows(rows, plan.facets(name)[0].name, repeats=repeats), ledger.values.get(name, {}))
         states = of_one.only("facet", [None])
         of_record[name] = (_with_owners(plan, states, slices, totals), counted.with_sessions(of_one, spreads))
-    return cells.only("subject", [None]), of_record
+    return cells.only("subject", [None, SEGMENTED]), of_record
 
 
 def _without(cells: Cells, names: Collection[str]) -> Cells:

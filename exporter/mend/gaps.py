@@ -34,12 +34,14 @@ class Gap:
     """A session with a gap.
 
     `session`: the key, a text for each column of `sessions.key` (None for NULL).  `reasons`: the reason for each record
-    with a gap.  `completed_at`: ISO 8601 in UTC, None without a completion.
+    with a gap.  `completed_at`: ISO 8601 in UTC, None without a completion.  `segment`: None for NULL, or if the config
+    tells no segments apart.
     """
 
     session: tuple[str | None, ...]
     reasons: Mapping[str, GapReason]
     completed_at: str | None
+    segment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ async def list_gaps(
                 if number == last:
                     raise GapsNotMeasuredError((repeated(_all(plan)),))
                 last = number
-                take(_gap(row, records, width))
+                take(_gap(row, records, width, has_segment=plan.has_segments))
             sessions += len(rows)
             on_progress(sessions)
         return await _ended(session, sessions)
@@ -178,12 +180,14 @@ def _all(plan: Plan) -> str:
     return f"pipelines.{plan.pipeline.name}"
 
 
-def _gap(row: Sequence[Any], records: Sequence[str], width: int) -> Gap:
+def _gap(row: Sequence[Any], records: Sequence[str], width: int, *, has_segment: bool) -> Gap:
     completed_at: str | None = row[width]
+    first = width + (2 if has_segment else 1)
     return Gap(
         session=tuple(row[:width]),
-        reasons={name: reason for name, reason in zip(records, row[width + 1 :], strict=True) if reason is not None},
+        reasons={name: reason for name, reason in zip(records, row[first:], strict=True) if reason is not None},
         completed_at=completed_at and _iso(completed_at),
+        segment=row[width + 1] if has_segment else None,
     )
 
 
@@ -197,21 +201,24 @@ def _iso(text: str) -> str:
 COLUMNS: Final = ("session", "record", "reason", "completed_at")
 """The keys of a row; a session with gaps for two records has two rows."""
 
+SEGMENT: Final = "segment"
+"""One more key, if the config tells segments apart."""
+
 SessionValue = str | None | dict[str, str | None]
 """The key of a session: a text, or an object by column for a key with several columns; None is NULL."""
 
-Row = tuple[SessionValue, str, GapReason, str | None]
-"""The values of `COLUMNS`."""
+Row = Mapping[str, SessionValue]
+"""The values by key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A document format: `head`, `first` before the first row, `between` two rows, `foot`, and one row.
+    """A document format: `head` of the keys, `first` before the first row, `between` two rows, `foot`, and one row.
 
     `printable_row` is for a terminal, without control characters.
     """
 
-    head: str
+    head: Callable[[Sequence[str]], str]
     first: str
     between: str
     foot: str
@@ -228,17 +235,19 @@ def _printable_csv_row(row: Row) -> str:
 
 
 def _object(row: Row) -> str:
-    return json.dumps(dict(zip(COLUMNS, row, strict=True)), ensure_ascii=False)
+    return json.dumps(row, ensure_ascii=False)
 
 
 def _printable_object(row: Row) -> str:
-    return json.dumps(dict(zip(COLUMNS, row, strict=True)))
+    return json.dumps(row)
 
 
 FORMATS: Final[Mapping[str, Form]] = {
-    "csv": Form(",".join(COLUMNS) + "\n", "", "", "", _csv_row, _printable_csv_row),
-    "ndjson": Form("", "", "", "", lambda row: _object(row) + "\n", lambda row: _printable_object(row) + "\n"),
-    "json": Form("[", "\n", ",\n", "\n]\n", _object, _printable_object),
+    "csv": Form(lambda keys: ",".join(keys) + "\n", "", "", "", _csv_row, _printable_csv_row),
+    "ndjson": Form(
+        lambda _: "", "", "", "", lambda row: _object(row) + "\n", lambda row: _printable_object(row) + "\n"
+    ),
+    "json": Form(lambda _: "[", "\n", ",\n", "\n]\n", _object, _printable_object),
 }
 """The formats of `gaps`."""
 
@@ -252,12 +261,17 @@ class Writer:
         self._form = form
         self._row = form.printable_row if on_terminal else form.row
         self._before = form.first
-        self._write(form.head)
+        self._has_segments = plan.has_segments
+        self._write(form.head((*COLUMNS, SEGMENT) if self._has_segments else COLUMNS))
 
     def take(self, gap: Gap) -> None:
         """Write a gap: one row for each record; raises SpoolError."""
         key: SessionValue = gap.session[0] if len(self._key) == 1 else dict(zip(self._key, gap.session, strict=True))
-        rows = [self._row((key, record, reason, gap.completed_at)) for record, reason in gap.reasons.items()]
+        segment = {SEGMENT: gap.segment} if self._has_segments else {}
+        rows = [
+            self._row({"session": key, "record": record, "reason": reason, "completed_at": gap.completed_at, **segment})
+            for record, reason in gap.reasons.items()
+        ]
         self._write(self._before + self._form.between.join(rows))
         self._before = self._form.between
 
@@ -274,9 +288,9 @@ class Writer:
 
 def _cells(row: Row) -> tuple[str, ...]:
     """The cells of a CSV row: a key of several columns is a JSON object, None an empty cell."""
-    key, *others = row
-    text = json.dumps(key, ensure_ascii=False) if isinstance(key, dict) else key or ""
-    return (text, *(cell or "" for cell in others))
+    return tuple(
+        json.dumps(cell, ensure_ascii=False) if isinstance(cell, dict) else cell or "" for cell in row.values()
+    )
 
 
 class _Echo:

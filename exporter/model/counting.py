@@ -86,6 +86,9 @@ class Value:
     category: str | None
 
 
+SEGMENTED: Final = ""
+"""The subject of the cells of sessions by segment: no record has this name."""
+
 Values = Mapping[str, Mapping[str, tuple[Value, ...]]]
 """The values of each facet, by the name of the record and of the facet."""
 
@@ -207,12 +210,14 @@ class SessionMeasure:
     """Numbers about the sessions of a pipeline, read from the cells of the sessions.
 
     A total of a part that the server refused is no column of the cells.  With `needs_every_record` the measure is read
-    only if every record table was measured: a total over some records would be wrong.
+    only if every record table was measured: a total over some records would be wrong.  `by_segment`: from the cells of
+    the analysed sessions by segment.
     """
 
     metric: Metric
     read: Callable[[Pipeline, Cells], Numbers]
     needs_every_record: bool = False
+    by_segment: bool = False
 
 
 @dataclass(frozen=True, slots=True)

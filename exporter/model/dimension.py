@@ -29,6 +29,10 @@ class Charts:
     tracks: tuple[Track, ...] = ()
 
 
+def _no_segment(_scope: Scope) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Dimension:
     """One aspect of data health.  Most dimensions use a few of these; the smallest file to start from is `volume.py`.
@@ -53,6 +57,8 @@ class Dimension:
       `sessions` and `rows`; `best` and `required` are its own.
     - `spreads` are taken over the sessions of the cohort: SQL over one session, with `completed` and `first_n`, the
       time of its first row that satisfies.
+    - `segment` is a text of a session, SQL over the sessions table: the analysed sessions are counted by segment, too,
+      with `segment_totals` over the same cells as `session_totals`.  At most one dimension has segments.
     - `facets` tell the rows of a record table apart; `row_facts` are conditions on a row, and `row_totals` are computed
       per group, beside the count `rows`, over the facts, `keyed`, `valid` and `newest`.  `repeats` are what must not
       repeat.
@@ -78,6 +84,8 @@ class Dimension:
     row_facts: Callable[[Record], tuple[Fact, ...]] = _none
     row_totals: Callable[[Record], tuple[Total, ...]] = _none
     repeats: Callable[[Record], tuple[Repeats, ...]] = _none
+    segment: Callable[[Scope], str | None] = _no_segment
+    segment_totals: Callable[[Scope], tuple[Total, ...]] = _none
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

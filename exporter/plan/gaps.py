@@ -8,13 +8,18 @@ from exporter.model.sections import Pipeline
 from exporter.model.sql import Bindings, text_literal
 from exporter.model.states import GAP_REASONS, GapReason, gap_reasons, state
 from exporter.plan.fragments import SessionKey, comma_list, session_keys
-from exporter.plan.joined import NUMBERED
+from exporter.plan.joined import NUMBERED, SEGMENT
 from exporter.plan.listed import listed_sessions
 from exporter.plan.statement import FETCHED, Cursor, Statement, marker
 
 
-def gap_cursor(scope: Scope, links: Mapping[str, Link], reasons: Collection[GapReason]) -> Cursor:
-    """The cursor over the gap list, ordered by time and key; sorting takes less time than finding the gaps."""
+def gap_cursor(
+    scope: Scope, links: Mapping[str, Link], reasons: Collection[GapReason], segment: str | None = None
+) -> Cursor:
+    """The cursor over the gap list, ordered by time and key; sorting takes less time than finding the gaps.
+
+    `segment`: SQL over the sessions table; None for a list without segments.
+    """
     bind = Bindings()
     pipeline, width = scope.pipeline, len(scope.pipeline.sessions.key)
     keys = [f"key_{n}" for n in range(1, width + 1)]
@@ -22,10 +27,12 @@ def gap_cursor(scope: Scope, links: Mapping[str, Link], reasons: Collection[GapR
         NUMBERED,
         *(f"{key}::text as session_{n}" for n, key in enumerate(keys, start=1)),
         "completed::text as completed_at",
+        *([] if segment is None else [SEGMENT]),
         *(f"reason_{n}" for n in range(1, len(scope.records) + 1)),
     ]
     ordered = ", ".join(["since", *keys, NUMBERED])
-    sql = f"with {_gaps(scope, links, reasons, bind)}\nselect\n  {comma_list(selected)}\nfrom gaps\norder by {ordered}"
+    gaps = _gaps(scope, links, reasons, bind, segment)
+    sql = f"with {gaps}\nselect\n  {comma_list(selected)}\nfrom gaps\norder by {ordered}"
     return _cursor("gaps", pipeline, sql, bind)
 
 
@@ -109,24 +116,31 @@ def _listed(pipeline: Pipeline, keys: Sequence[SessionKey], bind: Bindings) -> s
     return f"{unnest}({', '.join(arrays)}) with ordinality as listed ({named}) on {on}"
 
 
-def _stated(scope: Scope, links: Mapping[str, Link], bind: Bindings) -> str:
+def _stated(scope: Scope, links: Mapping[str, Link], bind: Bindings, segment: str | None = None) -> str:
     """Defines `stated`: the sessions of `judged` with the due time `since` and `state_n` of the n-th record."""
     keys = [f"key_{n}" for n in range(1, len(scope.pipeline.sessions.key) + 1)]
     states = [
         f"{state(record, f'best_{n}', f'required_{n}')} as state_{n}" for n, record in enumerate(scope.records, start=1)
     ]
     known = ["in_window", "eligible", "analysed", "completed", "coalesce(completed, started) as since", NUMBERED]
-    return f"""{listed_sessions(scope, links, (), bind)}, stated as (
+    known += [] if segment is None else [SEGMENT]
+    return f"""{listed_sessions(scope, links, (), bind, segment=segment)}, stated as (
   select
     {comma_list([*keys, *known, *states], 4)}
   from judged
 )"""
 
 
-def _gaps(scope: Scope, links: Mapping[str, Link], reasons: Collection[GapReason], bind: Bindings) -> str:
+def _gaps(
+    scope: Scope,
+    links: Mapping[str, Link],
+    reasons: Collection[GapReason],
+    bind: Bindings,
+    segment: str | None = None,
+) -> str:
     """Defines `gaps`: sessions with a gap, the due time `since`, and `reason_n` of the n-th record."""
     keys = [f"key_{n}" for n in range(1, len(scope.pipeline.sessions.key) + 1)]
-    stated = _stated(scope, links, bind)
+    stated = _stated(scope, links, bind, segment)
     wanted = [
         f"state_{n} = any({bind(tuple(r for r in gap_reasons(record) if r in reasons), 'text[]')})"
         for n, record in enumerate(scope.records, start=1)
@@ -134,7 +148,7 @@ def _gaps(scope: Scope, links: Mapping[str, Link], reasons: Collection[GapReason
     reason = [f"case when {is_wanted} then state_{n} end as reason_{n}" for n, is_wanted in enumerate(wanted, start=1)]
     return f"""{stated}, gaps as (
   select
-    {comma_list([*keys, "completed", "since", NUMBERED, *reason], 4)}
+    {comma_list([*keys, "completed", "since", NUMBERED, *([] if segment is None else [SEGMENT]), *reason], 4)}
   from stated
   where analysed and ({" or ".join(wanted)})
 )"""

@@ -16,8 +16,9 @@ from typing import Final, Literal
 from exporter.model.counting import Fact, Scope
 from exporter.model.dimension import Dimension
 from exporter.model.keys import Link
+from exporter.model.metric import LABEL_LENGTH
 from exporter.model.sections import Pipeline, Record
-from exporter.model.sql import OURS, Bindings, Moment, condition, moment, quote, same_text, with_values
+from exporter.model.sql import OURS, Bindings, Moment, condition, cut, moment, quote, same_text, with_values
 from exporter.model.states import graces_in_sql
 from exporter.plan.fragments import (
     cohort_end,
@@ -30,6 +31,9 @@ from exporter.plan.fragments import (
     session_keys,
     window_start,
 )
+
+SEGMENT: Final = quote("segment")
+"""The segment of a session; NULL for sessions that are not eligible."""
 
 NUMBERED: Final = "numbered"
 """The number of a session in a list."""
@@ -86,7 +90,7 @@ class SessionRows:
     """The sessions as a FROM item, `source`, and the parts of its select list as SQL.
 
     `told` has the conditions that matter only in the window, in the cohort or without a start (`wanted_sessions`), and
-    `always` those that matter for every session; both by column.
+    `always` those that matter for every session; both by column.  `segment`: None where segments are not told apart.
     """
 
     source: str
@@ -96,9 +100,15 @@ class SessionRows:
     completed: str
     told: Mapping[str, str]
     always: Mapping[str, str]
+    segment: str | None = None
 
 
-def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact]) -> SessionRows:
+def segment_of(scope: Scope, dimensions: Iterable[Dimension]) -> str | None:
+    """SQL over the sessions table for the segment of a session; None where segments are not told apart."""
+    return next(filter(None, (dimension.segment(scope) for dimension in dimensions)), None)
+
+
+def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact], segment: str | None = None) -> SessionRows:
     """The sessions, with every expression of the config about sessions."""
     pipeline, sessions = scope.pipeline, scope.pipeline.sessions
     values = {
@@ -120,6 +130,7 @@ def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact]) -> Session
         completed=moment(column_of(sessions, sessions.completed_at), sessions.timezone, bind),
         told={name: sql for name, sql in columns.items() if name not in always},
         always={name: sql for name, sql in columns.items() if name in always},
+        segment=None if segment is None else cut(segment, LABEL_LENGTH),
     )
 
 

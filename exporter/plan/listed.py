@@ -13,6 +13,7 @@ from exporter.plan.joined import (
     NEAR,
     NO_INDEX,
     NUMBERED,
+    SEGMENT,
     Indexed,
     joined_with,
     rows_by_key,
@@ -30,16 +31,17 @@ def listed_sessions(
     *,
     indexed: Indexed = NO_INDEX,
     cohort: tuple[str, str] | None = None,
+    segment: str | None = None,
 ) -> str:
     """Defines `judged`: the sessions in the window and the cohort, with the best rank of the rows of every record.
 
     With `cohort` (SQL: start, end) only its sessions, eligible or not, and only the rows of these sessions, with the
-    time of the first row that satisfies as `first_n`.
+    time of the first row that satisfies as `first_n`.  `segment`: SQL for a text of the session, the column `segment`.
 
     Only this definition names tables of the platform, and comes first: no name of the exporter can hide a table.
     Sessions are numbered, because a key may be NULL.
     """
-    rows = session_rows(scope, bind, ())
+    rows = session_rows(scope, bind, (), segment)
     records = list(enumerate(scope.records, start=1))
     told = {quote(f"required_{n}"): "true" for n, _ in records} | dict(rows.told)
     if cohort:
@@ -52,6 +54,7 @@ def listed_sessions(
         f"{rows.completed} as completed",
         *(f"{sql} as {name}" for name, sql in told.items()),
         f"row_number() over () as {NUMBERED}",
+        *([] if rows.segment is None else [f"{rows.segment} as {SEGMENT}"]),
     ]
     if not cohort:
         wanted = wanted_sessions(scope.pipeline, bind)

@@ -17,6 +17,7 @@ from exporter.model.sql import Bindings, Moment, quote
 from exporter.model.states import rank, satisfies
 from exporter.plan.fragments import comma_list, newest_in_sql
 from exporter.plan.joined import (
+    SEGMENT,
     Indexed,
     Region,
     Times,
@@ -25,6 +26,7 @@ from exporter.plan.joined import (
     looked_up,
     rows_by_key,
     rows_of_session,
+    segment_of,
     session_rows,
     times_in_sql,
     wanted_sessions,
@@ -71,6 +73,11 @@ class Packed:
     facts: tuple[Fact, ...]
     times: Mapping[str, str]
     laid: Mapping[str, Place]
+
+    @property
+    def segment(self) -> str | None:
+        """SQL over the sessions table for the segment of a session; None where segments are not told apart."""
+        return segment_of(self.scope, self.dimensions)
 
     @property
     def records(self) -> tuple[tuple[int, Record], ...]:
@@ -146,6 +153,8 @@ def packed_sessions(packed: Packed, links: Mapping[str, Link], bind: Bindings, r
     clock = bind(Moment.CLOCK, "timestamptz")
     known = ["status", "started", "completed", *(f"r_{n}.n as {rows_of(n)}" for n in packed.counted)]
     known += [f"{' + '.join(parts)} as {column}" for column, parts in sums.items()]
+    segment = [] if packed.segment is None else [SEGMENT]
+    known += segment
     totals = [
         "count(*) as sessions",
         "min(coalesce(completed, started)) as oldest",
@@ -153,7 +162,7 @@ def packed_sessions(packed: Packed, links: Mapping[str, Link], bind: Bindings, r
         f"max(case when completed <= {clock} then completed end) as newest_completed",
         *(f"coalesce(sum({rows_of(n)}), 0)::bigint as {rows_of(n)}" for n in packed.counted),
     ]
-    by = ", ".join([*(["slice", "named"] if region else []), "status", *sums])
+    by = ", ".join([*(["slice", "named"] if region else []), "status", *segment, *sums])
     if region:
         # As text: for an array of times the driver would query the catalog.  A sub-select is read once, not per row.
         bounds = f"(select {bind(tuple(bound.isoformat() for bound in region.bounds), 'text[]')}::timestamptz[])"
@@ -199,7 +208,7 @@ def _sessions(packed: Packed, bind: Bindings, region: Region | None) -> _Words:
 
     In a region by key, so that neighbours in an index are looked up one after the other.
     """
-    rows, laid = session_rows(packed.scope, bind, packed.facts), packed.laid
+    rows, laid = session_rows(packed.scope, bind, packed.facts, packed.segment), packed.laid
     told = words((laid[name], laid[name].flag(sql)) for name, sql in rows.told.items())
     always = words((laid[name], laid[name].flag(sql)) for name, sql in rows.always.items())
     found = {laid[LINKED].column: [laid[LINKED].value(1)]}
@@ -216,6 +225,9 @@ def _sessions(packed: Packed, bind: Bindings, region: Region | None) -> _Words:
         f"{rows.completed} as completed",
         *(f"{' + '.join(parts)} as {column}" for column, parts in found.items()),
     ]
+    if rows.segment is not None:
+        eligible = rows.told[quote("eligible")]
+        selected.append(f"case when {is_wanted} and {eligible} then {rows.segment} end as {SEGMENT}")
     sql = f"""
     select
       {comma_list(selected, 6)}
@@ -286,6 +298,8 @@ def judged_cells(packed: Packed, region: Region | None) -> str:
         columns.append(f"{laid[required(n)].has() if record.required_when else 'true'} as {required(n)}")
         single = f"case when {laid[best(n)].number()} <> 0 then sessions else 0 end as {rows_of(n)}"
         columns.append(rows_of(n) if n in packed.counted else single)
+    if packed.segment is not None:
+        columns.append(SEGMENT)
     if region:
         columns += [
             "slice",

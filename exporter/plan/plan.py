@@ -32,7 +32,7 @@ from exporter.plan.control import Control
 from exporter.plan.expressions import Expression, expressions, has_sub_query, planned
 from exporter.plan.fragments import SessionKey
 from exporter.plan.gaps import gap_count, gap_cursor, gap_tally, places_statement, states_cursor
-from exporter.plan.joined import NO_INDEX, Indexed, Region, Times
+from exporter.plan.joined import NO_INDEX, Indexed, Region, Times, segment_of
 from exporter.plan.replica import STATUS_SQL
 from exporter.plan.rows import facets_of, many_values_statement, presumed_values, repeats_statement, rows_statement
 from exporter.plan.sessions import delays_statement, sessions_statement
@@ -352,9 +352,15 @@ class Plan:
         """Every session with a gap in `records` for `reasons`, the longest due first.
 
         Columns: the unique number of the session, each part of the key as text, the completion as text (NULL without a
-        completion), and for each of `records` the reason (NULL without a gap).
+        completion), with `has_segments` the segment, and for each of `records` the reason (NULL without a gap).
         """
-        return gap_cursor(Scope(self.pipeline, _pick(self.pipeline, records), ()), self.links, reasons)
+        scope = Scope(self.pipeline, _pick(self.pipeline, records), self.parts)
+        return gap_cursor(scope, self.links, reasons, segment_of(scope, self.dimensions))
+
+    @property
+    def has_segments(self) -> bool:
+        """Whether the config tells segments of sessions apart."""
+        return segment_of(Scope(self.pipeline, (), self.parts), self.dimensions) is not None
 
     def gap_count(self, records: Sequence[str], reasons: Collection[GapReason] = GAP_REASONS) -> Statement:
         """Counts the rows and the sessions of `gaps`."""

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from exporter.model.counting import PERCENTILES, GroupColumn, Scope, Total, Values
+from exporter.model.counting import PERCENTILES, SEGMENTED, GroupColumn, Scope, Total, Values
 from exporter.model.dimension import Dimension
 from exporter.model.keys import Link
 from exporter.model.sql import Bindings, quote, text_literal
 from exporter.plan.cells import counting_statement
 from exporter.plan.fragments import cohort_end, cohort_start, comma_list
-from exporter.plan.joined import Indexed, Region
+from exporter.plan.joined import SEGMENT, Indexed, Region
 from exporter.plan.listed import listed_sessions
 from exporter.plan.packed import (
     LINKED,
@@ -39,7 +39,8 @@ def sessions_statement(
     With a `region` only over its sessions and their rows.
 
     The cells have a `subject`: NULL for the sessions by status, or a record, for its sessions by state and, with a
-    `facet`, by the place of a value (`nth`) in `values`.  A row of a record without a session is in a cell that is not
+    `facet`, by the place of a value (`nth`) in `values`.  With SEGMENTED as subject they are the analysed sessions
+    by segment.  A row of a record without a session is in a cell that is not
     `linked`.
     """
     bind = Bindings()
@@ -127,6 +128,18 @@ def _tables(packed: Packed, bind: Bindings, *, has_newest: bool) -> Iterator[_Ta
                 (subject, GroupColumn("facet", "facet"), GroupColumn("nth", "nth")),
                 (_SESSIONS,),
             )
+    if packed.segment is not None:
+        # Last: of columns that are NULL in the first two branches, UNION would make texts.
+        state = [column for dimension in dimensions for column in dimension.session_columns(scope)]
+        yield _Table(
+            "judged where linked and analysed",
+            (
+                GroupColumn("subject", f"{text_literal(SEGMENTED)}::text"),
+                GroupColumn("segment", SEGMENT, open=True),
+                *(column for column in state if not column.open),
+            ),
+            (_SESSIONS, *(total for dimension in dimensions for total in dimension.segment_totals(scope))),
+        )
 
 
 def _sliced(table: _Table) -> _Table:

@@ -1,10 +1,13 @@
 """A first collection -> findings: empty tables, statuses outside `eligible`, limits that are broken at once."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from exporter.dimensions.conformance import RECORDS
 from exporter.dimensions.coverage import ELIGIBLE, RECORD_SESSIONS
 from exporter.dimensions.integrity import ORPHANED, UNLINKED
+from exporter.dimensions.segments import SEGMENT, SEGMENT_SESSIONS
 from exporter.dimensions.volume import SESSIONS
 from exporter.model.sections import Pipeline, Record
 from exporter.model.sql import STRINGS, quote
@@ -60,7 +63,37 @@ def judge_snapshot(
             yield fault_at(place, fault)
         else:
             yield ConfigFinding("note", place, "not measured: correct the errors above")
+    yield from _judge_segments(path, pipeline, snapshot)
     yield from _judge_limits(path, snapshot)
+
+
+_PERSONAL: Final = frozenset(
+    (
+        *("email", "mail", "phone", "mobile", "person", "user", "username", "login", "patient", "employee", "contact"),
+        *("firstname", "lastname", "surname", "birth", "birthday", "ssn", "passport", "ip", "iban", "address"),
+    )
+)
+"""Parts of the names of columns that tell one person from another."""
+
+
+def _judge_segments(path: str, pipeline: Pipeline, snapshot: Snapshot) -> Iterator[ConfigFinding]:
+    """Segments are labels, and so in Prometheus, alerts and reports: none may be a person."""
+    segment = SEGMENT.of(pipeline.sessions)
+    if segment is None:
+        return
+    for column in segment.columns:
+        if not _PERSONAL.isdisjoint(re.split(r"[\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column).casefold())):
+            yield ConfigFinding(
+                "note",
+                f"{path}.sessions.segment.columns",
+                f"{column} looks like a person: the values are labels in Prometheus, on pages and in reports; name a "
+                "column of a group, such as the tenant, or a view with a pseudonym",
+            )
+    states = snapshot.readings.families.get(SEGMENT_SESSIONS, {})
+    if states:
+        names = {name for name, _ in states}
+        rest = ", and the rest as <other>" if "<other>" in names else ""
+        yield ConfigFinding("ok", f"{path}.sessions.segment", f"{len(names - {'<other>'})} segments{rest}")
 
 
 def _strangers(pipeline: Pipeline, name: str, rows: float, found: Mapping[KeyPath, Relation]) -> ConfigFinding:

@@ -603,6 +603,14 @@ def stuck(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+def segments() -> st.SearchStrategy[dict[str, Any]]:
+    """What tells segments apart, and how many are shown."""
+    return st.fixed_dictionaries(
+        {"columns": one(["status", "flag", "points", ["flag"], ["status", "points"], ["points", "flag", "status"]])},
+        optional={"top": one([1, 2, 3, 20]), "least": one([1, 2, 5])},
+    )
+
+
 @st.composite
 def pipelines(
     draw: st.DrawFn, keys: Sequence[str], tables: Mapping[str, str], shapes: Mapping[str, Shape]
@@ -621,6 +629,7 @@ def pipelines(
             **draw(perhaps("completed", one(list(COMPLETED)))),
             **draw(perhaps("deleted", one(list(COMPLETED)))),
             **draw(perhaps("stuck", stuck())),
+            **draw(perhaps("segment", segments())),
             "eligible": draw(one(list(ELIGIBLE))),
             **draw(perhaps("checks", st.dictionaries(one(["a", "b-2"]), checks(), min_size=1))),
         },

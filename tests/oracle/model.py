@@ -147,6 +147,7 @@ def gauges(world: World) -> dict[Series, float]:
     found: dict[Series, float] = {
         **_volume(world),
         **_coverage(world),
+        **_segments(world),
         **_conformance(world),
         **_validity(world),
         **_uniqueness(world),
@@ -159,7 +160,9 @@ def gauges(world: World) -> dict[Series, float]:
     }
     totals = {("eligible_sessions", "complete"), ("eligible_sessions", "pending"), ("eligible_sessions", "gap")}
     totals.add(("cohort_sessions", "covered"))
-    return {series: value for series, value in found.items() if series not in totals} if refused(world) else found
+    if not refused(world):
+        return found
+    return {series: n for series, n in found.items() if series not in totals and series[0] != "segment_sessions"}
 
 
 # --- Values
@@ -472,6 +475,45 @@ def _coverage(world: World) -> dict[Series, float]:
             found.add("gap" if gap else "pending" if state == "pending" else "complete")
     for found in of_session:
         numbers["eligible_sessions", "gap" if "gap" in found else "pending" if "pending" in found else "complete"] += 1
+    return numbers
+
+
+def _segments(world: World) -> dict[Series, float]:
+    """The sessions and the gaps of each segment that is shown, and of the others together."""
+    segment = world.pipeline["sessions"].get("segment")
+    if segment is None:
+        return {}
+    columns = [segment["columns"]] if isinstance(segment["columns"], str) else segment["columns"]
+
+    def name_of(session: Row) -> str | None:
+        texts = [_text(session[column]) for column in columns]
+        text = texts[0] if len(texts) == 1 else ", ".join("<null>" if one is None else one for one in texts)
+        return text and text[:LABEL_LENGTH]
+
+    eligible = _eligible(world)
+    names = [name_of(session) for session in eligible]
+    states: list[set[str]] = [set() for _ in eligible]
+    gaps: dict[str, list[bool]] = {}
+    for name, record, rows in _records(world):
+        of_record = [_state(world, session, record, _rows_of(world, session, record, rows)) for session in eligible]
+        gaps[name] = [_is_gap(record, state) for state in of_record]
+        for found, state, gap in zip(states, of_record, gaps[name], strict=True):
+            found.add("gap" if gap else "pending" if state == "pending" else "complete")
+    whole = ["gap" if "gap" in found else "pending" if "pending" in found else "complete" for found in states]
+    sizes = Counter(names)
+    worst = Counter(name for name, state in zip(names, whole, strict=True) if state == "gap")
+    ranked = sorted(sizes, key=lambda name: (-worst[name], -sizes[name], name or ""))
+    shown = [name for name in ranked if sizes[name] >= segment.get("least", 1)][: segment.get("top", 20)]
+    labels = [_label(name) if name in shown else "<other>" for name in names]
+    numbers: dict[Series, float] = {}
+    for label in {*labels}:
+        numbers |= {("segment_sessions", label, state): 0 for state in ("complete", "pending", "gap")}
+        numbers |= {("segment_gap_sessions", of, label): 0 for of in gaps}
+    for label, of_session in zip(labels, whole, strict=True):
+        numbers["segment_sessions", label, of_session] += 1
+    for of, lacking in gaps.items():
+        for label, gap in zip(labels, lacking, strict=True):
+            numbers["segment_gap_sessions", of, label] += gap
     return numbers
 
 

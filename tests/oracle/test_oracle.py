@@ -79,6 +79,8 @@ REACHED: Final = {
     ("foreign_key_enforced", "scores"),
     ("future_sessions",),
     ("stuck_sessions",),
+    *(("segment_sessions", label) for label in ("<other>", "<null>")),
+    ("segment_gap_sessions", "scores"),
     ("gap_oldest_timestamp_seconds", "scores"),
     ("orphaned_records", "scores"),
     ("undated_eligible_sessions",),
