@@ -402,7 +402,7 @@ pipelines:
     interval: V
     window: {since: V, last: V, x: V}
     grace: V
-    sessions: {table: V, key: V, status: V, started_at: V, completed_at: V, eligible: V, checks: V, x: V}
+    sessions: {table: V, key: V, status: V, started_at: V, completed_at: V, where: V, eligible: V, checks: V, x: V}
     records:
       a:
         table: V

@@ -258,6 +258,7 @@ WHOLE: dict[str, Any] = {
                 "started_at": "created_at",
                 "completed_at": "paid_at",
                 "timezone": "Europe/Berlin",
+                "where": "status <> 'test'",
                 "eligible": "status = 'paid'",
                 **{key.name: key.example for key in KEYS if key.section == "sessions"},
             },

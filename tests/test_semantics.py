@@ -27,6 +27,7 @@ NULL of `eligible`
 NULL of `required_when`
 NULL of `valid`
 NULL of a check
+`sessions.where`
 (`where`)
 (`deleted`)
 window edge in another time zone

@@ -44,7 +44,7 @@ def _detached(_record: Record, sessions: Cells, _rows: Rows) -> Numbers:
 
 
 def _list(read: AsRead, record: str) -> str:
-    deleted = read.sessions(DELETED.of(read.pipeline.sessions) or DELETED.example)
+    deleted = read.owners(DELETED.of(read.pipeline.sessions) or DELETED.example)
     return (
         f"select records.* from {read.rows(record)} where exists "
         f"(select 1 from {deleted} where {read.is_linked(record)});"

@@ -79,7 +79,7 @@ def _list_orphaned(read: AsRead, record: str) -> str:
     places = ", ".join(str(n) for n in range(1, len(keys) + 1))
     return (
         f"select {', '.join(keys)}, count(*) from {read.rows(record)} where {named} and not exists "
-        f"(select 1 from {read.sessions()} where {read.is_linked(record)}) group by {places};"
+        f"(select 1 from {read.owners()} where {read.is_linked(record)}) group by {places};"
     )
 
 

@@ -59,8 +59,10 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     undated = readings.get(UNDATED)
     # Without a session the family of statuses is empty.
     whole = None if undated is None else readings.total(SESSIONS) or 0.0
+    where = readings.pipeline.sessions.where
+    counted = f" where {' '.join(where.split())}" if where else ""
     return (
-        ReportLine("state", "Sessions in the window, eligible or not", whole),
+        ReportLine("state", f"Sessions in the window{counted}, eligible or not", whole),
         *(ReportLine("state", f"Sessions with the status {status}", count, whole) for (status,), count in statuses),
         ReportLine("quality", "Eligible sessions without a start time", readings.get(UNDATED_ELIGIBLE), good="none"),
         ReportLine("quality", "Sessions without a start time, outside every window", undated),

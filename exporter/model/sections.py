@@ -211,6 +211,8 @@ class Sessions(Section):
     """The column with the completion time; the grace period starts at completion."""
     timezone: TimeZone | None = None
     """Time zone of columns of times without a zone, such as Europe/Berlin.  If not set: UTC."""
+    where: Expression | None = None
+    """SQL over this table: true for rows that are sessions; rows of records always count.  If not set: every row."""
     eligible: Expression
     """SQL over this table alone: true for sessions that must have records; NULL is not eligible."""
 

@@ -55,7 +55,8 @@ def expressions(pipeline: Pipeline, dimensions: Iterable[Dimension]) -> Iterator
                 yield from key.texts(section, SQL)
 
     here: KeyPath = ("sessions",)
-    for path, sql in ((("eligible",), sessions.eligible), *own(sessions, "sessions")):
+    of_sessions = [((key,), getattr(sessions, key)) for key in ("eligible", "where") if getattr(sessions, key)]
+    for path, sql in (*of_sessions, *own(sessions, "sessions")):
         yield Expression((*here, *path), here, "session", sessions.table, sql)
     for name, record in pipeline.records.items():
         there: KeyPath = ("records", name)

@@ -17,7 +17,7 @@ from exporter.model.counting import Fact, Scope
 from exporter.model.dimension import Dimension
 from exporter.model.keys import Link
 from exporter.model.sections import Pipeline, Record
-from exporter.model.sql import OURS, Bindings, Moment, condition, moment, quote, same_text, with_values
+from exporter.model.sql import OURS, Bindings, Moment, condition, conjunction, moment, quote, same_text, with_values
 from exporter.model.states import graces_in_sql
 from exporter.plan.fragments import (
     cohort_end,
@@ -30,6 +30,9 @@ from exporter.plan.fragments import (
     session_keys,
     window_start,
 )
+
+IS_SESSION: Final = "is session"
+"""Whether a row passes `sessions.where`: a computed column of the sessions."""
 
 NUMBERED: Final = "numbered"
 """The number of a session in a list."""
@@ -85,8 +88,9 @@ class Region:
 class SessionRows:
     """The sessions as a FROM item, `source`, and the parts of its select list as SQL.
 
-    `told` has the conditions that matter only in the window, in the cohort or without a start (`wanted_sessions`), and
-    `always` those that matter for every session; both by column.
+    `is_session` is the condition for rows that are sessions, None if every row is.  `told` has the conditions that
+    matter only for sessions in the window, in the cohort or without a start (`wanted_sessions`), and `always` those
+    that matter for every row; both by column.
     """
 
     source: str
@@ -94,6 +98,7 @@ class SessionRows:
     status: str
     started: str
     completed: str
+    is_session: str | None
     told: Mapping[str, str]
     always: Mapping[str, str]
 
@@ -102,6 +107,7 @@ def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact]) -> Session
     """The sessions, with every expression of the config about sessions."""
     pipeline, sessions = scope.pipeline, scope.pipeline.sessions
     values = {
+        **({IS_SESSION: condition(sessions.where)} if sessions.where else {}),
         "eligible": condition(sessions.eligible),
         **{
             f"required_{n}": condition(record.required_when)
@@ -118,6 +124,7 @@ def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact]) -> Session
         status=same_text(column_of(sessions, sessions.status)),
         started=moment(column_of(sessions, sessions.started_at), sessions.timezone, bind),
         completed=moment(column_of(sessions, sessions.completed_at), sessions.timezone, bind),
+        is_session=columns.pop(quote(IS_SESSION), None),
         told={name: sql for name, sql in columns.items() if name not in always},
         always={name: sql for name, sql in columns.items() if name in always},
     )
@@ -139,12 +146,16 @@ def times_in_sql(scope: Scope, dimensions: Iterable[Dimension], bind: Bindings, 
     }
 
 
+OF_SESSIONS: Final = frozenset(map(quote, ("in_window", "undated", "future", "in_cohort")))
+"""The conditions on times that are false for a row that is no session."""
+
+
 def in_window(pipeline: Pipeline, bind: Bindings) -> str:
     """SQL over `started`: whether a session is in the window; NULL without a start."""
     return f"started >= {window_start(pipeline, bind)}"
 
 
-def wanted_sessions(pipeline: Pipeline, bind: Bindings) -> str:
+def wanted_sessions(pipeline: Pipeline, rows: SessionRows, bind: Bindings) -> str:
     """SQL for the sessions in the window or in the cohort, or without a start.
 
     The bare column is compared, so that an index helps.  For a column with a time zone of the config, the start is one
@@ -156,10 +167,11 @@ def wanted_sessions(pipeline: Pipeline, bind: Bindings) -> str:
         first = f"least({first}, {cohort_start(pipeline, bind)})"
     if pipeline.sessions.timezone:
         first = f"{first} - interval '1 day'"
-    return (
+    wanted = (
         f"({started} operator(pg_catalog.>=) {first} or {started} is null"
         f" or {started} operator(pg_catalog.=) '-infinity')"
     )
+    return conjunction([wanted, *filter(None, [rows.is_session])])
 
 
 def rows_by_key(

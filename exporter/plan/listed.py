@@ -6,7 +6,7 @@ from exporter.model.counting import Scope
 from exporter.model.dimension import Dimension
 from exporter.model.keys import Link
 from exporter.model.sections import Record
-from exporter.model.sql import Bindings, moment, quote
+from exporter.model.sql import Bindings, conjunction, moment, quote
 from exporter.model.states import rank, satisfies
 from exporter.plan.fragments import column_of, comma_list
 from exporter.plan.joined import (
@@ -54,13 +54,14 @@ def listed_sessions(
         f"row_number() over () as {NUMBERED}",
     ]
     if not cohort:
-        wanted = wanted_sessions(scope.pipeline, bind)
+        wanted = wanted_sessions(scope.pipeline, rows, bind)
     else:
         column = column_of(scope.pipeline.sessions, scope.pipeline.sessions.started_at)
         first, last = cohort
         wanted = f"{rows.started} >= {first} and {rows.started} < {last}"
         if not scope.pipeline.sessions.timezone:
             wanted = f"{column} operator(pg_catalog.>=) {first} and {column} operator(pg_catalog.<) {last}"
+        wanted = conjunction([wanted, *filter(None, [rows.is_session])])
     sessions = f"""
     select
       {comma_list(selected, 6)}

@@ -17,6 +17,8 @@ from exporter.model.sql import Bindings, Moment, quote
 from exporter.model.states import rank, satisfies
 from exporter.plan.fragments import comma_list, newest_in_sql
 from exporter.plan.joined import (
+    IS_SESSION,
+    OF_SESSIONS,
     Indexed,
     Region,
     Times,
@@ -108,12 +110,12 @@ def packing(
     """Finds a place for everything that is packed of a session."""
     facts = tuple(facts_of(scope, dimensions))
     times = times_in_sql(scope, dimensions, bind, which)
-    fields = [(LINKED, 1), (quote("eligible"), 1), *((quote(fact.name), 1) for fact in facts)]
+    # The conditions of `_sessions` come first: in one word, `sessions.where` is computed once.
+    fields = [(LINKED, 1), (quote(IS_SESSION), 1), (quote("eligible"), 1), *((quote(fact.name), 1) for fact in facts)]
+    fields += [(required(n), 1) for n, record in enumerate(scope.records, start=1) if record.required_when]
     fields += [(name, 1) for name in times]
     for n, record in enumerate(scope.records, start=1):
         fields.append((best(n), _RANK_BITS))
-        if record.required_when:
-            fields.append((required(n), 1))
         # One more bit: a value that was not known when the statement was made.
         fields += [(_values(n, facet), len(found) + 1) for facet, found in values.get(record.name, {}).items()]
     return Packed(scope, dimensions, values, indexed, facts, times, places(fields))
@@ -200,10 +202,15 @@ def _sessions(packed: Packed, bind: Bindings, region: Region | None) -> _Words:
     In a region by key, so that neighbours in an index are looked up one after the other.
     """
     rows, laid = session_rows(packed.scope, bind, packed.facts), packed.laid
-    told = words((laid[name], laid[name].flag(sql)) for name, sql in rows.told.items())
+    told = words(
+        [
+            (laid[quote(IS_SESSION)], laid[quote(IS_SESSION)].value(1)),
+            *((laid[name], laid[name].flag(sql)) for name, sql in rows.told.items()),
+        ]
+    )
     always = words((laid[name], laid[name].flag(sql)) for name, sql in rows.always.items())
     found = {laid[LINKED].column: [laid[LINKED].value(1)]}
-    is_wanted = wanted_sessions(packed.scope.pipeline, bind)
+    is_wanted = wanted_sessions(packed.scope.pipeline, rows, bind)
     for column, sql in told.items():
         # No expression is computed for a session that no number counts.
         found.setdefault(column, []).append(f"case when {is_wanted} then {sql} else 0 end")
@@ -280,7 +287,8 @@ def judged_cells(packed: Packed, region: Region | None) -> str:
     laid = packed.laid
     flags = [LINKED, quote("eligible"), *(quote(fact.name) for fact in packed.facts), *packed.times]
     columns = [f"left(status, {LABEL_LENGTH}) as status", "sessions", "oldest", "newest_started", "newest_completed"]
-    columns += [f"{laid[name].has()} as {name}" for name in flags]
+    is_session = laid[quote(IS_SESSION)].has()
+    columns += [f"{f'{is_session} and ' if name in OF_SESSIONS else ''}{laid[name].has()} as {name}" for name in flags]
     for n, record in packed.records:
         columns.append(f"nullif({laid[best(n)].number()}, 0) as {best(n)}")
         columns.append(f"{laid[required(n)].has() if record.required_when else 'true'} as {required(n)}")

@@ -202,7 +202,7 @@ class Plan:
         return tuple(
             one
             for one in expressions(self.pipeline, self.dimensions)
-            if one.record or one.path == ELIGIBLE or self.part_of(one) in parts
+            if one.record or one.path in OF_EVERY_SESSION or self.part_of(one) in parts
         )
 
     @staticmethod
@@ -377,7 +377,10 @@ class Plan:
         return states_cursor(Scope(self.pipeline, _pick(self.pipeline, records), ()), self.links, keys)
 
     def places_of(self, keys: Sequence[SessionKey]) -> Statement:
-        """The places in `keys`, from 0, of sessions in the table, of any time."""
+        """The places in `keys`, from 0, of rows of any time, and whether each row is in the window.
+
+        With `sessions.where` a row of the table of sessions may be no session.
+        """
         return places_statement(self.pipeline, keys)
 
     def statements(self, values: Values | None = None) -> Iterator[Statement]:
@@ -421,7 +424,8 @@ class Plan:
         yield END
 
 
-ELIGIBLE: Final[KeyPath] = ("sessions", "eligible")
+OF_EVERY_SESSION: Final[frozenset[KeyPath]] = frozenset({("sessions", "eligible"), ("sessions", "where")})
+"""The expressions without which nothing can be measured."""
 
 
 def compile_plan(

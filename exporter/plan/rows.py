@@ -223,7 +223,7 @@ def many_values_statement(scope: Scope, link: Link, facets: Sequence[Facet]) -> 
     select
       {comma_list(owner, 6)}
     from {sessions.source}
-    where {wanted_sessions(scope.pipeline, bind)}
+    where {wanted_sessions(scope.pipeline, sessions, bind)}
     offset 0"""
     cells = f"""cells as (
   select facet, value, category, count(*) as sessions

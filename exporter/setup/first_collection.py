@@ -36,11 +36,11 @@ def judge_snapshot(
         yield ConfigFinding("ok", path, f"{total:.0f} sessions analysed: {_counts(states, zeros=True)}")
     else:
         statuses = _counts(readings.families.get(SESSIONS, {})) or "none"
+        keys = "window, where and eligible" if pipeline.sessions.where else "window and eligible"
         yield ConfigFinding(
             "note",
             path,
-            f"no session in the window is eligible: check window and eligible (sessions in the window by status: "
-            f"{statuses})",
+            f"no session in the window is eligible: check {keys} (sessions in the window by status: {statuses})",
         )
     for part, refused in snapshot.part_faults.items():
         if not has_failed(so_far, f"{path}.{part}"):

@@ -171,6 +171,13 @@ ELIGIBLE: Final[Expressions] = {
         row["flag"], listed(row["points"]) > 0
     ),
 }
+SESSIONS_WHERE: Final[Expressions] = {
+    "points is distinct from 10": lambda row: row["points"] != 10,
+    "not (flag and points < 1)": lambda row: invert(both(row["flag"], less(row["points"], 1))),
+    "session.points in (select a.points from agreed a) or visits.points < 1": lambda row: either(
+        None if row["points"] is None else listed(row["points"]) > 0, less(row["points"], 1)
+    ),
+}
 REQUIRED_WHEN: Final[Expressions] = {
     "points < 2": lambda row: less(row["points"], 2),
     "not flag": lambda row: invert(row["flag"]),
@@ -210,7 +217,7 @@ CHECKS: Final[Expressions] = {
     "exists (select from (select points, row_number() over (partition by points order by name) as place from agreed) a "
     "where a.points = session.points and a.place = 2)": lambda row: listed(row["points"]) > 1,
 }
-TRUTHS: Final = ELIGIBLE | REQUIRED_WHEN | VALID | WHERE | COMPLETED | CHECKS
+TRUTHS: Final = ELIGIBLE | SESSIONS_WHERE | REQUIRED_WHEN | VALID | WHERE | COMPLETED | CHECKS
 COHORTS: Final = [
     {"window": "24h", "maturity": "1h"},
     {"window": "90d", "maturity": "0s"},
@@ -618,6 +625,7 @@ def pipelines(
             "started_at": "started_at",
             "completed_at": "completed_at",
             **draw(perhaps("timezone", one(ZONES))),
+            **draw(perhaps("where", one(list(SESSIONS_WHERE)))),
             **draw(perhaps("completed", one(list(COMPLETED)))),
             **draw(perhaps("deleted", one(list(COMPLETED)))),
             **draw(perhaps("stuck", stuck())),

@@ -314,9 +314,19 @@ def _window_start(world: World) -> datetime:
     return _instant(window["since"]) if "since" in window else world.clock - _duration(window["last"])
 
 
-def _in_window(world: World) -> list[Row]:
+def _sessions(world: World) -> list[Row]:
+    """The rows that are sessions: `where` is surely true of them."""
+    return [row for row in _all_sessions(world) if world.says(world.pipeline["sessions"].get("where"), row)]
+
+
+def _begun_in_window(world: World) -> list[Row]:
+    """Every row whose start is in the window, a session or not."""
     first = _window_start(world)
     return [row for row in _all_sessions(world) if (started := _started(world, row)) is not None and started >= first]
+
+
+def _in_window(world: World) -> list[Row]:
+    return [row for row in _begun_in_window(world) if world.says(world.pipeline["sessions"].get("where"), row)]
 
 
 def _eligible(world: World) -> list[Row]:
@@ -326,7 +336,7 @@ def _eligible(world: World) -> list[Row]:
 def _volume(world: World) -> dict[Series, float]:
     sessions = world.pipeline["sessions"]
     statuses: Counter[tuple[str, ...]] = Counter((_label(_text(row[sessions["status"]])),) for row in _in_window(world))
-    undated = [row for row in _all_sessions(world) if _started(world, row) is None]
+    undated = [row for row in _sessions(world) if _started(world, row) is None]
     future = [
         row
         for row in _in_window(world)
@@ -518,7 +528,7 @@ def fate(world: World, key: tuple[str | None, ...], lacked: Iterable[str], wante
     def found(sessions: Iterable[Row]) -> list[Row]:
         return [session for session in sessions if tuple(map(_text, _session_key(world, session))) == key]
 
-    for place, name in ((_all_sessions, "gone"), (_in_window, "left_window"), (_eligible, "not_eligible")):
+    for place, name in ((_all_sessions, "gone"), (_begun_in_window, "left_window"), (_eligible, "not_eligible")):
         if not found(place(world)):
             return Fate(name, dict.fromkeys(lacked, name), {})
     [session] = found(_eligible(world))
@@ -674,7 +684,7 @@ def _cohort(world: World) -> list[Row]:
     cohort = world.pipeline["cohort"]
     end = world.clock - _duration(cohort["maturity"])
     start = end - _duration(cohort["window"])
-    return [row for row in _all_sessions(world) if (at := _started(world, row)) is not None and start <= at < end]
+    return [row for row in _sessions(world) if (at := _started(world, row)) is not None and start <= at < end]
 
 
 def _satisfies(world: World, record: Mapping[str, Any], row: Row) -> bool:
