@@ -416,6 +416,7 @@ pipelines:
         satisfied_by: V
         grace: V
         unique: V
+      d: {exists: V, required_when: V, table: V}
       b: {table: V, session_key: [V, V], version: {current: V, accepted: V}, accepted_values: V}
       c: V
     limits: V

@@ -28,6 +28,7 @@ NULL of `required_when`
 NULL of `valid`
 NULL of a check
 `sessions.where`
+(`exists`)
 (`where`)
 (`deleted`)
 window edge in another time zone

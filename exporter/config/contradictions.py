@@ -56,6 +56,7 @@ def contradictions(config: object, needs: Needs) -> Iterator[tuple[KeyPath, str]
                     f"has {_columns(found)}, sessions.key has {_columns(width)}: name {_columns(width)} in order",
                 )
             yield from _version_contradictions(record, (*path, *place))
+            yield from _condition_contradictions(record, (*path, *place))
         for place, limits in _mappings(pipeline, "limits"):
             yield from _limit_contradictions(pipeline, limits, (*path, *place), needs)
 
@@ -72,6 +73,28 @@ def _limit_contradictions(
             if not any(keys[-1] in section for _, section in _mappings(pipeline, *keys[:-1])):
                 shown = ".".join("NAME" if key == "*" else key for key in keys)
                 yield (*path, name), f"would judge nothing: add {shown} to this pipeline, or remove the limit"
+
+
+WITH_ROWS: Final = frozenset(
+    {"created_at", "timezone", "version", "accepted_values", "valid", "where", "satisfied_by", "unique"}
+)
+"""Keys of a record that are about rows of its table."""
+
+
+_NO_ROWS: Final = (
+    "is about rows of a table, and exists is a condition of the session: remove the key, or replace exists by table "
+    "and session_key"
+)
+
+
+def _condition_contradictions(record: Mapping[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    if "exists" not in record:
+        return
+    for key in record:
+        if key in ("table", "session_key"):
+            yield (*path, key), "excludes exists: keep either table and session_key, or exists"
+        elif key in WITH_ROWS:
+            yield (*path, key), _NO_ROWS
 
 
 def _version_contradictions(record: Mapping[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, str]]:

@@ -63,14 +63,14 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
             limit="detached_records",
             remedy=remedy,
         )
-        for record in readings.pipeline.records
+        for record in readings.pipeline.stored
     )
 
 
 DETACHMENT = Dimension(
     name="detachment",
     question="Do records of soft-deleted sessions still exist?",
-    measures=(RecordMeasure(DETACHED, _detached),),
+    measures=(RecordMeasure(DETACHED, _detached, of_rows=True),),
     keys=(DELETED,),
     limits=(
         Limit(
@@ -92,7 +92,7 @@ DETACHMENT = Dimension(
                 ),
             ),
             per="record",
-            needs=(("sessions", "deleted"),),
+            needs=(("sessions", "deleted"), ("records", "*", "table")),
         ),
     ),
     lines=_lines,

@@ -22,7 +22,7 @@ from typing import (
     get_type_hints,
 )
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from exporter.model.values import (
@@ -240,11 +240,11 @@ class Version(Section):
 
 
 class Record(Section):
-    """A table whose rows must be derived from sessions."""
+    """A table whose rows must be derived from sessions, or a condition that sessions must meet."""
 
     name: SkipJsonSchema[str]
     table: TableReference
-    """The table or view, as in SQL: schema.table, with double quotes around a part that needs them."""
+    """The table or view, as in SQL: schema.table, with double quotes around a part that needs them; or exists."""
     session_key: Annotated[
         tuple[KeyPart, ...],
         BeforeValidator(
@@ -254,6 +254,8 @@ class Record(Section):
         AfterValidator(check_not_empty),
     ]
     """The column, or the list of columns, that points at sessions.key; {column, cast} where the types differ."""
+    exists: Expression | None = None
+    """SQL over the sessions table, not table and session_key: true for sessions with the record; NULL is false."""
     created_at: ColumnName | None = None
     """The column with the time at which the row was written."""
     timezone: TimeZone | None = None
@@ -362,6 +364,26 @@ class Pipeline(Section):
     """The team that repairs the pipeline: the label `owner` of alerts, for routes of Alertmanager."""
     labels: dict[LabelName, Text] = Field(default_factory=dict)
     """Further labels of the pipeline's alerts, such as tier: gold."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _place_conditions(cls, given: Any) -> Any:  # noqa: ANN401 - any input
+        """A record without a table has the table and the key of the sessions."""
+        match given:
+            case {"sessions": dict(sessions), "records": dict(records)}:
+                table, key = sessions.get("table", "sessions"), sessions.get("key", "id")
+                place = {"table": table, "session_key": key}
+                placed = {
+                    name: {**place, **record} if isinstance(record, dict) and "exists" in record else record
+                    for name, record in records.items()
+                }
+                return {**given, "records": placed}
+        return given
+
+    @property
+    def stored(self) -> dict[str, Record]:
+        """The records with a table; the other records are conditions (`exists`)."""
+        return {name: record for name, record in self.records.items() if not record.exists}
 
     @property
     def alert_labels(self) -> dict[str, str]:

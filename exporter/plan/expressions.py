@@ -60,9 +60,9 @@ def expressions(pipeline: Pipeline, dimensions: Iterable[Dimension]) -> Iterator
         yield Expression((*here, *path), here, "session", sessions.table, sql)
     for name, record in pipeline.records.items():
         there: KeyPath = ("records", name)
-        if record.required_when:
-            path = (*there, "required_when")
-            yield Expression(path, here, "session", sessions.table, record.required_when, name)
+        for key in ("required_when", "exists"):
+            if sql := getattr(record, key):
+                yield Expression((*there, key), here, "session", sessions.table, sql, name)
         of_record = [((key,), getattr(record, key)) for key in ("where", "valid") if getattr(record, key)]
         for path, sql in (*of_record, *own(record, "record")):
             yield Expression((*there, *path), there, "record", record.table, sql, name)

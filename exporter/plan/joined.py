@@ -104,7 +104,11 @@ class SessionRows:
 
 
 def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact]) -> SessionRows:
-    """The sessions, with every expression of the config about sessions."""
+    """The sessions, with every expression of the config about sessions.
+
+    `told` has `required_n` of a record with `required_when`, and as `best_n` whether the session has a record without
+    a table (`exists`).
+    """
     pipeline, sessions = scope.pipeline, scope.pipeline.sessions
     values = {
         **({IS_SESSION: condition(sessions.where)} if sessions.where else {}),
@@ -114,6 +118,7 @@ def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact]) -> Session
             for n, record in enumerate(scope.records, start=1)
             if record.required_when
         },
+        **{f"best_{n}": condition(record.exists) for n, record in enumerate(scope.records, start=1) if record.exists},
         **{fact.name: fact.sql(bind) for fact in facts},
     }
     always = {quote(fact.name) for fact in facts if fact.of_rows}
@@ -234,20 +239,20 @@ def rows_of_session(record: Record, link: Link, columns: Mapping[str, tuple[str,
     ) rows"""
 
 
-def looked_up(sessions: str, records: Sequence[str]) -> str:
-    """A FROM item: the sessions (SQL) as `s`, and for each the row of each record (SQL over `s`) as `r_n`."""
-    joins = [f"\n  left join lateral ({sql}\n  ) r_{n} on true" for n, sql in enumerate(records, start=1)]
+def looked_up(sessions: str, records: Mapping[int, str]) -> str:
+    """A FROM item: the sessions (SQL) as `s`, and for each the row of the n-th record (SQL over `s`) as `r_n`."""
+    joins = [f"\n  left join lateral ({sql}\n  ) r_{n} on true" for n, sql in records.items()]
     return f"({sessions}\n  ) s{''.join(joins)}"
 
 
-def joined_with(sessions: str, records: Sequence[tuple[str, Link]]) -> str:
-    """A FROM item: the sessions (SQL) as `s`, and the rows by key of each record (SQL) as `r_n`.
+def joined_with(sessions: str, records: Mapping[int, tuple[str, Link]]) -> str:
+    """A FROM item: the sessions (SQL) as `s`, and the rows by key of the n-th record (SQL) as `r_n`.
 
     Records whose keys compare alike are joined with each other first: the sessions are the widest rows, and each join
     may write its rows to disk.
     """
     alike: dict[tuple[tuple[str, str], ...], list[tuple[int, str, Link]]] = {}
-    for n, (sql, link) in enumerate(records, start=1):
+    for n, (sql, link) in records.items():
         alike.setdefault(tuple((one.of_session, one.operator) for one in link), []).append((n, sql, link))
     joins = [_joined_alike(numbered) for numbered in alike.values()]
     return f"({sessions}\n  ) s{''.join(joins)}"

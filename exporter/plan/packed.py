@@ -80,6 +80,11 @@ class Packed:
         return tuple(enumerate(self.scope.records, start=1))
 
     @property
+    def joined(self) -> tuple[tuple[int, Record], ...]:
+        """The records with a table."""
+        return tuple((n, record) for n, record in self.records if not record.exists)
+
+    @property
     def flags(self) -> tuple[Fact, ...]:
         """The facts that also tell the rows of a record apart."""
         return tuple(fact for fact in self.facts if fact.of_rows)
@@ -87,7 +92,7 @@ class Packed:
     @property
     def counted(self) -> list[int]:
         """The numbers of the records that may have several rows per key."""
-        return [n for n, record in self.records if record.name not in self.indexed.single]
+        return [n for n, record in self.joined if record.name not in self.indexed.single]
 
     def valued(self, n: int, record: Record) -> Iterator[tuple[str, Place, int]]:
         """The facets of a record to tell apart by value: name, place, and number of bits."""
@@ -113,9 +118,11 @@ def packing(
     # The conditions of `_sessions` come first: in one word, `sessions.where` is computed once.
     fields = [(LINKED, 1), (quote(IS_SESSION), 1), (quote("eligible"), 1), *((quote(fact.name), 1) for fact in facts)]
     fields += [(required(n), 1) for n, record in enumerate(scope.records, start=1) if record.required_when]
+    fields += [(best(n), _RANK_BITS) for n, record in enumerate(scope.records, start=1) if record.exists]
     fields += [(name, 1) for name in times]
     for n, record in enumerate(scope.records, start=1):
-        fields.append((best(n), _RANK_BITS))
+        if not record.exists:
+            fields.append((best(n), _RANK_BITS))
         # One more bit: a value that was not known when the statement was made.
         fields += [(_values(n, facet), len(found) + 1) for facet, found in values.get(record.name, {}).items()]
     return Packed(scope, dimensions, values, indexed, facts, times, places(fields))
@@ -129,16 +136,16 @@ def packed_sessions(packed: Packed, links: Mapping[str, Link], bind: Bindings, r
     sessions that are not settled, each as a JSON array of texts.
     """
     sessions = _sessions(packed, bind, region)
-    of_records = [
-        (
+    of_records = {
+        n: (
             record,
             links[record.name],
             _columns_of(packed, n, record, bind) | (_newest_of(record, bind) if region else {}),
         )
-        for n, record in packed.records
-    ]
+        for n, record in packed.joined
+    }
     sums = {column: [f"coalesce(s.{column}, 0)"] for column in sessions.words}
-    for n, (_, _, columns) in enumerate(of_records, start=1):
+    for n, (_, _, columns) in of_records.items():
         for column in columns:
             if column not in _OWN:
                 sums.setdefault(column, []).append(f"coalesce(r_{n}.{column}, 0)")
@@ -168,14 +175,20 @@ def packed_sessions(packed: Packed, links: Mapping[str, Link], bind: Bindings, r
             # A session without a key cannot be read again by key.
             " and ".join(f"s.{key} is not null" for key in keys) + " as named",
         ]
-        known += [f"r_{n}.newest as {newest_of(n)}" for n, _ in packed.records]
-        totals += [f"max({newest_of(n)}) as {newest_of(n)}" for n, _ in packed.records]
+        known += [f"r_{n}.newest as {newest_of(n)}" for n, _ in packed.joined]
+        totals += [f"max({newest_of(n)}) as {newest_of(n)}" for n, _ in packed.joined]
         listed = f"pg_catalog.jsonb_build_array({as_texts})::text"
         totals.append(f"array_agg({listed}) filter (where named and {unsettled(packed)}) as keys")
-        found = [rows_of_session(record, link, columns, packed.indexed) for record, link, columns in of_records]
+        found = {
+            n: rows_of_session(record, link, columns, packed.indexed)
+            for n, (record, link, columns) in of_records.items()
+        }
         source = looked_up(sessions.sql, found)
     else:
-        by_key = [(rows_by_key(record, link, columns, packed.indexed), link) for record, link, columns in of_records]
+        by_key = {
+            n: (rows_by_key(record, link, columns, packed.indexed), link)
+            for n, (record, link, columns) in of_records.items()
+        }
         source = joined_with(sessions.sql, by_key)
     return f"""packed as (
   select
@@ -299,7 +312,7 @@ def judged_cells(packed: Packed, region: Region | None) -> str:
             "slice",
             f"named and {unsettled(packed)} as unsettled",
             "keys",
-            *(newest_of(n) for n, _ in packed.records),
+            *(newest_of(n) for n, _ in packed.joined),
         ]
     columns += dict.fromkeys(place.column for n, record in packed.records for _, place, _ in packed.valued(n, record))
     return f"""judged as (

@@ -51,6 +51,8 @@ def judge_snapshot(
         if fault is None:
             states = readings.series(RECORD_SESSIONS, name)
             yield ConfigFinding("ok", place, f"sessions by state: {_counts(states) or 'none'}")
+            if record.exists:
+                continue
             rows = readings.series(RECORDS, name)
             yield from _judge_version(place, record, rows)
             keyed = sum(rows.values()) - readings.need(UNLINKED, name)

@@ -90,7 +90,7 @@ def places(pipeline: Pipeline) -> Iterator[Place]:
     columns = [*key, ((*path, "status"), sessions.status), *times]
     columns += [((*path, *keys), column) for keys, column in _own(sessions)]
     yield Place(path, sessions.table, tuple(columns), tuple(times), sessions.timezone)
-    for name, record in pipeline.records.items():
+    for name, record in pipeline.stored.items():
         yield _record_place((*top, "records", name), record)
 
 

@@ -187,6 +187,16 @@ REQUIRED_WHEN: Final[Expressions] = {
         None if row["points"] is None else listed(row["points"]) > 0
     ),
 }
+EXISTS: Final[Expressions] = {
+    "exists (select from agreed a where a.points = session.points)": lambda row: listed(row["points"]) > 0,
+    "not exists (select from agreed a where a.points > session.points)": lambda row: (
+        row["points"] is None or row["points"] > 1
+    ),
+    "(select sum(a.points) from agreed a where a.name <> 'a') = visits.points + 2": lambda row: equals(
+        row["points"], 2
+    ),
+    "points > 1": lambda row: invert(less(row["points"], 2)),
+}
 VALID: Final[Expressions] = {
     "points < 2": lambda row: less(row["points"], 2),
     "flag or kind::text collate \"C\" = 'b'": lambda row: either(row["flag"], equals(row["kind"], "b")),
@@ -217,7 +227,7 @@ CHECKS: Final[Expressions] = {
     "exists (select from (select points, row_number() over (partition by points order by name) as place from agreed) a "
     "where a.points = session.points and a.place = 2)": lambda row: listed(row["points"]) > 1,
 }
-TRUTHS: Final = ELIGIBLE | SESSIONS_WHERE | REQUIRED_WHEN | VALID | WHERE | COMPLETED | CHECKS
+TRUTHS: Final = ELIGIBLE | SESSIONS_WHERE | REQUIRED_WHEN | EXISTS | VALID | WHERE | COMPLETED | CHECKS
 COHORTS: Final = [
     {"window": "24h", "maturity": "1h"},
     {"window": "90d", "maturity": "0s"},
@@ -591,6 +601,16 @@ def records(draw: st.DrawFn, table: str, shape: Shape) -> dict[str, Any]:
     }
 
 
+@st.composite
+def conditions(draw: st.DrawFn) -> dict[str, Any]:
+    """A record without a table."""
+    return {
+        "exists": draw(one(list(EXISTS))),
+        **draw(perhaps("required_when", one(list(REQUIRED_WHEN)))),
+        **draw(perhaps("grace", one(GRACES))),
+    }
+
+
 def checks() -> st.SearchStrategy[Any]:
     """SQL alone, or with a grace of its own."""
     sql = one(list(CHECKS))
@@ -632,7 +652,10 @@ def pipelines(
             "eligible": draw(one(list(ELIGIBLE))),
             **draw(perhaps("checks", st.dictionaries(one(["a", "b-2"]), checks(), min_size=1))),
         },
-        "records": {name: draw(records(table, shapes[table])) for name, table in tables.items()},
+        "records": {
+            **{name: draw(records(table, shapes[table])) for name, table in tables.items()},
+            **draw(perhaps("paid", conditions())),
+        },
         **draw(perhaps("cohort", one(COHORTS))),
     }
 
@@ -658,7 +681,7 @@ def limits(draw: st.DrawFn, pipeline: Mapping[str, Any], *, every: bool = False)
 def known_of(record: Mapping[str, Any], table: str, pool: Sequence[Any]) -> list[Any]:
     """The values of a pool that the record calls current or accepted, if it is about this table."""
     version = record.get("version")
-    if version is None or record["table"] != table:
+    if version is None or record.get("table") != table:
         return []
     return [value for value in pool if str(value) in (version["current"], *version.get("accepted", []))]
 
@@ -757,7 +780,7 @@ def cases(draw: st.DrawFn, *, lacks: Lacking = frozenset(), refusals: bool = Fal
     tables = {"visits": Table(sessions)}
 
     for table, shape in shapes.items():
-        of_table = [record for record in pipeline["records"].values() if record["table"] == table]
+        of_table = [record for record in pipeline["records"].values() if record.get("table") == table]
         known = [value for record in of_table for value in known_of(record, table, shape.pool)]
         is_same = [*shape.links.values()] == [Link(kind) for kind in keys.values()]
         link = draw(one([name for name in LINKS if name not in lacks])) if index and is_same else "none"
@@ -841,7 +864,7 @@ def completed_again(world: World, columns: Mapping[str, Type], session: Row) -> 
 def mended(case: Case, table: str, like: Row, session: Row) -> Row:
     """A row like another that points at a session, if it can, of a version that its record calls current."""
     types = case.world.types
-    records = [record for record in case.world.pipeline["records"].values() if record["table"] == table]
+    records = [record for record in case.world.pipeline["records"].values() if record.get("table") == table]
     links = {}
     for name, how in zip(
         (name for name in ("part", "id") if name in types["visits"]), comparisons(case.world, records[0]), strict=True

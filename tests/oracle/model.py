@@ -280,7 +280,8 @@ def _itself(value: Any) -> Any:
 
 def refused(world: World) -> set[str]:
     """The records whose key cannot be compared with that of the sessions."""
-    return {name for name, record in world.pipeline["records"].items() if None in comparisons(world, record)}
+    records = world.pipeline["records"].items()
+    return {name for name, record in records if "exists" not in record and None in comparisons(world, record)}
 
 
 def comparisons(world: World, record: Mapping[str, Any]) -> list[Comparison | None]:
@@ -355,12 +356,19 @@ def _volume(world: World) -> dict[Series, float]:
 
 
 def _records(world: World) -> Iterator[tuple[str, Mapping[str, Any], list[Row]]]:
-    """Name and config of each record that is not refused, with those rows that exist for us."""
+    """Name and config of each record that is not refused, with those rows that exist for us; a condition has none."""
     lost = refused(world)
     for name, record in world.pipeline["records"].items():
-        if name not in lost:
+        if "exists" in record:
+            yield name, record, []
+        elif name not in lost:
             rows = world.tables[record["table"]].rows
             yield name, record, [row for row in rows if world.says(record.get("where"), row)]
+
+
+def _tables(world: World) -> Iterator[tuple[str, Mapping[str, Any], list[Row]]]:
+    """The same for the records that have a table."""
+    return (found for found in _records(world) if "exists" not in found[1])
 
 
 def _key_columns(world: World) -> list[str]:
@@ -398,7 +406,12 @@ def _compared_link(world: World, record: Mapping[str, Any], row: Row) -> tuple[o
 
 
 def _rows_of(world: World, session: Row, record: Mapping[str, Any], rows: Iterable[Row]) -> list[Row]:
-    """The rows that point at a session; NULL points at nothing, and nothing points at NULL."""
+    """The rows that point at a session; NULL points at nothing, and nothing points at NULL.
+
+    A record without a table is one row without a column for each session of which its condition is true.
+    """
+    if "exists" in record:
+        return [{}] if world.says(record["exists"], session) else []
     key = _compared_key(world, record, session)
     return [] if None in key else [row for row in rows if _compared_link(world, record, row) == key]
 
@@ -548,7 +561,7 @@ def _conformance(world: World) -> dict[Series, float]:
     rows_of: Counter[tuple[str, ...]] = Counter()
     sessions_of: Counter[tuple[str, ...]] = Counter()
     numbers: dict[Series, float] = {}
-    for name, record, rows in _records(world):
+    for name, record, rows in _tables(world):
         version = record.get("version")
         known = (
             [("<none>", "current")]
@@ -577,7 +590,7 @@ def _conformance(world: World) -> dict[Series, float]:
 
 def _integrity(world: World) -> dict[Series, float]:
     numbers: dict[Series, float] = {}
-    for name, record, rows in _records(world):
+    for name, record, rows in _tables(world):
         keys = {_compared_key(world, record, session) for session in _all_sessions(world)}
         links = [_compared_link(world, record, row) for row in rows]
         numbers["unlinked_records", name] = sum(None in link for link in links)
@@ -598,7 +611,7 @@ def _validity(world: World) -> dict[Series, float]:
             numbers["check_sessions", name, result] = results[result]
     of_rows: Counter[tuple[str, ...]] = Counter()
     of_sessions: Counter[tuple[str, ...]] = Counter()
-    for name, record, rows in _records(world):
+    for name, record, rows in _tables(world):
         numbers["invalid_records", name] = sum(not _is_valid(world, record, row) for row in rows)
         for column, accepted in record.get("accepted_values", {}).items():
 
@@ -628,7 +641,7 @@ def _result(world: World, check: str | Mapping[str, str], session: Row) -> str:
 
 def _uniqueness(world: World) -> dict[Series, float]:
     numbers: dict[Series, float] = {}
-    for name, record, rows in _records(world):
+    for name, record, rows in _tables(world):
         columns = record.get("unique")
         if columns is None:
             continue
@@ -647,7 +660,7 @@ def _detachment(world: World) -> dict[Series, float]:
     deleted = [session for session in _all_sessions(world) if world.says(expression, session)]
     return {
         ("detached_records", name): sum(len(_rows_of(world, session, record, rows)) for session in deleted)
-        for name, record, rows in _records(world)
+        for name, record, rows in _tables(world)
     }
 
 
@@ -697,7 +710,7 @@ def _timeliness(world: World) -> dict[Series, float]:
     if "cohort" not in world.pipeline:
         return {}
     numbers: dict[Series, float] = {}
-    for name, record, rows in _records(world):
+    for name, record, rows in _tables(world):
         delays: list[float] = []
         for session in _cohort(world):
             answers = [row for row in _rows_of(world, session, record, rows) if _satisfies(world, record, row)]
@@ -748,7 +761,7 @@ def _freshness(world: World) -> dict[Series, float]:
         ("newest_session_timestamp_seconds", "started"): newest(_started(world, row) for row in window),
         ("newest_session_timestamp_seconds", "completed"): newest(_completed(world, row) for row in window),
     }
-    for name, record, rows in _records(world):
+    for name, record, rows in _tables(world):
         found["newest_record_timestamp_seconds", name] = newest(_written(record, row) for row in rows)
         needing = [row for row in _eligible(world) if world.says(record.get("required_when"), row)]
         grace = _duration(record.get("grace", world.pipeline.get("grace", "0s")))
