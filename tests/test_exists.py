@@ -92,6 +92,18 @@ async def test_it_has_no_number_of_rows(visits: Database) -> None:
     }
 
 
+async def test_the_report_tells_who_has_it_and_nothing_of_rows(visits: Database) -> None:
+    text = config(more="required_when: id > 1", lines=("cohort: {window: 30d, maturity: 1h}",))
+    snapshot = (await visits.measure(text)).snapshot
+    lines = [line for d in visits.plan(text).dimensions for line in d.lines(snapshot.readings) if line.record == "paid"]
+
+    assert {line.text: line.value for line in lines} == {
+        "Sessions without paid": 1,
+        "Sessions with paid": 1,
+        "Sessions that do not need paid": 1,
+    }
+
+
 async def test_limits_on_rows_judge_only_records_with_tables(visits: Database) -> None:
     limits = "limits: {orphaned_records: {warning: 0}, unlinked_records: {warning: 0}, sessions_with_gap: {warning: 0}}"
 
