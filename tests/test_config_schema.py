@@ -295,7 +295,6 @@ WHOLE: dict[str, Any] = {
             "sessions": {
                 "table": "bills",
                 "key": ["tenant", "id"],
-                "status": "status",
                 "started_at": "created_at",
                 "completed_at": "sent_at",
                 "eligible": "true",

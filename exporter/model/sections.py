@@ -82,7 +82,8 @@ class Key(Generic[T]):
     """A key that a dimension adds to the sessions or to a record: `kind` is the type of its value.
 
     The type says which texts are SQL (`Expression`) and which name columns (`ColumnName`), however deep they are.
-    `help` is the text in an editor, `example` a value to copy.
+    `help` is the text in an editor, `example` a value to copy.  `needs`: a key below, the key of the section that the
+    key below needs, and the remedy.
     """
 
     section: Literal["sessions", "record"]
@@ -91,6 +92,7 @@ class Key(Generic[T]):
     default: T
     help: str
     example: Any
+    needs: tuple[tuple[str, str, str], ...] = ()
 
     def of(self, section: "Sessions | Record") -> T:
         """The value in a config."""
@@ -203,8 +205,8 @@ class Sessions(Section):
     """The table or view, as in SQL: schema.table, with double quotes around a part that needs them."""
     key: Columns
     """The column, or the list of columns, that identifies a session."""
-    status: ColumnName
-    """The column with the status; sessions are counted by status."""
+    status: ColumnName | None = None
+    """The column with the status; sessions are counted by status.  If not set: all have the status <none>."""
     started_at: ColumnName
     """The column with the start time; the window selects by start."""
     completed_at: ColumnName

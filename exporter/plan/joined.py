@@ -16,8 +16,20 @@ from typing import Final, Literal
 from exporter.model.counting import Fact, Scope
 from exporter.model.dimension import Dimension
 from exporter.model.keys import Link
+from exporter.model.metric import NO_STATUS
 from exporter.model.sections import Pipeline, Record
-from exporter.model.sql import OURS, Bindings, Moment, condition, conjunction, moment, quote, same_text, with_values
+from exporter.model.sql import (
+    OURS,
+    Bindings,
+    Moment,
+    condition,
+    conjunction,
+    moment,
+    quote,
+    same_text,
+    text_literal,
+    with_values,
+)
 from exporter.model.states import graces_in_sql
 from exporter.plan.fragments import (
     cohort_end,
@@ -126,7 +138,7 @@ def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact]) -> Session
     return SessionRows(
         source=with_values(sessions.table, "session", list(values.items())),
         key=session_keys(pipeline),
-        status=same_text(column_of(sessions, sessions.status)),
+        status=same_text(column_of(sessions, sessions.status) if sessions.status else text_literal(NO_STATUS)),
         started=moment(column_of(sessions, sessions.started_at), sessions.timezone, bind),
         completed=moment(column_of(sessions, sessions.completed_at), sessions.timezone, bind),
         is_session=columns.pop(quote(IS_SESSION), None),

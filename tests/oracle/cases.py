@@ -521,6 +521,11 @@ def perhaps(key: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[
     return st.one_of(st.just({}), values.map(lambda value: {key: value}))
 
 
+def sometimes(key: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """A mapping without this key, or, one time in four, with it."""
+    return one([False, False, False, True]).flatmap(lambda has: values.map(lambda value: {key: value} if has else {}))
+
+
 def times(kind: str, usual: datetime, anchors: Sequence[datetime], zone: str | None = None) -> st.SearchStrategy[Any]:
     """Usual times; and those at, just before and just after the moments at which an answer changes."""
     instant = timedelta(microseconds=1)
@@ -618,13 +623,15 @@ def checks() -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def stuck(draw: st.DrawFn) -> dict[str, Any]:
+def stuck(draw: st.DrawFn, *, has_status: bool) -> dict[str, Any]:
     """A status that must not last, by its texts or by SQL."""
     texts = [status for status in STATUSES if status]
-    by_texts = st.lists(one(texts), min_size=1, max_size=3, unique=True).map(lambda found: {"statuses": found})
+    by_texts = st.lists(one(["open", *texts, "open"]), min_size=1, max_size=3, unique=True).map(
+        lambda found: {"statuses": found}
+    )
     by_sql = one(list(COMPLETED)).map(lambda sql: {"where": sql})
     return {
-        **draw(by_texts | by_sql),
+        **draw(by_texts | by_sql if has_status else by_sql),
         "after": draw(one([grace for grace in GRACES if grace != "0s"])),
         **draw(perhaps("since", one(["completed_at", "started_at"]))),
     }
@@ -635,26 +642,27 @@ def pipelines(
     draw: st.DrawFn, keys: Sequence[str], tables: Mapping[str, str], shapes: Mapping[str, Shape]
 ) -> dict[str, Any]:
     windows = [*({"since": since} for since in SINCES), *({"last": last} for last in LASTS)]
+    status = {"status": "status"} if draw(one([True] * 7 + [False])) else {}
     return {
         "window": draw(one(windows)),
         **draw(perhaps("grace", one(GRACES))),
         "sessions": {
             "table": "visits",
             "key": draw(one_or_list(list(keys))),
-            "status": "status",
+            **status,
             "started_at": "started_at",
             "completed_at": "completed_at",
             **draw(perhaps("timezone", one(ZONES))),
-            **draw(perhaps("where", one(list(SESSIONS_WHERE)))),
+            **draw(sometimes("where", one(list(SESSIONS_WHERE)))),
             **draw(perhaps("completed", one(list(COMPLETED)))),
             **draw(perhaps("deleted", one(list(COMPLETED)))),
-            **draw(perhaps("stuck", stuck())),
+            **draw(perhaps("stuck", stuck(has_status="status" in status))),
             "eligible": draw(one(list(ELIGIBLE))),
             **draw(perhaps("checks", st.dictionaries(one(["a", "b-2"]), checks(), min_size=1))),
         },
         "records": {
             **{name: draw(records(table, shapes[table])) for name, table in tables.items()},
-            **draw(perhaps("paid", conditions())),
+            **draw(sometimes("paid", conditions())),
         },
         **draw(perhaps("cohort", one(COHORTS))),
     }

@@ -334,9 +334,15 @@ def _eligible(world: World) -> list[Row]:
     return [row for row in _in_window(world) if world.says(world.pipeline["sessions"]["eligible"], row)]
 
 
+def _status(world: World, session: Row) -> str:
+    """The label of the status of a session."""
+    column = world.pipeline["sessions"].get("status")
+    return "<none>" if column is None else _label(_text(session[column]))
+
+
 def _volume(world: World) -> dict[Series, float]:
     sessions = world.pipeline["sessions"]
-    statuses: Counter[tuple[str, ...]] = Counter((_label(_text(row[sessions["status"]])),) for row in _in_window(world))
+    statuses: Counter[tuple[str, ...]] = Counter((_status(world, row),) for row in _in_window(world))
     undated = [row for row in _sessions(world) if _started(world, row) is None]
     future = [
         row
@@ -683,7 +689,7 @@ def _stuck(world: World) -> dict[Series, float]:
     named = {(_label(status),) for status in stuck.get("statuses", ())}
     counts.update(dict.fromkeys(named, 0))
     for row in _in_window(world):
-        label = (_label(_text(row[sessions["status"]])),)
+        label = (_status(world, row),)
         if "where" in stuck or label in named:
             counts[label] += is_stuck(row)
     folded = _fold(counts or {("<none>",): 0}, 0, world.cap, lambda _labels: False)

@@ -59,7 +59,7 @@ REACHED: Final = {
     ("gap_sessions", "paid"),
     *(("records", label) for label in ("current", "accepted", "other", "<other>", "<none>", "<null>", "<empty>")),
     *(("record_version_sessions", label) for label in ("current", "accepted", "other", "<other>")),
-    *(("sessions", label) for label in ("<other>", "<null>", "<empty>")),
+    *(("sessions", label) for label in ("<other>", "<null>", "<empty>", "<none>")),
     *(("record_value_rows", label) for label in ("accepted", "invalid", "<other>", "<null>", "<empty>")),
     *(("record_value_sessions", label) for label in ("accepted", "invalid")),
     *(("check_sessions", result) for result in RESULTS),
