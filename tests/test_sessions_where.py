@@ -12,6 +12,7 @@ from exporter.measure import sliceable, tiers
 from exporter.mend.gaps import count_gaps, list_gaps
 from exporter.mend.verify import verify
 from exporter.mend.worklist import Author, FilterPart, Worklist
+from exporter.model.advice import AsRead, Step
 from exporter.model.fault import CollectionError
 from exporter.setup.preflight import preflight
 
@@ -155,6 +156,19 @@ async def worklist(database: Database, text: str) -> Worklist:
 async def test_only_sessions_are_listed(mixed: Database) -> None:
     assert [one.session for one in (await worklist(mixed, config())).sessions()] == [("2",)]
     assert (await count_gaps(mixed.plan(config()))).sessions == 1
+
+
+@pytest.mark.parametrize(("limit", "subject"), [("stuck_sessions", ""), ("failed_checks", "odd")])
+async def test_the_steps_of_a_broken_limit_list_sessions_alone(mixed: Database, limit: str, subject: str) -> None:
+    plan = mixed.plan(config())
+    [found] = [one for dimension in plan.dimensions for one in dimension.limits if one.name == limit]
+    [sql] = [
+        step.sql(AsRead(plan.pipeline, plan.links), subject) for step in found.advice.mend if isinstance(step, Step)
+    ]
+
+    listed = {row["id"] for row in await mixed.connection.fetch(sql)}
+
+    assert listed == ({1, 2} if limit == "stuck_sessions" else {2})
 
 
 async def test_a_listed_session_that_is_none_any_more_is_no_longer_eligible(mixed: Database) -> None:
