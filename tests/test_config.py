@@ -402,7 +402,7 @@ pipelines:
     interval: V
     window: {since: V, last: V, x: V}
     grace: V
-    sessions: {table: V, key: V, status: V, started_at: V, completed_at: V, eligible: V, checks: V, x: V}
+    sessions: {table: V, key: V, status: V, started_at: V, completed_at: V, where: V, eligible: V, checks: V, x: V}
     records:
       a:
         table: V
@@ -416,6 +416,7 @@ pipelines:
         satisfied_by: V
         grace: V
         unique: V
+      d: {exists: V, required_when: V, table: V}
       b: {table: V, session_key: [V, V], version: {current: V, accepted: V}, accepted_values: V}
       c: V
     limits: V

@@ -79,6 +79,7 @@ def says(name: str) -> Callable[[Row], Truth]:
 
 TRUTHS: Mapping[str, Callable[[Row], Truth]] = {name: says(name) for name in BOOLEANS} | {
     "score > 0": lambda row: None if row["score"] is None else row["score"] > 0,
+    "status is distinct from 'test'": lambda row: row["status"] != "test",
     "not is_hidden": lambda row: None if row["is_hidden"] is None else not row["is_hidden"],
 }
 

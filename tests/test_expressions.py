@@ -28,10 +28,10 @@ insert into payments values (1, 3), (1, 2), (2, 4);
 """
 CONFIG = of_orders(
     "cohort: {window: 30d, maturity: 1h}",
-    eligible='"ELIGIBLE", checks: {it: "CHECK"}, completed: "COMPLETED", deleted: "DELETED"',
+    eligible='"ELIGIBLE", where: "COUNTED", checks: {it: "CHECK"}, completed: "COMPLETED", deleted: "DELETED"',
     scores='valid: "VALID", where: "WHERE", required_when: "NEEDED"',
 )
-KEYS = ("ELIGIBLE", "CHECK", "COMPLETED", "DELETED", "VALID", "WHERE", "NEEDED")
+KEYS = ("ELIGIBLE", "COUNTED", "CHECK", "COMPLETED", "DELETED", "VALID", "WHERE", "NEEDED")
 
 
 def config(**sql: str) -> str:
@@ -67,6 +67,7 @@ REFUSED = {
 }
 PLACES = {
     "eligible": None,
+    "counted": None,
     "check": "sessions.checks.it",
     "completed": "sessions.completed",
     "deleted": "sessions.deleted",
@@ -102,6 +103,7 @@ async def test_what_depends_on_the_statement_is_refused_wherever_it_stands(
     assert fault.reason == "invalid_sql"
     assert words in fault.message
     path = {"needed": "records.scores.required_when", "valid": "records.scores.valid", "where": "records.scores.where"}
+    path["counted"] = "sessions.where"
     assert fault.message.startswith(f"pipelines.shop.{path.get(place) or lost or 'sessions.eligible'}: ")
 
 

@@ -82,6 +82,7 @@ class Fault:
 
 PLACES = {
     "eligible": ("completed_questions > 0", "completed_questions > 0 and {sql}"),
+    "a session": ("# where: status <> 'test'", "where: completed_questions > 0 and {sql}"),
     "completed": ("completed: status = 'completed'", "completed: status = 'completed' and {sql}"),
     "deleted": ("# deleted: deleted_at is not null", "deleted: finalized_at is null and {sql}"),
     "checks": ("finalized_at is not null", "finalized_at is not null and {sql}"),
@@ -434,7 +435,7 @@ async def test_what_no_row_answers_by_itself_is_refused_wherever_sql_may_be(plat
     assert green == []
 
 
-@pytest.mark.parametrize("key", ["eligible", "required_when", "valid", "where"])
+@pytest.mark.parametrize("key", ["eligible", "a session", "required_when", "valid", "where"])
 async def test_no_gap_is_listed_by_what_no_row_answers_by_itself(platform: Platform, key: str) -> None:
     await platform.database.execute(SURELY)
     listed: list[Gap] = []

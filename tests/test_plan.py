@@ -256,13 +256,14 @@ NOT_ONE_CONDITION = [
 ]
 
 
-@pytest.mark.parametrize("key", ["eligible", "required_when", "valid", "where"])
+@pytest.mark.parametrize("key", ["eligible", "a session", "required_when", "valid", "where"])
 async def test_what_is_not_one_condition_is_never_measured(visits: Database, key: str) -> None:
     for expression in NOT_ONE_CONDITION:
         if key == "where" and "or (" in expression:
             continue  # as the whole of a WHERE clause this means what it says and reaches nothing else
         quoted = "'" + expression.replace("'", "''").replace("$", "$$") + "'"
-        text = config(eligible=quoted) if key == "eligible" else config(f"{key}: {quoted}")
+        of_sessions = {"eligible": quoted, "a session": f"done, where: {quoted}"}
+        text = config(eligible=of_sessions[key]) if key in of_sessions else config(f"{key}: {quoted}")
 
         assert await fault_of(visits, text) in ("config", "invalid_sql", "type", "missing_object"), expression
 

@@ -27,6 +27,8 @@ NULL of `eligible`
 NULL of `required_when`
 NULL of `valid`
 NULL of a check
+`sessions.where`
+(`exists`)
 (`where`)
 (`deleted`)
 window edge in another time zone

@@ -621,6 +621,12 @@ LOOSENED = {
         sql="delete from scores",
         fate="not_eligible",
     ),
+    "where of the sessions": Loosened(
+        ("sessions.where",),
+        now=("eligible: done", "where: not scored, eligible: done"),
+        sql="delete from scores",
+        fate="not_eligible",
+    ),
     "the table of sessions": Loosened(
         ("sessions.table",),
         now=("table: visits", "table: others"),

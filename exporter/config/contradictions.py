@@ -1,10 +1,10 @@
 """Contradictions between keys of a config."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from exporter.model.sections import SEVERITIES, CollectionSettings
+from exporter.model.sections import SEVERITIES, CollectionSettings, Key
 from exporter.model.values import NAME, KeyPath
 from exporter.text.names import known_names
 from exporter.text.times import parse_duration
@@ -15,11 +15,11 @@ _MAX_AGE: Final[timedelta] = CollectionSettings.model_fields["max_age"].default
 Needs = Mapping[str, tuple[tuple[str, ...], ...]]
 
 
-def contradictions(config: object, needs: Needs) -> Iterator[tuple[KeyPath, str]]:
+def contradictions(config: object, needs: Needs, keys: Sequence[Key[Any]] = ()) -> Iterator[tuple[KeyPath, str]]:
     """The contradictions between keys: path and message, also if other values are invalid.
 
     `config` is the input of the validation, so that one run reports every mistake.  `needs` has for a limit the paths
-    of keys in the pipeline without which the limit would judge nothing.
+    of keys in the pipeline without which the limit would judge nothing.  `keys` are those of the dimensions.
     """
     for path, database in _mappings(config, "databases", "*"):
         if {"url", "url_file"} <= database.keys():
@@ -48,6 +48,7 @@ def contradictions(config: object, needs: Needs) -> Iterator[tuple[KeyPath, str]
                     "must have exactly one of since (a date) and last (a duration): write one of the two",
                 )
         width = _width(pipeline.get("sessions"), "key")
+        yield from _session_contradictions(pipeline, path, keys)
         for place, record in _mappings(pipeline, "records", "*"):
             found = _width(record, "session_key")
             if width and found and width != found:
@@ -56,8 +57,20 @@ def contradictions(config: object, needs: Needs) -> Iterator[tuple[KeyPath, str]
                     f"has {_columns(found)}, sessions.key has {_columns(width)}: name {_columns(width)} in order",
                 )
             yield from _version_contradictions(record, (*path, *place))
+            yield from _condition_contradictions(record, (*path, *place))
         for place, limits in _mappings(pipeline, "limits"):
             yield from _limit_contradictions(pipeline, limits, (*path, *place), needs)
+
+
+def _session_contradictions(
+    pipeline: Mapping[str, Any], path: KeyPath, keys: Sequence[Key[Any]]
+) -> Iterator[tuple[KeyPath, str]]:
+    for key in keys:
+        for place, sessions in _mappings(pipeline, "sessions") if key.section == "sessions" else ():
+            for below, needed, remedy in key.needs:
+                for inside, section in _mappings(sessions, key.name):
+                    if below in section and needed not in sessions:
+                        yield (*path, *place, *inside, below), f"needs sessions.{needed}: {remedy}"
 
 
 def _limit_contradictions(
@@ -72,6 +85,28 @@ def _limit_contradictions(
             if not any(keys[-1] in section for _, section in _mappings(pipeline, *keys[:-1])):
                 shown = ".".join("NAME" if key == "*" else key for key in keys)
                 yield (*path, name), f"would judge nothing: add {shown} to this pipeline, or remove the limit"
+
+
+WITH_ROWS: Final = frozenset(
+    {"created_at", "timezone", "version", "accepted_values", "valid", "where", "satisfied_by", "unique"}
+)
+"""Keys of a record that are about rows of its table."""
+
+
+_NO_ROWS: Final = (
+    "is about rows of a table, and exists is a condition of the session: remove the key, or replace exists by table "
+    "and session_key"
+)
+
+
+def _condition_contradictions(record: Mapping[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    if "exists" not in record:
+        return
+    for key in record:
+        if key in ("table", "session_key"):
+            yield (*path, key), "excludes exists: keep either table and session_key, or exists"
+        elif key in WITH_ROWS:
+            yield (*path, key), _NO_ROWS
 
 
 def _version_contradictions(record: Mapping[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, str]]:

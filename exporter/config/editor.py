@@ -13,6 +13,7 @@ from typing import Any, Final
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from exporter.config.contradictions import WITH_ROWS
 from exporter.config.whole import CONFIG, MODELS
 from exporter.model.sections import Section
 
@@ -35,6 +36,10 @@ def config_schema() -> dict[str, Any]:
     for name in ("CountThresholds", "RatioThresholds", "AgeThresholds"):
         sections[name]["anyOf"] = [{"required": ["warning"]}, {"required": ["critical"]}]
     sections["Window"]["oneOf"] = [{"required": ["since"]}, {"required": ["last"]}]
+    del record["required"]
+    record["anyOf"] = [{"required": ["table", "session_key"]}, {"required": ["exists"]}]
+    excluded = sorted({*WITH_ROWS, "table", "session_key"})
+    record["dependentSchemas"] = {"exists": {"properties": dict.fromkeys(excluded, False)}}
     for model in MODELS:
         for old, new in model.renamed.items():
             section = sections[model.__name__]

@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from exporter.config.contradictions import contradictions
-from exporter.config.whole import CONFIG, NEEDS, sections_in
+from exporter.config.whole import CONFIG, KEYS, NEEDS, sections_in
 from exporter.model.sections import CollectionSettings, Config, Database, Pipeline, Record, Section
 from exporter.model.values import KeyPath
 from exporter.text.exits import UsageError
@@ -227,7 +227,7 @@ def parse_config(text: str, environ: Mapping[str, str], source: str = "config") 
             config = CONFIG.model_validate(settled)
         except ValidationError as error:
             reading.report_invalid(error, settled)
-        for path, message in contradictions(settled, NEEDS):
+        for path, message in contradictions(settled, NEEDS, KEYS):
             reading.report(reading.as_written(path), message)
         for path in reading.marks:
             if path[-1:] == ("name",) and issubclass(_section(path[:-1]) or Section, Pipeline | Record):

@@ -35,7 +35,8 @@ keys with [config.schema.json](config.schema.json).  `config check` lists every 
 `config check --connect` asks the databases too.
 
 - A duration is a number with a unit: `30s`, `5m`, `1h30m`, `90d`.
-- SQL is an expression over the table of the section.  The row is called `session` (`record` in `valid` and `where`).
+- SQL is an expression over the table of the section.  The row is called `session` (`record` in `valid` and `where` of
+  a record).
 - `${NAME}` takes the value of a variable of the environment, `${NAME:-default}` with a default.
 - Quote a text if YAML reads the text as a number: `current: "3"`.
 
@@ -57,6 +58,30 @@ A table `invoices` with a text column `order_id`, for sessions with a uuid as ke
 3. Run `gaps --record invoices --count --config.file FILE`: every eligible session without a row is a gap from the
    first collection on.  Backfill first, or select the sessions with `required_when`.
 4. Reload the exporter (SIGHUP).  Rules and dashboards need no change.
+
+## Add a condition in place of a table
+
+Where no column points at the session, a condition over the sessions table says which sessions have the record:
+
+```yaml
+      scored:         # the session points at its record
+        exists: exists (select 1 from public.scores s where s.id = session.score_id)
+      settled:        # one of two tables
+        exists: >-
+          exists (select 1 from public.payments p where p.order_id = session.id)
+          or exists (select 1 from public.vouchers v where v.order_id = session.id)
+      undisputed:     # what must not be there
+        exists: not exists (select 1 from public.disputes d where d.order_id = session.id)
+      balanced:       # sums that agree
+        exists: (select sum(p.amount) from public.payments p where p.order_id = session.id) = session.total
+        grace: 1h
+```
+
+- A session without the record is `missing`: a gap after `grace`, in `gaps`, worklists, limits and alerts as any gap.
+- `required_when` and `grace` apply.  Keys about rows (`created_at`, `version`, `valid`, `where`, `unique` …) do not,
+  and the metrics and lines about rows are absent: there is no row to count.  For delays and versions, name a table.
+- NULL is false: `sum(…)` of no row is NULL.
+- The server computes the condition for each session of the window: give the sub-query an index (`payments (order_id)`).
 """
 
 

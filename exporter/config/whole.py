@@ -20,6 +20,10 @@ NEEDS: Final = {limit.name: limit.needs for limit in LIMITS}
 """By the name of a limit: the keys of the pipeline without which the limit would judge nothing."""
 
 
+KEYS: Final[tuple[Key[Any], ...]] = tuple(key for dimension in DIMENSIONS for key in dimension.keys)
+"""Every key that a dimension adds."""
+
+
 def _with_keys(model: type[Section], keys: Iterable[Key[Any]]) -> type[Section]:
     fields: dict[str, Any] = {key.name: (key.kind, Field(default=key.default, description=key.help)) for key in keys}
     return create_model(model.__name__, __base__=model, __doc__=model.__doc__, **fields)
@@ -58,9 +62,8 @@ def _check_order(given: Thresholds, *, below: bool) -> Thresholds:
 
 
 def _whole() -> type[Config]:
-    keys = [key for dimension in DIMENSIONS for key in dimension.keys]
-    sessions = _with_keys(Sessions, (key for key in keys if key.section == "sessions"))
-    record = _with_keys(Record, (key for key in keys if key.section == "record"))
+    sessions = _with_keys(Sessions, (key for key in KEYS if key.section == "sessions"))
+    record = _with_keys(Record, (key for key in KEYS if key.section == "record"))
     limits = _limits()
     pipeline = create_model(
         Pipeline.__name__,

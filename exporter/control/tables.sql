@@ -53,6 +53,11 @@
     ('a', 30, 'in_progress', '2025-06-15T11:20Z', null, false, false, false, true, true),
     ('a', 34, 'in_progress', '2025-06-15T11:15Z', null, false, false, false, true, false),
     ('a', 26, 'paused', '2025-06-15T08:00Z', null, false, false, false, true, true),
+    -- no sessions: in the window, without a start, in the future, in the cohort
+    ('a', 35, 'test', '2025-06-01T00:15Z', '2025-06-01T00:20Z', true, true, false, false, true),
+    ('a', 36, 'test', null, '2025-06-02T01:00Z', true, true, false, true, true),
+    ('a', 37, 'test', '2025-06-16T10:00Z', '2025-06-15T11:59Z', true, true, false, true, true),
+    ('b', 6, 'test', '2025-06-14T12:00Z', '2025-06-14T12:10Z', true, true, false, true, true),
     -- of the cohort: the first instant, whole, without a record, the last instant is not of the cohort
     ('b', 1, 'completed', '2025-06-14T11:00Z', '2025-06-14T11:10Z', true, true, false, true, true),
     ('b', 2, 'completed', '2025-06-14T12:00Z', '2025-06-14T12:30Z', true, true, false, true, true),
@@ -144,6 +149,9 @@
     ('b', 1, '2025-06-14T11:11:30Z'),
     ('b', 2, '2025-06-14T12:20:00Z'),
     ('c', 9007199254740992, '2025-06-12T11:00:05Z'),
+    -- of no session, and no orphan
+    ('a', 35, '2025-06-01T00:20:05Z'),
+    ('b', 6, '2025-06-14T12:50:00Z'),
     ('z', 2, '2025-06-12T11:00:05Z'),
     (null, null, '2025-06-12T11:00:05Z')
   ) listed (tenant, session_id, created_at)

@@ -143,16 +143,16 @@ _CLASSES = ("current", "accepted", "other")
 
 
 def _lines(readings: Readings) -> tuple[ReportLine, ...]:
-    return tuple(line for record in readings.pipeline.records.values() for line in _lines_of(record, readings))
+    return tuple(line for record in readings.pipeline.stored.values() for line in _lines_of(record, readings))
 
 
 CONFORMANCE = Dimension(
     name="conformance",
     question="Do the records have the current version?",
     measures=(
-        RecordMeasure(VERSION_SESSIONS, _sessions_by_version),
-        RecordMeasure(RECORDS, _rows_by_version),
-        RecordMeasure(DRIFTED, _drifted),
+        RecordMeasure(VERSION_SESSIONS, _sessions_by_version, of_rows=True),
+        RecordMeasure(RECORDS, _rows_by_version, of_rows=True),
+        RecordMeasure(DRIFTED, _drifted, of_rows=True),
     ),
     limits=(
         Limit(

@@ -246,6 +246,8 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
         yield ReportLine(
             "state", f"Sessions that do not need {name}", states.get("not_required"), record=name, of_analysed=True
         )
+    if record.exists:
+        return
     text = f"Sessions with only outdated {name}"
     yield of_settled("consistency", text, states.get("outdated"), "none", "outdated_sessions", "outdated sessions")
 
@@ -369,6 +371,7 @@ COVERAGE = Dimension(
                 gaps="--reason outdated",
             ),
             per="record",
+            needs=(("records", "*", "table"),),
         ),
     ),
     caveats=_caveats,

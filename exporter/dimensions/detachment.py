@@ -44,7 +44,7 @@ def _detached(_record: Record, sessions: Cells, _rows: Rows) -> Numbers:
 
 
 def _list(read: AsRead, record: str) -> str:
-    deleted = read.sessions(DELETED.of(read.pipeline.sessions) or DELETED.example)
+    deleted = read.owners(DELETED.of(read.pipeline.sessions) or DELETED.example)
     return (
         f"select records.* from {read.rows(record)} where exists "
         f"(select 1 from {deleted} where {read.is_linked(record)});"
@@ -63,14 +63,14 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
             limit="detached_records",
             remedy=remedy,
         )
-        for record in readings.pipeline.records
+        for record in readings.pipeline.stored
     )
 
 
 DETACHMENT = Dimension(
     name="detachment",
     question="Do records of soft-deleted sessions still exist?",
-    measures=(RecordMeasure(DETACHED, _detached),),
+    measures=(RecordMeasure(DETACHED, _detached, of_rows=True),),
     keys=(DELETED,),
     limits=(
         Limit(
@@ -92,7 +92,7 @@ DETACHMENT = Dimension(
                 ),
             ),
             per="record",
-            needs=(("sessions", "deleted"),),
+            needs=(("sessions", "deleted"), ("records", "*", "table")),
         ),
     ),
     lines=_lines,

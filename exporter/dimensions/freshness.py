@@ -134,7 +134,7 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
 
 def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     newest = readings.get(NEWEST_SESSION, "started")
-    of_records = (line for record in readings.pipeline.records.values() for line in _lines_of(record, readings))
+    of_records = (line for record in readings.pipeline.stored.values() for line in _lines_of(record, readings))
     return (
         ReportLine(
             "arrival",
@@ -155,7 +155,7 @@ FRESHNESS = Dimension(
     question="Do new sessions and records arrive?",
     measures=(
         SessionMeasure(NEWEST_SESSION, _newest_session),
-        RecordMeasure(NEWEST_RECORD, _newest_record),
+        RecordMeasure(NEWEST_RECORD, _newest_record, of_rows=True),
         RecordMeasure(NEWEST_DUE, _newest_due),
     ),
     limits=(

@@ -79,7 +79,7 @@ def _list_orphaned(read: AsRead, record: str) -> str:
     places = ", ".join(str(n) for n in range(1, len(keys) + 1))
     return (
         f"select {', '.join(keys)}, count(*) from {read.rows(record)} where {named} and not exists "
-        f"(select 1 from {read.sessions()} where {read.is_linked(record)}) group by {places};"
+        f"(select 1 from {read.owners()} where {read.is_linked(record)}) group by {places};"
     )
 
 
@@ -123,15 +123,15 @@ def _lines_of(record: str, readings: Readings) -> Iterator[ReportLine]:
 
 
 def _lines(readings: Readings) -> tuple[ReportLine, ...]:
-    return tuple(line for record in readings.pipeline.records for line in _lines_of(record, readings))
+    return tuple(line for record in readings.pipeline.stored for line in _lines_of(record, readings))
 
 
 INTEGRITY = Dimension(
     name="integrity",
     question="Does every record belong to an existing session?",
     measures=(
-        RecordMeasure(ORPHANED, _orphaned),
-        RecordMeasure(UNLINKED, _unlinked),
+        RecordMeasure(ORPHANED, _orphaned, of_rows=True),
+        RecordMeasure(UNLINKED, _unlinked, of_rows=True),
         CatalogMeasure(FOREIGN_KEY, _foreign_key),
     ),
     limits=(
@@ -155,6 +155,7 @@ INTEGRITY = Dimension(
                 ),
             ),
             per="record",
+            needs=(("records", "*", "table"),),
         ),
         Limit(
             "unlinked_records",
@@ -175,6 +176,7 @@ INTEGRITY = Dimension(
                 ),
             ),
             per="record",
+            needs=(("records", "*", "table"),),
         ),
     ),
     lines=_lines,

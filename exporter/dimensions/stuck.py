@@ -8,7 +8,7 @@ from exporter.model.advice import Advice, AsRead, Step
 from exporter.model.counting import Cells, Fact, Part, Scope, SessionMeasure, Total, sessions_where
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, total_of
-from exporter.model.metric import LABEL_LENGTH, LabelValue, Metric, Numbers
+from exporter.model.metric import LABEL_LENGTH, NO_STATUS, LabelValue, Metric, Numbers
 from exporter.model.reporting import ReportLine
 from exporter.model.sections import Key, Pipeline, Section
 from exporter.model.sql import Ago, Bindings, condition, conjunction, moment, quote, same_text, text_literal
@@ -44,6 +44,7 @@ STUCK_STATUS: Final[Key[Stuck | None]] = Key(
     default=None,
     help="Statuses, or an SQL condition, with the longest normal time.",
     example={"statuses": ["in_progress"], "after": "2h"},
+    needs=(("statuses", "status", "name the column, or write where (SQL)"),),
 )
 
 STUCK_SESSIONS = Metric(
@@ -52,9 +53,6 @@ STUCK_SESSIONS = Metric(
     labels=("status",),
     open_label="status",
 )
-
-NO_SESSION = "<none>"
-"""The status where the window has no session."""
 
 
 def _parts(pipeline: Pipeline) -> tuple[Part, ...]:
@@ -72,7 +70,9 @@ def _session_facts(scope: Scope) -> tuple[Fact, ...]:
         is_late = f"{since} <= {bind(Ago(stuck.after), 'timestamptz')}"
         if stuck.where:
             return conjunction([condition(stuck.where), is_late])
-        return conjunction([f"{same_text(quote(sessions.status))} = any({bind(stuck.statuses, 'text[]')})", is_late])
+        return conjunction(
+            [f"{same_text(quote(sessions.status or ''))} = any({bind(stuck.statuses, 'text[]')})", is_late]
+        )
 
     return (Fact("is_stuck", sql, once_settled=False),)
 
@@ -89,7 +89,7 @@ def _by_status(pipeline: Pipeline, sessions: Cells) -> Numbers:
     known: dict[tuple[LabelValue, ...], int] = {(status[:LABEL_LENGTH],): 0 for status in stuck.statuses}
     found = sessions.where(in_window=True).totals("stuck", "status")
     counts = {status: count for status, count in found.items() if stuck.where or status in known or count}
-    return (known | counts) or known | {(NO_SESSION,): 0}
+    return (known | counts) or known | {(NO_STATUS,): 0}
 
 
 def _list(read: AsRead, _subject: str) -> str:
@@ -100,9 +100,10 @@ def _list(read: AsRead, _subject: str) -> str:
     if sessions.timezone:
         since = f"{since} at time zone {text_literal(sessions.timezone)}"
     late = f"{since} <= now() - interval '{stuck.after.total_seconds():g} seconds'"
-    is_there = stuck.where or f"{quote(sessions.status)}::text in ({statuses})"
-    keys = ", ".join(f"sessions.{quote(column)}" for column in sessions.key)
-    return f"select {keys}, sessions.{quote(sessions.status)} from {read.sessions(is_there, late)};"
+    status = [sessions.status] if sessions.status else []
+    is_there = stuck.where or f"{quote(*status)}::text in ({statuses})"
+    columns = ", ".join(f"sessions.{quote(column)}" for column in (*sessions.key, *status))
+    return f"select {columns} from {read.sessions(is_there, late)};"
 
 
 def _lines(readings: Readings) -> tuple[ReportLine, ...]:

@@ -79,7 +79,7 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
 
 
 def _lines(readings: Readings) -> tuple[ReportLine, ...]:
-    return tuple(line for record in readings.pipeline.records.values() for line in _lines_of(record, readings))
+    return tuple(line for record in readings.pipeline.stored.values() for line in _lines_of(record, readings))
 
 
 TIMELINESS = Dimension(

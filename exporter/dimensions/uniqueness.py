@@ -73,13 +73,13 @@ def _line(record: Record, readings: Readings) -> ReportLine:
 
 
 def _lines(readings: Readings) -> tuple[ReportLine, ...]:
-    return tuple(_line(record, readings) for record in readings.pipeline.records.values())
+    return tuple(_line(record, readings) for record in readings.pipeline.stored.values())
 
 
 UNIQUENESS = Dimension(
     name="uniqueness",
     question="Does every record exist only once?",
-    measures=(RecordMeasure(DUPLICATES, _duplicates),),
+    measures=(RecordMeasure(DUPLICATES, _duplicates, of_rows=True),),
     keys=(UNIQUE,),
     limits=(
         Limit(

@@ -210,7 +210,7 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     if not checks:
         remedy = "sessions.checks"
         checks = [ReportLine("quality", "Sessions that pass every check", None, remedy=remedy)]
-    of_records = (line for record in readings.pipeline.records.values() for line in _lines_of(record, readings))
+    of_records = (line for record in readings.pipeline.stored.values() for line in _lines_of(record, readings))
     return (*of_records, *checks)
 
 
@@ -219,9 +219,9 @@ VALIDITY = Dimension(
     question="Do records have accepted values, and do sessions pass the checks?",
     measures=(
         SessionMeasure(CHECK_SESSIONS, _checks),
-        RecordMeasure(VALUE_SESSIONS, _sessions_by_value),
-        RecordMeasure(VALUE_ROWS, _rows_by_value),
-        RecordMeasure(INVALID, _invalid),
+        RecordMeasure(VALUE_SESSIONS, _sessions_by_value, of_rows=True),
+        RecordMeasure(VALUE_ROWS, _rows_by_value, of_rows=True),
+        RecordMeasure(INVALID, _invalid, of_rows=True),
     ),
     keys=(CHECKS,),
     limits=(
@@ -250,6 +250,7 @@ VALIDITY = Dimension(
                 gaps="--reason invalid",
             ),
             per="record",
+            needs=(("records", "*", "table"),),
         ),
         Limit(
             "failed_checks",

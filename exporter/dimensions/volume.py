@@ -7,7 +7,12 @@ from exporter.model.metric import Metric, Numbers
 from exporter.model.reporting import Caveat, ReportLine
 from exporter.model.sections import Pipeline
 
-SESSIONS = Metric("sessions", "Sessions in the window, by status.", labels=("status",), open_label="status")
+SESSIONS = Metric(
+    "sessions",
+    "Sessions in the window, by status.",
+    labels=("status",),
+    open_label="status",
+)
 UNDATED = Metric("undated_sessions", "Sessions without a start time: outside every window.")
 UNDATED_ELIGIBLE = Metric(
     "undated_eligible_sessions",
@@ -56,11 +61,15 @@ def _caveats(readings: Readings) -> tuple[Caveat, ...]:
 
 def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     statuses = sorted(readings.families.get(SESSIONS, {}).items(), key=lambda item: -item[1])
+    if readings.pipeline.sessions.status is None:
+        statuses = []
     undated = readings.get(UNDATED)
     # Without a session the family of statuses is empty.
     whole = None if undated is None else readings.total(SESSIONS) or 0.0
+    where = readings.pipeline.sessions.where
+    counted = f" where {' '.join(where.split())}" if where else ""
     return (
-        ReportLine("state", "Sessions in the window, eligible or not", whole),
+        ReportLine("state", f"Sessions in the window{counted}, eligible or not", whole),
         *(ReportLine("state", f"Sessions with the status {status}", count, whole) for (status,), count in statuses),
         ReportLine("quality", "Eligible sessions without a start time", readings.get(UNDATED_ELIGIBLE), good="none"),
         ReportLine("quality", "Sessions without a start time, outside every window", undated),

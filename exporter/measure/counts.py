@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from exporter.measure.ending import changed_catalog
 from exporter.measure.interpret import Counted
 from exporter.measure.query_faults import is_uncountable
-from exporter.measure.records import RowCount, UnknownValueError, count_rows, read_spreads, with_values_named
+from exporter.measure.records import CONDITION, RowCount, UnknownValueError, count_rows, read_spreads, with_values_named
 from exporter.measure.session import Session, subject_of
 from exporter.model.counting import SEGMENTED, Cells, Part, Rows
 from exporter.model.fault import CollectionError, Fault
@@ -17,7 +17,7 @@ async def count_all(session: Session, plan: Plan, names: Sequence[str]) -> Count
     faults = dict(session.faults)
     of_rows: dict[str, RowCount] = {}
     for name in names:
-        counted = await count_rows(session, plan, name)
+        counted = await count_rows(session, plan, name) if name in plan.pipeline.stored else CONDITION
         if isinstance(counted, Fault):
             faults[name] = counted
         else:

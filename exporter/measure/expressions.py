@@ -22,7 +22,7 @@ from exporter.plan.expressions import (
     unfound,
     written,
 )
-from exporter.plan.plan import ELIGIBLE, Plan
+from exporter.plan.plan import OF_EVERY_SESSION, Plan
 from exporter.plan.transaction import (
     Kind,
     schema_of,
@@ -50,7 +50,7 @@ def _lose(session: Session, one: Expression, fault: Fault) -> None:
     """Note the fault of an expression for its record or part; raises CollectionError if nothing can be measured."""
     if one.record is not None:
         session.faults = {one.record: fault, **session.faults}
-    elif one.path == ELIGIBLE:
+    elif one.path in OF_EVERY_SESSION:
         raise CollectionError(fault)
     else:
         session.part_faults = {session.plan.part_of(one): fault, **session.part_faults}

@@ -57,9 +57,10 @@ def _measured(
                 values = _labelled(measure.read(pipeline, counted.sessions.only("subject", [subject])))
         case RecordMeasure():
             for name, (sessions, rows) in counted.of_record.items():
-                values |= _labelled(measure.read(pipeline.records[name], sessions, rows), name)
+                if name in pipeline.stored or not measure.of_rows:
+                    values |= _labelled(measure.read(pipeline.records[name], sessions, rows), name)
         case CatalogMeasure():
-            for name in counted.of_record:
+            for name in counted.of_record.keys() & pipeline.stored.keys():
                 values |= _labelled({(): float(known[measure.metric, name])}, name)
     return values
 

@@ -22,7 +22,7 @@ async def links_of(session: Session, plan: Plan) -> tuple[dict[str, Link], dict[
     types = {(column.record, column.place): column.type for column in read_key_columns(rows)}
     links: dict[str, Link] = {}
     faults: dict[str, Fault] = {}
-    for name, record in pipeline.records.items():
+    for name, record in pipeline.stored.items():
         pairs = [
             (types[None, place], types[name, place], part)
             for place, part in enumerate(record.session_key)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from exporter.measure.query_faults import is_uncountable
 from exporter.measure.session import Session, subject_of
@@ -30,7 +30,7 @@ class RowCount:
 
     def agrees_with(self, sessions: Cells) -> bool:
         """Whether the join met each row with a key once; `sessions` has the cells of the record's sessions."""
-        return sessions.total("rows") == self.rows.all.where(keyed=True).total("rows")
+        return self is CONDITION or sessions.total("rows") == self.rows.all.where(keyed=True).total("rows")
 
     def with_sessions(self, sessions: Cells, spreads: Spreads) -> Rows:
         """The rows with the sessions by value, from the cells of the record's sessions, and with the spreads."""
@@ -41,6 +41,10 @@ class RowCount:
                 found[str(facet)].append((text, category, count))
         by_value = {facet: Cells(("value", "category", "sessions"), tuple(counted)) for facet, counted in found.items()}
         return replace(self.rows, sessions={**self.rows.sessions, **by_value}, spreads=spreads)
+
+
+CONDITION: Final = RowCount(Rows(Cells((), ()), ""), {})
+"""A record without a table: there are no rows to count."""
 
 
 class UnknownValueError(Exception):

@@ -8,6 +8,7 @@ from typing import Final
 from exporter.measure.session import Session
 from exporter.model.fault import CollectionError, Fault
 from exporter.model.ranges import Keyed, Started
+from exporter.model.sql import quote
 from exporter.plan.rows import presumed_values
 from exporter.plan.slices import missing_indexes, read_sliceable
 from exporter.state.ledger import Ledger
@@ -42,8 +43,12 @@ async def cuttable_tables(session: Session, statement_timeout: timedelta) -> Tab
     [row] = await session.run(plan.sliceable, subject)
     has_index, expected, identities = read_sliceable(pipeline, row)
     missing = missing_indexes(pipeline, has_index)
+    if not pipeline.stored and not session.is_key_proven:
+        # The slices of rows would look for a repeated key.
+        keys = ", ".join(map(quote, pipeline.sessions.key))
+        missing.append(f"create unique index concurrently on {pipeline.sessions.table.written} ({keys})")
     own = plan.types[None, 0]
-    converted = [name for name in pipeline.records if plan.types[name, 0] != own or not plan.links[name][0].is_plain]
+    converted = [name for name in pipeline.stored if plan.types[name, 0] != own or not plan.links[name][0].is_plain]
     is_view = any(found.kind == "v" for found in session.found.values())
     if missing or converted or pipeline.sessions.timezone:
         why = f"add an index ({'; '.join(missing)})" if missing else "compare keys of one type, and times with a zone"
@@ -63,7 +68,7 @@ async def cuttable_tables(session: Session, statement_timeout: timedelta) -> Tab
 def begun(session: Session, tables: Tables) -> Ledger:
     """A ledger without a slice."""
     plan, clock = session.plan, session.clock
-    names = tuple(plan.pipeline.records)
+    names = tuple(plan.pipeline.stored)
     return Ledger(
         began_at=clock.timestamp(),
         watermark=clock - LATE,

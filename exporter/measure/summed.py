@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from exporter.measure.records import RowCount
+from exporter.measure.records import CONDITION, RowCount
 from exporter.model.counting import COHORT_PART, SEGMENTED, Cells, Rows, Total
 from exporter.model.metric import CellValue
 from exporter.plan.plan import Plan
@@ -21,6 +21,9 @@ def summed(plan: Plan, ledger: Ledger, totals: Sequence[Total]) -> tuple[Cells, 
     of_record: dict[str, tuple[Cells, Rows]] = {}
     for name in plan.pipeline.records:
         of_one = cells.only("subject", [name])
+        if name not in plan.pipeline.stored:
+            of_record[name] = (of_one.only("facet", [None]), CONDITION.with_sessions(of_one, spreads))
+            continue
         slices = [one for one in ledger.rows if one.record == name]
         of_rows = plan.rows(name)
         rows = added([one.rows for one in slices], of_rows.totals)

@@ -422,7 +422,7 @@ async def _rows(session: Session, ledger: Ledger, record: str, part: Keyed, *, i
             if high is not None:
                 part, left = Keyed(part.low, high), (Keyed(high, part.high), *left)
     # The ranges of one record are every key.
-    if not session.is_key_proven and record == next(iter(plan.pipeline.records)) and not part.missing:
+    if not session.is_key_proven and record == next(iter(plan.pipeline.stored)) and not part.missing:
         [[is_unique]] = await session.run(plan.unique_in(part), subject)
         if not is_unique:
             raise CollectionError(repeated_key(plan))
@@ -472,7 +472,7 @@ async def _count(session: Session, ledger: Ledger, region: MakeRegion) -> tuple[
             if attempt:
                 raise
         values = ledger.values
-        for name in plan.pipeline.records:
+        for name in plan.pipeline.stored:
             near = plan.rows_near(name, region)
             rows = near.read(await session.run(near, subject_of(plan, name)))
             values = _known(values, name, values_of(rows, plan.facets(name)))

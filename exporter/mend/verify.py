@@ -176,10 +176,10 @@ async def _look(session: Session, plan: Plan, portion: Sequence[Listed]) -> list
             else:
                 found[place] = "not_eligible" if in_window else "left_window"
     if lost := [place for place, now in enumerate(found) if now == "gone"]:
-        # Sessions outside the window are not judged: look them up in the table.
+        # Rows outside the window, and rows that are no sessions, are not judged: look them up in the table.
         there = plan.places_of([keys[place] for place in lost])
-        for [place] in await session.run(there, f"pipelines.{plan.pipeline.name}.sessions"):
-            found[lost[place]] = "left_window"
+        for place, in_window in await session.run(there, f"pipelines.{plan.pipeline.name}.sessions"):
+            found[lost[place]] = "not_eligible" if in_window else "left_window"
     return found
 
 

@@ -37,7 +37,11 @@ class AsRead:
         return f"{only_rows(section.table, 'record', (section.where or '', *conditions))} as records"
 
     def sessions(self, *conditions: str) -> str:
-        """A FROM item: the sessions that pass `conditions`, in or out of the window."""
+        """A FROM item: the sessions that pass `sessions.where` and `conditions`, in or out of the window."""
+        return self.owners(self.pipeline.sessions.where or "", *conditions)
+
+    def owners(self, *conditions: str) -> str:
+        """A FROM item: the rows that pass `conditions`, sessions or not: a row of a record may point at each."""
         return f"{only_rows(self.pipeline.sessions.table, 'session', conditions)} as sessions"
 
     def is_linked(self, record: str) -> str:

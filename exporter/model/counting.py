@@ -222,10 +222,14 @@ class SessionMeasure:
 
 @dataclass(frozen=True, slots=True)
 class RecordMeasure:
-    """A number about one record: read from the cells of the sessions by its state, and from its own rows."""
+    """A number about one record: read from the cells of the sessions by its state, and from its own rows.
+
+    `of_rows`: the number is about rows of a table, and absent for a record without a table (`exists`).
+    """
 
     metric: Metric
     read: Callable[[Record, Cells, Rows], Numbers]
+    of_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,7 +159,7 @@ def key_columns(pipeline: Pipeline, bind: Bindings) -> str:
     ]
     named += [
         f"({bind(name, 'text')}, {place}, {relation(record.table, bind)}, {bind(part.column, 'text')})"
-        for name, record in pipeline.records.items()
+        for name, record in pipeline.stored.items()
         for place, part in enumerate(record.session_key)
     ]
     return f"""select named.record_name, named.place,

@@ -7,6 +7,9 @@ from typing import Final
 
 METRIC_PREFIX: Final = "session_health_"
 
+NO_STATUS: Final = "<none>"
+"""The status of sessions without a column of the status."""
+
 LABEL_LENGTH: Final = 256
 """Characters of a label value; the database cuts longer texts."""
 

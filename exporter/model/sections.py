@@ -22,7 +22,7 @@ from typing import (
     get_type_hints,
 )
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from exporter.model.values import (
@@ -82,7 +82,8 @@ class Key(Generic[T]):
     """A key that a dimension adds to the sessions or to a record: `kind` is the type of its value.
 
     The type says which texts are SQL (`Expression`) and which name columns (`ColumnName`), however deep they are.
-    `help` is the text in an editor, `example` a value to copy.
+    `help` is the text in an editor, `example` a value to copy.  `needs`: a key below, the key of the section that the
+    key below needs, and the remedy.
     """
 
     section: Literal["sessions", "record"]
@@ -91,6 +92,7 @@ class Key(Generic[T]):
     default: T
     help: str
     example: Any
+    needs: tuple[tuple[str, str, str], ...] = ()
 
     def of(self, section: "Sessions | Record") -> T:
         """The value in a config."""
@@ -203,14 +205,16 @@ class Sessions(Section):
     """The table or view, as in SQL: schema.table, with double quotes around a part that needs them."""
     key: Columns
     """The column, or the list of columns, that identifies a session."""
-    status: ColumnName
-    """The column with the status; sessions are counted by status."""
+    status: ColumnName | None = None
+    """The column with the status; sessions are counted by status.  If not set: all have the status <none>."""
     started_at: ColumnName
     """The column with the start time; the window selects by start."""
     completed_at: ColumnName
     """The column with the completion time; the grace period starts at completion."""
     timezone: TimeZone | None = None
     """Time zone of columns of times without a zone, such as Europe/Berlin.  If not set: UTC."""
+    where: Expression | None = None
+    """SQL over this table: true for rows that are sessions; rows of records always count.  If not set: every row."""
     eligible: Expression
     """SQL over this table alone: true for sessions that must have records; NULL is not eligible."""
 
@@ -238,11 +242,11 @@ class Version(Section):
 
 
 class Record(Section):
-    """A table whose rows must be derived from sessions."""
+    """A table whose rows must be derived from sessions, or a condition that sessions must meet."""
 
     name: SkipJsonSchema[str]
     table: TableReference
-    """The table or view, as in SQL: schema.table, with double quotes around a part that needs them."""
+    """The table or view, as in SQL: schema.table, with double quotes around a part that needs them; or exists."""
     session_key: Annotated[
         tuple[KeyPart, ...],
         BeforeValidator(
@@ -252,6 +256,8 @@ class Record(Section):
         AfterValidator(check_not_empty),
     ]
     """The column, or the list of columns, that points at sessions.key; {column, cast} where the types differ."""
+    exists: Expression | None = None
+    """SQL over the sessions table, not table and session_key: true for sessions with the record; NULL is false."""
     created_at: ColumnName | None = None
     """The column with the time at which the row was written."""
     timezone: TimeZone | None = None
@@ -360,6 +366,26 @@ class Pipeline(Section):
     """The team that repairs the pipeline: the label `owner` of alerts, for routes of Alertmanager."""
     labels: dict[LabelName, Text] = Field(default_factory=dict)
     """Further labels of the pipeline's alerts, such as tier: gold."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _place_conditions(cls, given: Any) -> Any:  # noqa: ANN401 - any input
+        """A record without a table has the table and the key of the sessions."""
+        match given:
+            case {"sessions": dict(sessions), "records": dict(records)}:
+                table, key = sessions.get("table", "sessions"), sessions.get("key", "id")
+                place = {"table": table, "session_key": key}
+                placed = {
+                    name: {**place, **record} if isinstance(record, dict) and "exists" in record else record
+                    for name, record in records.items()
+                }
+                return {**given, "records": placed}
+        return given
+
+    @property
+    def stored(self) -> dict[str, Record]:
+        """The records with a table; the other records are conditions (`exists`)."""
+        return {name: record for name, record in self.records.items() if not record.exists}
 
     @property
     def alert_labels(self) -> dict[str, str]:

@@ -43,7 +43,7 @@ class Rank(IntEnum):
 
 def gap_reasons(record: Record) -> tuple[GapReason, ...]:
     """The states that make a session a gap for this record."""
-    return ("missing",) if record.satisfied_by == "any_version" else GAP_REASONS
+    return ("missing",) if record.satisfied_by == "any_version" or record.exists else GAP_REASONS
 
 
 def version_text(record: Record) -> str | None:

@@ -55,13 +55,14 @@ def expressions(pipeline: Pipeline, dimensions: Iterable[Dimension]) -> Iterator
                 yield from key.texts(section, SQL)
 
     here: KeyPath = ("sessions",)
-    for path, sql in ((("eligible",), sessions.eligible), *own(sessions, "sessions")):
+    of_sessions = [((key,), getattr(sessions, key)) for key in ("eligible", "where") if getattr(sessions, key)]
+    for path, sql in (*of_sessions, *own(sessions, "sessions")):
         yield Expression((*here, *path), here, "session", sessions.table, sql)
     for name, record in pipeline.records.items():
         there: KeyPath = ("records", name)
-        if record.required_when:
-            path = (*there, "required_when")
-            yield Expression(path, here, "session", sessions.table, record.required_when, name)
+        for key in ("required_when", "exists"):
+            if sql := getattr(record, key):
+                yield Expression((*there, key), here, "session", sessions.table, sql, name)
         of_record = [((key,), getattr(record, key)) for key in ("where", "valid") if getattr(record, key)]
         for path, sql in (*of_record, *own(record, "record")):
             yield Expression((*there, *path), there, "record", record.table, sql, name)

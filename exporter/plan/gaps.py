@@ -5,10 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from exporter.model.counting import Scope
 from exporter.model.keys import Link
 from exporter.model.sections import Pipeline
-from exporter.model.sql import Bindings, text_literal
+from exporter.model.sql import Bindings, moment, text_literal
 from exporter.model.states import GAP_REASONS, GapReason, gap_reasons, state
-from exporter.plan.fragments import SessionKey, comma_list, session_keys
-from exporter.plan.joined import NUMBERED, SEGMENT
+from exporter.plan.fragments import SessionKey, column_of, comma_list, session_keys
+from exporter.plan.joined import NUMBERED, SEGMENT, in_window
 from exporter.plan.listed import listed_sessions
 from exporter.plan.statement import FETCHED, Cursor, Statement, marker
 
@@ -92,12 +92,13 @@ def states_cursor(scope: Scope, links: Mapping[str, Link], keys: Sequence[Sessio
 
 
 def places_statement(pipeline: Pipeline, keys: Sequence[SessionKey]) -> Statement:
-    """The statement that finds the keys that exist in the table of sessions."""
-    bind = Bindings()
+    """The statement that finds the keys that exist in the table of sessions, and whether each row is in the window."""
+    bind, sessions = Bindings(), pipeline.sessions
+    started = moment(column_of(sessions, sessions.started_at), sessions.timezone, bind)
     sql = (
         f"with {marker(pipeline.name, 'sessions')}\npresent as (\n"
-        f"  select {', '.join(session_keys(pipeline))} from {pipeline.sessions.table.sql}\n)\n"
-        f"select place - 1\nfrom present\njoin {_listed(pipeline, keys, bind)}"
+        f"  select {', '.join([*session_keys(pipeline), f'{started} as started'])} from {sessions.table.sql}\n)\n"
+        f"select place - 1, ({in_window(pipeline, bind)}) is true\nfrom present\njoin {_listed(pipeline, keys, bind)}"
     )
     return Statement("places of sessions", sql, tuple(bind.values))
 

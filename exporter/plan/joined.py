@@ -16,9 +16,21 @@ from typing import Final, Literal
 from exporter.model.counting import Fact, Scope
 from exporter.model.dimension import Dimension
 from exporter.model.keys import Link
-from exporter.model.metric import LABEL_LENGTH
+from exporter.model.metric import LABEL_LENGTH, NO_STATUS
 from exporter.model.sections import Pipeline, Record
-from exporter.model.sql import OURS, Bindings, Moment, condition, cut, moment, quote, same_text, with_values
+from exporter.model.sql import (
+    OURS,
+    Bindings,
+    Moment,
+    condition,
+    conjunction,
+    cut,
+    moment,
+    quote,
+    same_text,
+    text_literal,
+    with_values,
+)
 from exporter.model.states import graces_in_sql
 from exporter.plan.fragments import (
     cohort_end,
@@ -34,6 +46,9 @@ from exporter.plan.fragments import (
 
 SEGMENT: Final = quote("segment")
 """The segment of a session; NULL for sessions that are not eligible."""
+
+IS_SESSION: Final = "is session"
+"""Whether a row passes `sessions.where`: a computed column of the sessions."""
 
 NUMBERED: Final = "numbered"
 """The number of a session in a list."""
@@ -89,8 +104,10 @@ class Region:
 class SessionRows:
     """The sessions as a FROM item, `source`, and the parts of its select list as SQL.
 
-    `told` has the conditions that matter only in the window, in the cohort or without a start (`wanted_sessions`), and
-    `always` those that matter for every session; both by column.  `segment`: None where segments are not told apart.
+    `is_session` is the condition for rows that are sessions, None if every row is.  `told` has the conditions that
+    matter only for sessions in the window, in the cohort or without a start (`wanted_sessions`), and `always` those
+    that matter for every row; both by column.  `segment`: None where segments are not
+    told apart.
     """
 
     source: str
@@ -98,6 +115,7 @@ class SessionRows:
     status: str
     started: str
     completed: str
+    is_session: str | None
     told: Mapping[str, str]
     always: Mapping[str, str]
     segment: str | None = None
@@ -109,15 +127,21 @@ def segment_of(scope: Scope, dimensions: Iterable[Dimension]) -> str | None:
 
 
 def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact], segment: str | None = None) -> SessionRows:
-    """The sessions, with every expression of the config about sessions."""
+    """The sessions, with every expression of the config about sessions.
+
+    `told` has `required_n` of a record with `required_when`, and as `best_n` whether the session has a record without
+    a table (`exists`).
+    """
     pipeline, sessions = scope.pipeline, scope.pipeline.sessions
     values = {
+        **({IS_SESSION: condition(sessions.where)} if sessions.where else {}),
         "eligible": condition(sessions.eligible),
         **{
             f"required_{n}": condition(record.required_when)
             for n, record in enumerate(scope.records, start=1)
             if record.required_when
         },
+        **{f"best_{n}": condition(record.exists) for n, record in enumerate(scope.records, start=1) if record.exists},
         **{fact.name: fact.sql(bind) for fact in facts},
     }
     always = {quote(fact.name) for fact in facts if fact.of_rows}
@@ -125,9 +149,10 @@ def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact], segment: s
     return SessionRows(
         source=with_values(sessions.table, "session", list(values.items())),
         key=session_keys(pipeline),
-        status=same_text(column_of(sessions, sessions.status)),
+        status=same_text(column_of(sessions, sessions.status) if sessions.status else text_literal(NO_STATUS)),
         started=moment(column_of(sessions, sessions.started_at), sessions.timezone, bind),
         completed=moment(column_of(sessions, sessions.completed_at), sessions.timezone, bind),
+        is_session=columns.pop(quote(IS_SESSION), None),
         told={name: sql for name, sql in columns.items() if name not in always},
         always={name: sql for name, sql in columns.items() if name in always},
         segment=None if segment is None else cut(segment, LABEL_LENGTH),
@@ -150,12 +175,16 @@ def times_in_sql(scope: Scope, dimensions: Iterable[Dimension], bind: Bindings, 
     }
 
 
+OF_SESSIONS: Final = frozenset(map(quote, ("in_window", "undated", "future", "in_cohort")))
+"""The conditions on times that are false for a row that is no session."""
+
+
 def in_window(pipeline: Pipeline, bind: Bindings) -> str:
     """SQL over `started`: whether a session is in the window; NULL without a start."""
     return f"started >= {window_start(pipeline, bind)}"
 
 
-def wanted_sessions(pipeline: Pipeline, bind: Bindings) -> str:
+def wanted_sessions(pipeline: Pipeline, rows: SessionRows, bind: Bindings) -> str:
     """SQL for the sessions in the window or in the cohort, or without a start.
 
     The bare column is compared, so that an index helps.  For a column with a time zone of the config, the start is one
@@ -167,10 +196,11 @@ def wanted_sessions(pipeline: Pipeline, bind: Bindings) -> str:
         first = f"least({first}, {cohort_start(pipeline, bind)})"
     if pipeline.sessions.timezone:
         first = f"{first} - interval '1 day'"
-    return (
+    wanted = (
         f"({started} operator(pg_catalog.>=) {first} or {started} is null"
         f" or {started} operator(pg_catalog.=) '-infinity')"
     )
+    return conjunction([wanted, *filter(None, [rows.is_session])])
 
 
 def rows_by_key(
@@ -233,20 +263,20 @@ def rows_of_session(record: Record, link: Link, columns: Mapping[str, tuple[str,
     ) rows"""
 
 
-def looked_up(sessions: str, records: Sequence[str]) -> str:
-    """A FROM item: the sessions (SQL) as `s`, and for each the row of each record (SQL over `s`) as `r_n`."""
-    joins = [f"\n  left join lateral ({sql}\n  ) r_{n} on true" for n, sql in enumerate(records, start=1)]
+def looked_up(sessions: str, records: Mapping[int, str]) -> str:
+    """A FROM item: the sessions (SQL) as `s`, and for each the row of the n-th record (SQL over `s`) as `r_n`."""
+    joins = [f"\n  left join lateral ({sql}\n  ) r_{n} on true" for n, sql in records.items()]
     return f"({sessions}\n  ) s{''.join(joins)}"
 
 
-def joined_with(sessions: str, records: Sequence[tuple[str, Link]]) -> str:
-    """A FROM item: the sessions (SQL) as `s`, and the rows by key of each record (SQL) as `r_n`.
+def joined_with(sessions: str, records: Mapping[int, tuple[str, Link]]) -> str:
+    """A FROM item: the sessions (SQL) as `s`, and the rows by key of the n-th record (SQL) as `r_n`.
 
     Records whose keys compare alike are joined with each other first: the sessions are the widest rows, and each join
     may write its rows to disk.
     """
     alike: dict[tuple[tuple[str, str], ...], list[tuple[int, str, Link]]] = {}
-    for n, (sql, link) in enumerate(records, start=1):
+    for n, (sql, link) in records.items():
         alike.setdefault(tuple((one.of_session, one.operator) for one in link), []).append((n, sql, link))
     joins = [_joined_alike(numbered) for numbered in alike.values()]
     return f"({sessions}\n  ) s{''.join(joins)}"

@@ -6,8 +6,8 @@ from exporter.model.counting import Scope
 from exporter.model.dimension import Dimension
 from exporter.model.keys import Link
 from exporter.model.sections import Record
-from exporter.model.sql import Bindings, moment, quote
-from exporter.model.states import rank, satisfies
+from exporter.model.sql import Bindings, conjunction, moment, quote
+from exporter.model.states import Rank, rank, satisfies
 from exporter.plan.fragments import column_of, comma_list
 from exporter.plan.joined import (
     NEAR,
@@ -44,6 +44,8 @@ def listed_sessions(
     rows = session_rows(scope, bind, (), segment)
     records = list(enumerate(scope.records, start=1))
     told = {quote(f"required_{n}"): "true" for n, _ in records} | dict(rows.told)
+    conditions = [quote(f"best_{n}") for n, record in records if record.exists]
+    with_rows = [(n, record) for n, record in records if not record.exists]
     if cohort:
         # No session of the cohort must be eligible: the expression may be expensive.
         del told[quote("eligible")]
@@ -52,18 +54,20 @@ def listed_sessions(
         f"{rows.status} as status",
         f"{rows.started} as started",
         f"{rows.completed} as completed",
-        *(f"{sql} as {name}" for name, sql in told.items()),
+        *(f"{sql} as {name}" for name, sql in told.items() if name not in conditions),
+        *(f"case when {told[name]} then {Rank.CURRENT:d} end as {name}" for name in conditions),
         f"row_number() over () as {NUMBERED}",
         *([] if rows.segment is None else [f"{rows.segment} as {SEGMENT}"]),
     ]
     if not cohort:
-        wanted = wanted_sessions(scope.pipeline, bind)
+        wanted = wanted_sessions(scope.pipeline, rows, bind)
     else:
         column = column_of(scope.pipeline.sessions, scope.pipeline.sessions.started_at)
         first, last = cohort
         wanted = f"{rows.started} >= {first} and {rows.started} < {last}"
         if not scope.pipeline.sessions.timezone:
             wanted = f"{column} operator(pg_catalog.>=) {first} and {column} operator(pg_catalog.<) {last}"
+        wanted = conjunction([wanted, *filter(None, [rows.is_session])])
     sessions = f"""
     select
       {comma_list(selected, 6)}
@@ -71,8 +75,8 @@ def listed_sessions(
     where {wanted}
     offset 0"""
     near = NEAR if cohort else None
-    joined = [
-        (
+    joined = {
+        n: (
             rows_by_key(
                 record,
                 links[record.name],
@@ -82,10 +86,10 @@ def listed_sessions(
             ),
             links[record.name],
         )
-        for _, record in records
-    ]
-    found = [f"r_{n}.best as best_{n}" for n, _ in records]
-    found += [f"r_{n}.first as first_{n}" for n, _ in records] if cohort else []
+        for n, record in with_rows
+    }
+    found = [f"r_{n}.best as best_{n}" for n, _ in with_rows]
+    found += [f"r_{n}.first as first_{n}" for n, _ in with_rows] if cohort else []
     times = [f"({sql}) is true as {name}" for name, sql in times_in_sql(scope, dimensions, bind).items()]
     before = f"{NEAR} as materialized ({sessions}\n), " if near else ""
     source = joined_with(f"select * from {NEAR}" if near else sessions, joined)

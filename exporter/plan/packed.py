@@ -17,6 +17,8 @@ from exporter.model.sql import Bindings, Moment, quote
 from exporter.model.states import rank, satisfies
 from exporter.plan.fragments import comma_list, newest_in_sql
 from exporter.plan.joined import (
+    IS_SESSION,
+    OF_SESSIONS,
     SEGMENT,
     Indexed,
     Region,
@@ -85,6 +87,11 @@ class Packed:
         return tuple(enumerate(self.scope.records, start=1))
 
     @property
+    def joined(self) -> tuple[tuple[int, Record], ...]:
+        """The records with a table."""
+        return tuple((n, record) for n, record in self.records if not record.exists)
+
+    @property
     def flags(self) -> tuple[Fact, ...]:
         """The facts that also tell the rows of a record apart."""
         return tuple(fact for fact in self.facts if fact.of_rows)
@@ -92,7 +99,7 @@ class Packed:
     @property
     def counted(self) -> list[int]:
         """The numbers of the records that may have several rows per key."""
-        return [n for n, record in self.records if record.name not in self.indexed.single]
+        return [n for n, record in self.joined if record.name not in self.indexed.single]
 
     def valued(self, n: int, record: Record) -> Iterator[tuple[str, Place, int]]:
         """The facets of a record to tell apart by value: name, place, and number of bits."""
@@ -115,12 +122,14 @@ def packing(
     """Finds a place for everything that is packed of a session."""
     facts = tuple(facts_of(scope, dimensions))
     times = times_in_sql(scope, dimensions, bind, which)
-    fields = [(LINKED, 1), (quote("eligible"), 1), *((quote(fact.name), 1) for fact in facts)]
+    # The conditions of `_sessions` come first: in one word, `sessions.where` is computed once.
+    fields = [(LINKED, 1), (quote(IS_SESSION), 1), (quote("eligible"), 1), *((quote(fact.name), 1) for fact in facts)]
+    fields += [(required(n), 1) for n, record in enumerate(scope.records, start=1) if record.required_when]
+    fields += [(best(n), _RANK_BITS) for n, record in enumerate(scope.records, start=1) if record.exists]
     fields += [(name, 1) for name in times]
     for n, record in enumerate(scope.records, start=1):
-        fields.append((best(n), _RANK_BITS))
-        if record.required_when:
-            fields.append((required(n), 1))
+        if not record.exists:
+            fields.append((best(n), _RANK_BITS))
         # One more bit: a value that was not known when the statement was made.
         fields += [(_values(n, facet), len(found) + 1) for facet, found in values.get(record.name, {}).items()]
     return Packed(scope, dimensions, values, indexed, facts, times, places(fields))
@@ -134,16 +143,16 @@ def packed_sessions(packed: Packed, links: Mapping[str, Link], bind: Bindings, r
     sessions that are not settled, each as a JSON array of texts.
     """
     sessions = _sessions(packed, bind, region)
-    of_records = [
-        (
+    of_records = {
+        n: (
             record,
             links[record.name],
             _columns_of(packed, n, record, bind) | (_newest_of(record, bind) if region else {}),
         )
-        for n, record in packed.records
-    ]
+        for n, record in packed.joined
+    }
     sums = {column: [f"coalesce(s.{column}, 0)"] for column in sessions.words}
-    for n, (_, _, columns) in enumerate(of_records, start=1):
+    for n, (_, _, columns) in of_records.items():
         for column in columns:
             if column not in _OWN:
                 sums.setdefault(column, []).append(f"coalesce(r_{n}.{column}, 0)")
@@ -175,14 +184,20 @@ def packed_sessions(packed: Packed, links: Mapping[str, Link], bind: Bindings, r
             # A session without a key cannot be read again by key.
             " and ".join(f"s.{key} is not null" for key in keys) + " as named",
         ]
-        known += [f"r_{n}.newest as {newest_of(n)}" for n, _ in packed.records]
-        totals += [f"max({newest_of(n)}) as {newest_of(n)}" for n, _ in packed.records]
+        known += [f"r_{n}.newest as {newest_of(n)}" for n, _ in packed.joined]
+        totals += [f"max({newest_of(n)}) as {newest_of(n)}" for n, _ in packed.joined]
         listed = f"pg_catalog.jsonb_build_array({as_texts})::text"
         totals.append(f"array_agg({listed}) filter (where named and {unsettled(packed)}) as keys")
-        found = [rows_of_session(record, link, columns, packed.indexed) for record, link, columns in of_records]
+        found = {
+            n: rows_of_session(record, link, columns, packed.indexed)
+            for n, (record, link, columns) in of_records.items()
+        }
         source = looked_up(sessions.sql, found)
     else:
-        by_key = [(rows_by_key(record, link, columns, packed.indexed), link) for record, link, columns in of_records]
+        by_key = {
+            n: (rows_by_key(record, link, columns, packed.indexed), link)
+            for n, (record, link, columns) in of_records.items()
+        }
         source = joined_with(sessions.sql, by_key)
     return f"""packed as (
   select
@@ -209,10 +224,15 @@ def _sessions(packed: Packed, bind: Bindings, region: Region | None) -> _Words:
     In a region by key, so that neighbours in an index are looked up one after the other.
     """
     rows, laid = session_rows(packed.scope, bind, packed.facts, packed.segment), packed.laid
-    told = words((laid[name], laid[name].flag(sql)) for name, sql in rows.told.items())
+    told = words(
+        [
+            (laid[quote(IS_SESSION)], laid[quote(IS_SESSION)].value(1)),
+            *((laid[name], laid[name].flag(sql)) for name, sql in rows.told.items()),
+        ]
+    )
     always = words((laid[name], laid[name].flag(sql)) for name, sql in rows.always.items())
     found = {laid[LINKED].column: [laid[LINKED].value(1)]}
-    is_wanted = wanted_sessions(packed.scope.pipeline, bind)
+    is_wanted = wanted_sessions(packed.scope.pipeline, rows, bind)
     for column, sql in told.items():
         # No expression is computed for a session that no number counts.
         found.setdefault(column, []).append(f"case when {is_wanted} then {sql} else 0 end")
@@ -292,7 +312,8 @@ def judged_cells(packed: Packed, region: Region | None) -> str:
     laid = packed.laid
     flags = [LINKED, quote("eligible"), *(quote(fact.name) for fact in packed.facts), *packed.times]
     columns = [f"left(status, {LABEL_LENGTH}) as status", "sessions", "oldest", "newest_started", "newest_completed"]
-    columns += [f"{laid[name].has()} as {name}" for name in flags]
+    is_session = laid[quote(IS_SESSION)].has()
+    columns += [f"{f'{is_session} and ' if name in OF_SESSIONS else ''}{laid[name].has()} as {name}" for name in flags]
     for n, record in packed.records:
         columns.append(f"nullif({laid[best(n)].number()}, 0) as {best(n)}")
         columns.append(f"{laid[required(n)].has() if record.required_when else 'true'} as {required(n)}")
@@ -305,7 +326,7 @@ def judged_cells(packed: Packed, region: Region | None) -> str:
             "slice",
             f"named and {unsettled(packed)} as unsettled",
             "keys",
-            *(newest_of(n) for n, _ in packed.records),
+            *(newest_of(n) for n, _ in packed.joined),
         ]
     columns += dict.fromkeys(place.column for n, record in packed.records for _, place, _ in packed.valued(n, record))
     return f"""judged as (

@@ -130,7 +130,7 @@ class Plan:
     @property
     def lock_records(self) -> dict[str, Statement]:
         """Locks the record tables, by the name of the record."""
-        return {name: lock(self.pipeline, name, record.table) for name, record in self.pipeline.records.items()}
+        return {name: lock(self.pipeline, name, record.table) for name, record in self.pipeline.stored.items()}
 
     @property
     def snapshot(self) -> Statement:
@@ -154,7 +154,7 @@ class Plan:
             for dimension in self.dimensions
             for measure in dimension.measures
             if isinstance(measure, CatalogMeasure)
-            for record in self.pipeline.records
+            for record in self.pipeline.stored
         )
 
     @property
@@ -202,7 +202,7 @@ class Plan:
         return tuple(
             one
             for one in expressions(self.pipeline, self.dimensions)
-            if one.record or one.path == ELIGIBLE or self.part_of(one) in parts
+            if one.record or one.path in OF_EVERY_SESSION or self.part_of(one) in parts
         )
 
     @staticmethod
@@ -240,7 +240,7 @@ class Plan:
     @property
     def _plain(self) -> list[str]:
         """The records whose key is compared without a cast, by which different values may become one."""
-        return [name for name, record in self.pipeline.records.items() if not any(p.cast for p in record.session_key)]
+        return [name for name, record in self.pipeline.stored.items() if not any(p.cast for p in record.session_key)]
 
     def with_indexes(self, row: Sequence[bool]) -> "Plan":
         """The plan with what `indexes` found."""
@@ -383,13 +383,16 @@ class Plan:
         return states_cursor(Scope(self.pipeline, _pick(self.pipeline, records), ()), self.links, keys)
 
     def places_of(self, keys: Sequence[SessionKey]) -> Statement:
-        """The places in `keys`, from 0, of sessions in the table, of any time."""
+        """The places in `keys`, from 0, of rows of any time, and whether each row is in the window.
+
+        With `sessions.where` a row of the table of sessions may be no session.
+        """
         return places_statement(self.pipeline, keys)
 
     def statements(self, values: Values | None = None) -> Iterator[Statement]:
         """The statements of a collection without faults, in order; `values`: as found, or else as presumed."""
-        names = tuple(self.pipeline.records)
-        told = values or {n: {facet.name: presumed_values(facet) for facet in self.facets(n)} for n in names}
+        names, stored = tuple(self.pipeline.records), tuple(self.pipeline.stored)
+        told = values or {n: {facet.name: presumed_values(facet) for facet in self.facets(n)} for n in stored}
         yield before(self.look)
         if self.database.busy_when:
             yield from (begin(self.database), busy(self.database.busy_when), END)
@@ -412,7 +415,7 @@ class Plan:
         yield self.unique_key
         yield planned(self.expressions)
         yield silent_types((), ())
-        for name in names:
+        for name in stored:
             yield self.rows(name)
             yield from filter(None, (self.repeated(name, one) for of, one in self.repeats if of == name))
         yield self.sessions(names, self.parts, told)
@@ -427,7 +430,8 @@ class Plan:
         yield END
 
 
-ELIGIBLE: Final[KeyPath] = ("sessions", "eligible")
+OF_EVERY_SESSION: Final[frozenset[KeyPath]] = frozenset({("sessions", "eligible"), ("sessions", "where")})
+"""The expressions without which nothing can be measured."""
 
 
 def compile_plan(

@@ -223,14 +223,14 @@ def many_values_statement(scope: Scope, link: Link, facets: Sequence[Facet]) -> 
     select
       {comma_list(owner, 6)}
     from {sessions.source}
-    where {wanted_sessions(scope.pipeline, bind)}
+    where {wanted_sessions(scope.pipeline, sessions, bind)}
     offset 0"""
     cells = f"""cells as (
   select facet, value, category, count(*) as sessions
   from (
     select {", ".join(f"r_1.{name} as {plain}" for name, plain in _FACETED.items())},
       s.eligible and {in_window(scope.pipeline, bind)} as analysed
-    from {joined_with(owners, [(rows, link)])}
+    from {joined_with(owners, {1: (rows, link)})}
     offset 0
   ) joined
   where analysed and facet is not null

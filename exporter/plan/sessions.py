@@ -101,7 +101,7 @@ def _tables(packed: Packed, bind: Bindings, *, has_newest: bool) -> Iterator[_Ta
         subject = GroupColumn("subject", bind(record.name, "text"))
         named = {best(n): "best", required(n): "required", rows_of(n): "rows"}
         totals = [total for dimension in dimensions for total in dimension.record_totals(record)]
-        if has_newest:
+        if has_newest and not record.exists:
             # The maximum of the rows of some sessions is a maximum of all rows.
             named[newest_of(n)] = "newest"
             totals += [t for dimension in dimensions for t in dimension.row_totals(record) if t.combined_by == "max"]

@@ -157,7 +157,7 @@ def owners_statement(scope: Scope, link: Link, dimensions: tuple[Dimension, ...]
   {comma_list([*counted, "sum(n)::bigint"])}
 from (
   select s.*, r_1.n
-  from {joined_with(owners, [(rows_by_session, link)])}
+  from {joined_with(owners, {1: (rows_by_session, link)})}
   offset 0
 ) joined
 where n is not null
@@ -177,14 +177,14 @@ def missing_indexes(pipeline: Pipeline, has_index: Sequence[bool]) -> list[str]:
 def _cut_by(pipeline: Pipeline) -> list[tuple[TableName, str]]:
     """The columns that an index must begin with: of the sessions the start and the key, of each record its key."""
     sessions = pipeline.sessions
-    of_records = [(record.table, record.session_key[0].column) for record in pipeline.records.values()]
+    of_records = [(record.table, record.session_key[0].column) for record in pipeline.stored.values()]
     return [(sessions.table, sessions.started_at), (sessions.table, sessions.key[0]), *of_records]
 
 
 def read_sliceable(pipeline: Pipeline, row: Sequence[Any]) -> tuple[list[bool], dict[str, float], tuple[int, ...]]:
     """What `sliceable` found: which indexes exist, the estimated rows by record, and the identities of the tables."""
-    indexes, records = len(_cut_by(pipeline)), len(pipeline.records)
-    expected = dict(zip(pipeline.records, map(float, row[indexes : indexes + records]), strict=True))
+    indexes, records = len(_cut_by(pipeline)), len(pipeline.stored)
+    expected = dict(zip(pipeline.stored, map(float, row[indexes : indexes + records]), strict=True))
     return list(map(bool, row[:indexes])), expected, tuple(map(int, row[indexes + records :]))
 
 
@@ -214,9 +214,9 @@ def sliceable(pipeline: Pipeline) -> Statement:
     where c.oid in (select relid from pg_catalog.pg_partition_tree({relation(table, bind)}))
       or c.oid = {relation(table, bind)}
   )"""
-        for table in (record.table for record in pipeline.records.values())
+        for table in (record.table for record in pipeline.stored.values())
     ]
-    named = [pipeline.sessions.table, *(record.table for record in pipeline.records.values())]
+    named = [pipeline.sessions.table, *(record.table for record in pipeline.stored.values())]
     columns += [f"coalesce({relation(table, bind)}::bigint, 0)" for table in named]
     sql = f"select {marker(pipeline.name, 'indexes of slices')}\n  " + ",\n  ".join(columns)
     return Statement("indexes of slices", sql, tuple(bind.values))

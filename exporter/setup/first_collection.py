@@ -39,11 +39,11 @@ def judge_snapshot(
         yield ConfigFinding("ok", path, f"{total:.0f} sessions analysed: {_counts(states, zeros=True)}")
     else:
         statuses = _counts(readings.families.get(SESSIONS, {})) or "none"
+        keys = "window, where and eligible" if pipeline.sessions.where else "window and eligible"
         yield ConfigFinding(
             "note",
             path,
-            f"no session in the window is eligible: check window and eligible (sessions in the window by status: "
-            f"{statuses})",
+            f"no session in the window is eligible: check {keys} (sessions in the window by status: {statuses})",
         )
     for part, refused in snapshot.part_faults.items():
         if not has_failed(so_far, f"{path}.{part}"):
@@ -54,6 +54,8 @@ def judge_snapshot(
         if fault is None:
             states = readings.series(RECORD_SESSIONS, name)
             yield ConfigFinding("ok", place, f"sessions by state: {_counts(states) or 'none'}")
+            if record.exists:
+                continue
             rows = readings.series(RECORDS, name)
             yield from _judge_version(place, record, rows)
             keyed = sum(rows.values()) - readings.need(UNLINKED, name)

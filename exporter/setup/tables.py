@@ -87,10 +87,11 @@ def places(pipeline: Pipeline) -> Iterator[Place]:
     sessions, path = pipeline.sessions, (*top, "sessions")
     key = [((*path, "key"), column) for column in sessions.key]
     times = [((*path, name), getattr(sessions, name)) for name in ("started_at", "completed_at")]
-    columns = [*key, ((*path, "status"), sessions.status), *times]
+    status = [((*path, "status"), sessions.status)] if sessions.status else []
+    columns = [*key, *status, *times]
     columns += [((*path, *keys), column) for keys, column in _own(sessions)]
     yield Place(path, sessions.table, tuple(columns), tuple(times), sessions.timezone)
-    for name, record in pipeline.records.items():
+    for name, record in pipeline.stored.items():
         yield _record_place((*top, "records", name), record)
 
 

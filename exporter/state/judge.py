@@ -12,7 +12,7 @@ from typing import Any
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, UnmeasuredError
 from exporter.model.reporting import Caveat
-from exporter.model.sections import SEVERITIES, Pipeline, RatioThresholds, Severity, Thresholds
+from exporter.model.sections import SEVERITIES, Pipeline, RatioThresholds, Record, Severity, Thresholds
 from exporter.model.standing import STANDINGS, Outcome, Standing, Verdict, in_words
 from exporter.state.swept import Swept
 from exporter.text.figures import format_exactly, format_value
@@ -187,6 +187,9 @@ def _reaches(section: Any, keys: Sequence[str]) -> bool:  # noqa: ANN401 - any p
     if not keys:
         return section is not None and section != {}
     first, *rest = keys
+    if first == "table" and isinstance(section, Record) and section.exists:
+        # The table of a condition is that of the sessions: there are no rows of a record.
+        return False
     if first == "*":
         return any(_reaches(one, rest) for one in section.values())
     return _reaches(getattr(section, first, None), rest)

@@ -171,6 +171,13 @@ ELIGIBLE: Final[Expressions] = {
         row["flag"], listed(row["points"]) > 0
     ),
 }
+SESSIONS_WHERE: Final[Expressions] = {
+    "points is distinct from 10": lambda row: row["points"] != 10,
+    "not (flag and points < 1)": lambda row: invert(both(row["flag"], less(row["points"], 1))),
+    "session.points in (select a.points from agreed a) or visits.points < 1": lambda row: either(
+        None if row["points"] is None else listed(row["points"]) > 0, less(row["points"], 1)
+    ),
+}
 REQUIRED_WHEN: Final[Expressions] = {
     "points < 2": lambda row: less(row["points"], 2),
     "not flag": lambda row: invert(row["flag"]),
@@ -179,6 +186,16 @@ REQUIRED_WHEN: Final[Expressions] = {
     "session.points in (select points from agreed)": lambda row: (
         None if row["points"] is None else listed(row["points"]) > 0
     ),
+}
+EXISTS: Final[Expressions] = {
+    "exists (select from agreed a where a.points = session.points)": lambda row: listed(row["points"]) > 0,
+    "not exists (select from agreed a where a.points > session.points)": lambda row: (
+        row["points"] is None or row["points"] > 1
+    ),
+    "(select sum(a.points) from agreed a where a.name <> 'a') = visits.points + 2": lambda row: equals(
+        row["points"], 2
+    ),
+    "points > 1": lambda row: invert(less(row["points"], 2)),
 }
 VALID: Final[Expressions] = {
     "points < 2": lambda row: less(row["points"], 2),
@@ -210,7 +227,7 @@ CHECKS: Final[Expressions] = {
     "exists (select from (select points, row_number() over (partition by points order by name) as place from agreed) a "
     "where a.points = session.points and a.place = 2)": lambda row: listed(row["points"]) > 1,
 }
-TRUTHS: Final = ELIGIBLE | REQUIRED_WHEN | VALID | WHERE | COMPLETED | CHECKS
+TRUTHS: Final = ELIGIBLE | SESSIONS_WHERE | REQUIRED_WHEN | EXISTS | VALID | WHERE | COMPLETED | CHECKS
 COHORTS: Final = [
     {"window": "24h", "maturity": "1h"},
     {"window": "90d", "maturity": "0s"},
@@ -504,6 +521,11 @@ def perhaps(key: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[
     return st.one_of(st.just({}), values.map(lambda value: {key: value}))
 
 
+def sometimes(key: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """A mapping without this key, or, one time in four, with it."""
+    return one([False, False, False, True]).flatmap(lambda has: values.map(lambda value: {key: value} if has else {}))
+
+
 def times(kind: str, usual: datetime, anchors: Sequence[datetime], zone: str | None = None) -> st.SearchStrategy[Any]:
     """Usual times; and those at, just before and just after the moments at which an answer changes."""
     instant = timedelta(microseconds=1)
@@ -584,6 +606,16 @@ def records(draw: st.DrawFn, table: str, shape: Shape) -> dict[str, Any]:
     }
 
 
+@st.composite
+def conditions(draw: st.DrawFn) -> dict[str, Any]:
+    """A record without a table."""
+    return {
+        "exists": draw(one(list(EXISTS))),
+        **draw(perhaps("required_when", one(list(REQUIRED_WHEN)))),
+        **draw(perhaps("grace", one(GRACES))),
+    }
+
+
 def checks() -> st.SearchStrategy[Any]:
     """SQL alone, or with a grace of its own."""
     sql = one(list(CHECKS))
@@ -591,13 +623,15 @@ def checks() -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def stuck(draw: st.DrawFn) -> dict[str, Any]:
+def stuck(draw: st.DrawFn, *, has_status: bool) -> dict[str, Any]:
     """A status that must not last, by its texts or by SQL."""
     texts = [status for status in STATUSES if status]
-    by_texts = st.lists(one(texts), min_size=1, max_size=3, unique=True).map(lambda found: {"statuses": found})
+    by_texts = st.lists(one(["open", *texts, "open"]), min_size=1, max_size=3, unique=True).map(
+        lambda found: {"statuses": found}
+    )
     by_sql = one(list(COMPLETED)).map(lambda sql: {"where": sql})
     return {
-        **draw(by_texts | by_sql),
+        **draw(by_texts | by_sql if has_status else by_sql),
         "after": draw(one([grace for grace in GRACES if grace != "0s"])),
         **draw(perhaps("since", one(["completed_at", "started_at"]))),
     }
@@ -616,24 +650,29 @@ def pipelines(
     draw: st.DrawFn, keys: Sequence[str], tables: Mapping[str, str], shapes: Mapping[str, Shape]
 ) -> dict[str, Any]:
     windows = [*({"since": since} for since in SINCES), *({"last": last} for last in LASTS)]
+    status = {"status": "status"} if draw(one([True] * 7 + [False])) else {}
     return {
         "window": draw(one(windows)),
         **draw(perhaps("grace", one(GRACES))),
         "sessions": {
             "table": "visits",
             "key": draw(one_or_list(list(keys))),
-            "status": "status",
+            **status,
             "started_at": "started_at",
             "completed_at": "completed_at",
             **draw(perhaps("timezone", one(ZONES))),
+            **draw(sometimes("where", one(list(SESSIONS_WHERE)))),
             **draw(perhaps("completed", one(list(COMPLETED)))),
             **draw(perhaps("deleted", one(list(COMPLETED)))),
-            **draw(perhaps("stuck", stuck())),
+            **draw(perhaps("stuck", stuck(has_status="status" in status))),
             **draw(perhaps("segment", segments())),
             "eligible": draw(one(list(ELIGIBLE))),
             **draw(perhaps("checks", st.dictionaries(one(["a", "b-2"]), checks(), min_size=1))),
         },
-        "records": {name: draw(records(table, shapes[table])) for name, table in tables.items()},
+        "records": {
+            **{name: draw(records(table, shapes[table])) for name, table in tables.items()},
+            **draw(sometimes("paid", conditions())),
+        },
         **draw(perhaps("cohort", one(COHORTS))),
     }
 
@@ -659,7 +698,7 @@ def limits(draw: st.DrawFn, pipeline: Mapping[str, Any], *, every: bool = False)
 def known_of(record: Mapping[str, Any], table: str, pool: Sequence[Any]) -> list[Any]:
     """The values of a pool that the record calls current or accepted, if it is about this table."""
     version = record.get("version")
-    if version is None or record["table"] != table:
+    if version is None or record.get("table") != table:
         return []
     return [value for value in pool if str(value) in (version["current"], *version.get("accepted", []))]
 
@@ -758,7 +797,7 @@ def cases(draw: st.DrawFn, *, lacks: Lacking = frozenset(), refusals: bool = Fal
     tables = {"visits": Table(sessions)}
 
     for table, shape in shapes.items():
-        of_table = [record for record in pipeline["records"].values() if record["table"] == table]
+        of_table = [record for record in pipeline["records"].values() if record.get("table") == table]
         known = [value for record in of_table for value in known_of(record, table, shape.pool)]
         is_same = [*shape.links.values()] == [Link(kind) for kind in keys.values()]
         link = draw(one([name for name in LINKS if name not in lacks])) if index and is_same else "none"
@@ -842,7 +881,7 @@ def completed_again(world: World, columns: Mapping[str, Type], session: Row) -> 
 def mended(case: Case, table: str, like: Row, session: Row) -> Row:
     """A row like another that points at a session, if it can, of a version that its record calls current."""
     types = case.world.types
-    records = [record for record in case.world.pipeline["records"].values() if record["table"] == table]
+    records = [record for record in case.world.pipeline["records"].values() if record.get("table") == table]
     links = {}
     for name, how in zip(
         (name for name in ("part", "id") if name in types["visits"]), comparisons(case.world, records[0]), strict=True

@@ -283,7 +283,8 @@ def _itself(value: Any) -> Any:
 
 def refused(world: World) -> set[str]:
     """The records whose key cannot be compared with that of the sessions."""
-    return {name for name, record in world.pipeline["records"].items() if None in comparisons(world, record)}
+    records = world.pipeline["records"].items()
+    return {name for name, record in records if "exists" not in record and None in comparisons(world, record)}
 
 
 def comparisons(world: World, record: Mapping[str, Any]) -> list[Comparison | None]:
@@ -317,19 +318,35 @@ def _window_start(world: World) -> datetime:
     return _instant(window["since"]) if "since" in window else world.clock - _duration(window["last"])
 
 
-def _in_window(world: World) -> list[Row]:
+def _sessions(world: World) -> list[Row]:
+    """The rows that are sessions: `where` is surely true of them."""
+    return [row for row in _all_sessions(world) if world.says(world.pipeline["sessions"].get("where"), row)]
+
+
+def _begun_in_window(world: World) -> list[Row]:
+    """Every row whose start is in the window, a session or not."""
     first = _window_start(world)
     return [row for row in _all_sessions(world) if (started := _started(world, row)) is not None and started >= first]
+
+
+def _in_window(world: World) -> list[Row]:
+    return [row for row in _begun_in_window(world) if world.says(world.pipeline["sessions"].get("where"), row)]
 
 
 def _eligible(world: World) -> list[Row]:
     return [row for row in _in_window(world) if world.says(world.pipeline["sessions"]["eligible"], row)]
 
 
+def _status(world: World, session: Row) -> str:
+    """The label of the status of a session."""
+    column = world.pipeline["sessions"].get("status")
+    return "<none>" if column is None else _label(_text(session[column]))
+
+
 def _volume(world: World) -> dict[Series, float]:
     sessions = world.pipeline["sessions"]
-    statuses: Counter[tuple[str, ...]] = Counter((_label(_text(row[sessions["status"]])),) for row in _in_window(world))
-    undated = [row for row in _all_sessions(world) if _started(world, row) is None]
+    statuses: Counter[tuple[str, ...]] = Counter((_status(world, row),) for row in _in_window(world))
+    undated = [row for row in _sessions(world) if _started(world, row) is None]
     future = [
         row
         for row in _in_window(world)
@@ -348,12 +365,19 @@ def _volume(world: World) -> dict[Series, float]:
 
 
 def _records(world: World) -> Iterator[tuple[str, Mapping[str, Any], list[Row]]]:
-    """Name and config of each record that is not refused, with those rows that exist for us."""
+    """Name and config of each record that is not refused, with those rows that exist for us; a condition has none."""
     lost = refused(world)
     for name, record in world.pipeline["records"].items():
-        if name not in lost:
+        if "exists" in record:
+            yield name, record, []
+        elif name not in lost:
             rows = world.tables[record["table"]].rows
             yield name, record, [row for row in rows if world.says(record.get("where"), row)]
+
+
+def _tables(world: World) -> Iterator[tuple[str, Mapping[str, Any], list[Row]]]:
+    """The same for the records that have a table."""
+    return (found for found in _records(world) if "exists" not in found[1])
 
 
 def _key_columns(world: World) -> list[str]:
@@ -391,7 +415,12 @@ def _compared_link(world: World, record: Mapping[str, Any], row: Row) -> tuple[o
 
 
 def _rows_of(world: World, session: Row, record: Mapping[str, Any], rows: Iterable[Row]) -> list[Row]:
-    """The rows that point at a session; NULL points at nothing, and nothing points at NULL."""
+    """The rows that point at a session; NULL points at nothing, and nothing points at NULL.
+
+    A record without a table is one row without a column for each session of which its condition is true.
+    """
+    if "exists" in record:
+        return [{}] if world.says(record["exists"], session) else []
     key = _compared_key(world, record, session)
     return [] if None in key else [row for row in rows if _compared_link(world, record, row) == key]
 
@@ -560,7 +589,7 @@ def fate(world: World, key: tuple[str | None, ...], lacked: Iterable[str], wante
     def found(sessions: Iterable[Row]) -> list[Row]:
         return [session for session in sessions if tuple(map(_text, _session_key(world, session))) == key]
 
-    for place, name in ((_all_sessions, "gone"), (_in_window, "left_window"), (_eligible, "not_eligible")):
+    for place, name in ((_all_sessions, "gone"), (_begun_in_window, "left_window"), (_eligible, "not_eligible")):
         if not found(place(world)):
             return Fate(name, dict.fromkeys(lacked, name), {})
     [session] = found(_eligible(world))
@@ -580,7 +609,7 @@ def _conformance(world: World) -> dict[Series, float]:
     rows_of: Counter[tuple[str, ...]] = Counter()
     sessions_of: Counter[tuple[str, ...]] = Counter()
     numbers: dict[Series, float] = {}
-    for name, record, rows in _records(world):
+    for name, record, rows in _tables(world):
         version = record.get("version")
         known = (
             [("<none>", "current")]
@@ -609,7 +638,7 @@ def _conformance(world: World) -> dict[Series, float]:
 
 def _integrity(world: World) -> dict[Series, float]:
     numbers: dict[Series, float] = {}
-    for name, record, rows in _records(world):
+    for name, record, rows in _tables(world):
         keys = {_compared_key(world, record, session) for session in _all_sessions(world)}
         links = [_compared_link(world, record, row) for row in rows]
         numbers["unlinked_records", name] = sum(None in link for link in links)
@@ -630,7 +659,7 @@ def _validity(world: World) -> dict[Series, float]:
             numbers["check_sessions", name, result] = results[result]
     of_rows: Counter[tuple[str, ...]] = Counter()
     of_sessions: Counter[tuple[str, ...]] = Counter()
-    for name, record, rows in _records(world):
+    for name, record, rows in _tables(world):
         numbers["invalid_records", name] = sum(not _is_valid(world, record, row) for row in rows)
         for column, accepted in record.get("accepted_values", {}).items():
 
@@ -660,7 +689,7 @@ def _result(world: World, check: str | Mapping[str, str], session: Row) -> str:
 
 def _uniqueness(world: World) -> dict[Series, float]:
     numbers: dict[Series, float] = {}
-    for name, record, rows in _records(world):
+    for name, record, rows in _tables(world):
         columns = record.get("unique")
         if columns is None:
             continue
@@ -679,7 +708,7 @@ def _detachment(world: World) -> dict[Series, float]:
     deleted = [session for session in _all_sessions(world) if world.says(expression, session)]
     return {
         ("detached_records", name): sum(len(_rows_of(world, session, record, rows)) for session in deleted)
-        for name, record, rows in _records(world)
+        for name, record, rows in _tables(world)
     }
 
 
@@ -702,7 +731,7 @@ def _stuck(world: World) -> dict[Series, float]:
     named = {(_label(status),) for status in stuck.get("statuses", ())}
     counts.update(dict.fromkeys(named, 0))
     for row in _in_window(world):
-        label = (_label(_text(row[sessions["status"]])),)
+        label = (_status(world, row),)
         if "where" in stuck or label in named:
             counts[label] += is_stuck(row)
     folded = _fold(counts or {("<none>",): 0}, 0, world.cap, lambda _labels: False)
@@ -716,7 +745,7 @@ def _cohort(world: World) -> list[Row]:
     cohort = world.pipeline["cohort"]
     end = world.clock - _duration(cohort["maturity"])
     start = end - _duration(cohort["window"])
-    return [row for row in _all_sessions(world) if (at := _started(world, row)) is not None and start <= at < end]
+    return [row for row in _sessions(world) if (at := _started(world, row)) is not None and start <= at < end]
 
 
 def _satisfies(world: World, record: Mapping[str, Any], row: Row) -> bool:
@@ -729,7 +758,7 @@ def _timeliness(world: World) -> dict[Series, float]:
     if "cohort" not in world.pipeline:
         return {}
     numbers: dict[Series, float] = {}
-    for name, record, rows in _records(world):
+    for name, record, rows in _tables(world):
         delays: list[float] = []
         for session in _cohort(world):
             answers = [row for row in _rows_of(world, session, record, rows) if _satisfies(world, record, row)]
@@ -780,7 +809,7 @@ def _freshness(world: World) -> dict[Series, float]:
         ("newest_session_timestamp_seconds", "started"): newest(_started(world, row) for row in window),
         ("newest_session_timestamp_seconds", "completed"): newest(_completed(world, row) for row in window),
     }
-    for name, record, rows in _records(world):
+    for name, record, rows in _tables(world):
         found["newest_record_timestamp_seconds", name] = newest(_written(record, row) for row in rows)
         needing = [row for row in _eligible(world) if world.says(record.get("required_when"), row)]
         grace = _duration(record.get("grace", world.pipeline.get("grace", "0s")))
