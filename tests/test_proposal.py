@@ -10,21 +10,11 @@ from exporter.config.read import parse_config
 from exporter.model.sections import Config
 from exporter.model.sql import TableName, quote
 from exporter.setup.catalog import Index, Relation, TableColumn, VisibleTable
-from exporter.setup.proposal import (
-    Link,
-    Outline,
-    RecordDraft,
-    RecordFacts,
-    SessionFacts,
-    SessionsDraft,
-    Value,
-    done_values,
-    name_for,
-    names_key,
-    usable,
-    words,
-)
+from exporter.setup.evidence import Columns, Group, RecordFacts, SessionFacts, Source, Value
+from exporter.setup.naming import is_done, names_key, usable, words
+from exporter.setup.proposal import RecordDraft, SessionsDraft, Share, eligible_of, name_for
 from exporter.setup.proposed_yaml import propose
+from exporter.setup.references import Link, Outline
 
 
 def column(name: str, base: str = "text") -> TableColumn:
@@ -49,23 +39,25 @@ def relation(table: TableName, columns: tuple[TableColumn, ...]) -> Relation:
 def proposed(name: str, value: str) -> Config:
     """The config of tables and columns that are all called `name`, with `value` as status and as version."""
     table, own = TableName(name, name), column(name)
+    groups = tuple(Group(text, None, False, 1, count, count, (count,)) for text, count in ((value, 3), (None, 2)))
+    facts = SessionFacts(date(2025, 8, 1), is_recent=False, groups=groups)
+    columns = Columns(status=own, flag=None, started=own, completed=own)
     sessions = SessionsDraft(
         relation=relation(table, (own,)),
         key=(own,),
-        status=own,
-        started=own,
-        completed=own,
-        facts=SessionFacts(date(2025, 8, 1), is_recent=False, statuses=(Value(value, 3), Value(None, 2))),
+        columns=columns,
+        facts=facts,
+        eligible=eligible_of(columns, facts),
         others=(table,),
     )
     outline = Outline(VisibleTable(table, "table", may_use_schema=True, may_select=True), (own,))
     record = RecordDraft(
         relation=relation(table, (own,)),
-        link=Link(outline, (own,), by_foreign_key=False),
-        casts=("character varying",),
+        source=Source(Link(outline, (own,), by_foreign_key=False), ("character varying",)),
+        share=Share(3, 5, 0.6),
         created=own,
         version=own,
-        facts=RecordFacts((Value(value, 2), Value("", 1), Value(None, 1)), has_several=True),
+        facts=RecordFacts((Value(value, 2), Value("", 1), Value(None, 1)), has_several=True, delays=(1.0, 2.0)),
     )
     text = propose(sessions, [record, record], has_url=True, left_out=[name])
     return parse_config(text, {"DATABASE_URL": "postgresql://nowhere", "X": "filled in"})
@@ -117,7 +109,7 @@ def assert_reads_back(name: str, value: str) -> None:
     sessions = pipeline.sessions
     assert sessions.table == TableName(name, name)
     assert (sessions.key, sessions.status, sessions.started_at, sessions.completed_at) == ((name,), *[name] * 3)
-    ends = f"= {literal(value)}" if done_values([Value(value, 1)]) else "is not null"
+    ends = f"= {literal(value)}" if is_done(value) else "is not null"
     assert sessions.eligible == f"{quote(name)} {ends}"
     assert len(pipeline.records) == 2
     for record in pipeline.records.values():
@@ -145,9 +137,7 @@ def test_a_status_that_says_otherwise_does_not(value: str) -> None:
 
 
 def test_every_status_that_says_done_counts() -> None:
-    values = [Value("paid", 5), Value("open", 3), Value(None, 2), Value("SHIPPED", 1)]
-
-    assert done_values(values) == ["paid", "SHIPPED"]
+    assert [value for value in ("paid", "open", "", "SHIPPED") if is_done(value)] == ["paid", "SHIPPED"]
 
 
 @pytest.mark.parametrize("name", ["orderId", "order_id", "Order ID", "ORDER_ID", "order-id"])

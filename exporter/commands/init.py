@@ -2,11 +2,12 @@
 
 import argparse
 import os
+from functools import partial
 from pathlib import Path
 
 from exporter.commands.arguments import describe
 from exporter.commands.loading import shell_for, warn_of_unread
-from exporter.commands.output import hand_over, say
+from exporter.commands.output import can_ask, hand_over, say, which
 from exporter.commands.process import finish
 from exporter.config.read import parse_database
 from exporter.model.sql import TableName, parse_table_name
@@ -56,10 +57,17 @@ def run(options: argparse.Namespace) -> ExitCode:
     url = options.database_url or os.environ.get("DATABASE_URL") or None
     database = parse_database(url, "--database.url" if options.database_url else "DATABASE_URL")
     warn_of_unread([url])
+    if url is None:
+        given = sorted(name for name in os.environ if name.startswith("PG"))
+        say(
+            "no --database.url and no DATABASE_URL: connecting by the PG* variables "
+            f"({', '.join(given) or 'none is set: the defaults of libpq'})"
+        )
     output: Path | None = options.output
     if output is not None:
         refuse_existing(output)
-    proposal = finish(survey(database, options.sessions, options.records or (), has_url=url is not None))
+    ask = partial(which, "Several tables may hold the sessions:") if can_ask() else None
+    proposal = finish(survey(database, options.sessions, options.records or (), has_url=url is not None, ask=ask))
     for remark in proposal.said:
         say(remark)
     if options.database_url:

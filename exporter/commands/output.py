@@ -3,7 +3,7 @@
 import io
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TextIO, TypeVar
@@ -13,7 +13,7 @@ from exporter.text.exits import OutputError
 from exporter.text.files import save
 from exporter.text.format import Format
 from exporter.text.logs import await_written
-from exporter.text.terminal import Block, is_colourful, is_watched, plain
+from exporter.text.terminal import Block, is_colourful, is_watched, plain, printable
 
 T = TypeVar("T")
 
@@ -26,6 +26,26 @@ def say(text: str) -> None:
         sys.stderr.flush()
     except OSError:
         _give_up(sys.stderr)
+
+
+def can_ask() -> bool:
+    """Whether a person reads standard error and types at standard input."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def which(question: str, options: Sequence[str]) -> int:
+    """The place of the option that a person chooses, from 0; the first without an answer."""
+    say(question)
+    for number, option in enumerate(options, start=1):
+        say(f"  {number}  {printable(option)}")
+    while True:
+        sys.stderr.write(f"Which one? 1 to {len(options)} [1] ")
+        sys.stderr.flush()
+        answer = sys.stdin.readline().strip()
+        if not answer:
+            return 0
+        if answer in map(str, range(1, len(options) + 1)):
+            return int(answer) - 1
 
 
 def show(blocks: Iterable[Block]) -> None:

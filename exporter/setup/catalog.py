@@ -55,12 +55,16 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class VisibleTable:
-    """An existing table, view or foreign table, and the rights of the role on schema and table."""
+    """An existing table, view or foreign table, and the rights of the role on schema and table.
+
+    `is_heir`: the table inherits from another table, and is no partition.
+    """
 
     table: TableName
     kind: str
     may_use_schema: bool
     may_select: bool
+    is_heir: bool = False
 
     @property
     def may_read(self) -> bool:
@@ -205,7 +209,8 @@ async def read_names(session: Session) -> Names:
     """Every schema and table, without the server's own; raises CollectionError."""
     schemas = f"select n.nspname::text from pg_catalog.pg_namespace n where {_OURS} order by 1"
     tables = f"""select n.nspname::text, c.relname::text, c.relkind::text,
-  has_schema_privilege(n.oid, 'USAGE'), has_table_privilege(c.oid, 'SELECT')
+  has_schema_privilege(n.oid, 'USAGE'), has_table_privilege(c.oid, 'SELECT'),
+  exists (select from pg_catalog.pg_inherits h where h.inhrelid = c.oid)
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where {_OURS} and c.relkind in {_TABLES} and not c.relispartition
@@ -214,8 +219,10 @@ limit {NAME_LIMIT}"""
     return Names(
         tuple(name for (name,) in await session.run(Statement("schemas", schemas), "catalog")),
         tuple(
-            VisibleTable(TableName(schema, name), _KINDS[kind], usable, readable)
-            for schema, name, kind, usable, readable in await session.run(Statement("tables", tables), "catalog")
+            VisibleTable(TableName(schema, name), _KINDS[kind], usable, readable, is_heir)
+            for schema, name, kind, usable, readable, is_heir in await session.run(
+                Statement("tables", tables), "catalog"
+            )
         ),
     )
 

@@ -1,43 +1,41 @@
-"""Tables of a database -> the most likely roles of tables and columns in a config.  No I/O.
-
-The choices rest on names, types and values only: the proposed config states each reason for the operator.
-"""
+"""Facts about the tables of a database -> the choices of a proposed config.  No I/O."""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from exporter.model.sql import TableName
-from exporter.setup.catalog import ForeignKey, Relation, TableColumn, VisibleTable
+from exporter.model.sql import TableName, text_literal
+from exporter.setup.catalog import Relation, TableColumn
+from exporter.setup.evidence import Columns, Group, RecordFacts, SessionFacts, Source, Value
+from exporter.setup.naming import (
+    INTEGERS,
+    STATUS_WORDS,
+    flag_of,
+    is_done,
+    is_text,
+    status_of,
+    times_of,
+    words,
+)
+from exporter.setup.references import Link, Outline, Pointer, References, pointers_of
 from exporter.text.exits import NotMeasuredError
-
-STATUS_WORDS: Final = ("status", "state", "phase", "stage", "step")
-STARTED_WORDS: Final = (
-    *("started", "start", "begun", "began", "begin", "created", "create", "creation", "opened", "placed", "ordered"),
-    *("uploaded", "received", "submitted", "requested", "registered", "inserted"),
-)
-COMPLETED_WORDS: Final = (
-    *("completed", "complete", "completion", "finished", "finish", "ended", "end", "done", "finalized", "closed"),
-    *("paid", "succeeded", "fulfilled", "delivered", "processed", "shipped", "resolved", "approved"),
-)
-WRITTEN_WORDS: Final = (
-    *("created", "create", "creation", "inserted", "written", "generated", "computed", "calculated", "issued"),
-    *("recorded", "processed", "produced", "updated"),
-)
-DONE_WORDS: Final = frozenset((*COMPLETED_WORDS, "success", "successful", "ok"))
-"""Parts of a status that mean a successful end of a session."""
-
-UNDONE_WORDS: Final = frozenset({"not", "in", "to", "be", "partially", "partial", "awaiting", "pending", "never", "un"})
-"""Parts that negate others: not_paid, to_be_completed."""
-
-TEXTS: Final = frozenset({"text", "character varying", "character", "citext", "name"})
-
-_UNNAMEABLE: Final = re.compile(r'^\s*$|^".*"$|\$[0-9]', re.DOTALL)
+from exporter.text.figures import format_value
 
 SHOWN_VALUES: Final = 12
 """Values in a comment, at most."""
+
+HOLDS: Final = 0.75
+"""The share of sessions with a row from which on a table is proposed as a record."""
+
+HELD: Final = 0.95
+"""The same for one part of the window: a relation that held, and does not hold any more."""
+
+LEAST: Final = 5
+"""Sessions of a part of the window, at least, for a share of the part."""
+
+WHOLE: Final = 0.9
+"""The share from which on a relation is evidence for the choice of the table of sessions."""
 
 
 class NoProposalError(NotMeasuredError):
@@ -45,271 +43,307 @@ class NoProposalError(NotMeasuredError):
 
 
 @dataclass(frozen=True, slots=True)
-class Outline:
-    """A table in short: the name, the rights of the role, and the columns that a config can name."""
+class Candidate:
+    """A possible table of sessions by its names: likely columns, and the tables that refer to it.
 
-    named: VisibleTable
-    columns: tuple[TableColumn, ...]
+    `is_named`: the operator named the table.
+    """
+
+    outline: Outline
+    columns: Columns
+    pointing: tuple[TableName, ...]
+    is_named: bool = False
 
     @property
-    def table(self) -> TableName:
-        """The name of the table."""
-        return self.named.table
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A table with columns that reference the sessions' key, in key order: by a foreign key, or only by name."""
-
-    outline: Outline
-    columns: tuple[TableColumn, ...]
-    by_foreign_key: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A possible table of sessions: likely columns, and the number of tables that reference the table."""
-
-    outline: Outline
-    status: TableColumn | None
-    started: TableColumn | None
-    completed: TableColumn | None
-    pointing: int
+    def looks(self) -> int:
+        """How much the columns look like those of sessions: 5 with a status, a start and a completion."""
+        columns = self.columns
+        has_start = columns.started != columns.completed
+        return (columns.status is not None) * 2 + (columns.completed is not None) * 2 + has_start
 
     @property
     def weight(self) -> tuple[bool, bool, int, int]:
         """A larger weight is more likely."""
-        looks = (self.status is not None) * 2 + (self.completed is not None) * 2 + (self.started is not None)
-        is_session = "session" in {form for word in words(self.outline.table.name) for form in forms(word)}
-        return (looks == 5, self.outline.named.kind != "view", looks + is_session, self.pointing)  # noqa: PLR2004
+        is_session = "session" in {word.removesuffix("s") for word in words(self.outline.table.name)}
+        return (self.looks == 5, self.outline.named.kind != "view", self.looks + is_session, len(self.pointing))  # noqa: PLR2004
+
+
+def candidates(references: References) -> list[Candidate]:
+    """Possible tables of sessions, the most likely first: with times, and with a reference from or to other tables."""
+    found = []
+    for outline in references.outlines.values():
+        columns = columns_of(outline)
+        pointing = tuple(references.pointing(outline.table))
+        if columns is None or not outline.is_measurable:
+            continue
+        if pointing or (columns.completed and pointers_of(outline, references)):
+            found.append(Candidate(outline, columns, pointing))
+    return sorted(found, key=lambda candidate: candidate.weight, reverse=True)
+
+
+def columns_of(outline: Outline) -> Columns | None:
+    """The likely columns of a table of sessions; None for a table without a time."""
+    started, completed = times_of(outline.table.name, outline.columns)
+    start = started or completed or next((column for column in outline.columns if column.is_time), None)
+    if start is None:
+        return None
+    return Columns(status_of(outline.columns), flag_of(outline.columns), start, completed)
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """A value of a column as text (None for NULL), and the number of rows."""
+class Share:
+    """How many sessions have a row: `held` is the largest share of a part of the window."""
 
-    text: str | None
-    count: int
+    with_row: int
+    sessions: int
+    held: float
 
-
-@dataclass(frozen=True, slots=True)
-class SessionFacts:
-    """Facts from the rows of the sessions; None if unreadable.
-
-    `newest`: the start of the newest session.  `is_recent`: `newest` is within the last 90 days.  `statuses`: values of
-    the 90 days before `newest`.
-    """
-
-    newest: date | None
-    is_recent: bool
-    statuses: tuple[Value, ...] | None
+    @property
+    def ratio(self) -> float:
+        """The share of sessions with a row."""
+        return self.with_row / self.sessions
 
 
 @dataclass(frozen=True, slots=True)
-class RecordFacts:
-    """Facts from the rows of a record: recent versions, and whether sessions have several rows; None if unreadable."""
+class Measured:
+    """A candidate with a key, the possible records by that key, and the facts."""
 
-    versions: tuple[Value, ...] | None
-    has_several: bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class SessionsDraft:
-    """The proposed sessions; `completed` is None if no column looks like the time of completion."""
-
+    candidate: Candidate
     relation: Relation
     key: tuple[TableColumn, ...]
-    status: TableColumn
-    started: TableColumn
-    completed: TableColumn | None
+    sources: tuple[Source, ...]
     facts: SessionFacts
-    others: tuple[TableName, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def eligible(self) -> "Eligible":
+        """The sessions that must have records."""
+        return eligible_of(self.candidate.columns, self.facts, len(self.sources))
+
+    def share(self, n: int) -> Share | None:
+        """How many of the eligible sessions have a row of the n-th source, from 0; None without evidence."""
+        wanted = self.eligible
+        return share_of([group for group in self.facts.groups or () if wanted.has(group)], n)
+
+    def verdicts(self) -> list[tuple[Source, Share | None]]:
+        """The sources with their shares."""
+        return [(source, self.share(n)) for n, source in enumerate(self.sources)]
+
+    def records(self) -> list[tuple[Source, Share | None]]:
+        """The sources that are proposed: those that hold, and those without evidence against them."""
+        kept = [(n, source, share) for n, (source, share) in enumerate(self.verdicts())]
+        return [(source, share) for n, source, share in kept if self._is_record(n, source, share)]
+
+    def beside(self, others: Sequence["Measured"]) -> "Measured":
+        """The same, with the tables that refer to the sessions by another key in `left_out`."""
+        known = {source.table for source in self.sources}
+        out = {
+            source.table: f"{source.table.written} (by another key, {_names(other.key)}"
+            f"{f': {described(share)}' if share else ''})"
+            for other in others
+            for source, share in other.verdicts()
+            if isinstance(source.way, Link) and source.table not in known
+        }
+        return replace(self, left_out=(*self.left_out, *out.values()))
+
+    def _is_record(self, n: int, source: Source, share: Share | None) -> bool:
+        if isinstance(source.way, Pointer):
+            return share is not None and holds(share) and self._is_late(n)
+        return share is None or holds(share)
+
+    def _is_late(self, n: int) -> bool:
+        """Whether a pointer is empty before the end of a session: a pointer to a result, not to a parent."""
+        wanted = self.eligible
+        others = share_of([group for group in self.facts.groups or () if not wanted.has(group)], n)
+        return others is not None and others.ratio <= 1 - HOLDS
+
+    @property
+    def proof(self) -> int:
+        """The number of sources that hold for nearly every eligible session."""
+        records = self.records()
+        return sum(share is not None and share.held >= WHOLE for _, share in records)
+
+
+def _names(columns: Sequence[TableColumn]) -> str:
+    return ", ".join(column.name for column in columns)
+
+
+def holds(share: Share) -> bool:
+    """Whether a relation is a record of the sessions, perhaps with faults."""
+    return share.ratio >= HOLDS or (share.held >= HELD and share.with_row > 0)
+
+
+def share_of(groups: Sequence[Group], n: int) -> Share | None:
+    """The share of mature sessions with a row of the n-th source; None without such sessions."""
+    known = [(group, with_row) for group in groups if (with_row := group.with_row[n]) is not None]
+    sessions, with_row = sum(group.mature for group, _ in known), sum(count for _, count in known)
+    if not sessions:
+        return None
+    parts = {group.part for group, _ in known}
+    by_part = [
+        (sum(g.mature for g, _ in known if g.part == part), sum(count for g, count in known if g.part == part))
+        for part in parts
+    ]
+    tellable = [found / all_ for all_, found in by_part if all_ >= LEAST]
+    return Share(with_row, sessions, max(tellable, default=with_row / sessions))
+
+
+# --- Which sessions must have records
+
+
+@dataclass(frozen=True, slots=True)
+class Eligible:
+    """The sessions that must have records: SQL over the sessions, and the reason.
+
+    `statuses`: the statuses of such sessions, None if the status does not decide; `by_flag` and `by_completion` tell
+    whether the flag or the completion decides.
+    """
+
+    sql: str
+    reason: str
+    statuses: frozenset[str | None] | None = None
+    by_flag: bool = False
+    by_completion: bool = False
+
+    def has(self, group: Group) -> bool:
+        """Whether the sessions of a group are eligible."""
+        if self.statuses is not None:
+            return group.status in self.statuses
+        if self.by_flag:
+            return group.is_flagged is True
+        return group.is_completed or not self.by_completion
+
+
+def eligible_of(columns: Columns, facts: SessionFacts, sources: int = 0) -> Eligible:
+    """The sessions that must have records: by the names of statuses, by a flag, by completion, or by their rows."""
+    statuses = _statuses(columns, facts)
+    if columns.status is not None and is_text(columns.status):
+        done = [value.text for value in statuses if value.text is not None and is_done(value.text)]
+        if done:
+            return _by_status(columns.status, done, "Chosen by the names of the statuses")
+    if columns.flag is not None:
+        return Eligible(
+            columns.flag.sql, f"{columns.flag.name} tells by its name whether a session is done", by_flag=True
+        )
+    if columns.status is not None:
+        found = _settled(facts.groups or (), columns, sources)
+        if found is not None:
+            return _by_status(columns.status, *found)
+    if columns.completed is not None:
+        sql = f"{columns.completed.sql} is not null"
+        return Eligible(
+            sql,
+            "No status looks like the end of a session: a session with a completion is eligible",
+            by_completion=True,
+        )
+    return Eligible("true", "No column tells whether a session is done: every session is eligible")
+
+
+def _statuses(columns: Columns, facts: SessionFacts) -> tuple[Value, ...]:
+    found = facts.statuses()
+    if not found and columns.status is not None:
+        return tuple(Value(label, 0) for label in columns.status.labels)
+    return found or ()
+
+
+def _by_status(status: TableColumn, values: Sequence[str], reason: str) -> Eligible:
+    shown = values[:SHOWN_VALUES]
+    literals = shown if status.base in INTEGERS else [text_literal(value) for value in shown]
+    sql = f"{status.sql} = {literals[0]}" if len(literals) == 1 else f"{status.sql} in ({', '.join(literals)})"
+    return Eligible(sql, reason, statuses=frozenset(shown))
+
+
+def _settled(groups: Sequence[Group], columns: Columns, sources: int) -> tuple[list[str], str] | None:
+    """The statuses whose sessions have a completion or rows of records, unlike other statuses; None without any."""
+    by_status: dict[str, list[Group]] = {}
+    for group in groups:
+        if group.status is not None:
+            by_status.setdefault(group.status, []).append(group)
+    if not 1 < len(by_status) <= SHOWN_VALUES:
+        return None
+    if columns.completed is not None:
+        shares = {
+            status: sum(g.sessions for g in found if g.is_completed) / sum(g.sessions for g in found)
+            for status, found in by_status.items()
+        }
+        if found := _apart(shares):
+            return found, "Nearly all sessions of these statuses have a completion, and nearly none of the others"
+    for n in range(sources):
+        shared = {status: share_of(found, n) for status, found in by_status.items()}
+        if found := _apart({status: share.ratio for status, share in shared.items() if share is not None}):
+            return found, "Nearly all sessions of these statuses have a row of a record, and nearly none of the others"
+    return None
+
+
+def _apart(shares: dict[str, float]) -> list[str] | None:
+    """The statuses with a share near 1, if every other status has a share near 0."""
+    high = [status for status, share in shares.items() if share >= WHOLE]
+    low = [status for status, share in shares.items() if share <= 1 - WHOLE]
+    return high if high and low and len(high) + len(low) == len(shares) else None
+
+
+# --- What is written
 
 
 @dataclass(frozen=True, slots=True)
 class RecordDraft:
-    """A proposed record; `casts` has a type for each column of the link, None if no cast is needed."""
+    """A proposed record: the table, how it refers to the sessions, and the facts."""
 
     relation: Relation
-    link: Link
-    casts: tuple[str | None, ...]
+    source: Source
+    share: Share | None
     created: TableColumn | None
     version: TableColumn | None
     facts: RecordFacts
 
-
-# --- Names
-
-
-def words(name: str) -> list[str]:
-    """The words of a name: `orderId`, `order_id` and `Order ID` are all order, id."""
-    return [word.casefold() for word in re.split(r"[\W_]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)) if word]
+    @property
+    def link(self) -> Link | None:
+        """The link to the sessions; None if the session points at its record."""
+        return self.source.way if isinstance(self.source.way, Link) else None
 
 
-def forms(word: str) -> set[str]:
-    """A word and its possible singulars."""
-    found = {word}
-    for ending, singular in (("ies", "y"), ("es", ""), ("s", "")):
-        if word.endswith(ending) and len(word) > len(ending) + 1:
-            found.add(word.removesuffix(ending) + singular)
-    return found
+@dataclass(frozen=True, slots=True)
+class SessionsDraft:
+    """The proposed sessions; `others` may be the table of sessions as well."""
+
+    relation: Relation
+    key: tuple[TableColumn, ...]
+    columns: Columns
+    facts: SessionFacts
+    eligible: Eligible
+    others: tuple[TableName, ...] = ()
 
 
-def _spelt(column: Sequence[str], table: Sequence[str]) -> bool:
-    """Whether the words of a column are the words of a table's name, singular or plural."""
-    return len(column) == len(table) and all(
-        forms(own) & forms(other) for own, other in zip(column, table, strict=True)
-    )
+GRACES: Final = (
+    *(("5m", 300), ("15m", 900), ("30m", 1800), ("1h", 3600), ("2h", 7200), ("6h", 21600), ("12h", 43200)),
+    *(("1d", 86400), ("2d", 172800), ("3d", 259200), ("7d", 604800), ("14d", 1209600), ("30d", 2592000)),
+)
+"""Durations for `grace`, with their seconds."""
 
 
-def names_key(column: str, table: str, key: str) -> bool:
-    """Whether a column is named after the key of a table.
-
-    `session_id` and `assessment_session_id` both match assessment_sessions.id.  A column with the name of a key of
-    several words also matches.
-    """
-    own, of_table, of_key = words(column), words(table), words(key)
-    if len(of_key) > 1 and own == of_key:
-        return True
-    tails = [of_table[start:] for start in range(len(of_table))]
-    endings = [of_key, ["id"], ["uuid"], ["key"]]
-    return any(own[-len(e) :] == e and _spelt(own[: -len(e)], tail) for e in endings if e for tail in tails)
+def grace_for(records: Sequence[RecordDraft]) -> tuple[str, bool]:
+    """The shortest usual grace period that covers 95 of 100 delays, and whether a delay was measured."""
+    delays = [record.facts.delays[1] for record in records if record.facts.delays is not None]
+    longest = max(delays, default=0.0)
+    return next((text for text, seconds in GRACES if seconds >= longest), GRACES[-1][0]), bool(delays)
 
 
-def pick(columns: Iterable[TableColumn], wanted: Sequence[str]) -> TableColumn | None:
-    """The column with the earliest of the wanted words, and of several the shortest name; None without a match."""
-    found = [
-        (min(wanted.index(word) for word in own if word in wanted), len(own), column)
-        for column in columns
-        if not {*(own := words(column.name))}.isdisjoint(wanted)
-    ]
-    return min(found, key=lambda entry: entry[:2])[2] if found else None
-
-
-def is_text(column: TableColumn) -> bool:
-    """Whether the values are texts or enum labels."""
-    return column.base in TEXTS or bool(column.labels)
-
-
-def usable(columns: Iterable[TableColumn]) -> tuple[TableColumn, ...]:
-    """The columns that a config can name, also in expressions."""
-    return tuple(column for column in columns if not _UNNAMEABLE.search(column.name))
-
-
-def status_of(outline: Outline) -> TableColumn | None:
-    """The most likely column of the status; None without a match."""
-    return pick((c for c in outline.columns if is_text(c)), STATUS_WORDS) or pick(
-        (c for c in outline.columns if not c.is_time), STATUS_WORDS
-    )
-
-
-def times_of(outline: Outline) -> tuple[TableColumn | None, TableColumn | None]:
-    """The most likely columns of start and completion; None without a match."""
-    times = [column for column in outline.columns if column.is_time]
-    completed = pick(times, COMPLETED_WORDS)
-    return pick((column for column in times if column != completed), STARTED_WORDS), completed
-
-
-# --- Tables
-
-
-def candidates(outlines: Sequence[Outline], foreign_keys: Sequence[ForeignKey]) -> list[Candidate]:
-    """Possible tables of sessions, the most likely first: with times, and referenced by other tables."""
-    found = []
-    for outline in outlines:
-        if outline.named.kind == "foreign table":
+def left_out(measured: Measured) -> Iterator[str]:
+    """The tables that refer to the sessions and are not proposed, with the evidence."""
+    kept = {source for source, _ in measured.records()}
+    for source, share in measured.verdicts():
+        if source in kept or isinstance(source.way, Pointer):
             continue
-        started, completed = times_of(outline)
-        status = status_of(outline)
-        pointing = {key.table for key in foreign_keys if key.target == outline.table} | {
-            other.table
-            for other in outlines
-            if any(names_key(column.name, outline.table.name, "id") for column in other.columns)
-        }
-        pointing.discard(outline.table)
-        if pointing and (started or completed) and (status or completed):
-            found.append(Candidate(outline, status, started, completed, len(pointing)))
-    return sorted(found, key=lambda candidate: candidate.weight, reverse=True)
+        if share is not None:
+            yield f"{source.table.written} ({described(share)}; name the table with --record)"
+    yield from measured.left_out
 
 
-def keys_of(sessions: Relation, foreign_keys: Sequence[ForeignKey]) -> list[tuple[TableColumn, ...]]:
-    """Possible keys of the sessions, the most likely first; raises NoProposalError if there is no key.
-
-    The order: primary key, targets of foreign keys, other unique indexes, then by name, because a view or a partitioned
-    table may lack an index on id.
-    """
-    proved = [index.columns for index in sessions.indexes if index.proves_unique]
-    pointed = [key.target_columns for key in foreign_keys if key.target == sessions.table]
-    named = [
-        (column.name,)
-        for column in sessions.columns
-        if words(column.name) in (["id"], ["uuid"]) or names_key(column.name, sessions.table.name, "id")
-    ]
-    nameable = {column.name: column for column in usable(sessions.columns)}
-    found = [
-        tuple(nameable[name] for name in names if name is not None)
-        for names in [*proved[:1], *pointed, *proved[1:], *named]
-        if all(name in nameable for name in names)
-    ]
-    if not found:
-        raise NoProposalError(
-            f"{sessions.table.written} has no primary key, no unique index and no column id: write sessions.key by "
-            "hand into a copy of config.yaml"
-        )
-    return list(dict.fromkeys(found))
-
-
-def link_of(
-    outline: Outline, sessions: TableName, key: Sequence[TableColumn], foreign_keys: Sequence[ForeignKey]
-) -> Link | None:
-    """The link of a table to the sessions; None without a reference."""
-    own = {column.name: column for column in outline.columns}
-    names = [column.name for column in key]
-    for foreign in foreign_keys:
-        if foreign.table == outline.table and foreign.target == sessions and {*foreign.target_columns} == {*names}:
-            pairs = dict(zip(foreign.target_columns, foreign.columns, strict=True))
-            if all(pairs[name] in own for name in names):
-                return Link(outline, tuple(own[pairs[name]] for name in names), by_foreign_key=True)
-    found = []
-    for name in names:
-        fitting = [
-            column
-            for column in outline.columns
-            if names_key(column.name, sessions.name, name) or (len(names) > 1 and column.name == name)
-        ]
-        if not fitting:
-            return None
-        found.append(fitting[0])
-    return Link(outline, tuple(found), by_foreign_key=False) if len({*found}) == len(found) else None
-
-
-def version_of(outline: Outline) -> TableColumn | None:
-    """The most likely column of the version; None without a match."""
-    fitting = [c for c in outline.columns if words(c.name)[-1:] == ["version"] and not c.is_time]
-    return pick((c for c in fitting if is_text(c)), ["version"]) or pick(fitting, ["version"])
-
-
-def created_of(outline: Outline) -> TableColumn | None:
-    """The most likely column with the time of the write; None without a match."""
-    return pick((column for column in outline.columns if column.is_time), WRITTEN_WORDS)
-
-
-def fallback_status(outline: Outline, key: Sequence[TableColumn]) -> TableColumn:
-    """A column to count sessions by, if no column looks like a status."""
-    rest = [column for column in outline.columns if column not in key and not column.is_time]
-    few = [column for column in rest if column.labels or column.base == "boolean"]
-    return next(iter([*few, *filter(is_text, rest), *rest, *key]))
-
-
-def done_values(statuses: Sequence[Value]) -> list[str]:
-    """The statuses that mean a successful end of a session."""
-    return [
-        value.text
-        for value in statuses
-        if value.text is not None
-        and not {*words(value.text)}.isdisjoint(DONE_WORDS)
-        and {*words(value.text)}.isdisjoint(UNDONE_WORDS)
-    ]
+def described(share: Share) -> str:
+    """A share in words: 149 of 157 eligible sessions have a row (94.9%)."""
+    return (
+        f"{share.with_row:,} of {share.sessions:,} eligible sessions have a row ({format_value(share.ratio, 'ratio')})"
+    )
 
 
 def status_like(column: TableColumn) -> bool:

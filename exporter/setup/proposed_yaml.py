@@ -5,19 +5,22 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Final
 
+from exporter.model.sql import text_literal
 from exporter.setup.catalog import TableColumn
+from exporter.setup.evidence import Value
 from exporter.setup.proposal import (
     NOT_TEXT,
     PLAIN,
     SHOWN_VALUES,
     RecordDraft,
     SessionsDraft,
-    Value,
-    done_values,
-    is_text,
+    described,
+    grace_for,
     name_for,
     status_like,
 )
+from exporter.setup.references import Pointer
+from exporter.text.figures import format_value
 
 WIDTH: Final = 110
 """Characters in a line of a comment."""
@@ -27,7 +30,7 @@ WIDTH: Final = 110
 
 
 def propose(sessions: SessionsDraft, records: Sequence[RecordDraft], *, has_url: bool, left_out: Sequence[str]) -> str:
-    """The text of a config.  `left_out`: tables that reference the sessions but are not proposed, with the reason."""
+    """The text of a config.  `left_out`: tables that refer to the sessions but are not proposed, with the reason."""
     return "".join(line + "\n" for line in _lines(sessions, records, left_out, has_url=has_url))
 
 
@@ -35,7 +38,7 @@ def _lines(
     sessions: SessionsDraft, records: Sequence[RecordDraft], left_out: Sequence[str], *, has_url: bool
 ) -> Iterator[str]:
     yield from _comment(
-        "Proposed by `session-health-exporter init` from names, types and values.  Check every choice, above all "
+        "Proposed by `session-health-exporter init` from names, types and rows.  Check every choice, above all "
         "`eligible` and the tables under `records`.  Then run: session-health-exporter config check --connect",
         0,
     )
@@ -50,7 +53,7 @@ def _lines(
     yield "pipelines:"
     yield f"  {name_for(sessions.relation.table, ())}:"
     yield from _window(sessions)
-    yield "    grace: 5m                     # time from completion until a missing record becomes a gap"
+    yield from _grace(records)
     yield from _sessions(sessions)
     yield "    records:"
     names: list[str] = []
@@ -74,8 +77,19 @@ def _window(sessions: SessionsDraft) -> Iterator[str]:
         yield "    window: {last: 90d}           # measured sessions, by start; or {since: 2025-08-01}"
 
 
+def _grace(records: Sequence[RecordDraft]) -> Iterator[str]:
+    grace, is_measured = grace_for(records)
+    if is_measured:
+        yield from _comment(
+            "Time from completion until a missing record becomes a gap: 95 of 100 records come earlier", 4
+        )
+    else:
+        yield from _comment("Time from completion until a missing record becomes a gap.  CHECK: no delay is known", 4)
+    yield f"    grace: {grace}"
+
+
 def _sessions(draft: SessionsDraft) -> Iterator[str]:
-    table = draft.relation.table
+    table, columns = draft.relation.table, draft.columns
     yield "    sessions:"
     if draft.others:
         others = ", ".join(other.written for other in draft.others)
@@ -87,17 +101,17 @@ def _sessions(draft: SessionsDraft) -> Iterator[str]:
         else ("chosen by name: no unique index proves the key")
     )
     yield from _keyed("key", _list([column.name for column in draft.key]), how)
-    status = (
-        "chosen by name"
-        if status_like(draft.status)
-        else "CHECK: no column looks like a status; the exporter counts sessions by this column"
-    )
-    yield from _keyed("status", scalar(draft.status.name), status)
-    yield from _keyed("started_at", scalar(draft.started.name), _time_note(draft.started))
-    completed = draft.completed or draft.started
-    note = _time_note(completed) if draft.completed else "CHECK: no column looks like the time of completion"
+    status = columns.status or columns.flag
+    if status is None:
+        yield from _comment("No column looks like a status: the exporter does not tell sessions apart by status", 6)
+    else:
+        note = "chosen by name" if status_like(status) else "chosen by name and type"
+        yield from _keyed("status", scalar(status.name), note)
+    yield from _keyed("started_at", scalar(columns.started.name), _time_note(columns.started))
+    completed = columns.completed or columns.started
+    note = _time_note(completed) if columns.completed else "CHECK: no column looks like the time of completion"
     yield from _keyed("completed_at", scalar(completed.name), note)
-    yield from _eligible(draft, completed)
+    yield from _eligible(draft)
 
 
 def _time_note(column: TableColumn) -> str:
@@ -106,51 +120,69 @@ def _time_note(column: TableColumn) -> str:
     return "chosen by name; a date, read as midnight in UTC" if column.base == "date" else "chosen by name and type"
 
 
-def _eligible(draft: SessionsDraft, completed: TableColumn) -> Iterator[str]:
-    values = draft.facts.statuses
-    if not values and draft.status.labels:
-        values = tuple(Value(label, 0) for label in draft.status.labels)
+def _eligible(draft: SessionsDraft) -> Iterator[str]:
+    status, values = draft.columns.status, draft.facts.statuses()
+    if not values and status is not None and status.labels:
+        values = tuple(Value(label, 0) for label in status.labels)
     if values is None:
-        yield from _comment("The statuses could not be read.  CHECK eligible: the sessions that must have records", 6)
-    elif values:
-        yield from _comment(
-            f"Statuses found: {_shown(values)}.  CHECK eligible: the sessions that must have records", 6
-        )
+        found = "The sessions could not be read."
+    elif not values:
+        found = "The table has no rows yet."
     else:
-        yield from _comment("The table has no rows yet.  CHECK eligible: the sessions that must have records", 6)
-    done = done_values(values or ()) if is_text(draft.status) else []
-    literals = ", ".join("'" + value.replace("'", "''") + "'" for value in done[:SHOWN_VALUES])
-    if not done:
-        expression = f"{completed.sql} is not null"
-        yield from _comment("No status looks like the end of a session: a session with a completion is eligible", 6)
-    elif len(done) == 1:
-        expression = f"{draft.status.sql} = {literals}"
-    else:
-        expression = f"{draft.status.sql} in ({literals})"
-    yield f"      completed: {_sql(expression)}"
-    yield f"      eligible: {_sql(expression)}"
+        found = f"Statuses found: {_shown(values)}." if status is not None else ""
+    yield from _comment(f"{found}{'  ' if found else ''}CHECK eligible: the sessions that must have records", 6)
+    yield from _comment(draft.eligible.reason, 6)
+    yield f"      completed: {_sql(draft.eligible.sql)}"
+    yield f"      eligible: {_sql(draft.eligible.sql)}"
 
 
 def _record(draft: RecordDraft) -> Iterator[str]:
-    why = (
-        "A foreign key references the sessions."
-        if draft.link.by_foreign_key
-        else ("No foreign key, but a column named after the sessions.")
-    )
-    yield from _comment(
-        f"{why}  Remove this record if not every eligible session must have a row, or write required_when.", 8
-    )
+    yield from _comment(f"{_evidence(draft)}  {_advice(draft)}", 8)
+    if isinstance(draft.source.way, Pointer):
+        pointer = draft.source.way
+        sub_query = (
+            f"exists (select 1 from {draft.relation.table.written} r "
+            f"where r.{pointer.target.sql} = session.{pointer.column.sql})"
+        )
+        yield f"        exists: {scalar(sub_query)}"
+        return
+    link = draft.source.way
     yield f"        table: {scalar(draft.relation.table.written)}"
     parts = [
         f"{{column: {scalar(column.name)}, cast: {scalar(cast)}}}" if cast else scalar(column.name)
-        for column, cast in zip(draft.link.columns, draft.casts, strict=True)
+        for column, cast in zip(link.columns, draft.source.casts, strict=True)
     ]
-    note = "the types differ" if any(draft.casts) else ""
+    note = "the types differ" if any(draft.source.casts) else ""
     yield from _keyed("session_key", parts[0] if len(parts) == 1 else f"[{', '.join(parts)}]", note, 8)
+    if link.kind is not None and link.kind_value is not None:
+        only = f"{link.kind.sql} = {text_literal(link.kind_value)}"
+        yield from _keyed("where", _sql(only), "rows of this table also refer to other tables", 8)
     if draft.created:
         yield from _keyed("created_at", scalar(draft.created.name), _time_note(draft.created), 8)
     yield from _version(draft)
     yield from _unique(draft)
+
+
+def _evidence(draft: RecordDraft) -> str:
+    """How the record refers to the sessions, and what its rows say."""
+    way = draft.source.way
+    if isinstance(way, Pointer):
+        how = f"The column {way.column.name} of the sessions refers to this table, and is empty before the end."
+    elif way.by_foreign_key:
+        how = "A foreign key references the sessions."
+    else:
+        how = "No foreign key, but a column named after the sessions."
+    found = f"{described(draft.share)}." if draft.share else "No session old enough tells whether the relation holds."
+    if draft.facts.delays is not None:
+        half, most = (format_value(max(0.0, seconds), "seconds") for seconds in draft.facts.delays)
+        found += f"  Delay after completion: half within {half}, 95 of 100 within {most}."
+    return f"{found}  {how}"
+
+
+def _advice(draft: RecordDraft) -> str:
+    if draft.share is not None and draft.share.with_row == draft.share.sessions:
+        return "Remove this record if not every eligible session must have a row."
+    return "Remove this record if not every eligible session must have a row, or write required_when."
 
 
 def _version(draft: RecordDraft) -> Iterator[str]:
@@ -173,6 +205,8 @@ def _version(draft: RecordDraft) -> Iterator[str]:
 
 
 def _unique(draft: RecordDraft) -> Iterator[str]:
+    if draft.link is None:
+        return
     keys = [column.name for column in draft.link.columns]
     proved = [index.columns for index in draft.relation.indexes if index.proves_unique and {*index.columns} >= {*keys}]
     if proved:
@@ -201,7 +235,7 @@ def _shown(values: Sequence[Value]) -> str:
     return ", ".join(listed) + (f" and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else "")
 
 
-_PLAIN_SQL: Final = re.compile(r"[a-z_][a-z0-9_]* (= '\w+'|in \(('\w+', )*'\w+'\)|is not null)", re.ASCII)
+_PLAIN_SQL: Final = re.compile(r"[a-z_][a-z0-9_]* (= '?\w+'?|in \(('?\w+'?, )*'?\w+'?\)|is not null)", re.ASCII)
 
 
 def scalar(text: str, *, always_quote: bool = False) -> str:
@@ -243,7 +277,7 @@ def _comment(text: str, indent: int) -> Iterator[str]:
     line = ""
     for word in "".join(map(_visible, text)).split(" "):
         if line and len(line) + len(word) + 1 > WIDTH - indent:
-            yield " " * indent + f"# {line}"
+            yield " " * indent + f"# {line.rstrip()}"
             line = word
         else:
             line = f"{line} {word}" if line else word

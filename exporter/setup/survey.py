@@ -1,61 +1,79 @@
-"""Database -> a proposed config: reads the catalog, and a bounded number of values."""
+"""Database -> a proposed config: reads the catalog, and a bounded number of rows.
 
-from collections.abc import Sequence
+One short transaction for the catalog, one for each table of sessions that is measured, and one for the records.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import date
-from typing import Any, Final
+from datetime import timedelta
+from typing import Final
 
 from exporter.measure.guard import open_transaction
-from exporter.measure.query_faults import is_refused_lock
 from exporter.measure.session import Session
-from exporter.model.fault import Fault
 from exporter.model.sections import Database
-from exporter.model.sql import TableName, parse_type_name, quote
-from exporter.plan.statement import Statement
+from exporter.model.sql import TableName
 from exporter.setup.catalog import (
-    ForeignKey,
     Names,
-    Relation,
     Server,
     TableColumn,
-    are_comparable,
     read_columns,
     read_foreign_keys,
     read_names,
     read_relation,
     read_server,
 )
+from exporter.setup.evidence import Evidence, Source
+from exporter.setup.naming import created_of, usable, version_of
 from exporter.setup.proposal import (
     Candidate,
-    Link,
+    Measured,
     NoProposalError,
-    Outline,
     RecordDraft,
-    RecordFacts,
-    SessionFacts,
     SessionsDraft,
-    Value,
     candidates,
-    created_of,
-    fallback_status,
-    keys_of,
-    link_of,
-    status_of,
-    times_of,
-    usable,
-    version_of,
+    columns_of,
+    described,
+    left_out,
 )
 from exporter.setup.proposed_yaml import propose
+from exporter.setup.references import (
+    Link,
+    Outline,
+    Pointer,
+    References,
+    keys_of,
+    link_of,
+    pointers_of,
+    polymorphic_of,
+    references_of,
+)
 from exporter.setup.tables import judge_absence
 
-ROW_LIMIT: Final = 100_000
-"""Rows read for statuses and versions, at most."""
+LOOK_TIMEOUT: Final = timedelta(seconds=5)
+"""The time-out of a statement, if the config of the database has no shorter one."""
 
-VALUE_LIMIT: Final = 200
-"""Distinct values read, at most."""
+MEASURED_SECONDS: Final = 60.0
+"""After so many seconds no further table of sessions is measured."""
+
+CANDIDATES: Final = 5
+"""Possible tables of sessions that are measured, at most."""
+
+SOURCES: Final = 20
+"""Possible records of one table of sessions that are measured, at most."""
 
 RECORD_LIMIT: Final = 10
 """Tables proposed as records without --record, at most."""
+
+LIKELY: Final = 3
+"""How much a table must look like sessions, of 5, to be proposed without rows that speak for it."""
+
+KEYS: Final = 3
+"""Keys of one table of sessions that are tried, at most."""
+
+Ask = Callable[[Sequence[str]], int]
+"""Asks the operator which of several texts is right; returns the place, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,267 +85,307 @@ class Proposal:
 
 
 async def survey(
-    database: Database, sessions: TableName | None, records: Sequence[TableName], *, has_url: bool
+    database: Database,
+    sessions: TableName | None,
+    records: Sequence[TableName],
+    *,
+    has_url: bool,
+    ask: Ask | None = None,
 ) -> Proposal:
-    """Propose a config for the named tables, or else for the most likely tables of the database.
+    """Propose a config for the named tables, or else for the tables that the evidence speaks for.
 
-    Raises CollectionError, and NoProposalError if nothing can be proposed.
+    `ask` is asked where several tables may be the table of sessions.  Raises CollectionError, and NoProposalError if
+    nothing can be proposed.
     """
+    quick = database.model_copy(update={"statement_timeout": min(database.statement_timeout, LOOK_TIMEOUT)})
     named = [table for table in (sessions, *records) if table is not None]
-    async with open_transaction(database, named) as session:
-        look = await _begin(session)
-        found, links = await look.choose(
-            sessions and session.located(sessions), [session.located(table) for table in records]
+    async with open_transaction(quick, named) as session:
+        look = await _read(session)
+        wanted = None if sessions is None else await look.outline(session, session.located(sessions))
+        with_records = [await look.outline(session, session.located(table)) for table in records]
+    tried = look.tried(wanted)
+    measured, refusals = await _measure(quick, look, tried, with_records)
+    if not measured:
+        raise refusals[0]
+    chosen = await _choose(measured, ask)
+    others = _others(chosen, tried)
+    if others:
+        look.said.append(
+            f"chosen as the table of sessions: {chosen.relation.table.written}; also possible: "
+            f"{', '.join(other.written for other in others)} (choose with --sessions)"
         )
-        drafts = [await look.record(found, link) for link in links]
-        kept = [draft for draft in drafts if draft is not None]
-        if not kept:
-            raise NoProposalError(look.no_records(found.relation.table))
-        text = propose(found, kept, has_url=has_url, left_out=look.left_out)
-    return Proposal(text, tuple(look.said))
+    async with open_transaction(quick) as session:
+        drafts = await _records(session, look, chosen, with_records)
+    draft = SessionsDraft(chosen.relation, chosen.key, chosen.candidate.columns, chosen.facts, chosen.eligible, others)
+    text = propose(draft, drafts, has_url=has_url, left_out=tuple(left_out(chosen)))
+    return Proposal(text, tuple(dict.fromkeys([*look.said, *_grants(look, chosen)])))
 
 
-async def _begin(session: Session) -> "_DatabaseSurvey":
+async def _read(session: Session) -> "_Look":
     server, names = await read_server(session), await read_names(session)
     columns = await read_columns(session)
-    outlines = [Outline(named, usable(columns.get(named.table, ()))) for named in names.tables]
-    return _DatabaseSurvey(session, server, names, outlines, await read_foreign_keys(session))
+    # The rows of a table that inherits from another table are rows of the other table, too.
+    tables = [named for named in names.tables if not named.is_heir]
+    outlines = [Outline(named, usable(columns.get(named.table, ()))) for named in tables]
+    return _Look(server, names, references_of(outlines, await read_foreign_keys(session)))
 
 
 @dataclass(slots=True)
-class _DatabaseSurvey:
-    """The survey of one database: the catalog, and the remarks so far."""
+class _Look:
+    """The catalog of one database, and the remarks so far."""
 
-    session: Session
     server: Server
     names: Names
-    outlines: Sequence[Outline]
-    foreign_keys: Sequence[ForeignKey]
+    references: References
     said: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
 
-    async def choose(
-        self, wanted: TableName | None, records: Sequence[TableName]
-    ) -> tuple[SessionsDraft, tuple[Link, ...]]:
-        """The table of sessions, and the tables that reference the sessions; raises NoProposalError."""
-        named = [await self.outline(table) for table in records]
-        ranked = candidates(self.outlines, self.foreign_keys)
-        if wanted is not None:
-            tried = [await self.outline(wanted)]
-        else:
-            tried = [candidate.outline for candidate in ranked if candidate.outline.named.may_read]
-        if not tried:
-            raise NoProposalError(self.nothing(ranked))
-        refusals = []
-        for outline in tried:
-            others = tuple(other.table for other in tried if other is not outline)[:RECORD_LIMIT]
-            try:
-                return await self.around(outline, named, others)
-            except NoProposalError as error:
-                refusals.append(error)
-        raise refusals[0]
-
-    async def around(
-        self, outline: Outline, named: Sequence[Outline], others: tuple[TableName, ...]
-    ) -> tuple[SessionsDraft, tuple[Link, ...]]:
-        """A proposal with `outline` as the table of sessions; raises NoProposalError if no table references it."""
-        relation = await self.relation(outline)
-        keys = keys_of(relation, self.foreign_keys)
-        found = next(filter(None, (self.links(outline, key, named) for key in keys)), None)
-        if found is None:
-            raise NoProposalError(self.no_records(outline.table, named))
-        draft = await self.sessions(outline, relation, found.key, others)
-        if others:
-            self.said.append(
-                f"chosen as the table of sessions: {outline.table.written}; also possible: "
-                f"{', '.join(other.written for other in others)} (choose with --sessions)"
-            )
-        self.left_out += found.left_out
-        self.said += found.said
-        return draft, found.links
-
-    async def outline(self, table: TableName) -> Outline:
+    async def outline(self, session: Session, table: TableName) -> Outline:
         """The outline of a named table; raises NoProposalError."""
-        relation = await read_relation(self.session, table)
+        relation = await read_relation(session, table)
         if relation is None:
             absent = judge_absence((), table, self.names, self.server.role)
             raise NoProposalError("\n".join(filter(None, (absent.message, absent.remedy))))
-        outline = next((outline for outline in self.outlines if outline.table == relation.table), None)
-        if outline is None or outline.named.kind == "foreign table":
+        outline = self.references.outlines.get(relation.table)
+        if outline is None or not outline.is_measurable:
             raise NoProposalError(
                 f"{table.written} is a {relation.kind}, and the exporter does not measure it: name a table or a view"
+                if relation.kind not in ("table", "view")
+                else f"the rows of {table.written} are also rows of the table that it inherits from: name that table"
             )
         if not outline.named.may_read:
             grants = "\n".join(outline.named.grants(self.server.role))
             raise NoProposalError(f"the role may not read {table.written}:\n{grants}")
         return outline
 
-    async def relation(self, outline: Outline) -> Relation:
-        """The full description of a table; raises NoProposalError if the table has been dropped."""
-        relation = await read_relation(self.session, outline.table)
-        if relation is None:
-            raise NoProposalError(f"{outline.table.written} was dropped during init: run init again")
-        return relation
-
-    def links(self, sessions: Outline, key: tuple[TableColumn, ...], named: Sequence[Outline]) -> "_Links | None":
-        """The tables that reference the sessions by `key`: every named table, else the likely tables.
-
-        None if there is no table, or if a named table does not reference the sessions.
-        """
-        found, left_out, said = [], [], []
-        for outline in named or self.outlines:
-            if outline.table == sessions.table or outline.named.kind == "foreign table":
-                continue
-            link = link_of(outline, sessions.table, key, self.foreign_keys)
-            if link is None:
-                continue
-            if outline.named.may_read:
-                found.append(link)
-            else:
-                left_out.append(f"{outline.table.written} (the role may not read it)")
-                said.append("\n".join([f"left out: {left_out[-1]}:", *outline.named.grants(self.server.role)]))
-        if not found or (named and len(found) < len(named)):
-            return None
-        # A view beside tables repeats their rows.  For sessions in a view, records are views too.
-        likes = [link for link in found if (link.outline.named.kind == "view") == (sessions.named.kind == "view")]
-        kept = found if named else (likes or found)[:RECORD_LIMIT]
-        left_out += [f"{link.outline.table.written} (name it with --record)" for link in found if link not in kept]
-        return _Links(key, tuple(kept), tuple(left_out), tuple(said))
-
-    async def sessions(
-        self, outline: Outline, relation: Relation, key: tuple[TableColumn, ...], others: tuple[TableName, ...]
-    ) -> SessionsDraft:
-        """The draft of the sessions, with facts from the rows; raises NoProposalError."""
-        started, completed = times_of(outline)
-        started = started or completed or next((column for column in outline.columns if column.is_time), None)
-        if started is None:
-            raise NoProposalError(
-                f"{outline.table.written} has no column with a time, and the window needs one: name another table with "
-                "--sessions, or a view with a time"
-            )
-        status = status_of(outline) or fallback_status(outline, key)
-        facts = await self.session_facts(relation, status, started)
-        return SessionsDraft(relation, key, status, started, completed, facts, others)
-
-    async def session_facts(self, relation: Relation, status: TableColumn, started: TableColumn) -> SessionFacts:
-        """The start of the newest session, and the statuses of the 90 days before."""
-        table, start = relation.table.sql, quote(started.name)
-        # Python's dates begin in year 1.
-        known = f"isfinite({start}) and {start} >= '0001-01-01' and {start} <= clock_timestamp()"
-        newest = f"max({start}) filter (where {known})"
-        [row] = await self.ask(
-            f"select ({newest})::date, coalesce({newest} >= clock_timestamp() - interval '90 days', false) "
-            f"from {table}",
-            relation,
-        ) or [(None, False)]
-        recent = f"{start} >= {_literal(row[0])} - 90" if row[0] else "true"
-        return SessionFacts(row[0], row[1], await self.values(relation, status, recent))
-
-    async def record(self, sessions: SessionsDraft, link: Link) -> RecordDraft | None:
-        """The draft of a record, with facts from the rows; None if the columns cannot be compared with the key."""
-        relation = await self.relation(link.outline)
-        casts = []
-        for own, key in zip(link.columns, sessions.key, strict=True):
-            cast = await self.cast(own, key)
-            if cast is None:
-                types = f"{own.name} is {own.type}, {key.name} of the sessions {key.type}"
-                self.left_out.append(f"{relation.table.written} (keys not comparable: {types})")
-                return None
-            casts.append(cast or None)
-        created, version = created_of(link.outline), version_of(link.outline)
-        return RecordDraft(
-            relation, link, tuple(casts), created, version, await self.record_facts(relation, link, created, version)
-        )
-
-    async def cast(self, own: TableColumn, key: TableColumn) -> str | None:
-        """The type for `cast`: empty if no cast is needed, None if no cast helps."""
-        if await are_comparable(self.session, own.base, key.base):
-            return ""
-        try:
-            parse_type_name(key.base)
-        except ValueError:
-            return None
-        return key.base if await are_comparable(self.session, f"{own.base}::{key.base}", key.base) else None
-
-    async def record_facts(
-        self, relation: Relation, link: Link, created: TableColumn | None, version: TableColumn | None
-    ) -> RecordFacts:
-        """The versions of the 30 days before the newest row, and whether sessions have several rows."""
-        table, recent = relation.table.sql, "true"
-        if created is not None:
-            at = quote(created.name)
-            newest = f"select max({at}) filter (where isfinite({at}) and {at} <= clock_timestamp()) from {table}"
-            recent = f"({at} >= ({newest}) - interval '30 days') is not false"
-        keys = ", ".join(quote(column.name) for column in link.columns)
-        present = " and ".join(f"{quote(column.name)} is not null" for column in link.columns)
-        several = await self.ask(
-            f"select exists (select 1 from (select {keys} from {table} where {present} limit {ROW_LIMIT}) s "
-            f"group by {keys} having count(*) > 1)",
-            relation,
-        )
-        versions = await self.values(relation, version, recent) if version else None
-        return RecordFacts(versions, several[0][0] if several else None)
-
-    async def values(self, relation: Relation, column: TableColumn, recent: str) -> tuple[Value, ...] | None:
-        """The values of a column in recent rows, the most frequent first; None if the values cannot be read."""
-        name = quote(column.name)
-        rows = await self.ask(
-            f"select {name}::text, count(*) from (select {name} from {relation.table.sql} where {recent} "
-            f"limit {ROW_LIMIT}) s group by 1 order by 2 desc, 1 limit {VALUE_LIMIT}",
-            relation,
-        )
-        return None if rows is None else tuple(Value(text, count) for text, count in rows)
-
-    async def ask(self, sql: str, relation: Relation) -> list[Any] | None:
-        """The rows of a query about a table; None, with a remark, if the server refuses or times out."""
-        answer = await self.session.attempt(Statement("look", sql), relation.table.written, is_refused_lock)
-        if not isinstance(answer, Fault):
-            return answer
-        if answer.message not in self.said:
-            self.said.append(answer.message)
-        return None
+    def tried(self, wanted: Outline | None) -> list[Candidate]:
+        """The candidates to measure, the most likely first; raises NoProposalError."""
+        if wanted is not None:
+            columns = columns_of(wanted)
+            if columns is None:
+                raise NoProposalError(
+                    f"{wanted.table.written} has no column with a time, and the window needs one: name another table "
+                    "with --sessions, or a view with a time"
+                )
+            return [Candidate(wanted, columns, tuple(self.references.pointing(wanted.table)), is_named=True)]
+        ranked = candidates(self.references)
+        readable = [candidate for candidate in ranked if candidate.outline.named.may_read]
+        if not readable:
+            raise NoProposalError(self.nothing(ranked))
+        return readable[:CANDIDATES]
 
     def nothing(self, ranked: Sequence[Candidate]) -> str:
         """The message if no table can be the table of sessions."""
+        outlines = self.references.outlines
         if ranked:
-            outline = ranked[0].outline
-            pointing = [
-                other
-                for other in self.outlines
-                if other.table != outline.table
-                and link_of(other, outline.table, [*outline.columns[:1]], self.foreign_keys) is not None
+            first = ranked[0]
+            grants = [
+                line
+                for one in (first.outline, *(outlines[table] for table in first.pointing))
+                for line in one.named.grants(self.server.role)
             ]
-            grants = [line for one in (outline, *pointing) for line in one.named.grants(self.server.role)]
-            return "\n".join(
-                [f"{outline.table.written} looks like the table of sessions, but the role may not read it:", *grants]
-            )
-        if not self.outlines:
+            head = f"{first.outline.table.written} looks like the table of sessions, but the role may not read it:"
+            return "\n".join([head, *grants])
+        if not outlines:
             return "the database has no tables: check the database in the url"
         return (
-            f"no table of {len(self.outlines)} looks like the table of sessions (with a status, times, and references "
+            f"no table of {len(outlines)} looks like the table of sessions (with a status, times, and references "
             "from other tables by foreign keys or columns such as order_id): name the tables with --sessions and "
             "--record"
         )
 
-    def no_records(self, sessions: TableName, named: Sequence[Outline] = ()) -> str:
-        """The message if no table, or not every named table, can be a record."""
-        whose = " and ".join(outline.table.written for outline in named)
-        return (
-            f"{f'not all of {whose} reference' if named else 'no table references'} {sessions.written}, by a foreign "
-            f"key or by a column named after the table{''.join(f'; left out: {why}' for why in self.left_out)}: name "
-            "other tables with --sessions and --record, or write session_key by hand into a copy of config.yaml"
+
+# --- Measuring
+
+
+async def _measure(
+    database: Database, look: _Look, tried: Sequence[Candidate], named: Sequence[Outline]
+) -> tuple[list[Measured], list[NoProposalError]]:
+    """The candidates with records, and why others have none."""
+    until = time.monotonic() + MEASURED_SECONDS
+    measured, refusals = [], []
+    for candidate in tried:
+        if time.monotonic() > until:
+            look.said.append(
+                f"not measured, because {MEASURED_SECONDS:.0f} s are over: {candidate.outline.table.written} "
+                "(choose with --sessions)"
+            )
+            continue
+        async with open_transaction(database) as session:
+            try:
+                measured.append(await _measured(session, look, candidate, named))
+            except NoProposalError as error:
+                refusals.append(error)
+    return measured, refusals
+
+
+async def _measured(session: Session, look: _Look, candidate: Candidate, named: Sequence[Outline]) -> Measured:
+    """A candidate with its best key; raises NoProposalError if no table is a record."""
+    table = candidate.outline.table
+    relation = await read_relation(session, table)
+    if relation is None:
+        raise NoProposalError(f"{table.written} was dropped during init: run init again")
+    keys = keys_of(relation, look.references)
+    if not keys:
+        raise NoProposalError(
+            f"{table.written} has no primary key, no unique index and no column id: write sessions.key by hand into a "
+            "copy of config.yaml"
         )
+    evidence, found = Evidence(session, look.said), []
+    for key in keys[:KEYS]:
+        sources, out = await _sources(evidence, look, candidate, key, named)
+        if named and len(sources) < len(named):
+            continue
+        facts = await evidence.session_facts(relation, candidate.columns, key, sources)
+        found.append(Measured(candidate, relation, key, tuple(sources), facts, tuple(out)))
+    # A table that hardly looks like sessions needs rows that speak for it.
+    is_likely = candidate.looks >= LIKELY or candidate.is_named
+    with_records = [one for one in found if named or (one.records() if is_likely else one.proof)]
+    if with_records:
+        best = max(with_records, key=lambda one: (one.proof, len(one.records())))
+        return best.beside([one for one in found if one is not best])
+    raise NoProposalError(_no_records(table, found, named))
 
 
-@dataclass(frozen=True, slots=True)
-class _Links:
-    """The tables that point at the sessions by `key`, those left out, and what is to be said of them."""
+async def _sources(
+    evidence: Evidence, look: _Look, candidate: Candidate, key: tuple[TableColumn, ...], named: Sequence[Outline]
+) -> tuple[list[Source], list[str]]:
+    """The possible records by a key: every named table, else the tables that refer to the sessions, and pointers."""
+    found: list[Source] = []
+    out: list[str] = []
+    table, references = candidate.outline.table, look.references
+    for link in _links(candidate, key, named, references):
+        if not link.outline.named.may_read:
+            out.append(f"{link.outline.table.written} (the role may not read it)")
+            continue
+        whole = await evidence.kind_of(link, table)
+        if whole is None:
+            continue
+        source = await evidence.source(whole, key)
+        if isinstance(source, Source):
+            found.append(source)
+        else:
+            out.append(f"{link.outline.table.written} (keys not comparable: {source})")
+    if named:
+        return found, out
+    for pointer in pointers_of(candidate.outline, references):
+        is_back = any(one.table == pointer.outline.table for one in found)
+        if pointer.outline.named.may_read and not is_back and await evidence.points(pointer):
+            found.append(Source(pointer))
+    out += [f"{source.table.written} (not measured; name the table with --record)" for source in found[SOURCES:]]
+    return found[:SOURCES], out
 
-    key: tuple[TableColumn, ...]
-    links: tuple[Link, ...]
-    left_out: tuple[str, ...]
-    said: tuple[str, ...]
+
+def _links(
+    candidate: Candidate, key: tuple[TableColumn, ...], named: Sequence[Outline], references: References
+) -> list[Link]:
+    """The tables that refer to the sessions by a key, foreign keys first."""
+    table, is_view = candidate.outline.table, candidate.outline.named.kind == "view"
+    others = dict.fromkeys([*candidate.pointing, *references.named.get((), ())])
+    # Keys of several columns have names of their own: only one table is compared with all.
+    looked = dict.fromkeys([*others, *references.outlines]) if candidate.is_named else others
+    outlines = named or [references.outlines[one] for one in looked]
+    found = []
+    for outline in outlines:
+        if outline.table != table and outline.is_measurable:
+            link = link_of(outline, table, key, references) or polymorphic_of(outline, key)
+            if link is not None:
+                found.append(link)
+    # A view beside tables repeats their rows.  For sessions in a view, records are views too.
+    alike = [link for link in found if (link.outline.named.kind == "view") == is_view]
+    kept = found if named else (alike or found)
+    return sorted(kept, key=lambda link: not link.by_foreign_key) if not named else kept
 
 
-def _literal(day: date) -> str:
-    return f"date '{day.isoformat()}'"
+def _no_records(table: TableName, found: Sequence[Measured], named: Sequence[Outline]) -> str:
+    """The message if no table, or not every named table, can be a record."""
+    whose = " and ".join(outline.table.written for outline in named)
+    verdicts = [verdict for one in found for verdict in one.verdicts() if not isinstance(verdict[0].way, Pointer)]
+    weak = dict.fromkeys(
+        f"{source.table.written}: {described(share)}" for source, share in verdicts if share is not None
+    )
+    if weak and not named:
+        return (
+            f"no table has a row for most sessions of {table.written} ({'; '.join(weak)}): name the tables whose rows "
+            "are missing with --record, or choose another table with --sessions"
+        )
+    out = dict.fromkeys(why for one in found for why in one.left_out)
+    return (
+        f"{f'not all of {whose} reference' if named else 'no table references'} {table.written}, by a foreign "
+        f"key or by a column named after the table{''.join(f'; left out: {why}' for why in out)}: name "
+        "other tables with --sessions and --record, or write session_key by hand into a copy of config.yaml"
+    )
+
+
+# --- Choosing
+
+
+async def _choose(measured: Sequence[Measured], ask: Ask | None) -> Measured:
+    ranked = sorted(measured, key=lambda one: _weight(one, measured), reverse=True)
+    likely = [one for one in ranked if one.candidate.looks >= min(LIKELY, ranked[0].candidate.looks)]
+    if ask is None or len(likely) == 1:
+        return ranked[0]
+    # In a thread: Ctrl-C ends the wait for an answer.
+    return likely[await asyncio.to_thread(ask, [_account(one) for one in likely])]
+
+
+def _weight(one: Measured, measured: Sequence[Measured]) -> tuple[bool, bool, bool, int, bool, int, int]:
+    """A larger weight is more likely: of two tables with equal evidence the parent."""
+    is_whole, is_table, looks, pointing = one.candidate.weight
+    others = [
+        other.candidate for other in measured if other is not one and other.proof and other.candidate.looks >= looks
+    ]
+    is_parent = any(other.outline.table in one.candidate.pointing for other in others)
+    return (is_whole, is_table, one.proof > 0, looks, is_parent, one.proof, pointing)
+
+
+def _account(one: Measured) -> str:
+    """A candidate in one line, with its records."""
+    records = [f"{source.table.written}{f' ({described(share)})' if share else ''}" for source, share in one.records()]
+    return f"{one.relation.table.written}, with {'; '.join(records)}"
+
+
+def _others(chosen: Measured, tried: Sequence[Candidate]) -> tuple[TableName, ...]:
+    """Other tables that look like sessions."""
+    least = min(LIKELY, chosen.candidate.looks)
+    return tuple(
+        other.outline.table
+        for other in tried
+        if other is not chosen.candidate and other.looks >= least and other.pointing
+    )
+
+
+def _grants(look: _Look, chosen: Measured) -> list[str]:
+    """For each table that the role may not read: the SQL that lets the role read the table."""
+    role, outlines = look.server.role, look.references.outlines
+    hidden = [outlines[table] for table in chosen.candidate.pointing if not outlines[table].named.may_read]
+    return [
+        "\n".join([f"left out: {one.table.written} (the role may not read it):", *one.named.grants(role)])
+        for one in hidden
+    ]
+
+
+# --- Records
+
+
+async def _records(session: Session, look: _Look, chosen: Measured, named: Sequence[Outline]) -> list[RecordDraft]:
+    evidence, drafts = Evidence(session, look.said), []
+    proposed = chosen.verdicts() if named else chosen.records()[:RECORD_LIMIT]
+    for source, share in proposed:
+        relation = await read_relation(session, source.table)
+        if relation is None:
+            continue
+        is_link, columns = isinstance(source.way, Link), source.way.outline.columns
+        facts = await evidence.record_facts(
+            chosen.relation, chosen.candidate.columns, chosen.key, chosen.eligible.sql, source
+        )
+        drafts.append(
+            RecordDraft(
+                relation,
+                source,
+                share,
+                created_of(source.table.name, columns) if is_link else None,
+                version_of(columns) if is_link else None,
+                facts,
+            )
+        )
+    return drafts

@@ -1,0 +1,328 @@
+"""A possible table of sessions -> facts from its rows, and from the rows of the tables that refer to it.
+
+Reads a sample, each statement with a time-out of its own: a fact that takes too long is None.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any, Final
+
+from exporter.measure.query_faults import is_refused_lock
+from exporter.measure.session import Session
+from exporter.model.fault import Fault
+from exporter.model.sql import TableName, parse_type_name, quote, text_literal
+from exporter.plan.statement import Statement
+from exporter.setup.catalog import Relation, TableColumn, are_comparable
+from exporter.setup.naming import created_of, version_of
+from exporter.setup.references import Link, Pointer, names_table
+
+SAMPLE: Final = 2_000
+"""Sessions read of each part of the window, at most."""
+
+ROW_LIMIT: Final = 100_000
+"""Rows of a record read, at most."""
+
+VALUE_LIMIT: Final = 200
+"""Distinct values read, at most."""
+
+WINDOW_DAYS: Final = 90
+"""Sessions of so many days before the newest session are read."""
+
+PARTS: Final = 12
+"""Parts of the window: a relation that held in one part, and does not hold in another, is a fault of the platform."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value of a column as text (None for NULL), and the number of rows."""
+
+    text: str | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of a table of sessions; None where no column has the role.  `flag` is true for done sessions."""
+
+    status: TableColumn | None
+    flag: TableColumn | None
+    started: TableColumn
+    completed: TableColumn | None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Sessions of the sample with equal values: in one `part` of the sample, from 1 for the earliest starts.
+
+    `mature`: started at least an hour ago.  `with_row`: mature sessions with a row of each source, None if unreadable.
+    """
+
+    status: str | None
+    is_flagged: bool | None
+    is_completed: bool
+    part: int
+    sessions: int
+    mature: int
+    with_row: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFacts:
+    """Facts from the rows of the sessions.
+
+    `newest`: the start of the newest session, None without one.  `is_recent`: `newest` is within the last 90 days.
+    `groups`: the sample, None if unreadable.
+    """
+
+    newest: date | None
+    is_recent: bool
+    groups: tuple[Group, ...] | None
+
+    def statuses(self) -> tuple[Value, ...] | None:
+        """The statuses of the sample, the most frequent first; None if unreadable."""
+        if self.groups is None:
+            return None
+        counts: dict[str | None, int] = {}
+        for group in self.groups:
+            counts[group.status] = counts.get(group.status, 0) + group.sessions
+        return tuple(Value(*found) for found in sorted(counts.items(), key=lambda item: (-item[1], str(item[0]))))
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFacts:
+    """Facts from the rows of a record; None if unreadable.
+
+    `versions`: of the 30 days before the newest row.  `has_several`: whether sessions have several rows.  `delays`:
+    seconds from completion to the first row, for 50 and 95 of 100 sessions.
+    """
+
+    versions: tuple[Value, ...] | None = None
+    has_several: bool | None = None
+    delays: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A possible record: a link or a pointer, and a type for each column of the link that must be cast, else None."""
+
+    way: Link | Pointer
+    casts: tuple[str | None, ...] = (None,)
+
+    @property
+    def table(self) -> TableName:
+        """The table of the record."""
+        return self.way.outline.table
+
+    def same_key(self, row: str, sessions: Sequence[str]) -> str:
+        """SQL: whether a row belongs to a session; `sessions` are the columns of the key (of a pointer: its own)."""
+        if isinstance(self.way, Pointer):
+            return f"{row}.{self.way.target.sql} = {sessions[0]}"
+        casts = [f"::{cast}" if cast else "" for cast in self.casts]
+        pairs = zip(self.way.columns, casts, sessions, strict=True)
+        same = [f"{row}.{column.sql}{cast} = {key}" for column, cast, key in pairs]
+        if self.way.kind is not None and self.way.kind_value is not None:
+            same.append(f"{row}.{self.way.kind.sql} = {text_literal(self.way.kind_value)}")
+        return " and ".join(same)
+
+
+class Evidence:
+    """Questions about the rows of one database; `said` has the refusals of the server."""
+
+    def __init__(self, session: Session, said: list[str]) -> None:
+        """For one guarded transaction."""
+        self._session, self._said = session, said
+
+    async def session_facts(
+        self, relation: Relation, columns: Columns, key: Sequence[TableColumn], sources: Sequence[Source]
+    ) -> SessionFacts:
+        """Facts from a sample of the sessions of the 90 days before the newest session."""
+        table, start = relation.table, columns.started.sql
+        # Python's dates begin in year 1.
+        known = f"isfinite({start}) and {start} >= '0001-01-01' and {start} <= clock_timestamp()"
+        newest = f"max({start}) filter (where {known})"
+        [(day, is_recent)] = await self.ask(
+            f"select ({newest})::date, "
+            f"coalesce({newest} >= clock_timestamp() - interval '{WINDOW_DAYS} days', false) from {table.sql}",
+            table,
+        ) or [(None, False)]
+        found = await self._groups(table, columns, day, key, sources)
+        if found is None and sources:
+            # One by one: a table that is too large for the time-out hides no other.
+            found = await self._groups(table, columns, day, key, ())
+            alone = [await self._groups(table, columns, day, key, (source,)) for source in sources]
+            found = None if found is None else _merged(found, alone)
+        return SessionFacts(day, is_recent, found)
+
+    async def _groups(
+        self,
+        table: TableName,
+        columns: Columns,
+        newest: date | None,
+        key: Sequence[TableColumn],
+        sources: Sequence[Source],
+    ) -> tuple[Group, ...] | None:
+        keys = [f"s.key_{n}" for n in range(1, len(key) + 1)]
+        pointers = {n: one.way for n, one in enumerate(sources) if isinstance(one.way, Pointer)}
+        selected = [
+            *(f"{column.sql} as key_{n}" for n, column in enumerate(key, start=1)),
+            *(f"{pointer.column.sql} as pointer_{n}" for n, pointer in pointers.items()),
+            f"{f'{columns.status.sql}::text' if columns.status else 'null::text'} as status",
+            f"{columns.flag.sql if columns.flag else 'null::boolean'} as flag",
+            f"{f'{columns.completed.sql} is not null' if columns.completed else 'false'} as is_completed",
+            "part",
+            f"coalesce({columns.started.sql} <= clock_timestamp() - interval '1 hour', false) as is_mature",
+        ]
+        counts = [
+            f"count(*) filter (where is_mature and exists (select 1 from {source.table.sql} r where "
+            f"{source.same_key('r', [f's.pointer_{n}'] if n in pointers else keys)}))"
+            for n, source in enumerate(sources)
+        ]
+        parts = [
+            f"(select {', '.join(selected)} from (select {part} as part, t.* from {table.sql} t where {within} "
+            f"limit {SAMPLE}) t)"
+            for part, within in enumerate(_parts(columns.started, newest), start=1)
+        ]
+        wanted = ["status, flag, is_completed, part", "count(*), count(*) filter (where is_mature)", *counts]
+        rows = await self.ask(
+            f"with sample as materialized ({' union all '.join(parts)}) select {', '.join(wanted)} from sample s "
+            f"group by 1, 2, 3, 4 order by 5 desc, 1 limit {VALUE_LIMIT * PARTS}",
+            table,
+        )
+        return None if rows is None else tuple(_group(row) for row in rows)
+
+    async def record_facts(
+        self, sessions: Relation, columns: Columns, key: Sequence[TableColumn], eligible: str, source: Source
+    ) -> RecordFacts:
+        """Facts from the rows of one record; `eligible` is SQL over the sessions."""
+        if isinstance(source.way, Pointer):
+            return RecordFacts()
+        link, table = source.way, source.table
+        created = created_of(table.name, link.outline.columns)
+        version = version_of(link.outline.columns)
+        recent = "true"
+        if created is not None:
+            known = f"isfinite({created.sql}) and {created.sql} <= clock_timestamp()"
+            newest = f"select max({created.sql}) filter (where {known}) from {table.sql}"
+            recent = f"({created.sql} >= ({newest}) - interval '30 days') is not false"
+        keys = ", ".join(column.sql for column in link.columns)
+        present = " and ".join(f"{column.sql} is not null" for column in link.columns)
+        several = await self.ask(
+            f"select exists (select 1 from (select {keys} from {table.sql} where {present} limit {ROW_LIMIT}) s "
+            f"group by {keys} having count(*) > 1)",
+            table,
+        )
+        versions = await self.values(table, version, recent) if version else None
+        delays = await self._delays(sessions, columns, key, eligible, source, created) if created else None
+        return RecordFacts(versions, several[0][0] if several else None, delays)
+
+    async def _delays(
+        self,
+        sessions: Relation,
+        columns: Columns,
+        key: Sequence[TableColumn],
+        eligible: str,
+        source: Source,
+        created: TableColumn,
+    ) -> tuple[float, float] | None:
+        completed = columns.completed or columns.started
+        keys = [f"s.key_{n}" for n in range(1, len(key) + 1)]
+        selected = [f"{column.sql} as key_{n}" for n, column in enumerate(key, start=1)]
+        grouped = ", ".join(keys)
+        rows = await self.ask(
+            f"with sample as materialized (select {', '.join(selected)}, {completed.sql} as completed "
+            f"from {sessions.table.sql} t where ({eligible}) and isfinite({completed.sql}) "
+            f"order by {columns.started.sql} desc limit {SAMPLE}) "
+            "select percentile_disc(array[0.5, 0.95]) within group (order by delay) from ("
+            f"select extract(epoch from min(r.{created.sql})::timestamptz - s.completed::timestamptz)::float8 as delay "
+            f"from sample s join {source.table.sql} r on {source.same_key('r', keys)} "
+            f"where isfinite(r.{created.sql}) group by {grouped}, s.completed) d",
+            source.table,
+        )
+        return tuple(rows[0][0]) if rows and rows[0][0] else None
+
+    async def values(self, table: TableName, column: TableColumn, recent: str) -> tuple[Value, ...] | None:
+        """The values of a column in recent rows, the most frequent first; None if the values cannot be read."""
+        rows = await self.ask(
+            f"select {column.sql}::text, count(*) from (select {column.sql} from {table.sql} where {recent} "
+            f"limit {ROW_LIMIT}) s group by 1 order by 2 desc, 1 limit {VALUE_LIMIT}",
+            table,
+        )
+        return None if rows is None else tuple(Value(text, count) for text, count in rows)
+
+    async def kind_of(self, link: Link, sessions: TableName) -> Link | None:
+        """The link with the value of its type column for the table of sessions; None if no value names the table."""
+        if link.kind is None:
+            return link
+        values = await self.values(link.outline.table, link.kind, "true") or ()
+        fitting = [value.text for value in values if value.text and names_table(value.text, sessions)]
+        return replace(link, kind_value=fitting[0]) if fitting else None
+
+    async def source(self, link: Link, key: Sequence[TableColumn]) -> Source | str:
+        """The link with the casts that make the keys comparable; else the reason that no cast does."""
+        casts = []
+        for own, of_session in zip(link.columns, key, strict=True):
+            cast = await self._cast(own, of_session)
+            if cast is None:
+                return f"{own.name} is {own.type}, {of_session.name} of the sessions {of_session.type}"
+            casts.append(cast or None)
+        return Source(link, tuple(casts))
+
+    async def points(self, pointer: Pointer) -> bool:
+        """Whether the column of a pointer compares with the key of the table."""
+        return await are_comparable(self._session, pointer.column.base, pointer.target.base)
+
+    async def is_unique(self, table: TableName, column: TableColumn) -> bool | None:
+        """Whether no two rows of a sample share a value of a column; None if unreadable."""
+        rows = await self.ask(
+            f"select count(*) = count(distinct {quote(column.name)}) from (select {quote(column.name)} "
+            f"from {table.sql} where {quote(column.name)} is not null limit {SAMPLE}) s",
+            table,
+        )
+        return rows[0][0] if rows else None
+
+    async def _cast(self, own: TableColumn, key: TableColumn) -> str | None:
+        """The type for `cast`: empty if no cast is needed, None if no cast helps."""
+        if await are_comparable(self._session, own.base, key.base):
+            return ""
+        try:
+            parse_type_name(key.base)
+        except ValueError:
+            return None
+        return key.base if await are_comparable(self._session, f"{own.base}::{key.base}", key.base) else None
+
+    async def ask(self, sql: str, table: TableName) -> list[Any] | None:
+        """The rows of a query about a table; None, with a remark, if the server refuses or times out."""
+        answer = await self._session.attempt(Statement("look", sql), table.written, is_refused_lock)
+        if not isinstance(answer, Fault):
+            return answer
+        if answer.message not in self._said:
+            self._said.append(answer.message)
+        return None
+
+
+def _group(row: Sequence[Any]) -> Group:
+    status, is_flagged, is_completed, part, sessions, mature, *with_row = row
+    return Group(status, is_flagged, is_completed, part, sessions, mature, tuple(with_row))
+
+
+def _parts(started: TableColumn, newest: date | None) -> list[str]:
+    """SQL for the sessions of each part of the window before the newest session."""
+    if newest is None:
+        return ["true"]
+    bounds = [f"date '{newest.isoformat()}' - {WINDOW_DAYS * left // PARTS}" for left in range(PARTS, 0, -1)]
+    ends = [f" and t.{started.sql} < {bound}" for bound in bounds[1:]]
+    return [f"t.{started.sql} >= {bound}{end}" for bound, end in zip(bounds, [*ends, ""], strict=True)]
+
+
+def _merged(groups: Sequence[Group], alone: Sequence[Sequence[Group] | None]) -> tuple[Group, ...]:
+    """The groups, with the numbers of each source that was read alone; None for an unreadable source."""
+
+    def of(group: Group) -> tuple[object, ...]:
+        return group.status, group.is_flagged, group.is_completed, group.part
+
+    found = [None if one is None else {of(group): group.with_row[0] for group in one} for one in alone]
+    return tuple(
+        replace(group, with_row=tuple(None if one is None else one.get(of(group), 0) for one in found))
+        for group in groups
+    )

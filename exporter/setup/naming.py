@@ -1,0 +1,192 @@
+"""Names of tables and columns -> their words, and the likely roles of columns.  No I/O.
+
+English names only: a proposal from names is a guess, and the rows of the tables decide (`exporter.setup.evidence`).
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from exporter.setup.catalog import TableColumn
+
+STATUS_WORDS: Final = ("status", "state", "phase", "stage", "step")
+MADE_WORDS: Final = (
+    *("started", "start", "begun", "began", "begin", "created", "create", "creation", "opened", "placed", "ordered"),
+    *("uploaded", "received", "submitted", "requested", "registered", "inserted", "queued", "enqueued", "scheduled"),
+    *("issued", "issuing", "timestamp", "date", "time", "when", "on", "at"),
+)
+COMPLETED_WORDS: Final = (
+    *("completed", "complete", "completion", "finished", "finish", "ended", "end", "done", "finalized", "closed"),
+    *("paid", "succeeded", "fulfilled", "delivered", "processed", "shipped", "ship", "resolved", "approved"),
+    *("returned", "return", "terminated", "settled", "submitted"),
+)
+WRITTEN_WORDS: Final = (
+    *("created", "create", "creation", "inserted", "written", "generated", "computed", "calculated", "issued"),
+    *("recorded", "processed", "produced", "timestamp"),
+)
+DONE_WORDS: Final = frozenset((*COMPLETED_WORDS, "success", "successful", "ok"))
+"""Parts of a status that mean a successful end of a session."""
+
+UNDONE_WORDS: Final = frozenset({"not", "in", "to", "be", "partially", "partial", "awaiting", "pending", "never", "un"})
+"""Parts that negate others: not_paid, to_be_completed."""
+
+_PLANNED: Final = frozenset(
+    (
+        *("due", "required", "require", "expected", "expires", "expire", "expiry", "expiration", "expiring", "planned"),
+        *(
+            "updated",
+            "update",
+            "modified",
+            "changed",
+            "last",
+            "deleted",
+            "birth",
+            "valid",
+            "next",
+            "until",
+            "estimated",
+        ),
+        *("discarded", "archived", "canceled", "cancelled", "heartbeat", "attempted"),
+    )
+)
+"""Parts of the names of times that tell neither when a row was made nor when its work was done."""
+
+TEXTS: Final = frozenset({"text", "character varying", "character", "citext", "name"})
+INTEGERS: Final = frozenset({"smallint", "integer", "bigint"})
+
+_UNNAMEABLE: Final = re.compile(r'^\s*$|^".*"$|\$[0-9]', re.DOTALL)
+_JOINED: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[a-z])(?=(?:date|time|timestamp)$)(?<![uU]p)", re.ASCII)
+"""Between two words that are written as one: orderId, orderdate; update is one word."""
+
+_KEY_ENDINGS: Final = (("id",), ("uuid",), ("guid",), ("key",))
+
+
+def words(name: str) -> list[str]:
+    """The words of a name: `orderId`, `order_id` and `Order ID` are all order, id."""
+    parts = re.split(r"[\W_]+", name)
+    return [word.casefold() for part in parts for word in _JOINED.split(part) if word]
+
+
+def stem(word: str) -> str:
+    """What the singular and the plural of a word share: orders and order, categories and category."""
+    if word.endswith("ies") and len(word) > len("ties"):
+        return word.removesuffix("es")
+    if word.endswith(("ses", "xes", "zes", "ches", "shes")) and len(word) > len("uses"):
+        word = word.removesuffix("es")
+    elif word.endswith("is") and len(word) > len("axis"):
+        word = word.removesuffix("is")
+    elif word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > len("as"):
+        word = word.removesuffix("s")
+    word = word.removesuffix("e") if len(word) > len("fee") else word
+    return f"{word[:-1]}i" if word.endswith("y") else word
+
+
+def stems(name: str) -> tuple[str, ...]:
+    """The stems of the words of a name."""
+    return tuple(map(stem, words(name)))
+
+
+def tails(table: str) -> list[tuple[str, ...]]:
+    """What a column may call a table, as stems: `assessment_sessions` is also a session."""
+    of_table = stems(table)
+    return [of_table[start:] for start in range(len(of_table))]
+
+
+def referred(column: str, key: str = "id") -> list[tuple[str, ...]]:
+    """What the name of a column may refer to, as stems: the name without `id` or the name of the key, or bare."""
+    own = words(column)
+    endings = dict.fromkeys([tuple(words(key)), *_KEY_ENDINGS])
+    found = [own[: -len(ending)] for ending in endings if ending and tuple(own[-len(ending) :]) == ending]
+    return [tuple(map(stem, one)) for one in found if one]
+
+
+def names_key(column: str, table: str, key: str) -> bool:
+    """Whether a column is named after the key of a table.
+
+    `session_id` and `assessment_session_id` both match assessment_sessions.id.  A column with the name of a key of
+    several words also matches.
+    """
+    of_key = words(key)
+    if len(of_key) > 1 and words(column) == of_key:
+        return True
+    return not {*referred(column, key)}.isdisjoint(tails(table))
+
+
+def pick(columns: Iterable[TableColumn], wanted: Sequence[str]) -> TableColumn | None:
+    """The column with the earliest of the wanted words, and of several the shortest name; None without a match."""
+    found = [
+        (min(wanted.index(word) for word in own if word in wanted), len(own), column)
+        for column in columns
+        if not {*(own := words(column.name))}.isdisjoint(wanted)
+    ]
+    return min(found, key=lambda entry: entry[:2])[2] if found else None
+
+
+def is_text(column: TableColumn) -> bool:
+    """Whether the values are texts or enum labels."""
+    return column.base in TEXTS or bool(column.labels)
+
+
+def usable(columns: Iterable[TableColumn]) -> tuple[TableColumn, ...]:
+    """The columns that a config can name, also in expressions."""
+    return tuple(column for column in columns if not _UNNAMEABLE.search(column.name))
+
+
+def refers(column: TableColumn) -> bool:
+    """Whether a column looks like a reference to another table: such a column is no status."""
+    return bool(referred(column.name))
+
+
+def status_of(columns: Sequence[TableColumn]) -> TableColumn | None:
+    """The most likely column of the status: a text or a number with a word for a status; None without a match."""
+    likely = [column for column in columns if not refers(column)]
+    numbers = [column for column in likely if column.base in INTEGERS]
+    return pick(filter(is_text, likely), STATUS_WORDS) or pick(numbers, STATUS_WORDS)
+
+
+def flag_of(columns: Sequence[TableColumn]) -> TableColumn | None:
+    """The boolean that most likely tells whether a session is done, such as `finished`; None without a match."""
+    flags = [column for column in columns if column.base == "boolean"]
+    return pick((column for column in flags if UNDONE_WORDS.isdisjoint(words(column.name))), tuple(DONE_WORDS))
+
+
+def times_of(table: str, columns: Sequence[TableColumn]) -> tuple[TableColumn | None, TableColumn | None]:
+    """The most likely columns of start and completion; None without a match.
+
+    A time with the name of the table (order_date of orders) is when the row was made.
+    """
+    times = _times(columns)
+    own = _own_times(table, times)
+    completed = pick((column for column in times if column not in own), COMPLETED_WORDS)
+    others = [column for column in times if column != completed]
+    explicit = pick(others, MADE_WORDS[: MADE_WORDS.index("ordered")])
+    return explicit or next(iter(own), None) or pick(others, MADE_WORDS), completed
+
+
+def _times(columns: Sequence[TableColumn]) -> list[TableColumn]:
+    return [column for column in columns if column.is_time and _PLANNED.isdisjoint(words(column.name))]
+
+
+def _own_times(table: str, times: Sequence[TableColumn]) -> list[TableColumn]:
+    """The times with the name of the table, such as payment_date of payments."""
+    names = {*tails(table)}
+    named = [(column, words(column.name)) for column in times]
+    return [column for column, own in named if own[-1] in MADE_WORDS and tuple(map(stem, own[:-1])) in names]
+
+
+def version_of(columns: Sequence[TableColumn]) -> TableColumn | None:
+    """The most likely column of the version; None without a match."""
+    fitting = [c for c in columns if words(c.name)[-1:] == ["version"] and not c.is_time]
+    return pick((c for c in fitting if is_text(c)), ["version"]) or pick(fitting, ["version"])
+
+
+def created_of(table: str, columns: Sequence[TableColumn]) -> TableColumn | None:
+    """The most likely column with the time of the write; None without a match."""
+    times = _times(columns)
+    return pick(times, WRITTEN_WORDS) or next(iter(_own_times(table, times)), None)
+
+
+def is_done(status: str) -> bool:
+    """Whether a status means a successful end of a session."""
+    parts = {*words(status)}
+    return not parts.isdisjoint(DONE_WORDS) and parts.isdisjoint(UNDONE_WORDS)
