@@ -21,6 +21,7 @@ NULL session key
 `NOT IN` with a NULL
 join fan-out
 several versions per session
+(`every_row`)
 invalid beside valid rows
 NULL or empty version
 NULL of `eligible`

@@ -118,6 +118,21 @@ async def test_what_has_every_record_that_it_lacked_is_fixed(three: Database) ->
     assert (found.still, found.code) == ({}, 0)
 
 
+async def test_with_every_row_a_session_is_fixed_when_no_bad_row_is_left(three: Database) -> None:
+    worklist = await listed(three, config("satisfied_by: every_row"))
+    await three.execute(
+        "insert into scores values (2, 'v3', 1), (3, 'v2', 1), (1, 'v3', 0); insert into notes values (3)"
+    )
+
+    beside = await verified(three, config("satisfied_by: every_row"), worklist)
+    await three.execute("delete from scores where version = 'v0'")
+    replaced = await verified(three, config("satisfied_by: every_row"), worklist)
+
+    assert (beside.sessions, beside.new) == ({"fixed": 1, "gap": 1}, {"scores invalid": 1})
+    assert beside.still == {("2",): {"scores": "outdated"}}
+    assert (replaced.sessions, replaced.new, replaced.code) == ({"fixed": 2}, {"scores invalid": 1}, 0)
+
+
 async def test_a_session_is_fixed_only_when_all_of_its_records_are(three: Database) -> None:
     worklist = await listed(three, config())
     await three.execute("insert into scores values (2, 'v3', 1), (3, 'v2', 1)")
@@ -569,6 +584,11 @@ LOOSENED = {
     ),
     "satisfied_by": Loosened(
         ("records.scores.satisfied_by",), now=(SCORES, ", satisfied_by: any_version"), sql=f"{EVERY} version = 'v0'"
+    ),
+    "not every row": Loosened(
+        ("records.scores.satisfied_by",),
+        then=(SCORES, ", satisfied_by: every_row"),
+        sql="insert into scores select id, 'v0' from visits",
     ),
     "current": Loosened(
         ("records.scores.version.current",), now=("current: v3", "current: v0"), sql=f"{EVERY} version = 'v0'"

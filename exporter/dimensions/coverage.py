@@ -48,7 +48,7 @@ GAP_OLDEST = Metric(
 
 def _session_columns(scope: Scope) -> tuple[GroupColumn, ...]:
     """A session has a gap if any record is a gap, else is pending if any record is pending, else is complete."""
-    states = [(record, state(record, f"best_{n}", f"required_{n}")) for n, record in enumerate(scope.records, start=1)]
+    states = [(record, state(record, f"rank_{n}", f"required_{n}")) for n, record in enumerate(scope.records, start=1)]
     gap = " or ".join(f"{sql} in ({_texts(gap_reasons(record))})" for record, sql in states) or "false"
     pending = " or ".join(f"{sql} = 'pending'" for _, sql in states) or "false"
     of_analysed = f"case when {gap} then 'gap' when {pending} then 'pending' else 'complete' end"
@@ -63,7 +63,7 @@ def _texts(texts: Sequence[str]) -> str:
 
 
 def _record_columns(record: Record) -> tuple[GroupColumn, ...]:
-    of_record = f"case when analysed then {state(record, 'best', 'required')} end"
+    of_record = f"case when analysed then {state(record, 'rank', 'required')} end"
     return (GroupColumn("analysed", "analysed"), GroupColumn("state", of_record))
 
 
@@ -149,8 +149,8 @@ def _are_gaps_judged(readings: Readings) -> bool:
 
 _GAP = (
     "An `eligible` session, completed longer ago than `grace`, has no good record: no row (`missing`), only rows of an "
-    "old version (`outdated`), or only `invalid` rows.  A session with several missing records counts once, and stays "
-    "a gap until every required record exists."
+    "old version (`outdated`), or only `invalid` rows; with `satisfied_by: every_row`, one such row among good rows.  "
+    "A session with several missing records counts once, and stays a gap until every required record exists."
 )
 _GAP_CAUSES = (
     "The worker of the record is down, stuck, or not deployed: the number grows with every completed session.",
@@ -210,7 +210,8 @@ def _wanted(record: Record) -> str:
     """The required record in words, with its versions."""
     if record.satisfied_by == "any_version" or record.version is None:
         return record.name
-    return f"{record.name} of {' or '.join((record.version.current, *record.version.accepted))}"
+    versions = " or ".join((record.version.current, *record.version.accepted))
+    return f"{record.name}{', all' if record.satisfied_by == 'every_row' else ''} of {versions}"
 
 
 def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
@@ -246,7 +247,7 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
         yield ReportLine(
             "state", f"Sessions that do not need {name}", states.get("not_required"), record=name, of_analysed=True
         )
-    text = f"Sessions with only outdated {name}"
+    text = f"Sessions with {'an' if record.satisfied_by == 'every_row' else 'only'} outdated {name}"
     yield of_settled("consistency", text, states.get("outdated"), "none", "outdated_sessions", "outdated sessions")
 
 
@@ -345,13 +346,13 @@ COVERAGE = Dimension(
         Limit(
             "outdated_sessions",
             "count",
-            "Sessions with only outdated records",
+            "Outdated sessions",
             replace(number_of(RECORD_SESSIONS, state="outdated"), whole=_in_need),
             Advice(
-                "Sessions have only records of an outdated version.",
-                "Eligible sessions have a row of the record, but no row of the `current` or an `accepted` version.  "
-                "With `satisfied_by: current_version` every such session is a gap; with `any_version` no session is, "
-                "and a migration has not ended.",
+                "Sessions have records of an outdated version.",
+                "Eligible sessions have a row of the record, but no row of the `current` or an `accepted` version; "
+                "with `satisfied_by: every_row`, one row of another version is enough.  Every such session is a gap, "
+                "except with `any_version`: then a migration has not ended.",
                 (
                     "A migration to the current version did not run, or did not finish.",
                     "A worker still writes the old version: then `drifted_records` grows as well.",
@@ -360,8 +361,9 @@ COVERAGE = Dimension(
                 (
                     "If a worker still writes the old version, stop the worker first: SessionHealthDriftedRecords.",
                     (
-                        "Run the migration over the sessions with old rows alone.  `gaps --reason outdated` lists the "
-                        "sessions where `satisfied_by` is `current_version`."
+                        "Run the migration over the outdated sessions alone.  `gaps --reason outdated` lists the "
+                        "sessions, except with `satisfied_by: any_version`.  With `every_row`, replace the old rows: a "
+                        "new row beside an old row is not enough."
                     ),
                     "If the old version is good enough, add the version to `version.accepted`.",
                 ),

@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Annotated, Any, Final, Literal, TypeVar
+from typing import IO, Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 from pydantic.json_schema import models_json_schema
@@ -19,7 +19,7 @@ from pydantic_core import from_json
 from exporter import __version__
 from exporter.mend.gaps import Gap, Listing
 from exporter.mend.spool import SpoolError
-from exporter.model.sections import Pipeline, Record
+from exporter.model.sections import Pipeline, Record, SatisfiedBy
 from exporter.model.states import GapReason
 from exporter.model.terms import changed_names, terms_of
 from exporter.plan.fragments import SessionKey
@@ -72,7 +72,7 @@ class RecordPart(Part):
     """A record of the worklist: the accepted versions, and the expected changes."""
 
     record: str
-    satisfied_by: Literal["any_version", "current_version"]
+    satisfied_by: SatisfiedBy
     current: str | None = Field(description="The current version, null for a record without versions.")
     accepted: tuple[str, ...] = Field(description="Other versions that satisfy the record.")
     changes: Changes

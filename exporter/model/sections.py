@@ -237,6 +237,9 @@ class Version(Section):
     """Rows created later with another version are drift (UTC; needs created_at).  If not set: not measured."""
 
 
+SatisfiedBy = Literal["any_version", "current_version", "every_row"]
+
+
 class Record(Section):
     """A table whose rows must be derived from sessions."""
 
@@ -266,8 +269,8 @@ class Record(Section):
     """SQL over this table: true for the rows to measure.  If not set: every row."""
     required_when: Expression | None = None
     """SQL over the sessions table: true for eligible sessions that need this record.  If not set: every session."""
-    satisfied_by: Literal["any_version", "current_version"] = "current_version"
-    """any_version: any row is good, even an invalid row.  current_version: only a valid row of a good version."""
+    satisfied_by: SatisfiedBy = "current_version"
+    """any_version: any row.  current_version: a valid row of a good version.  every_row: only such rows."""
     grace: Duration = timedelta(0)
     """Time after completion before a missing record becomes a gap.  If not set: the pipeline's grace."""
 

@@ -12,8 +12,15 @@ outdated        any other row: an unknown, a NULL or an empty version
 missing         no row
 ==============  =============================================================================
 
-`satisfied_by: current_version` is met by current and accepted, `any_version` by every state with a row.
-Several rows per session are normal: the best one counts.
+Several rows per session are normal: the best row or the worst row decides.
+
+=================  ==========================  =============================================
+`satisfied_by`     the state is that of        satisfies
+=================  ==========================  =============================================
+current_version    the best row                current and accepted
+any_version        the best row                every state with a row
+every_row          the worst row               current and accepted: then every row is good
+=================  ==========================  =============================================
 """
 
 from datetime import timedelta
@@ -33,7 +40,7 @@ GAP_REASONS: Final[tuple[GapReason, ...]] = get_args(GapReason)
 
 
 class Rank(IntEnum):
-    """Quality of a row of a record table; the smallest rank of a session's rows decides the state."""
+    """Quality of a row of a record table, the best first; the rank of a session's rows decides the state."""
 
     CURRENT = 1
     ACCEPTED = 2
@@ -63,7 +70,7 @@ def is_valid(record: Record, bind: Bindings) -> str:
     return conjunction(conditions)
 
 
-def rank(record: Record, bind: Bindings) -> str:
+def row_rank(record: Record, bind: Bindings) -> str:
     """SQL over one row: the `Rank`."""
     unchecked = not record.accepted_values and record.valid is None
 
@@ -81,11 +88,16 @@ def rank(record: Record, bind: Bindings) -> str:
     return f"case {' '.join(known)} else {Rank.OUTDATED:d} end"
 
 
-def satisfies(record: Record, best: str) -> str:
-    """SQL: whether a row of the rank `best` (NULL: no row) satisfies a session; never NULL."""
+def decides(record: Record) -> str:
+    """The SQL aggregate, with `{}` for the ranks of a session's rows: the rank that decides the state."""
+    return "max({})" if record.satisfied_by == "every_row" else "min({})"
+
+
+def satisfies(record: Record, rank: str) -> str:
+    """SQL: whether rows of the rank `rank` (NULL: no row) satisfy a session; never NULL."""
     if record.satisfied_by == "any_version":
-        return f"{best} is not null"
-    return f"({best} <= {Rank.ACCEPTED:d}) is true"
+        return f"{rank} is not null"
+    return f"({rank} <= {Rank.ACCEPTED:d}) is true"
 
 
 def early(grace: timedelta) -> str:
@@ -110,19 +122,19 @@ def graces_in_sql(grace: timedelta, bind: Bindings) -> dict[str, str]:
     }
 
 
-def state(record: Record, best: str, required: str) -> str:
+def state(record: Record, rank: str, required: str) -> str:
     """SQL over one session: its `State`.
 
-    `best` is the smallest rank of the session's rows (NULL without a row), `required` whether the session needs the
-    record; the column `early` of the record's grace period must be there.
+    `rank` is the rank of the session's rows (NULL without a row, see `decides`), `required` whether the session needs
+    the record; the column `early` of the record's grace period must be there.
     """
     satisfied = [
-        f"when {best} = {Rank.CURRENT:d} then 'current'",
-        f"when {best} = {Rank.ACCEPTED:d} then 'accepted'",
+        f"when {rank} = {Rank.CURRENT:d} then 'current'",
+        f"when {rank} = {Rank.ACCEPTED:d} then 'accepted'",
     ]
     lacking = [
-        f"when {best} = {Rank.INVALID:d} then 'invalid'",
-        f"when {best} = {Rank.OUTDATED:d} then 'outdated'",
+        f"when {rank} = {Rank.INVALID:d} then 'invalid'",
+        f"when {rank} = {Rank.OUTDATED:d} then 'outdated'",
     ]
     if record.satisfied_by == "any_version":
         satisfied, lacking = satisfied + lacking, []

@@ -1,4 +1,4 @@
-"""Sessions one by one, with the best rank of the rows of every record: for lists, single sessions and delays."""
+"""Sessions one by one, with the rank of the rows of every record: for lists, single sessions and delays."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from exporter.model.dimension import Dimension
 from exporter.model.keys import Link
 from exporter.model.sections import Record
 from exporter.model.sql import Bindings, moment, quote
-from exporter.model.states import rank, satisfies
+from exporter.model.states import decides, row_rank, satisfies
 from exporter.plan.fragments import column_of, comma_list
 from exporter.plan.joined import (
     NEAR,
@@ -31,10 +31,10 @@ def listed_sessions(
     indexed: Indexed = NO_INDEX,
     cohort: tuple[str, str] | None = None,
 ) -> str:
-    """Defines `judged`: the sessions in the window and the cohort, with the best rank of the rows of every record.
+    """Defines `judged`: the sessions in the window and the cohort, with the rank of the rows of every record.
 
     With `cohort` (SQL: start, end) only its sessions, eligible or not, and only the rows of these sessions, with the
-    time of the first row that satisfies as `first_n`.
+    time at which its rows satisfied the session as `arrived_n`.
 
     Only this definition names tables of the platform, and comes first: no name of the exporter can hide a table.
     Sessions are numbered, because a key may be NULL.
@@ -73,7 +73,7 @@ def listed_sessions(
             rows_by_key(
                 record,
                 links[record.name],
-                _columns(record, bind, with_first=cohort is not None),
+                _columns(record, bind, with_arrival=cohort is not None),
                 indexed,
                 near,
             ),
@@ -81,8 +81,8 @@ def listed_sessions(
         )
         for _, record in records
     ]
-    found = [f"r_{n}.best as best_{n}" for n, _ in records]
-    found += [f"r_{n}.first as first_{n}" for n, _ in records] if cohort else []
+    found = [f"r_{n}.rank as rank_{n}" for n, _ in records]
+    found += [f"r_{n}.arrived as arrived_{n}" for n, _ in records] if cohort else []
     times = [f"({sql}) is true as {name}" for name, sql in times_in_sql(scope, dimensions, bind).items()]
     before = f"{NEAR} as materialized ({sessions}\n), " if near else ""
     source = joined_with(f"select * from {NEAR}" if near else sessions, joined)
@@ -98,12 +98,20 @@ def listed_sessions(
 )"""
 
 
-def _columns(record: Record, bind: Bindings, *, with_first: bool) -> dict[str, tuple[str, str]]:
-    columns = {"best": (rank(record, bind), "min({})")}
-    if with_first:
-        created = "null::timestamptz"
-        if record.created_at:
-            written = moment(column_of(record, record.created_at), record.timezone, bind)
-            created = f"case when {satisfies(record, rank(record, bind))} then {written} end"
-        columns["first"] = (created, "min({})")
+def _columns(record: Record, bind: Bindings, *, with_arrival: bool) -> dict[str, tuple[str, str]]:
+    columns = {"rank": (row_rank(record, bind), decides(record))}
+    if with_arrival:
+        columns["arrived"] = _arrived(record, bind)
     return columns
+
+
+def _arrived(record: Record, bind: Bindings) -> tuple[str, str]:
+    """The time at which the rows of a session satisfied: of the first good row or, if every row counts, of the last."""
+    if record.created_at is None:
+        return "null::timestamptz", "min({})"
+    written = moment(column_of(record, record.created_at), record.timezone, bind)
+    of_good = f"case when {satisfies(record, row_rank(record, bind))} then {written} end"
+    if record.satisfied_by != "every_row":
+        return of_good, "min({})"
+    # `rank` is the column beside.
+    return of_good, f"case when {satisfies(record, decides(record).format('rank'))} then max({{}}) end"

@@ -1,7 +1,7 @@
 """The sessions joined with the rows of each record, as few distinct numbers: the hot part of a collection.
 
-Each session becomes one number, with its conditions, the best rank of each record, and the values of its rows.  The
-server groups by status and number; everything else is read from the few numbers that occur.
+Each session becomes one number, with its conditions, the rank of the rows of each record, and the values of its rows.
+The server groups by status and number; everything else is read from the few numbers that occur.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from exporter.model.keys import Link
 from exporter.model.metric import LABEL_LENGTH
 from exporter.model.sections import Record
 from exporter.model.sql import Bindings, Moment, quote
-from exporter.model.states import rank, satisfies
+from exporter.model.states import decides, row_rank, satisfies
 from exporter.plan.fragments import comma_list, newest_in_sql
 from exporter.plan.joined import (
     Indexed,
@@ -36,9 +36,9 @@ LINKED: Final = quote("linked")
 _RANK_BITS: Final = 3
 
 
-def best(n: int) -> str:
-    """The column with the best rank of the n-th record; NULL without a row."""
-    return quote(f"best_{n}")
+def rank_of(n: int) -> str:
+    """The column with the rank of the rows of the n-th record; NULL without a row."""
+    return quote(f"rank_{n}")
 
 
 def required(n: int) -> str:
@@ -111,7 +111,7 @@ def packing(
     fields = [(LINKED, 1), (quote("eligible"), 1), *((quote(fact.name), 1) for fact in facts)]
     fields += [(name, 1) for name in times]
     for n, record in enumerate(scope.records, start=1):
-        fields.append((best(n), _RANK_BITS))
+        fields.append((rank_of(n), _RANK_BITS))
         if record.required_when:
             fields.append((required(n), 1))
         # One more bit: a value that was not known when the statement was made.
@@ -230,13 +230,13 @@ def _newest_of(record: Record, bind: Bindings) -> dict[str, tuple[str, str]]:
     return {"newest": (newest_in_sql(record, bind), "max({})")}
 
 
-_OWN: Final = frozenset({"best", "n", "newest"})
+_OWN: Final = frozenset({"rank", "n", "newest"})
 """Columns of the rows of a record beside the words."""
 
 
 def _columns_of(packed: Packed, n: int, record: Record, bind: Bindings) -> dict[str, tuple[str, str]]:
     """The columns of the rows by key of a record: words, and the number of rows as `n`."""
-    place = packed.laid[best(n)]
+    place = packed.laid[rank_of(n)]
     facets = {facet.name: facet for facet in facets_of(packed.dimensions, record)}
     found = packed.values.get(record.name, {})
     masks = words(
@@ -244,13 +244,13 @@ def _columns_of(packed: Packed, n: int, record: Record, bind: Bindings) -> dict[
         for name, of_values, _ in packed.valued(n, record)
     )
     if record.name in packed.indexed.single:
-        ranked = place.shifted(rank(record, bind))
+        ranked = place.shifted(row_rank(record, bind))
         masks[place.column] = f"{ranked} + {masks[place.column]}" if place.column in masks else ranked
         return {column: (sql, "{}") for column, sql in masks.items()}
     columns = {column: (sql, "bit_or({})") for column, sql in masks.items()}
     mask, _ = columns.get(place.column, ("0::bigint", ""))
-    columns[place.column] = (mask, "bit_or({}) + " + place.shifted("min(best)"))
-    return {"best": (rank(record, bind), "min({})"), **columns, "n": ("1", "count(*)::integer")}
+    columns[place.column] = (mask, "bit_or({}) + " + place.shifted(decides(record).format("rank")))
+    return {"rank": (row_rank(record, bind), decides(record)), **columns, "n": ("1", "count(*)::integer")}
 
 
 def _mask(place: Place, conditions: Sequence[str]) -> str:
@@ -266,7 +266,7 @@ def unsettled(packed: Packed) -> str:
     lacking = []
     for n, record in packed.records:
         is_needed = f"{laid[required(n)].has()} and " if record.required_when else ""
-        lacking.append(f"{is_needed}not {satisfies(record, f'nullif({laid[best(n)].number()}, 0)')}")
+        lacking.append(f"{is_needed}not {satisfies(record, f'nullif({laid[rank_of(n)].number()}, 0)')}")
     for fact in packed.facts:
         if fact.once_settled is not None:
             has = laid[quote(fact.name)].has()
@@ -282,9 +282,9 @@ def judged_cells(packed: Packed, region: Region | None) -> str:
     columns = [f"left(status, {LABEL_LENGTH}) as status", "sessions", "oldest", "newest_started", "newest_completed"]
     columns += [f"{laid[name].has()} as {name}" for name in flags]
     for n, record in packed.records:
-        columns.append(f"nullif({laid[best(n)].number()}, 0) as {best(n)}")
+        columns.append(f"nullif({laid[rank_of(n)].number()}, 0) as {rank_of(n)}")
         columns.append(f"{laid[required(n)].has() if record.required_when else 'true'} as {required(n)}")
-        single = f"case when {laid[best(n)].number()} <> 0 then sessions else 0 end as {rows_of(n)}"
+        single = f"case when {laid[rank_of(n)].number()} <> 0 then sessions else 0 end as {rows_of(n)}"
         columns.append(rows_of(n) if n in packed.counted else single)
     if region:
         columns += [

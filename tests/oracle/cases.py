@@ -579,7 +579,7 @@ def records(draw: st.DrawFn, table: str, shape: Shape) -> dict[str, Any]:
         **draw(perhaps("valid", one(list(VALID)))),
         **draw(perhaps("where", one(list(WHERE)))),
         **draw(perhaps("required_when", one(list(REQUIRED_WHEN)))),
-        **draw(perhaps("satisfied_by", one(["current_version", "any_version"]))),
+        **draw(perhaps("satisfied_by", one(["current_version", "any_version", "every_row"]))),
         **draw(perhaps("grace", one(GRACES))),
     }
 

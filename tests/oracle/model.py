@@ -418,20 +418,34 @@ def _state(world: World, session: Row, record: Mapping[str, Any], rows: Sequence
     if not world.says(record.get("required_when"), session):
         return "not_required"
     classes = [(_version(record, row)[1], _is_valid(world, record, row)) for row in rows]
-    found: State
-    if ("current", True) in classes:
-        found = "current"
-    elif ("accepted", True) in classes:
-        found = "accepted"
-    elif ("current", False) in classes or ("accepted", False) in classes:
-        found = "invalid"
-    else:
-        found = "outdated" if rows else "missing"
+    found: State = "missing"
+    if rows and record.get("satisfied_by") == "every_row":
+        found = _worst(classes)
+    elif rows:
+        found = _best(classes)
     if record.get("satisfied_by", "current_version") == "any_version":
         satisfied = bool(rows)
     else:
         satisfied = found in ("current", "accepted")
     return found if satisfied or not _has_time_left(world, session, record.get("grace")) else "pending"
+
+
+def _best(classes: Sequence[tuple[str, bool]]) -> State:
+    """The state by the best of some rows: class of the version, and whether the row is valid."""
+    if ("current", True) in classes:
+        return "current"
+    if ("accepted", True) in classes:
+        return "accepted"
+    return "invalid" if {("current", False), ("accepted", False)}.intersection(classes) else "outdated"
+
+
+def _worst(classes: Sequence[tuple[str, bool]]) -> State:
+    """The state by the worst of some rows: no row may be anything else than good."""
+    if any(version == "other" for version, _ in classes):
+        return "outdated"
+    if not all(valid for _, valid in classes):
+        return "invalid"
+    return "current" if all(version == "current" for version, _ in classes) else "accepted"
 
 
 def _has_time_left(world: World, session: Row, own_grace: str | None) -> bool:
@@ -677,10 +691,24 @@ def _cohort(world: World) -> list[Row]:
     return [row for row in _all_sessions(world) if (at := _started(world, row)) is not None and start <= at < end]
 
 
-def _satisfies(world: World, record: Mapping[str, Any], row: Row) -> bool:
+def _is_good(world: World, record: Mapping[str, Any], row: Row) -> bool:
     if record.get("satisfied_by", "current_version") == "any_version":
         return True
     return _version(record, row)[1] in ("current", "accepted") and _is_valid(world, record, row)
+
+
+def _satisfy(world: World, record: Mapping[str, Any], rows: Sequence[Row]) -> bool:
+    """Whether the rows of a session are what the record needs."""
+    good = [row for row in rows if _is_good(world, record, row)]
+    return bool(good) and (record.get("satisfied_by") != "every_row" or len(good) == len(rows))
+
+
+def _arrived(world: World, record: Mapping[str, Any], rows: Sequence[Row]) -> datetime | None:
+    """When the rows of a session were what the record needs: with the first that is good, or with the last of all."""
+    written = [at for row in rows if _is_good(world, record, row) and (at := _written(record, row)) is not None]
+    if not written or not _satisfy(world, record, rows):
+        return None
+    return max(written) if record.get("satisfied_by") == "every_row" else min(written)
 
 
 def _timeliness(world: World) -> dict[Series, float]:
@@ -690,12 +718,11 @@ def _timeliness(world: World) -> dict[Series, float]:
     for name, record, rows in _records(world):
         delays: list[float] = []
         for session in _cohort(world):
-            answers = [row for row in _rows_of(world, session, record, rows) if _satisfies(world, record, row)]
-            written = [at for row in answers if (at := _written(record, row)) is not None]
+            arrived = _arrived(world, record, _rows_of(world, session, record, rows))
             completed = _completed(world, session)
             needed = world.says(record.get("required_when"), session)
-            if needed and written and completed is not None and min(written) >= completed:
-                delays.append((min(written) - completed) / timedelta(seconds=1))
+            if needed and arrived is not None and completed is not None and arrived >= completed:
+                delays.append((arrived - completed) / timedelta(seconds=1))
         numbers["processing_delay_sessions", name] = len(delays)
         for percent in (50, 95, 99) if delays else ():
             enough = [delay for delay in delays if 100 * sum(d <= delay for d in delays) >= percent * len(delays)]
@@ -717,7 +744,7 @@ def _conversion(world: World) -> dict[Series, float]:
     def is_covered(session: Row) -> bool:
         return all(
             not world.says(record.get("required_when"), session)
-            or any(_satisfies(world, record, row) for row in _rows_of(world, session, record, rows))
+            or _satisfy(world, record, _rows_of(world, session, record, rows))
             for _, record, rows in _records(world)
         )
 
