@@ -414,6 +414,7 @@ pipelines:
         where: V
         required_when: V
         satisfied_by: V
+        rows: {exactly: V, at_least: V, at_most: V, x: V}
         grace: V
         unique: V
       b: {table: V, session_key: [V, V], version: {current: V, accepted: V}, accepted_values: V}

@@ -196,6 +196,25 @@ async def test_with_every_row_a_new_row_beside_a_bad_row_mends_nothing(three: Da
     }
 
 
+async def test_too_few_and_too_many_rows_are_reasons_of_their_own(three: Database) -> None:
+    await three.execute("insert into scores select 3, 'v3', 1 from generate_series(1, 3)")
+    text = config("rows: 2")
+
+    every = await listed(three, text)
+    few = await listed(three, text, reasons=["too_few"])
+    many = await listed(three, text, record="scores", reasons=["too_many", "invalid"])
+    any_version = await listed(three, config("rows: 2, satisfied_by: any_version"))
+
+    assert every.reasons == {
+        "1": {"scores": "too_few"},
+        "2": {"scores": "outdated"},
+        "3": {"scores": "too_many", "notes": "missing"},
+    }
+    assert few.reasons == {"1": {"scores": "too_few"}}
+    assert many.reasons == {"3": {"scores": "too_many"}}
+    assert any_version.reasons["2"] == {"scores": "too_few"}
+
+
 async def test_a_record_that_a_session_does_not_need_is_no_reason(three: Database) -> None:
     await three.execute("update visits set scored = null where id = 3; update visits set scored = false where id = 2")
 

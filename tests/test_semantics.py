@@ -22,6 +22,8 @@ NULL session key
 join fan-out
 several versions per session
 (`every_row`)
+(`rows`)
+number of rows in a column
 invalid beside valid rows
 NULL or empty version
 NULL of `eligible`

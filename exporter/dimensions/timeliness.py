@@ -12,9 +12,9 @@ from exporter.model.sections import Record
 
 DELAY = Metric(
     "processing_delay_seconds",
-    "Time from the completion of a session to the first good row of the record (`satisfied_by: every_row`: to the last "
-    "row, if all are good), as a percentile (nearest rank) over the cohort's sessions that need the record.  Absent "
-    "without a measured session.",
+    "Time from the completion of a session to the first good row of the record (with `satisfied_by: every_row` or "
+    "`rows`: to the last good row, once satisfied), as a percentile (nearest rank) over the cohort's sessions that "
+    "need the record.  Absent without a measured session.",
     labels=("record", "percentile"),
 )
 DELAYED = Metric(
@@ -96,7 +96,7 @@ TIMELINESS = Dimension(
             Advice(
                 "Records arrive too late after the completion of a session.",
                 "5 of 100 sessions of the cohort waited longer than the value, from completion to the first good row "
-                "(`satisfied_by: every_row`: to the last row, if all are good).  "
+                "(with `satisfied_by: every_row` or `rows`: to the last good row).  "
                 "Sessions that do not need the record, and gaps, do not count.",
                 (
                     "More sessions complete than the workers can process.",

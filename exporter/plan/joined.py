@@ -18,7 +18,7 @@ from exporter.model.dimension import Dimension
 from exporter.model.keys import Link
 from exporter.model.sections import Pipeline, Record
 from exporter.model.sql import OURS, Bindings, Moment, condition, moment, quote, same_text, with_values
-from exporter.model.states import graces_in_sql
+from exporter.model.states import graces_in_sql, least, most
 from exporter.plan.fragments import (
     cohort_end,
     cohort_start,
@@ -87,6 +87,7 @@ class SessionRows:
 
     `told` has the conditions that matter only in the window, in the cohort or without a start (`wanted_sessions`), and
     `always` those that matter for every session; both by column.
+    `bounds` has the numbers of rows that columns tell, as `least` and `most`.
     """
 
     source: str
@@ -96,6 +97,7 @@ class SessionRows:
     completed: str
     told: Mapping[str, str]
     always: Mapping[str, str]
+    bounds: Mapping[str, str]
 
 
 def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact]) -> SessionRows:
@@ -104,9 +106,9 @@ def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact]) -> Session
     values = {
         "eligible": condition(sessions.eligible),
         **{
-            f"required_{n}": condition(record.required_when)
+            f"required_{n}": _required(pipeline, record)
             for n, record in enumerate(scope.records, start=1)
-            if record.required_when
+            if record.is_optional
         },
         **{fact.name: fact.sql(bind) for fact in facts},
     }
@@ -120,7 +122,21 @@ def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact]) -> Session
         completed=moment(column_of(sessions, sessions.completed_at), sessions.timezone, bind),
         told={name: sql for name, sql in columns.items() if name not in always},
         always={name: sql for name, sql in columns.items() if name in always},
+        bounds={
+            name(n): column_of(sessions, bound)
+            for n, record in enumerate(scope.records, start=1)
+            for name, bound in ((least, record.rows and record.rows.least), (most, record.rows and record.rows.most))
+            if isinstance(bound, str)
+        },
     )
+
+
+def _required(pipeline: Pipeline, record: Record) -> str:
+    """SQL over a session: whether the session needs the record, which a number of rows of 0 or less also tells."""
+    numbers = record.rows.columns if record.rows else ()
+    none = [f"{column_of(pipeline.sessions, column)} operator(pg_catalog.<=) 0" for column in numbers]
+    needed = condition(record.required_when) if record.required_when else "true"
+    return f"case when {' or '.join(none)} then false else {needed} end" if none else needed
 
 
 def times_in_sql(scope: Scope, dimensions: Iterable[Dimension], bind: Bindings, times: Times = "all") -> dict[str, str]:

@@ -7,7 +7,7 @@ from exporter.model.dimension import Dimension
 from exporter.model.keys import Link
 from exporter.model.sections import Record
 from exporter.model.sql import Bindings, moment, quote
-from exporter.model.states import decides, row_rank, satisfies
+from exporter.model.states import counted, decides, good_rows, row_rank, satisfies
 from exporter.plan.fragments import column_of, comma_list
 from exporter.plan.joined import (
     NEAR,
@@ -51,6 +51,7 @@ def listed_sessions(
         f"{rows.started} as started",
         f"{rows.completed} as completed",
         *(f"{sql} as {name}" for name, sql in told.items()),
+        *(f"{sql} as {name}" for name, sql in rows.bounds.items()),
         f"row_number() over () as {NUMBERED}",
     ]
     if not cohort:
@@ -81,8 +82,10 @@ def listed_sessions(
         )
         for _, record in records
     ]
-    found = [f"r_{n}.rank as rank_{n}" for n, _ in records]
-    found += [f"r_{n}.arrived as arrived_{n}" for n, _ in records] if cohort else []
+    ranks = {n: counted(record, n, "s", f"r_{n}") for n, record in records}
+    found = [f"{rank} as rank_{n}" for n, rank in ranks.items()]
+    if cohort:
+        found += [f"case when {satisfies(r, ranks[n])} then r_{n}.arrived end as arrived_{n}" for n, r in records]
     times = [f"({sql}) is true as {name}" for name, sql in times_in_sql(scope, dimensions, bind).items()]
     before = f"{NEAR} as materialized ({sessions}\n), " if near else ""
     source = joined_with(f"select * from {NEAR}" if near else sessions, joined)
@@ -99,19 +102,19 @@ def listed_sessions(
 
 
 def _columns(record: Record, bind: Bindings, *, with_arrival: bool) -> dict[str, tuple[str, str]]:
-    columns = {"rank": (row_rank(record, bind), decides(record))}
+    columns = {"rank": (row_rank(record, bind), decides(record)), **good_rows(record)}
     if with_arrival:
         columns["arrived"] = _arrived(record, bind)
     return columns
 
 
 def _arrived(record: Record, bind: Bindings) -> tuple[str, str]:
-    """The time at which the rows of a session satisfied: of the first good row or, if every row counts, of the last."""
+    """The time of the first good row or, if one good row is not enough, of the last."""
     if record.created_at is None:
         return "null::timestamptz", "min({})"
     written = moment(column_of(record, record.created_at), record.timezone, bind)
-    of_good = f"case when {satisfies(record, row_rank(record, bind))} then {written} end"
-    if record.satisfied_by != "every_row":
-        return of_good, "min({})"
-    # `rank` is the column beside.
-    return of_good, f"case when {satisfies(record, decides(record).format('rank'))} then max({{}}) end"
+    is_first = record.satisfied_by != "every_row" and record.rows is None
+    return (
+        f"case when {satisfies(record, row_rank(record, bind))} then {written} end",
+        f"{'min' if is_first else 'max'}({{}})",
+    )

@@ -14,7 +14,7 @@ from exporter.model.keys import Link
 from exporter.model.metric import LABEL_LENGTH
 from exporter.model.sections import Record
 from exporter.model.sql import Bindings, Moment, quote
-from exporter.model.states import decides, row_rank, satisfies
+from exporter.model.states import GOOD, counted, decides, good_rows, row_rank, satisfies
 from exporter.plan.fragments import comma_list, newest_in_sql
 from exporter.plan.joined import (
     Indexed,
@@ -112,7 +112,7 @@ def packing(
     fields += [(name, 1) for name in times]
     for n, record in enumerate(scope.records, start=1):
         fields.append((rank_of(n), _RANK_BITS))
-        if record.required_when:
+        if record.is_optional:
             fields.append((required(n), 1))
         # One more bit: a value that was not known when the statement was made.
         fields += [(_values(n, facet), len(found) + 1) for facet, found in values.get(record.name, {}).items()]
@@ -140,6 +140,10 @@ def packed_sessions(packed: Packed, links: Mapping[str, Link], bind: Bindings, r
         for column in columns:
             if column not in _OWN:
                 sums.setdefault(column, []).append(f"coalesce(r_{n}.{column}, 0)")
+    for n, record in packed.records:
+        if record.rows is not None:
+            place = packed.laid[rank_of(n)]
+            sums.setdefault(place.column, []).append(place.shifted(f"coalesce({counted(record, n, 's', f'r_{n}')}, 0)"))
     timed = words((packed.laid[name], packed.laid[name].flag(sql)) for name, sql in packed.times.items())
     for column, sql in timed.items():
         sums.setdefault(column, []).append(sql)
@@ -214,6 +218,7 @@ def _sessions(packed: Packed, bind: Bindings, region: Region | None) -> _Words:
         f"{rows.status} as status",
         f"{rows.started} as started",
         f"{rows.completed} as completed",
+        *(f"{sql} as {name}" for name, sql in rows.bounds.items()),
         *(f"{' + '.join(parts)} as {column}" for column, parts in found.items()),
     ]
     sql = f"""
@@ -230,7 +235,7 @@ def _newest_of(record: Record, bind: Bindings) -> dict[str, tuple[str, str]]:
     return {"newest": (newest_in_sql(record, bind), "max({})")}
 
 
-_OWN: Final = frozenset({"rank", "n", "newest"})
+_OWN: Final = frozenset({"rank", GOOD, "n", "newest"})
 """Columns of the rows of a record beside the words."""
 
 
@@ -243,14 +248,19 @@ def _columns_of(packed: Packed, n: int, record: Record, bind: Bindings) -> dict[
         (of_values, _mask(of_values, has_value(facets[name], found[name], bind)))
         for name, of_values, _ in packed.valued(n, record)
     )
+    of_rows = {"rank": (row_rank(record, bind), decides(record)), **good_rows(record)}
     if record.name in packed.indexed.single:
+        if record.rows is not None:
+            return {**of_rows, **{column: (sql, "{}") for column, sql in masks.items()}}
         ranked = place.shifted(row_rank(record, bind))
         masks[place.column] = f"{ranked} + {masks[place.column]}" if place.column in masks else ranked
         return {column: (sql, "{}") for column, sql in masks.items()}
     columns = {column: (sql, "bit_or({})") for column, sql in masks.items()}
-    mask, _ = columns.get(place.column, ("0::bigint", ""))
-    columns[place.column] = (mask, "bit_or({}) + " + place.shifted(decides(record).format("rank")))
-    return {"rank": (row_rank(record, bind), decides(record)), **columns, "n": ("1", "count(*)::integer")}
+    if record.rows is None:
+        # With `rows` the rank is that of the session: see `counted`.
+        mask, _ = columns.get(place.column, ("0::bigint", ""))
+        columns[place.column] = (mask, "bit_or({}) + " + place.shifted(decides(record).format("rank")))
+    return {**of_rows, **columns, "n": ("1", "count(*)::integer")}
 
 
 def _mask(place: Place, conditions: Sequence[str]) -> str:
@@ -265,7 +275,7 @@ def unsettled(packed: Packed) -> str:
     laid = packed.laid
     lacking = []
     for n, record in packed.records:
-        is_needed = f"{laid[required(n)].has()} and " if record.required_when else ""
+        is_needed = f"{laid[required(n)].has()} and " if record.is_optional else ""
         lacking.append(f"{is_needed}not {satisfies(record, f'nullif({laid[rank_of(n)].number()}, 0)')}")
     for fact in packed.facts:
         if fact.once_settled is not None:
@@ -283,7 +293,7 @@ def judged_cells(packed: Packed, region: Region | None) -> str:
     columns += [f"{laid[name].has()} as {name}" for name in flags]
     for n, record in packed.records:
         columns.append(f"nullif({laid[rank_of(n)].number()}, 0) as {rank_of(n)}")
-        columns.append(f"{laid[required(n)].has() if record.required_when else 'true'} as {required(n)}")
+        columns.append(f"{laid[required(n)].has() if record.is_optional else 'true'} as {required(n)}")
         single = f"case when {laid[rank_of(n)].number()} <> 0 then sessions else 0 end as {rows_of(n)}"
         columns.append(rows_of(n) if n in packed.counted else single)
     if region:

@@ -247,6 +247,20 @@ ACCEPTED_VALUES: Final[list[dict[str, list[str]]]] = [
     {"flag": ["true"]},
 ]
 
+NUMBERS_OF_ROWS: Final = [
+    2,
+    1,
+    "points",
+    {"at_least": 2},
+    {"at_most": 1},
+    {"at_least": 1, "at_most": 2},
+    {"exactly": "points"},
+    {"at_least": "points"},
+    {"at_most": "points"},
+    {"at_least": 2, "at_most": "points"},
+]
+"""How many rows a session needs; the column is one of the sessions."""
+
 FLAGS: Final = st.sampled_from([True, True, True, False, None])
 POINTS: Final = st.sampled_from([1, 2, 0, None, 10])
 
@@ -580,6 +594,8 @@ def records(draw: st.DrawFn, table: str, shape: Shape) -> dict[str, Any]:
         **draw(perhaps("where", one(list(WHERE)))),
         **draw(perhaps("required_when", one(list(REQUIRED_WHEN)))),
         **draw(perhaps("satisfied_by", one(["current_version", "any_version", "every_row"]))),
+        # Seldom: a session with the wrong number of rows has no other state.
+        **(draw(perhaps("rows", one(NUMBERS_OF_ROWS))) if draw(st.booleans()) else {}),
         **draw(perhaps("grace", one(GRACES))),
     }
 
