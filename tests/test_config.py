@@ -414,6 +414,7 @@ pipelines:
         where: V
         required_when: V
         satisfied_by: V
+        rows: {exactly: V, at_least: V, at_most: V, x: V}
         grace: V
         unique: V
       d: {exists: V, required_when: V, table: V}

@@ -277,11 +277,13 @@ WHOLE: dict[str, Any] = {
                     "where": "deleted_at is null",
                     "required_when": "amount > 0",
                     "satisfied_by": "any_version",
+                    "rows": {"at_least": 2, "at_most": "expected"},
                     "grace": "1h",
                 },
                 "parcels": {
                     "table": "parcels",
                     "session_key": {"column": "order_id", "cast": "uuid"},
+                    "rows": 3,
                     "unique": "order_id",
                 },
                 "settled": {"exists": "amount = 0", "required_when": "amount > 0", "grace": "1h"},
@@ -299,7 +301,13 @@ WHOLE: dict[str, Any] = {
                 "completed_at": "sent_at",
                 "eligible": "true",
             },
-            "records": {"payments": {"table": "payments", "session_key": ["tenant", {"column": "bill"}]}},
+            "records": {
+                "payments": {
+                    "table": "payments",
+                    "session_key": ["tenant", {"column": "bill"}],
+                    "rows": {"exactly": "payments"},
+                }
+            },
         },
     },
 }
@@ -421,6 +429,10 @@ def test_dates_are_marked_nowhere_in_the_forms_that_yaml_knows(since: str) -> No
         (("pipelines", "orders", "sessions", "key"), []),
         (("pipelines", "orders", "sessions", "eligible"), "true; "),
         (("pipelines", "orders", "records", "invoices", "satisfied_by"), "newest"),
+        (("pipelines", "orders", "records", "invoices", "rows"), 0),
+        (("pipelines", "orders", "records", "invoices", "rows"), '"expected"'),
+        (("pipelines", "orders", "records", "invoices", "rows"), {}),
+        (("pipelines", "orders", "records", "invoices", "rows"), {"exactly": 2, "at_most": 2}),
         (("pipelines", "orders", "records", "invoices", "name"), "invoices"),
         (("pipelines", "orders", "records", "invoices", "exists"), "true"),
         (("pipelines", "orders", "records", "settled", "table"), "settled"),

@@ -182,6 +182,39 @@ async def test_any_version_lists_only_what_has_no_row(three: Database) -> None:
     assert outdated.gaps == []
 
 
+async def test_with_every_row_a_new_row_beside_a_bad_row_mends_nothing(three: Database) -> None:
+    await three.execute("insert into scores values (1, 'v2', 1), (2, 'v3', 1), (3, 'v3', 0), (3, 'v3', 1)")
+
+    found = await listed(three, config("satisfied_by: every_row"))
+    numbers = await three.measure(config("satisfied_by: every_row"))
+
+    assert found.reasons == {"2": {"scores": "outdated"}, "3": {"scores": "invalid", "notes": "missing"}}
+    assert numbers.positive("gap_sessions") == {
+        ("scores", "outdated"): 1,
+        ("scores", "invalid"): 1,
+        ("notes", "missing"): 1,
+    }
+
+
+async def test_too_few_and_too_many_rows_are_reasons_of_their_own(three: Database) -> None:
+    await three.execute("insert into scores select 3, 'v3', 1 from generate_series(1, 3)")
+    text = config("rows: 2")
+
+    every = await listed(three, text)
+    few = await listed(three, text, reasons=["too_few"])
+    many = await listed(three, text, record="scores", reasons=["too_many", "invalid"])
+    any_version = await listed(three, config("rows: 2, satisfied_by: any_version"))
+
+    assert every.reasons == {
+        "1": {"scores": "too_few"},
+        "2": {"scores": "outdated"},
+        "3": {"scores": "too_many", "notes": "missing"},
+    }
+    assert few.reasons == {"1": {"scores": "too_few"}}
+    assert many.reasons == {"3": {"scores": "too_many"}}
+    assert any_version.reasons["2"] == {"scores": "too_few"}
+
+
 async def test_a_record_that_a_session_does_not_need_is_no_reason(three: Database) -> None:
     await three.execute("update visits set scored = null where id = 3; update visits set scored = false where id = 2")
 

@@ -745,6 +745,22 @@ async def test_every_broken_expression_is_told_with_its_place(reader: Database) 
     assert "aggregate functions are not allowed" in told[f"{SCORES}.where"]
 
 
+async def test_a_column_with_a_number_of_rows_must_be_one_of_the_sessions(reader: Database) -> None:
+    text = config(("created_at: at", "created_at: at, rows: {at_least: version, at_most: dnoe}"))
+
+    told = [(error.path, error.message) for error in await errors(reader, text)]
+
+    assert [path for path, _ in told] == [f"{SCORES}.rows"] * 2
+    assert all("has no column" in message for _, message in told)
+
+
+async def test_a_column_with_a_number_of_rows_must_hold_numbers(reader: Database) -> None:
+    [error] = await errors(reader, config(("created_at: at", "created_at: at, rows: status")))
+
+    assert error.path == SCORES
+    assert "operator does not exist: text" in error.message
+
+
 async def test_a_broken_check_is_told_and_the_rest_is_counted(reader: Database) -> None:
     text = config(("eligible: done", "eligible: done, checks: {broken: dnoe, good: done}"))
 

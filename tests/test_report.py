@@ -123,7 +123,7 @@ async def test_a_report_begins_with_four_rows_of_numbers_and_what_to_do(new_data
     assert (sign, to_do) == ("❌", "Sessions are missing required records: see 1")
     lacking = r"118/157 sessions complete \(75\.2%\), 39 need a backfill, age of the oldest gap: \d+ weeks"
     assert re.fullmatch(lacking + r" \(since 20\d\d-\d\d-\d\d\)", numbers)
-    assert ill["Versions"][0::2] == ("⚠️", "Sessions have only records of an outdated version: see 2")
+    assert ill["Versions"][0::2] == ("⚠️", "Sessions have records of an outdated version: see 2")
 
 
 async def test_a_platform_that_waits_for_a_backfill_is_told_what_to_do(backfill: Database) -> None:
@@ -215,7 +215,7 @@ async def test_what_broke_heads_the_report_not_the_gaps_that_are_allowed(backfil
 
     first = as_markdown(await report_of(backfill, text)).splitlines()[0]
 
-    assert first == "# ❌ UNHEALTHY: Sessions with only outdated records (fc_scores): 11, critical above 0"
+    assert first == "# ❌ UNHEALTHY: Outdated sessions (fc_scores): 11, critical above 0"
 
 
 async def test_a_check_that_is_rejected_says_why_it_was_not_measured(healthy: Database) -> None:

@@ -21,6 +21,9 @@ NULL session key
 `NOT IN` with a NULL
 join fan-out
 several versions per session
+(`every_row`)
+(`rows`)
+number of rows in a column
 invalid beside valid rows
 NULL or empty version
 NULL of `eligible`

@@ -40,6 +40,11 @@ TEXT = whole_tour(
     stuck="{statuses: [in_progress], after: 2h}",
     segment="{columns: [completed_questions], top: 2}",
 )
+EVERY_ROW = re.sub("satisfied_by: [a-z]+_version", "satisfied_by: every_row", TEXT)
+
+COUNTED = TEXT.replace("satisfied_by: any_version", "rows: 1\n        satisfied_by: any_version").replace(
+    "satisfied_by: current_version", "rows: {at_most: completed_questions}\n        satisfied_by: current_version"
+)
 
 
 class Sweeping:
@@ -168,9 +173,9 @@ class Life:
         await self.database.execute(f"delete from {table} where {key} = {await self.some()}")
 
 
-@pytest.mark.parametrize("seed", range(4))
-async def test_after_a_sweep_every_number_is_that_of_a_full_pass(platform: Database, seed: int) -> None:
-    life, sweeping = Life(platform, seed), Sweeping(platform)
+@pytest.mark.parametrize(("seed", "text"), [(0, TEXT), (1, TEXT), (2, TEXT), (3, TEXT), (4, EVERY_ROW), (5, COUNTED)])
+async def test_after_a_sweep_every_number_is_that_of_a_full_pass(platform: Database, seed: int, text: str) -> None:
+    life, sweeping = Life(platform, seed), Sweeping(platform, text)
     for _ in range(40):
         await life.act()
     for _ in range(12):
@@ -218,6 +223,26 @@ async def test_a_new_gap_and_its_end_are_in_the_next_round(platform: Database) -
         {"pending": 0, "gap": 1, "complete": 0},
         {"pending": 0, "gap": 0, "complete": 1},
     ]
+
+
+async def test_with_every_row_the_sweep_finds_a_bad_row_of_a_complete_session(platform: Database) -> None:
+    life, sweeping = Life(platform, 1), Sweeping(platform, EVERY_ROW)
+    session = await platform.connection.fetchval(
+        "insert into assessment_sessions values (gen_random_uuid(), 'completed', $1, $1, $1, 240) returning id",
+        life.now - timedelta(hours=1),
+    )
+    await platform.execute("insert into fc_scores values ($1, 'v1.2', 'functions', 1, $2)", session, life.now)
+    await platform.execute("insert into profiles values ($1, 'v1.2.1', $2)", session, life.now)
+    complete = (await sweeping.whole()).readings.numbers
+    await platform.execute("insert into profiles values ($1, 'v1.2.0', $2)", session, life.now)
+
+    swept = (await sweeping.whole()).readings.numbers
+    await platform.execute("delete from profiles where results_version = 'v1.2.0'")
+    mended = (await sweeping.round()).readings.numbers
+
+    assert complete["eligible_sessions", "complete"] == 1
+    assert swept["gap_sessions", "profiles", "outdated"] == 1
+    assert mended["eligible_sessions", "complete"] == 1
 
 
 async def test_a_sweep_tells_how_many_sessions_it_found_changed(platform: Database) -> None:

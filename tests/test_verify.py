@@ -118,6 +118,45 @@ async def test_what_has_every_record_that_it_lacked_is_fixed(three: Database) ->
     assert (found.still, found.code) == ({}, 0)
 
 
+async def test_with_every_row_a_session_is_fixed_when_no_bad_row_is_left(three: Database) -> None:
+    worklist = await listed(three, config("satisfied_by: every_row"))
+    await three.execute(
+        "insert into scores values (2, 'v3', 1), (3, 'v2', 1), (1, 'v3', 0); insert into notes values (3)"
+    )
+
+    beside = await verified(three, config("satisfied_by: every_row"), worklist)
+    await three.execute("delete from scores where version = 'v0'")
+    replaced = await verified(three, config("satisfied_by: every_row"), worklist)
+
+    assert (beside.sessions, beside.new) == ({"fixed": 1, "gap": 1}, {"scores invalid": 1})
+    assert beside.still == {("2",): {"scores": "outdated"}}
+    assert (replaced.sessions, replaced.new, replaced.code) == ({"fixed": 2}, {"scores invalid": 1}, 0)
+
+
+async def test_a_session_with_too_few_or_too_many_rows_is_fixed_by_the_right_number(three: Database) -> None:
+    text = config("rows: {at_least: 2, at_most: 3}")
+    await three.execute("insert into scores select 3, 'v3', 1 from generate_series(1, 4); insert into notes values (3)")
+    worklist = await listed(three, text)
+    [scores, notes] = worklist.header.records
+    await three.execute("insert into scores values (1, 'v2', 1), (2, 'v3', 1)")
+
+    found = await verified(three, text, worklist)
+    await three.execute("insert into scores values (2, 'v3', 1); delete from scores where visit_id = 3")
+    again = await verified(three, text, worklist)
+
+    assert {one.session: dict(one.reasons) for one in worklist.sessions()} == {
+        ("1",): {"scores": "too_few"},
+        ("2",): {"scores": "outdated"},
+        ("3",): {"scores": "too_many"},
+    }
+    assert (scores.at_least, scores.at_most, notes.at_least, notes.at_most) == (2, 3, 1, None)
+    assert (scores.changes.create, scores.changes.derive_anew) == (0, 1)
+    assert (scores.changes.add, scores.changes.remove) == (1, 1)
+    assert found.records["scores"] == {"fixed": 1, "too_few": 1, "too_many": 1}
+    assert again.records["scores"] == {"fixed": 2, "missing": 1}
+    assert again.still == {("3",): {"scores": "missing"}}
+
+
 async def test_a_session_is_fixed_only_when_all_of_its_records_are(three: Database) -> None:
     worklist = await listed(three, config())
     await three.execute("insert into scores values (2, 'v3', 1), (3, 'v2', 1)")
@@ -527,11 +566,13 @@ async def test_it_is_said_in_a_line_a_table_and_what_is_behind_it(three: Databas
         "missing": 0,
         "outdated": 1,
         "invalid": 0,
+        "too_few": 0,
+        "too_many": 0,
         "pending": 0,
         "gone": 1,
         "left_window": 0,
         "not_eligible": 1,
-        "new": {"missing": 1, "outdated": 0, "invalid": 0},
+        "new": {"missing": 1, "outdated": 0, "invalid": 0, "too_few": 0, "too_many": 0},
     }
 
 
@@ -569,6 +610,17 @@ LOOSENED = {
     ),
     "satisfied_by": Loosened(
         ("records.scores.satisfied_by",), now=(SCORES, ", satisfied_by: any_version"), sql=f"{EVERY} version = 'v0'"
+    ),
+    "not every row": Loosened(
+        ("records.scores.satisfied_by",),
+        then=(SCORES, ", satisfied_by: every_row"),
+        sql="insert into scores select id, 'v0' from visits",
+    ),
+    "rows": Loosened(("records.scores.rows.exactly",), then=(SCORES, ", rows: 2"), now=(SCORES, "")),
+    "fewer rows": Loosened(
+        ("records.scores.rows.exactly", "records.scores.rows.at_least"),
+        then=(SCORES, ", rows: 2"),
+        now=(SCORES, ", rows: {at_least: 1}"),
     ),
     "current": Loosened(
         ("records.scores.version.current",), now=("current: v3", "current: v0"), sql=f"{EVERY} version = 'v0'"

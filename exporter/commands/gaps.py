@@ -22,7 +22,7 @@ from exporter.mend.gaps import (
 from exporter.mend.spool import temporary_file
 from exporter.mend.worklist import BATCH_SIZE, LARGEST_BATCH, Author, FilterPart
 from exporter.model.sections import Config
-from exporter.model.states import GAP_REASONS, GapReason, gap_reasons
+from exporter.model.states import BAD_ROWS, GAP_REASONS, GapReason, gap_reasons
 from exporter.plan.plan import Plan
 from exporter.text.exits import ExitCode, UsageError
 from exporter.text.files import new_file
@@ -103,10 +103,8 @@ def _plan(config: Config, options: argparse.Namespace) -> Plan:
     wanted = [records[options.record]] if options.record else [*records.values()]
     if options.reason and not any(options.reason in gap_reasons(record) for record in wanted):
         which = options.record or "every record"
-        raise UsageError(
-            f"--reason {options.reason} never makes a gap here: {which} has satisfied_by: any_version; "
-            "choose another reason"
-        )
+        why = "has satisfied_by: any_version" if options.reason in BAD_ROWS else "needs no such number of rows"
+        raise UsageError(f"--reason {options.reason} never makes a gap here: {which} {why}; choose another reason")
     if options.worklist is not None and (options.count or options.format):
         raise UsageError("--worklist has its own format: remove --count and --format")
     if options.batch_size is not None and options.worklist is None:

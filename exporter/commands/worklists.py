@@ -29,7 +29,11 @@ def say_listed(path: Path, header: Header, config_file: Path) -> None:
     batches = "1 batch" if header.batches == 1 else f"{header.batches} batches of at most {header.batch_size}"
     say(f"{path}: {counted(header.sessions, 'session')}" + (f" in {batches}" if header.batches else ""))
     for part in header.records:
-        say(f"  {part.record}: {part.changes.create} to create, {part.changes.derive_anew} to derive again")
+        changes = part.changes
+        counts = (
+            f", {changes.add} with too few rows, {changes.remove} with too many" if changes.add + changes.remove else ""
+        )
+        say(f"  {part.record}: {changes.create} to create, {changes.derive_anew} to derive again{counts}")
     if header.unnamed:
         say(f"  not listed: {counted(header.unnamed, 'session')} with NULL in the key")
     if header.sessions:

@@ -20,6 +20,7 @@ _SECTIONS: Final = {
     "Stuck": "`pipelines.NAME.sessions.stuck`",
     "Record": "`pipelines.NAME.records.NAME`",
     "KeyPart": "`pipelines.NAME.records.NAME.session_key`",
+    "RowCount": "`pipelines.NAME.records.NAME.rows`",
     "Version": "`pipelines.NAME.records.NAME.version`",
     "Cohort": "`pipelines.NAME.cohort`",
     "Limits": "`pipelines.NAME.limits`",

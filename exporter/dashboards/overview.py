@@ -262,8 +262,9 @@ def _records() -> Tile:
         title="Records",
         says="For each record the sessions that need the record, by state.  *Current*: a row of the current version.  "
         "*Accepted*: a row of an accepted version.  *Outdated*: only rows of other versions.  *Invalid*: only invalid "
-        "rows.  *Missing*: no row.  *Pending*: within the grace period.  *Without a gap*: the share of the required "
-        "sessions.  **?**: not measured, not 0.",
+        "rows.  With `satisfied_by: every_row` the worst row decides.  *Missing*: no row.  Too few or too many rows "
+        "(`rows`) count under *Gap* alone.  *Pending*: within the grace period.  *Without a gap*: the share of the "
+        "required sessions.  **?**: not measured, not 0.",
         unit=COUNT,
         runbook="SessionsWithGap",
     )

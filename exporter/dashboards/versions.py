@@ -24,8 +24,8 @@ def _numbers() -> list[Tile]:
     right = About(
         id=1,
         title="With a good version",
-        says="Share of the sessions with the record whose best row is valid, and of the current or an accepted "
-        "version.  A migration ends at 100%.",
+        says="Share of the sessions with the record whose row is valid, and of the current or an accepted version: the "
+        "best row or, with `satisfied_by: every_row`, the worst.  A migration ends at 100%.",
         unit=SHARE,
         high=1,
         none="no record yet, or not measured",
@@ -34,8 +34,8 @@ def _numbers() -> list[Tile]:
     residue = About(
         id=2,
         title="Outdated sessions",
-        says="Sessions whose best row has an old version: a backfill must derive a new row.  The number falls during a "
-        "migration.  The word is the standing of `outdated_sessions`.",
+        says="Sessions whose best row (`satisfied_by: every_row`: worst row) has an old version: a backfill must "
+        "derive a new row.  The number falls during a migration.  The word is the standing of `outdated_sessions`.",
         unit=COUNT,
         runbook="OutdatedSessions",
     )
@@ -74,8 +74,8 @@ def _records() -> Tile:
     about = About(
         id=5,
         title="Migration by record",
-        says="Sessions by state of the best row; rows that drifted (*Drifted*); the pace of the migration, and "
-        "an estimate of the end.  **-**: not configured; **?**: not measured.",
+        says="Sessions by state of the best row (`satisfied_by: every_row`: worst row); rows that drifted (*Drifted*); "
+        "the pace of the migration, and an estimate of the end.  **-**: not configured; **?**: not measured.",
         unit=COUNT,
         runbook="OutdatedSessions",
     )

@@ -60,7 +60,7 @@ def _session_totals(scope: Scope) -> tuple[Total, ...]:
     if not _session_facts(scope):
         return (started,)
     covered = conjunction(
-        [f"(not required_{n} or {satisfies(record, f'best_{n}')})" for n, record in enumerate(scope.records, start=1)]
+        [f"(not required_{n} or {satisfies(record, f'rank_{n}')})" for n, record in enumerate(scope.records, start=1)]
     )
     completed = "in_cohort and reached_completion"
     return (

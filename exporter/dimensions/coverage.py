@@ -10,16 +10,17 @@ from exporter.model.dimension import Charts, Dimension
 from exporter.model.judging import Judged, Limit, Readings, UnmeasuredError, number_of
 from exporter.model.metric import Metric, Numbers
 from exporter.model.reporting import Breakdown, Caveat, Chapter, ReportLine, Slice, Track
-from exporter.model.sections import Pipeline, RatioThresholds, Record
+from exporter.model.sections import Pipeline, RatioThresholds, Record, RowCount
 from exporter.model.sql import text_literal
 from exporter.model.states import (
     GAP_REASONS,
     SESSION_STATES,
-    STATES,
+    GapReason,
     SessionState,
     State,
     gap_reasons,
     state,
+    states_of,
 )
 from exporter.text.terminal import Tone
 
@@ -31,7 +32,8 @@ ELIGIBLE = Metric(
 )
 RECORD_SESSIONS = Metric(
     "record_sessions",
-    "Eligible sessions in the window by the state of one record.  The sum is the number of analysed sessions.",
+    "Eligible sessions in the window by the state of one record.  The sum is the number of analysed sessions.  The "
+    "states too_few and too_many only where `rows` makes them possible.",
     labels=("record", "state"),
 )
 GAP_SESSIONS = Metric(
@@ -48,7 +50,7 @@ GAP_OLDEST = Metric(
 
 def _session_columns(scope: Scope) -> tuple[GroupColumn, ...]:
     """A session has a gap if any record is a gap, else is pending if any record is pending, else is complete."""
-    states = [(record, state(record, f"best_{n}", f"required_{n}")) for n, record in enumerate(scope.records, start=1)]
+    states = [(record, state(record, f"rank_{n}", f"required_{n}")) for n, record in enumerate(scope.records, start=1)]
     gap = " or ".join(f"{sql} in ({_texts(gap_reasons(record))})" for record, sql in states) or "false"
     pending = " or ".join(f"{sql} = 'pending'" for _, sql in states) or "false"
     of_analysed = f"case when {gap} then 'gap' when {pending} then 'pending' else 'complete' end"
@@ -63,7 +65,7 @@ def _texts(texts: Sequence[str]) -> str:
 
 
 def _record_columns(record: Record) -> tuple[GroupColumn, ...]:
-    of_record = f"case when analysed then {state(record, 'best', 'required')} end"
+    of_record = f"case when analysed then {state(record, 'rank', 'required')} end"
     return (GroupColumn("analysed", "analysed"), GroupColumn("state", of_record))
 
 
@@ -72,15 +74,15 @@ def _eligible(_pipeline: Pipeline, sessions: Cells) -> Numbers:
     return {(state,): counts.get((state,), 0) for state in SESSION_STATES}
 
 
-def _states(_record: Record, sessions: Cells, _rows: Rows) -> Numbers:
+def _states(record: Record, sessions: Cells, _rows: Rows) -> Numbers:
     counts = sessions.where(analysed=True).totals("sessions", "state")
-    return {(name,): counts.get((name,), 0) for name in STATES}
+    return {(name,): counts.get((name,), 0) for name in states_of(record)}
 
 
 def _gaps(record: Record, sessions: Cells, rows: Rows) -> Numbers:
     states = _states(record, sessions, rows)
     reasons = gap_reasons(record)
-    return {(reason,): states[(reason,)] if reason in reasons else 0 for reason in GAP_REASONS}
+    return {(reason,): states[(reason,)] if reason in reasons else 0 for reason in GAP_REASONS if (reason,) in states}
 
 
 def _oldest_gap(record: Record, sessions: Cells, _rows: Rows) -> Numbers:
@@ -149,14 +151,16 @@ def _are_gaps_judged(readings: Readings) -> bool:
 
 _GAP = (
     "An `eligible` session, completed longer ago than `grace`, has no good record: no row (`missing`), only rows of an "
-    "old version (`outdated`), or only `invalid` rows.  A session with several missing records counts once, and stays "
-    "a gap until every required record exists."
+    "old version (`outdated`), or only `invalid` rows; with `satisfied_by: every_row`, one such row among good rows.  "
+    "With `rows`, a session with another number of good rows is a gap (`too_few`, `too_many`).  "
+    "A session with several missing records counts once, and stays a gap until every required record exists."
 )
 _GAP_CAUSES = (
     "The worker of the record is down, stuck, or not deployed: the number grows with every completed session.",
     "The worker failed for some sessions and gave up: the number stands still.  Compare the sessions of the list.",
     "The config names a new `current` version, and the backfill has not run: sessions became `outdated` at once.",
     "`grace` is shorter than the pipeline takes: gaps come and go without a backfill.",
+    "With `rows`: the worker stopped half-way (`too_few`), or ran twice (`too_many`).",
 )
 _GAP_REMEDY = (
     "Get the worker going: new sessions must get records before a backfill of old sessions.",
@@ -208,15 +212,27 @@ GAP_LIMITS = (
 
 def _wanted(record: Record) -> str:
     """The required record in words, with its versions."""
+    rows = f"{_in_numbers(record.rows)} of {record.name}" if record.rows else record.name
     if record.satisfied_by == "any_version" or record.version is None:
-        return record.name
-    return f"{record.name} of {' or '.join((record.version.current, *record.version.accepted))}"
+        return rows
+    versions = " or ".join((record.version.current, *record.version.accepted))
+    return f"{rows}{', all' if record.satisfied_by == 'every_row' else ''} of {versions}"
+
+
+def _in_numbers(wanted: RowCount) -> str:
+    least, most = wanted.least, wanted.most
+    if most is None:
+        return f"{least} or more rows"
+    return f"{least} {'row' if least == 1 else 'rows'}" if least == most else f"{least} to {most} rows"
+
+
+_IN_WORDS: Mapping[GapReason, str] = {"too_few": "too few rows", "too_many": "too many rows"}
 
 
 def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     name, reasons, wanted = record.name, gap_reasons(record), _wanted(record)
     gaps = readings.all_of(GAP_SESSIONS, reasons, name)
-    states = readings.all_of(RECORD_SESSIONS, STATES, name)
+    states = readings.all_of(RECORD_SESSIONS, states_of(record), name)
     if (gaps is None) != (states is None):
         raise UnmeasuredError
     # Pending sessions count neither as with the record nor as without.
@@ -237,18 +253,18 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
 
     yield of_settled("finding", f"Sessions without {wanted}", lacking, "none", "sessions_with_gap")
     for reason in reasons if len(reasons) > 1 else ():
-        yield of_settled("finding", f"… {reason}", gaps.get(reason), None, None)
+        yield of_settled("finding", f"… {_IN_WORDS.get(reason, reason)}", gaps.get(reason), None, None)
     yield of_settled("state", f"Sessions with {wanted}", satisfied, "all", "sessions_with_gap")
     if states.get("pending"):
         text = f"Sessions waiting for {name}, within the grace period"
         yield ReportLine("state", text, states["pending"], record=name, of_analysed=True)
-    if record.required_when is not None:
+    if record.is_optional:
         yield ReportLine(
             "state", f"Sessions that do not need {name}", states.get("not_required"), record=name, of_analysed=True
         )
     if record.exists:
         return
-    text = f"Sessions with only outdated {name}"
+    text = f"Sessions with {'an' if record.satisfied_by == 'every_row' else 'only'} outdated {name}"
     yield of_settled("consistency", text, states.get("outdated"), "none", "outdated_sessions", "outdated sessions")
 
 
@@ -321,7 +337,11 @@ def _breakdowns(readings: Readings) -> tuple[Breakdown, ...]:
     of_records = (
         Breakdown(
             f"Sessions by the state of {name}",
-            tuple(Slice(state, readings.get(RECORD_SESSIONS, name, state), _tone(record, state)) for state in _SHOWN),
+            tuple(
+                Slice(state, readings.get(RECORD_SESSIONS, name, state), _tone(record, state))
+                for state in _SHOWN
+                if state in states_of(record)
+            ),
             name,
         )
         for name, record in readings.pipeline.records.items()
@@ -329,7 +349,17 @@ def _breakdowns(readings: Readings) -> tuple[Breakdown, ...]:
     return (Breakdown("Sessions analysed", tuple(of_sessions)), *of_records)
 
 
-_SHOWN: tuple[State, ...] = ("current", "accepted", "not_required", "pending", "outdated", "invalid", "missing")
+_SHOWN: tuple[State, ...] = (
+    "current",
+    "accepted",
+    "not_required",
+    "pending",
+    "too_many",
+    "too_few",
+    "outdated",
+    "invalid",
+    "missing",
+)
 """From the best to the worst."""
 
 
@@ -347,13 +377,13 @@ COVERAGE = Dimension(
         Limit(
             "outdated_sessions",
             "count",
-            "Sessions with only outdated records",
+            "Outdated sessions",
             replace(number_of(RECORD_SESSIONS, state="outdated"), whole=_in_need),
             Advice(
-                "Sessions have only records of an outdated version.",
-                "Eligible sessions have a row of the record, but no row of the `current` or an `accepted` version.  "
-                "With `satisfied_by: current_version` every such session is a gap; with `any_version` no session is, "
-                "and a migration has not ended.",
+                "Sessions have records of an outdated version.",
+                "Eligible sessions have a row of the record, but no row of the `current` or an `accepted` version; "
+                "with `satisfied_by: every_row`, one row of another version is enough.  Every such session is a gap, "
+                "except with `any_version`: then a migration has not ended.",
                 (
                     "A migration to the current version did not run, or did not finish.",
                     "A worker still writes the old version: then `drifted_records` grows as well.",
@@ -362,8 +392,9 @@ COVERAGE = Dimension(
                 (
                     "If a worker still writes the old version, stop the worker first: SessionHealthDriftedRecords.",
                     (
-                        "Run the migration over the sessions with old rows alone.  `gaps --reason outdated` lists the "
-                        "sessions where `satisfied_by` is `current_version`."
+                        "Run the migration over the outdated sessions alone.  `gaps --reason outdated` lists the "
+                        "sessions, except with `satisfied_by: any_version`.  With `every_row`, replace the old rows: a "
+                        "new row beside an old row is not enough."
                     ),
                     "If the old version is good enough, add the version to `version.accepted`.",
                 ),

@@ -105,7 +105,7 @@ def _totals(scope: Scope) -> tuple[Total, ...]:
     found = []
     for n, record in enumerate(scope.records, start=1):
         reasons = ", ".join(map(text_literal, gap_reasons(record)))
-        of_record = state_of(record, quote(f"best_{n}"), quote(f"required_{n}"))
+        of_record = state_of(record, quote(f"rank_{n}"), quote(f"required_{n}"))
         found.append(Total(_gaps_of(record), sessions_where(f"{of_record} in ({reasons})")))
     return tuple(found)
 

@@ -12,8 +12,9 @@ from exporter.model.sections import Record
 
 DELAY = Metric(
     "processing_delay_seconds",
-    "Time from the completion of a session to the first good row of the record, as a percentile (nearest rank) over "
-    "the cohort's sessions that need the record.  Absent without a measured session.",
+    "Time from the completion of a session to the first good row of the record (with `satisfied_by: every_row` or "
+    "`rows`: to the last good row, once satisfied), as a percentile (nearest rank) over the cohort's sessions that "
+    "need the record.  Absent without a measured session.",
     labels=("record", "percentile"),
 )
 DELAYED = Metric(
@@ -35,8 +36,8 @@ def _spreads(scope: Scope) -> tuple[Spread, ...]:
     return tuple(
         Spread(
             _delay(record),
-            f"extract(epoch from case when required_{n} and first_{n} >= completed"
-            f" then first_{n} - completed end)::float8",
+            f"extract(epoch from case when required_{n} and arrived_{n} >= completed"
+            f" then arrived_{n} - completed end)::float8",
         )
         for n, record in enumerate(scope.records, start=1)
         if COHORT_PART in scope.parts and record.created_at
@@ -94,7 +95,8 @@ TIMELINESS = Dimension(
             Judged(_judged, nothing="no session of the cohort has the record yet"),
             Advice(
                 "Records arrive too late after the completion of a session.",
-                "5 of 100 sessions of the cohort waited longer than the value, from completion to the first good row.  "
+                "5 of 100 sessions of the cohort waited longer than the value, from completion to the first good row "
+                "(with `satisfied_by: every_row` or `rows`: to the last good row).  "
                 "Sessions that do not need the record, and gaps, do not count.",
                 (
                     "More sessions complete than the workers can process.",

@@ -233,7 +233,8 @@ VALIDITY = Dimension(
             Advice(
                 "Records have invalid values.",
                 "Rows have a value (or NULL) outside the list of `accepted_values`, or `valid` is not true.  With "
-                "`satisfied_by: current_version`, a session with only invalid rows is a gap.",
+                "`satisfied_by: current_version`, a session with only invalid rows is a gap; with `every_row`, a "
+                "session with one invalid row.",
                 (
                     "The pipeline created empty rows, and never filled the columns.",
                     "A release writes a new value that is missing in the config.",
@@ -245,7 +246,7 @@ VALIDITY = Dimension(
                         "values."
                     ),
                     "Add correct values to `accepted_values`.",
-                    "Derive wrong rows again; `gaps --reason invalid` lists the sessions without a better row.",
+                    "Derive wrong rows again; `gaps --reason invalid` lists the sessions that invalid rows make a gap.",
                 ),
                 gaps="--reason invalid",
             ),

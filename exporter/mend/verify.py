@@ -29,7 +29,18 @@ from exporter.plan.fragments import SessionKey
 from exporter.plan.plan import Plan
 from exporter.text.exits import ExitCode
 
-RecordOutcome = Literal["fixed", "missing", "outdated", "invalid", "pending", "gone", "left_window", "not_eligible"]
+RecordOutcome = Literal[
+    "fixed",
+    "missing",
+    "outdated",
+    "invalid",
+    "too_few",
+    "too_many",
+    "pending",
+    "gone",
+    "left_window",
+    "not_eligible",
+]
 """The outcome of a listed record: fixed; still a gap, with the reason; pending; or the session has vanished.
 
 Vanished: deleted, outside the window or no longer eligible.

@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Annotated, Any, Final, Literal, TypeVar
+from typing import IO, Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 from pydantic.json_schema import models_json_schema
@@ -19,7 +19,7 @@ from pydantic_core import from_json
 from exporter import __version__
 from exporter.mend.gaps import Gap, Listing
 from exporter.mend.spool import SpoolError
-from exporter.model.sections import Pipeline, Record
+from exporter.model.sections import Pipeline, Record, SatisfiedBy
 from exporter.model.states import GapReason
 from exporter.model.terms import changed_names, terms_of
 from exporter.plan.fragments import SessionKey
@@ -66,15 +66,19 @@ class Changes(Part):
 
     create: int = Field(ge=0, description="Sessions without a row.")
     derive_anew: int = Field(ge=0, description="Sessions whose rows are outdated or invalid.")
+    add: int = Field(default=0, ge=0, description="Sessions with too few good rows.")
+    remove: int = Field(default=0, ge=0, description="Sessions with too many good rows.")
 
 
 class RecordPart(Part):
     """A record of the worklist: the accepted versions, and the expected changes."""
 
     record: str
-    satisfied_by: Literal["any_version", "current_version"]
+    satisfied_by: SatisfiedBy
     current: str | None = Field(description="The current version, null for a record without versions.")
     accepted: tuple[str, ...] = Field(description="Other versions that satisfy the record.")
+    at_least: int | str = Field(default=1, description="Good rows, at least; a text is a column of the sessions.")
+    at_most: int | str | None = Field(default=None, description="Good rows, at most; null for any number.")
     changes: Changes
 
 
@@ -241,8 +245,13 @@ class Author:
             satisfied_by=record.satisfied_by,
             current=record.version.current if record.version else None,
             accepted=record.version.accepted if record.version else (),
+            at_least=record.rows.least if record.rows else 1,
+            at_most=record.rows.most if record.rows else None,
             changes=Changes(
-                create=count[name, "missing"], derive_anew=count[name, "outdated"] + count[name, "invalid"]
+                create=count[name, "missing"],
+                derive_anew=count[name, "outdated"] + count[name, "invalid"],
+                add=count[name, "too_few"],
+                remove=count[name, "too_many"],
             ),
         )
 

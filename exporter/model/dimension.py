@@ -51,12 +51,12 @@ class Dimension:
     - `session_columns` group the cells of the sessions, and `session_totals` are computed per group, beside the count
       `sessions`.  Their SQL is over one cell with the columns `status`, `sessions`, `in_window`, `in_cohort`,
       `undated`, `future`, `eligible`, `analysed`, the facts, `early` and `due` of each grace period (see `states`),
-      `oldest`, `newest_started`, `newest_completed` (timestamptz), and for the n-th record of the scope `best_n` (the
-      rank of its best row) and `required_n`.
+      `oldest`, `newest_started`, `newest_completed` (timestamptz), and for the n-th record of the scope `rank_n` (the
+      rank of its rows) and `required_n`.
     - `record_columns` and `record_totals` do the same for the sessions by the state of one record, beside the counts
-      `sessions` and `rows`; `best` and `required` are its own.
-    - `spreads` are taken over the sessions of the cohort: SQL over one session, with `completed` and `first_n`, the
-      time of its first row that satisfies.
+      `sessions` and `rows`; `rank` and `required` are its own.
+    - `spreads` are taken over the sessions of the cohort: SQL over one session, with `completed` and `arrived_n`, the
+      time at which the rows of the n-th record satisfied the session.
     - `segment` is a text of a session, SQL over the sessions table: the analysed sessions are counted by segment, too,
       with `segment_totals` over the same cells as `session_totals`.  At most one dimension has segments.
     - `facets` tell the rows of a record table apart; `row_facts` are conditions on a row, and `row_totals` are computed

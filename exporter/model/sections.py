@@ -40,6 +40,7 @@ from exporter.model.values import (
     KeyPath,
     LabelName,
     Name,
+    RowBound,
     Schemas,
     Share,
     TableReference,
@@ -241,6 +242,56 @@ class Version(Section):
     """Rows created later with another version are drift (UTC; needs created_at).  If not set: not measured."""
 
 
+class RowCount(Section):
+    """How many good rows a session needs: numbers, or columns of sessions.  0 in a column: none needed; NULL: a gap."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"required": [key]} for key in ("exactly", "at_least", "at_most")],
+            "dependentSchemas": {"exactly": {"properties": {"at_least": False, "at_most": False}}},
+        }
+    )
+
+    exactly: RowBound | None = None
+    """The number of good rows; excludes at_least and at_most."""
+    at_least: RowBound | None = None
+    """Fewer good rows are too few.  If not set: 1."""
+    at_most: RowBound | None = None
+    """More good rows are too many.  If not set: any number."""
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> "RowCount":
+        if self.exactly is not None and (self.at_least is not None or self.at_most is not None):
+            raise ValueError("has exactly beside at_least or at_most: write exactly alone, or the other two")
+        if self.exactly is self.at_least is self.at_most is None:
+            raise ValueError("needs a number: write exactly, at_least or at_most")
+        if isinstance(self.at_least, int) and isinstance(self.at_most, int) and self.at_most < self.at_least:
+            raise ValueError("has at_most below at_least, so that no session is satisfied: exchange the two numbers")
+        return self
+
+    @property
+    def least(self) -> int | str:
+        """The fewest good rows: a number, or a column of the sessions."""
+        return self.exactly or self.at_least or 1
+
+    @property
+    def most(self) -> int | str | None:
+        """The most good rows: a number, or a column of the sessions; None without a bound."""
+        return self.exactly or self.at_most
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the sessions table that have a number."""
+        return tuple(dict.fromkeys(bound for bound in (self.least, self.most) if isinstance(bound, str)))
+
+
+def _parse_rows(value: object) -> object:
+    return value if isinstance(value, dict | RowCount) else {"exactly": value}
+
+
+SatisfiedBy = Literal["any_version", "current_version", "every_row"]
+
+
 class Record(Section):
     """A table whose rows must be derived from sessions, or a condition that sessions must meet."""
 
@@ -272,10 +323,17 @@ class Record(Section):
     """SQL over this table: true for the rows to measure.  If not set: every row."""
     required_when: Expression | None = None
     """SQL over the sessions table: true for eligible sessions that need this record.  If not set: every session."""
-    satisfied_by: Literal["any_version", "current_version"] = "current_version"
-    """any_version: any row is good, even an invalid row.  current_version: only a valid row of a good version."""
+    satisfied_by: SatisfiedBy = "current_version"
+    """any_version: any row.  current_version: a valid row of a good version.  every_row: only such rows."""
+    rows: Annotated[RowCount, BeforeValidator(_parse_rows, json_schema_input_type=RowBound | RowCount)] | None = None
+    """Good rows that a session needs: a number, a column of the sessions, or {at_least, at_most}.  If not set: any."""
     grace: Duration = timedelta(0)
     """Time after completion before a missing record becomes a gap.  If not set: the pipeline's grace."""
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether eligible sessions may not need the record."""
+        return self.required_when is not None or bool(self.rows and self.rows.columns)
 
 
 class Cohort(Section):

@@ -31,6 +31,7 @@ _ABBREVIATION: Final = re.compile(rf"(?!(?:{_SHORT})$)[A-Za-z]{{3,5}}")
 """A short name outside the zone database, or a short name that PostgreSQL reads as an abbreviation.
 https://www.postgresql.org/docs/current/datetime-config-files.html"""
 _PLACEHOLDER: Final = re.compile(r"\$[0-9]")
+_MOST: Final = 1_000_000_000
 _LONGEST_TIMEOUT: Final = timedelta(days=1)
 
 
@@ -144,6 +145,25 @@ def _check_schema(value: str) -> str:
 def _check_url(value: str) -> str:
     read_url(value)
     return value
+
+
+_NO_BOUND: Final = "must be a whole number, or the name of a column of the sessions table"
+
+
+def _parse_bound(value: object) -> object:
+    found = _parse_count(value)
+    if isinstance(found, str):
+        return _check_column(_check_not_blank(_check_value(found)))
+    if isinstance(found, bool) or not isinstance(found, int):
+        raise ValueError(_NO_BOUND)  # noqa: TRY004 - pydantic reads ValueError
+    if found < 1:
+        raise ValueError(
+            "must be 1 or more: to allow sessions without a row, write required_when; to forbid rows, write a check, "
+            "as in sessions.checks: {no_row: not exists (select from TABLE r where r.KEY = session.KEY)}"
+        )
+    if found >= _MOST:
+        raise ValueError(f"is too large: at most {_MOST - 1}")
+    return found
 
 
 def check_not_empty(value: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -264,4 +284,17 @@ AcceptedValues = Annotated[
     BeforeValidator(_parse_list, json_schema_input_type=Annotated[list[Value], Field(min_length=1)]),
     AfterValidator(check_not_empty),
 ]
+RowBound = Annotated[
+    int | str,
+    BeforeValidator(_parse_bound),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": _MOST - 1},
+                {"type": "string", "pattern": r'^(?!"[\s\S]*"$)(?!0+$)[\s\S]*\S'},
+            ]
+        }
+    ),
+]
+"""A number of rows: whole and above 0, or the name of a column of the sessions table with a number per session."""
 TypeName = Annotated[Text, AfterValidator(parse_type_name), _as(r'^[\w."]+( \w+)*( ?\([0-9]+(, ?[0-9]+)?\))?$')]

@@ -121,7 +121,7 @@ def _stated(scope: Scope, links: Mapping[str, Link], bind: Bindings, segment: st
     """Defines `stated`: the sessions of `judged` with the due time `since` and `state_n` of the n-th record."""
     keys = [f"key_{n}" for n in range(1, len(scope.pipeline.sessions.key) + 1)]
     states = [
-        f"{state(record, f'best_{n}', f'required_{n}')} as state_{n}" for n, record in enumerate(scope.records, start=1)
+        f"{state(record, f'rank_{n}', f'required_{n}')} as state_{n}" for n, record in enumerate(scope.records, start=1)
     ]
     known = ["in_window", "eligible", "analysed", "completed", "coalesce(completed, started) as since", NUMBERED]
     known += [] if segment is None else [SEGMENT]

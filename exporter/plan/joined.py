@@ -31,7 +31,7 @@ from exporter.model.sql import (
     text_literal,
     with_values,
 )
-from exporter.model.states import graces_in_sql
+from exporter.model.states import graces_in_sql, least, most
 from exporter.plan.fragments import (
     cohort_end,
     cohort_start,
@@ -107,7 +107,7 @@ class SessionRows:
     `is_session` is the condition for rows that are sessions, None if every row is.  `told` has the conditions that
     matter only for sessions in the window, in the cohort or without a start (`wanted_sessions`), and `always` those
     that matter for every row; both by column.  `segment`: None where segments are not
-    told apart.
+    told apart.  `bounds` has the numbers of rows that columns tell, as `least` and `most`.
     """
 
     source: str
@@ -118,6 +118,7 @@ class SessionRows:
     is_session: str | None
     told: Mapping[str, str]
     always: Mapping[str, str]
+    bounds: Mapping[str, str]
     segment: str | None = None
 
 
@@ -129,7 +130,7 @@ def segment_of(scope: Scope, dimensions: Iterable[Dimension]) -> str | None:
 def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact], segment: str | None = None) -> SessionRows:
     """The sessions, with every expression of the config about sessions.
 
-    `told` has `required_n` of a record with `required_when`, and as `best_n` whether the session has a record without
+    `told` has `required_n` of a record with `required_when`, and as `rank_n` whether the session has a record without
     a table (`exists`).
     """
     pipeline, sessions = scope.pipeline, scope.pipeline.sessions
@@ -137,11 +138,11 @@ def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact], segment: s
         **({IS_SESSION: condition(sessions.where)} if sessions.where else {}),
         "eligible": condition(sessions.eligible),
         **{
-            f"required_{n}": condition(record.required_when)
+            f"required_{n}": _required(pipeline, record)
             for n, record in enumerate(scope.records, start=1)
-            if record.required_when
+            if record.is_optional
         },
-        **{f"best_{n}": condition(record.exists) for n, record in enumerate(scope.records, start=1) if record.exists},
+        **{f"rank_{n}": condition(record.exists) for n, record in enumerate(scope.records, start=1) if record.exists},
         **{fact.name: fact.sql(bind) for fact in facts},
     }
     always = {quote(fact.name) for fact in facts if fact.of_rows}
@@ -155,8 +156,22 @@ def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact], segment: s
         is_session=columns.pop(quote(IS_SESSION), None),
         told={name: sql for name, sql in columns.items() if name not in always},
         always={name: sql for name, sql in columns.items() if name in always},
+        bounds={
+            name(n): column_of(sessions, bound)
+            for n, record in enumerate(scope.records, start=1)
+            for name, bound in ((least, record.rows and record.rows.least), (most, record.rows and record.rows.most))
+            if isinstance(bound, str)
+        },
         segment=None if segment is None else cut(segment, LABEL_LENGTH),
     )
+
+
+def _required(pipeline: Pipeline, record: Record) -> str:
+    """SQL over a session: whether the session needs the record, which a number of rows of 0 or less also tells."""
+    numbers = record.rows.columns if record.rows else ()
+    none = [f"{column_of(pipeline.sessions, column)} operator(pg_catalog.<=) 0" for column in numbers]
+    needed = condition(record.required_when) if record.required_when else "true"
+    return f"case when {' or '.join(none)} then false else {needed} end" if none else needed
 
 
 def times_in_sql(scope: Scope, dimensions: Iterable[Dimension], bind: Bindings, times: Times = "all") -> dict[str, str]:

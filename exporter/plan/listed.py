@@ -1,4 +1,4 @@
-"""Sessions one by one, with the best rank of the rows of every record: for lists, single sessions and delays."""
+"""Sessions one by one, with the rank of the rows of every record: for lists, single sessions and delays."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from exporter.model.dimension import Dimension
 from exporter.model.keys import Link
 from exporter.model.sections import Record
 from exporter.model.sql import Bindings, conjunction, moment, quote
-from exporter.model.states import Rank, rank, satisfies
+from exporter.model.states import Rank, counted, decides, good_rows, row_rank, satisfies
 from exporter.plan.fragments import column_of, comma_list
 from exporter.plan.joined import (
     NEAR,
@@ -33,10 +33,11 @@ def listed_sessions(
     cohort: tuple[str, str] | None = None,
     segment: str | None = None,
 ) -> str:
-    """Defines `judged`: the sessions in the window and the cohort, with the best rank of the rows of every record.
+    """Defines `judged`: the sessions in the window and the cohort, with the rank of the rows of every record.
 
     With `cohort` (SQL: start, end) only its sessions, eligible or not, and only the rows of these sessions, with the
-    time of the first row that satisfies as `first_n`.  `segment`: SQL for a text of the session, the column `segment`.
+    time at which its rows satisfied the session as `arrived_n`.  `segment`: SQL for a text of the session, the column
+    `segment`.
 
     Only this definition names tables of the platform, and comes first: no name of the exporter can hide a table.
     Sessions are numbered, because a key may be NULL.
@@ -44,7 +45,7 @@ def listed_sessions(
     rows = session_rows(scope, bind, (), segment)
     records = list(enumerate(scope.records, start=1))
     told = {quote(f"required_{n}"): "true" for n, _ in records} | dict(rows.told)
-    conditions = [quote(f"best_{n}") for n, record in records if record.exists]
+    conditions = [quote(f"rank_{n}") for n, record in records if record.exists]
     with_rows = [(n, record) for n, record in records if not record.exists]
     if cohort:
         # No session of the cohort must be eligible: the expression may be expensive.
@@ -56,6 +57,7 @@ def listed_sessions(
         f"{rows.completed} as completed",
         *(f"{sql} as {name}" for name, sql in told.items() if name not in conditions),
         *(f"case when {told[name]} then {Rank.CURRENT:d} end as {name}" for name in conditions),
+        *(f"{sql} as {name}" for name, sql in rows.bounds.items()),
         f"row_number() over () as {NUMBERED}",
         *([] if rows.segment is None else [f"{rows.segment} as {SEGMENT}"]),
     ]
@@ -80,7 +82,7 @@ def listed_sessions(
             rows_by_key(
                 record,
                 links[record.name],
-                _columns(record, bind, with_first=cohort is not None),
+                _columns(record, bind, with_arrival=cohort is not None),
                 indexed,
                 near,
             ),
@@ -88,8 +90,10 @@ def listed_sessions(
         )
         for n, record in with_rows
     }
-    found = [f"r_{n}.best as best_{n}" for n, _ in with_rows]
-    found += [f"r_{n}.first as first_{n}" for n, _ in with_rows] if cohort else []
+    ranks = {n: counted(record, n, "s", f"r_{n}") for n, record in with_rows}
+    found = [f"{rank} as rank_{n}" for n, rank in ranks.items()]
+    if cohort:
+        found += [f"case when {satisfies(r, ranks[n])} then r_{n}.arrived end as arrived_{n}" for n, r in with_rows]
     times = [f"({sql}) is true as {name}" for name, sql in times_in_sql(scope, dimensions, bind).items()]
     before = f"{NEAR} as materialized ({sessions}\n), " if near else ""
     source = joined_with(f"select * from {NEAR}" if near else sessions, joined)
@@ -105,12 +109,20 @@ def listed_sessions(
 )"""
 
 
-def _columns(record: Record, bind: Bindings, *, with_first: bool) -> dict[str, tuple[str, str]]:
-    columns = {"best": (rank(record, bind), "min({})")}
-    if with_first:
-        created = "null::timestamptz"
-        if record.created_at:
-            written = moment(column_of(record, record.created_at), record.timezone, bind)
-            created = f"case when {satisfies(record, rank(record, bind))} then {written} end"
-        columns["first"] = (created, "min({})")
+def _columns(record: Record, bind: Bindings, *, with_arrival: bool) -> dict[str, tuple[str, str]]:
+    columns = {"rank": (row_rank(record, bind), decides(record)), **good_rows(record)}
+    if with_arrival:
+        columns["arrived"] = _arrived(record, bind)
     return columns
+
+
+def _arrived(record: Record, bind: Bindings) -> tuple[str, str]:
+    """The time of the first good row or, if one good row is not enough, of the last."""
+    if record.created_at is None:
+        return "null::timestamptz", "min({})"
+    written = moment(column_of(record, record.created_at), record.timezone, bind)
+    is_first = record.satisfied_by != "every_row" and record.rows is None
+    return (
+        f"case when {satisfies(record, row_rank(record, bind))} then {written} end",
+        f"{'min' if is_first else 'max'}({{}})",
+    )

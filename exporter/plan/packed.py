@@ -1,7 +1,7 @@
 """The sessions joined with the rows of each record, as few distinct numbers: the hot part of a collection.
 
-Each session becomes one number, with its conditions, the best rank of each record, and the values of its rows.  The
-server groups by status and number; everything else is read from the few numbers that occur.
+Each session becomes one number, with its conditions, the rank of the rows of each record, and the values of its rows.
+The server groups by status and number; everything else is read from the few numbers that occur.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from exporter.model.keys import Link
 from exporter.model.metric import LABEL_LENGTH
 from exporter.model.sections import Record
 from exporter.model.sql import Bindings, Moment, quote
-from exporter.model.states import rank, satisfies
+from exporter.model.states import GOOD, counted, decides, good_rows, row_rank, satisfies
 from exporter.plan.fragments import comma_list, newest_in_sql
 from exporter.plan.joined import (
     IS_SESSION,
@@ -40,9 +40,9 @@ LINKED: Final = quote("linked")
 _RANK_BITS: Final = 3
 
 
-def best(n: int) -> str:
-    """The column with the best rank of the n-th record; NULL without a row."""
-    return quote(f"best_{n}")
+def rank_of(n: int) -> str:
+    """The column with the rank of the rows of the n-th record; NULL without a row."""
+    return quote(f"rank_{n}")
 
 
 def required(n: int) -> str:
@@ -124,12 +124,12 @@ def packing(
     times = times_in_sql(scope, dimensions, bind, which)
     # The conditions of `_sessions` come first: in one word, `sessions.where` is computed once.
     fields = [(LINKED, 1), (quote(IS_SESSION), 1), (quote("eligible"), 1), *((quote(fact.name), 1) for fact in facts)]
-    fields += [(required(n), 1) for n, record in enumerate(scope.records, start=1) if record.required_when]
-    fields += [(best(n), _RANK_BITS) for n, record in enumerate(scope.records, start=1) if record.exists]
+    fields += [(required(n), 1) for n, record in enumerate(scope.records, start=1) if record.is_optional]
+    fields += [(rank_of(n), _RANK_BITS) for n, record in enumerate(scope.records, start=1) if record.exists]
     fields += [(name, 1) for name in times]
     for n, record in enumerate(scope.records, start=1):
         if not record.exists:
-            fields.append((best(n), _RANK_BITS))
+            fields.append((rank_of(n), _RANK_BITS))
         # One more bit: a value that was not known when the statement was made.
         fields += [(_values(n, facet), len(found) + 1) for facet, found in values.get(record.name, {}).items()]
     return Packed(scope, dimensions, values, indexed, facts, times, places(fields))
@@ -156,6 +156,10 @@ def packed_sessions(packed: Packed, links: Mapping[str, Link], bind: Bindings, r
         for column in columns:
             if column not in _OWN:
                 sums.setdefault(column, []).append(f"coalesce(r_{n}.{column}, 0)")
+    for n, record in packed.records:
+        if record.rows is not None:
+            place = packed.laid[rank_of(n)]
+            sums.setdefault(place.column, []).append(place.shifted(f"coalesce({counted(record, n, 's', f'r_{n}')}, 0)"))
     timed = words((packed.laid[name], packed.laid[name].flag(sql)) for name, sql in packed.times.items())
     for column, sql in timed.items():
         sums.setdefault(column, []).append(sql)
@@ -243,6 +247,7 @@ def _sessions(packed: Packed, bind: Bindings, region: Region | None) -> _Words:
         f"{rows.status} as status",
         f"{rows.started} as started",
         f"{rows.completed} as completed",
+        *(f"{sql} as {name}" for name, sql in rows.bounds.items()),
         *(f"{' + '.join(parts)} as {column}" for column, parts in found.items()),
     ]
     if rows.segment is not None:
@@ -262,27 +267,32 @@ def _newest_of(record: Record, bind: Bindings) -> dict[str, tuple[str, str]]:
     return {"newest": (newest_in_sql(record, bind), "max({})")}
 
 
-_OWN: Final = frozenset({"best", "n", "newest"})
+_OWN: Final = frozenset({"rank", GOOD, "n", "newest"})
 """Columns of the rows of a record beside the words."""
 
 
 def _columns_of(packed: Packed, n: int, record: Record, bind: Bindings) -> dict[str, tuple[str, str]]:
     """The columns of the rows by key of a record: words, and the number of rows as `n`."""
-    place = packed.laid[best(n)]
+    place = packed.laid[rank_of(n)]
     facets = {facet.name: facet for facet in facets_of(packed.dimensions, record)}
     found = packed.values.get(record.name, {})
     masks = words(
         (of_values, _mask(of_values, has_value(facets[name], found[name], bind)))
         for name, of_values, _ in packed.valued(n, record)
     )
+    of_rows = {"rank": (row_rank(record, bind), decides(record)), **good_rows(record)}
     if record.name in packed.indexed.single:
-        ranked = place.shifted(rank(record, bind))
+        if record.rows is not None:
+            return {**of_rows, **{column: (sql, "{}") for column, sql in masks.items()}}
+        ranked = place.shifted(row_rank(record, bind))
         masks[place.column] = f"{ranked} + {masks[place.column]}" if place.column in masks else ranked
         return {column: (sql, "{}") for column, sql in masks.items()}
     columns = {column: (sql, "bit_or({})") for column, sql in masks.items()}
-    mask, _ = columns.get(place.column, ("0::bigint", ""))
-    columns[place.column] = (mask, "bit_or({}) + " + place.shifted("min(best)"))
-    return {"best": (rank(record, bind), "min({})"), **columns, "n": ("1", "count(*)::integer")}
+    if record.rows is None:
+        # With `rows` the rank is that of the session: see `counted`.
+        mask, _ = columns.get(place.column, ("0::bigint", ""))
+        columns[place.column] = (mask, "bit_or({}) + " + place.shifted(decides(record).format("rank")))
+    return {**of_rows, **columns, "n": ("1", "count(*)::integer")}
 
 
 def _mask(place: Place, conditions: Sequence[str]) -> str:
@@ -297,8 +307,8 @@ def unsettled(packed: Packed) -> str:
     laid = packed.laid
     lacking = []
     for n, record in packed.records:
-        is_needed = f"{laid[required(n)].has()} and " if record.required_when else ""
-        lacking.append(f"{is_needed}not {satisfies(record, f'nullif({laid[best(n)].number()}, 0)')}")
+        is_needed = f"{laid[required(n)].has()} and " if record.is_optional else ""
+        lacking.append(f"{is_needed}not {satisfies(record, f'nullif({laid[rank_of(n)].number()}, 0)')}")
     for fact in packed.facts:
         if fact.once_settled is not None:
             has = laid[quote(fact.name)].has()
@@ -315,9 +325,9 @@ def judged_cells(packed: Packed, region: Region | None) -> str:
     is_session = laid[quote(IS_SESSION)].has()
     columns += [f"{f'{is_session} and ' if name in OF_SESSIONS else ''}{laid[name].has()} as {name}" for name in flags]
     for n, record in packed.records:
-        columns.append(f"nullif({laid[best(n)].number()}, 0) as {best(n)}")
-        columns.append(f"{laid[required(n)].has() if record.required_when else 'true'} as {required(n)}")
-        single = f"case when {laid[best(n)].number()} <> 0 then sessions else 0 end as {rows_of(n)}"
+        columns.append(f"nullif({laid[rank_of(n)].number()}, 0) as {rank_of(n)}")
+        columns.append(f"{laid[required(n)].has() if record.is_optional else 'true'} as {required(n)}")
+        single = f"case when {laid[rank_of(n)].number()} <> 0 then sessions else 0 end as {rows_of(n)}"
         columns.append(rows_of(n) if n in packed.counted else single)
     if packed.segment is not None:
         columns.append(SEGMENT)

@@ -15,11 +15,11 @@ from exporter.plan.listed import listed_sessions
 from exporter.plan.packed import (
     LINKED,
     Packed,
-    best,
     judged_cells,
     newest_of,
     packed_sessions,
     packing,
+    rank_of,
     required,
     rows_of,
 )
@@ -99,7 +99,7 @@ def _tables(packed: Packed, bind: Bindings, *, has_newest: bool) -> Iterator[_Ta
     flags = tuple(GroupColumn(fact.name, quote(fact.name)) for fact in packed.flags)
     for n, record in packed.records:
         subject = GroupColumn("subject", bind(record.name, "text"))
-        named = {best(n): "best", required(n): "required", rows_of(n): "rows"}
+        named = {rank_of(n): "rank", required(n): "required", rows_of(n): "rows"}
         totals = [total for dimension in dimensions for total in dimension.record_totals(record)]
         if has_newest and not record.exists:
             # The maximum of the rows of some sessions is a maximum of all rows.

@@ -90,6 +90,9 @@ def places(pipeline: Pipeline) -> Iterator[Place]:
     status = [((*path, "status"), sessions.status)] if sessions.status else []
     columns = [*key, *status, *times]
     columns += [((*path, *keys), column) for keys, column in _own(sessions)]
+    for name, record in pipeline.records.items():
+        numbers = record.rows.columns if record.rows else ()
+        columns += [((*top, "records", name, "rows"), column) for column in numbers]
     yield Place(path, sessions.table, tuple(columns), tuple(times), sessions.timezone)
     for name, record in pipeline.stored.items():
         yield _record_place((*top, "records", name), record)

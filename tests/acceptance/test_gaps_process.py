@@ -124,6 +124,8 @@ def test_of_several_pipelines_one_must_be_named(backfill: Database, tmp_path: Pa
         (["--pipeline", "asessments"], "did you mean assessments?"),
         (["--record", "profile"], "did you mean profiles? (known: fc_scores, profiles)"),
         (["--reason", "late"], "missing"),
+        (["--reason", "too_few"], "never makes a gap here: every record needs no such number of rows"),
+        (["--record", "profiles", "--reason", "invalid"], "profiles has satisfied_by: any_version"),
         (["--format", "xml"], "ndjson"),
     ],
     ids=" ".join,

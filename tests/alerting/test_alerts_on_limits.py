@@ -141,8 +141,8 @@ CLAIMS: Final = (
             ("record_sessions", {**SCORES, "state": state}, value if state == "outdated" else 0) for state in STATES
         ],
         about=SCORES,
-        summary="Sessions have only records of an outdated version.",
-        says=f"{OF_SCORES}: sessions with only outdated records",
+        summary="Sessions have records of an outdated version.",
+        says=f"{OF_SCORES}: outdated sessions",
         command=f"{GAPS} --record fc_scores --reason outdated",
         page="coverage",
         dashboard="versions",

@@ -81,6 +81,79 @@ async def test_the_state_of_a_session_is_that_of_its_best_row(
         assert numbers.positive("eligible_sessions") == {("gap" if is_gap else "complete",): 1}
 
 
+WORST = [
+    *((rows, state) for rows, state in STATES if len(rows) < 2),
+    ((CURRENT, CURRENT), "current"),
+    ((CURRENT, ACCEPTED, CURRENT), "accepted"),
+    ((OUTDATED, ACCEPTED, CURRENT), "outdated"),
+    ((CURRENT, INVALID), "invalid"),
+    ((INVALID, ACCEPTED), "invalid"),
+    ((CURRENT, "('v3', 'a', null::int)"), "invalid"),
+    ((OUTDATED, INVALID_ACCEPTED), "outdated"),
+    ((CURRENT, OUTDATED_AND_INVALID), "outdated"),
+    ((CURRENT, "(null, 'a', 9)"), "outdated"),
+]
+
+
+@pytest.mark.parametrize(("rows", "state"), WORST)
+async def test_with_every_row_the_state_is_that_of_the_worst_row(
+    visits: Database, rows: tuple[str, ...], state: str
+) -> None:
+    for row in rows:
+        await visits.execute(f"insert into scores select 1, * from (values {row}) t (version, kind, blocks)")
+
+    numbers = await visits.measure(config("valid: blocks > 0, satisfied_by: every_row"))
+
+    is_gap = state in ("missing", "outdated", "invalid")
+    assert numbers.positive("record_sessions") == {("scores", state): 1}
+    assert numbers.positive("gap_sessions") == ({("scores", state): 1} if is_gap else {})
+    assert numbers.positive("eligible_sessions") == {("gap" if is_gap else "complete",): 1}
+
+
+async def test_with_every_row_only_the_rows_to_measure_of_the_session_count(visits: Database) -> None:
+    await visits.execute(
+        """
+        insert into scores (visit_id, version, blocks, deleted_at) values
+          (1, 'v3', 9, null), (1, 'v0', 9, now()), (null, 'v0', 9, null), (7, 'v3', 0, null);
+        """
+    )
+
+    whole = await visits.measure(config("valid: blocks > 0, satisfied_by: every_row, where: deleted_at is null"))
+    broken = await visits.measure(config("valid: blocks > 0, satisfied_by: every_row"))
+
+    assert whole.positive("record_sessions") == {("scores", "current"): 1}
+    assert broken.positive("gap_sessions") == {("scores", "outdated"): 1}
+
+
+async def test_with_every_row_a_unique_index_changes_no_state(visits: Database) -> None:
+    await visits.execute(
+        f"""
+        create unique index on scores (visit_id);
+        insert into visits select n, 'done', {LONG_AGO}, true, true from generate_series(2, 4) n;
+        insert into scores (visit_id, version, blocks) values (1, 'v3', 9), (2, 'v0', 9), (3, 'v2', 0);
+        """
+    )
+
+    numbers = await visits.measure(config("valid: blocks > 0, satisfied_by: every_row"))
+
+    assert numbers.positive("record_sessions") == {
+        ("scores", state): 1 for state in ("current", "outdated", "invalid", "missing")
+    }
+
+
+async def test_with_every_row_a_bad_row_is_pending_within_the_grace(visits: Database) -> None:
+    await visits.execute(
+        """
+        update visits set completed_at = '2025-06-01 11:55+00';
+        insert into scores (visit_id, version) values (1, 'v3'), (1, 'v0');
+        """
+    )
+
+    numbers = await visits.measure(config("satisfied_by: every_row"))
+
+    assert numbers.positive("record_sessions") == {("scores", "pending"): 1}
+
+
 async def test_a_gap_is_seen_and_mended(visits: Database) -> None:
     broken = await visits.measure(config())
     await visits.execute("insert into scores values (1, 'v3')")

@@ -74,6 +74,24 @@ async def test_the_first_row_that_satisfies_counts(visits: Database) -> None:
     assert any_version("processing_delay_seconds", "scores", "99") == 5
 
 
+@pytest.mark.parametrize("index", ["", "create unique index on scores (visit_id)"])
+async def test_with_every_row_the_last_row_of_a_satisfied_session_counts(visits: Database, index: str) -> None:
+    for number in range(1, 5):
+        await visit(visits, number)
+        await score(visits, number, "5 s", version="v2", blocks=number != 4)
+    if index:
+        await visits.execute(index)
+    else:
+        await score(visits, 1, "90 s")
+        await score(visits, 2, "95 s", version="v1")
+        await score(visits, 3, "96 s", blocks=0)
+
+    numbers = await visits.measure(config("satisfied_by: every_row"))
+
+    assert numbers("processing_delay_sessions", "scores") == (3 if index else 1)
+    assert numbers("processing_delay_seconds", "scores", "99") == (5 if index else 90)
+
+
 async def test_negative_delays_and_missing_times_are_left_out(visits: Database) -> None:
     for number in range(1, 7):
         await visit(visits, number)

@@ -264,6 +264,20 @@ ACCEPTED_VALUES: Final[list[dict[str, list[str]]]] = [
     {"flag": ["true"]},
 ]
 
+NUMBERS_OF_ROWS: Final = [
+    # Often, for few sessions have several good rows.
+    *[1, {"at_most": 1}] * 3,
+    2,
+    "points",
+    {"at_least": 2},
+    {"at_least": 1, "at_most": 2},
+    {"exactly": "points"},
+    {"at_least": "points"},
+    {"at_most": "points"},
+    {"at_least": 2, "at_most": "points"},
+]
+"""How many rows a session needs; the column is one of the sessions."""
+
 FLAGS: Final = st.sampled_from([True, True, True, False, None])
 POINTS: Final = st.sampled_from([1, 2, 0, None, 10])
 
@@ -601,7 +615,8 @@ def records(draw: st.DrawFn, table: str, shape: Shape) -> dict[str, Any]:
         **draw(perhaps("valid", one(list(VALID)))),
         **draw(perhaps("where", one(list(WHERE)))),
         **draw(perhaps("required_when", one(list(REQUIRED_WHEN)))),
-        **draw(perhaps("satisfied_by", one(["current_version", "any_version"]))),
+        **draw(perhaps("satisfied_by", one(["current_version", "any_version", "every_row"]))),
+        **draw(perhaps("rows", one(NUMBERS_OF_ROWS))),
         **draw(perhaps("grace", one(GRACES))),
     }
 

@@ -25,17 +25,21 @@ Series = tuple[str, ...]
 Truth = bool | None
 """What SQL says: None is NULL."""
 
-State = Literal["current", "accepted", "outdated", "invalid", "missing", "pending", "not_required"]
+State = Literal[
+    "current", "accepted", "outdated", "invalid", "missing", "too_few", "too_many", "pending", "not_required"
+]
 STATES: Final[tuple[State, ...]] = (
     "current",
     "accepted",
     "outdated",
     "invalid",
     "missing",
+    "too_few",
+    "too_many",
     "pending",
     "not_required",
 )
-REASONS: Final[tuple[State, ...]] = ("missing", "outdated", "invalid")
+REASONS: Final[tuple[State, ...]] = ("missing", "outdated", "invalid", "too_few", "too_many")
 RESULTS: Final = ("pass", "fail", "pending")
 
 LABEL_LENGTH: Final = 256
@@ -445,25 +449,68 @@ def _is_valid(world: World, record: Mapping[str, Any], row: Row) -> bool:
     return listed and world.says(record.get("valid"), row)
 
 
+def _needs(world: World, session: Row, record: Mapping[str, Any]) -> bool:
+    """Whether a session needs the record: a number of rows in a column may be none."""
+    numbers = [session[bound] for bound in _bounds(record).values() if isinstance(bound, str)]
+    is_none = any(number is not None and number <= 0 for number in numbers)
+    return world.says(record.get("required_when"), session) and not is_none
+
+
+def _bounds(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How many good rows a session needs, as written: `least` and, if there is a bound, `most`."""
+    rows = record.get("rows", {})
+    rows = rows if isinstance(rows, dict) else {"exactly": rows}
+    if "exactly" in rows:
+        return {"least": rows["exactly"], "most": rows["exactly"]}
+    return {"least": rows.get("at_least", 1)} | ({"most": rows["at_most"]} if "at_most" in rows else {})
+
+
+def _miscounted(record: Mapping[str, Any], session: Row, good: int) -> State | None:
+    """What is wrong with a number of good rows; a number that is not known is wrong."""
+    bounds = {name: session[bound] if isinstance(bound, str) else bound for name, bound in _bounds(record).items()}
+    if bounds["least"] is None or good < bounds["least"]:
+        return "too_few"
+    if "most" in bounds and (bounds["most"] is None or good > bounds["most"]):
+        return "too_many"
+    return None
+
+
+def _found(world: World, session: Row, record: Mapping[str, Any], rows: Sequence[Row]) -> tuple[State, bool]:
+    """What there is of a record, and whether that satisfies; `rows` are those of the session."""
+    classes = [(_version(record, row)[1], _is_valid(world, record, row)) for row in rows]
+    if not rows:
+        return "missing", False
+    found = _worst(classes) if record.get("satisfied_by") == "every_row" else _best(classes)
+    if record.get("satisfied_by") != "any_version" and found not in ("current", "accepted"):
+        return found, False
+    wrong = _miscounted(record, session, sum(_is_good(world, record, row) for row in rows))
+    return (wrong, False) if wrong else (found, True)
+
+
 def _state(world: World, session: Row, record: Mapping[str, Any], rows: Sequence[Row]) -> State:
     """The state of a record for an eligible session, `rows` being those of this session."""
-    if not world.says(record.get("required_when"), session):
+    if not _needs(world, session, record):
         return "not_required"
-    classes = [(_version(record, row)[1], _is_valid(world, record, row)) for row in rows]
-    found: State
-    if ("current", True) in classes:
-        found = "current"
-    elif ("accepted", True) in classes:
-        found = "accepted"
-    elif ("current", False) in classes or ("accepted", False) in classes:
-        found = "invalid"
-    else:
-        found = "outdated" if rows else "missing"
-    if record.get("satisfied_by", "current_version") == "any_version":
-        satisfied = bool(rows)
-    else:
-        satisfied = found in ("current", "accepted")
+    found, satisfied = _found(world, session, record, rows)
     return found if satisfied or not _has_time_left(world, session, record.get("grace")) else "pending"
+
+
+def _best(classes: Sequence[tuple[str, bool]]) -> State:
+    """The state by the best of some rows: class of the version, and whether the row is valid."""
+    if ("current", True) in classes:
+        return "current"
+    if ("accepted", True) in classes:
+        return "accepted"
+    return "invalid" if {("current", False), ("accepted", False)}.intersection(classes) else "outdated"
+
+
+def _worst(classes: Sequence[tuple[str, bool]]) -> State:
+    """The state by the worst of some rows: no row may be anything else than good."""
+    if any(version == "other" for version, _ in classes):
+        return "outdated"
+    if not all(valid for _, valid in classes):
+        return "invalid"
+    return "current" if all(version == "current" for version, _ in classes) else "accepted"
 
 
 def _has_time_left(world: World, session: Row, own_grace: str | None) -> bool:
@@ -478,7 +525,7 @@ def _has_time_left(world: World, session: Row, own_grace: str | None) -> bool:
 
 def _is_gap(record: Mapping[str, Any], state: State) -> bool:
     if record.get("satisfied_by", "current_version") == "any_version":
-        return state == "missing"
+        return state in ("missing", "too_few", "too_many")
     return state in REASONS
 
 
@@ -489,9 +536,11 @@ def _coverage(world: World) -> dict[Series, float]:
     for name, record, rows in _records(world):
         states = [_state(world, session, record, _rows_of(world, session, record, rows)) for session in eligible]
         gaps = [_is_gap(record, state) for state in states]
-        for state in STATES:
+        never = {"too_few"} if _bounds(record)["least"] == 1 else set()
+        never |= set() if "most" in _bounds(record) else {"too_many"}
+        for state in [state for state in STATES if state not in never]:
             numbers["record_sessions", name, state] = states.count(state)
-        for reason in REASONS:
+        for reason in [reason for reason in REASONS if reason not in never]:
             numbers["gap_sessions", name, reason] = list(zip(states, gaps, strict=True)).count((reason, True))
         since = [
             moment
@@ -748,10 +797,18 @@ def _cohort(world: World) -> list[Row]:
     return [row for row in _sessions(world) if (at := _started(world, row)) is not None and start <= at < end]
 
 
-def _satisfies(world: World, record: Mapping[str, Any], row: Row) -> bool:
+def _is_good(world: World, record: Mapping[str, Any], row: Row) -> bool:
     if record.get("satisfied_by", "current_version") == "any_version":
         return True
     return _version(record, row)[1] in ("current", "accepted") and _is_valid(world, record, row)
+
+
+def _arrived(world: World, session: Row, record: Mapping[str, Any], rows: Sequence[Row]) -> datetime | None:
+    """When the rows of a session were what the record needs: with the first that is good, or with the last of all."""
+    written = [at for row in rows if _is_good(world, record, row) and (at := _written(record, row)) is not None]
+    if not written or not _found(world, session, record, rows)[1]:
+        return None
+    return max(written) if record.get("satisfied_by") == "every_row" or "rows" in record else min(written)
 
 
 def _timeliness(world: World) -> dict[Series, float]:
@@ -761,12 +818,11 @@ def _timeliness(world: World) -> dict[Series, float]:
     for name, record, rows in _tables(world):
         delays: list[float] = []
         for session in _cohort(world):
-            answers = [row for row in _rows_of(world, session, record, rows) if _satisfies(world, record, row)]
-            written = [at for row in answers if (at := _written(record, row)) is not None]
+            arrived = _arrived(world, session, record, _rows_of(world, session, record, rows))
             completed = _completed(world, session)
-            needed = world.says(record.get("required_when"), session)
-            if needed and written and completed is not None and min(written) >= completed:
-                delays.append((min(written) - completed) / timedelta(seconds=1))
+            needed = _needs(world, session, record)
+            if needed and arrived is not None and completed is not None and arrived >= completed:
+                delays.append((arrived - completed) / timedelta(seconds=1))
         numbers["processing_delay_sessions", name] = len(delays)
         for percent in (50, 95, 99) if delays else ():
             enough = [delay for delay in delays if 100 * sum(d <= delay for d in delays) >= percent * len(delays)]
@@ -787,8 +843,8 @@ def _conversion(world: World) -> dict[Series, float]:
 
     def is_covered(session: Row) -> bool:
         return all(
-            not world.says(record.get("required_when"), session)
-            or any(_satisfies(world, record, row) for row in _rows_of(world, session, record, rows))
+            not _needs(world, session, record)
+            or _found(world, session, record, _rows_of(world, session, record, rows))[1]
             for _, record, rows in _records(world)
         )
 
@@ -811,7 +867,7 @@ def _freshness(world: World) -> dict[Series, float]:
     }
     for name, record, rows in _tables(world):
         found["newest_record_timestamp_seconds", name] = newest(_written(record, row) for row in rows)
-        needing = [row for row in _eligible(world) if world.says(record.get("required_when"), row)]
+        needing = [row for row in _eligible(world) if _needs(world, row, record)]
         grace = _duration(record.get("grace", world.pipeline.get("grace", "0s")))
         if "created_at" in record:
             found["newest_due_timestamp_seconds", name] = newest(
