@@ -907,7 +907,9 @@ def mended(case: Case, table: str, like: Row, session: Row) -> Row:
         links[f"of_{name}"] = next(equal, like[f"of_{name}"])
     current = next((record["version"]["current"] for record in records if "version" in record), None)
     kind = types[table]["version"]
-    known = {} if current is None else {"version": current if is_string(kind) else INPUTS[kind.base](current)}
+    known = (
+        {} if current is None else {"version": held(kind, current) if is_string(kind) else INPUTS[kind.base](current)}
+    )
     return {**like, **links, **known, "flag": True}
 
 
