@@ -461,7 +461,7 @@ class _Reading:
             path = self.as_written(place)
             if detail["type"] == "missing":
                 if place not in slips and path[:-1] not in self.unreadable:
-                    self.report(path, "is required: add it")
+                    self.report(path, _absent(place, self.model) or "is required: add it")
             elif detail["type"] == "extra_forbidden":
                 message, meant = _unknown_key(_section(place[:-1], self.model), str(place[-1]))
                 self.report(path, message)
@@ -482,6 +482,8 @@ class _Reading:
                 return f'must be text, but YAML reads {node.value} as {_KINDS[node.tag]}: write "{node.value}"'
             case "model_type" | "model_attributes_type":
                 return f"must be a section with the keys {', '.join(_known_keys(_section(place, self.model)))}"
+            case "too_short" if message := _absent(place, self.model):
+                return message
             case "greater_than_equal":
                 return f"must be at least {detail['ctx']['ge']:g}"
             case "less_than_equal":
@@ -490,6 +492,12 @@ class _Reading:
                 return f"must be {detail['ctx']['expected'].replace(chr(39), '')}"
             case kind:
                 return _MESSAGES[kind] if kind in _MESSAGES else str(detail["msg"])
+
+
+def _absent(place: KeyPath, model: type[Section]) -> str | None:
+    """The message of a section for a required key that is absent or empty; None without one of its own."""
+    section = _section(place[:-1], model)
+    return section.absent.get(str(place[-1])) if section is not None else None
 
 
 def _settle(written: dict[str, Any]) -> dict[str, Any]:

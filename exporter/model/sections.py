@@ -59,7 +59,8 @@ from exporter.text.figures import LimitUnit
 class Section(BaseModel):
     """A mapping of the config: unknown keys are errors, values are never converted silently.
 
-    `refused` has keys with a better message than "unknown".  `renamed` has former names of keys, with the current
+    `refused` has keys with a better message than "unknown", `absent` keys with a better message than "required" or
+    "empty".  `renamed` has former names of keys, with the current
     name: a file may use former names for one release, and the exporter logs the use.
     """
 
@@ -72,6 +73,7 @@ class Section(BaseModel):
         defer_build=True,
     )
     refused: ClassVar[Mapping[str, str]] = {}
+    absent: ClassVar[Mapping[str, str]] = {}
     renamed: ClassVar[Mapping[str, str]] = {}
 
 
@@ -295,6 +297,10 @@ SatisfiedBy = Literal["any_version", "current_version", "every_row"]
 class Record(Section):
     """A table whose rows must be derived from sessions, or a condition that sessions must meet."""
 
+    absent: ClassVar[Mapping[str, str]] = {
+        "table": "is required: add it, or write exists (SQL over the sessions) in place of table and session_key",
+    }
+
     name: SkipJsonSchema[str]
     table: TableReference
     """The table or view, as in SQL: schema.table, with double quotes around a part that needs them; or exists."""
@@ -402,6 +408,10 @@ class Limits(Section):
 
 class Pipeline(Section):
     """A table of sessions with the tables of derived records."""
+
+    absent: ClassVar[Mapping[str, str]] = {
+        "records": "needs at least one record: a table, or a condition such as {done: {exists: result is not null}}",
+    }
 
     name: SkipJsonSchema[str]
     database: Text
