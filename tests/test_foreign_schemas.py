@@ -3,6 +3,7 @@
 Each file in `schemas/` is a small model of its own of a kind of product.
 """
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from exporter.dimensions import DIMENSIONS
 from exporter.dimensions.coverage import ELIGIBLE
 from exporter.measure.collect import collect
 from exporter.model.sections import Pipeline
+from exporter.model.sql import parse_table_name
 from exporter.plan.plan import compile_plan
 from exporter.setup.findings import findings_text, has_errors
 from exporter.setup.preflight import preflight
@@ -209,3 +211,14 @@ async def test_a_thousand_tables_are_looked_at_in_time(empty: Database) -> None:
 
     assert pipeline.sessions.table.written == "public.rental"
     assert time.monotonic() - began < at_most(30)
+
+
+async def test_of_a_named_table_a_weak_relation_is_proposed_with_its_numbers(empty: Database) -> None:
+    await empty.execute((SCHEMAS / "rental.sql").read_text())
+    await empty.execute("delete from payment where rental_id % 2 = 0")
+
+    named = parse_table_name("rental")
+    proposal = await survey(parse_database(empty.dsn, "test"), named, [], has_url=True)
+
+    assert "table: public.payment" in proposal.text
+    assert re.search(r"4\d\d of 870 eligible sessions have\s+(#\s+)?a row", proposal.text)

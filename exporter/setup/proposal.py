@@ -129,10 +129,18 @@ class Measured:
         """The sources with their shares."""
         return [(source, self.share(n)) for n, source in enumerate(self.sources)]
 
+    def held(self) -> list[tuple[Source, Share | None]]:
+        """The sources that hold, and those without evidence against them."""
+        found = enumerate(self.verdicts())
+        return [(source, share) for n, (source, share) in found if self._is_record(n, source, share)]
+
     def records(self) -> list[tuple[Source, Share | None]]:
-        """The sources that are proposed: those that hold, and those without evidence against them."""
-        kept = [(n, source, share) for n, (source, share) in enumerate(self.verdicts())]
-        return [(source, share) for n, source, share in kept if self._is_record(n, source, share)]
+        """The sources that are proposed: those that hold; if none does, those with rows for some sessions."""
+        return self.held() or [
+            (source, share)
+            for source, share in self.verdicts()
+            if isinstance(source.way, Link) and share is not None and share.with_row
+        ]
 
     def beside(self, others: Sequence["Measured"]) -> "Measured":
         """The same, with the tables that refer to the sessions by another key in `left_out`."""
@@ -160,8 +168,7 @@ class Measured:
     @property
     def proof(self) -> int:
         """The number of sources that hold for nearly every eligible session."""
-        records = self.records()
-        return sum(share is not None and share.held >= WHOLE for _, share in records)
+        return sum(share is not None and share.held >= WHOLE for _, share in self.held())
 
 
 def _names(columns: Sequence[TableColumn]) -> str:

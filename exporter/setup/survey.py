@@ -328,14 +328,14 @@ async def _choose(measured: Sequence[Measured], ask: Ask | None) -> Measured:
     return likely[await asyncio.to_thread(ask, [_account(one) for one in likely])]
 
 
-def _weight(one: Measured, measured: Sequence[Measured]) -> tuple[bool, bool, bool, int, bool, int, int]:
+def _weight(one: Measured, measured: Sequence[Measured]) -> tuple[bool, bool, bool, bool, int, bool, int, int]:
     """A larger weight is more likely: of two tables with equal evidence the parent."""
     is_whole, is_table, looks, pointing = one.candidate.weight
     others = [
         other.candidate for other in measured if other is not one and other.proof and other.candidate.looks >= looks
     ]
     is_parent = any(other.outline.table in one.candidate.pointing for other in others)
-    return (is_whole, is_table, one.proof > 0, looks, is_parent, one.proof, pointing)
+    return (bool(one.held()), is_whole, is_table, one.proof > 0, looks, is_parent, one.proof, pointing)
 
 
 def _account(one: Measured) -> str:
