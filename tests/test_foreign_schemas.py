@@ -33,7 +33,7 @@ class Right:
 
     sessions: str
     key: tuple[str, ...]
-    times: tuple[str, str]
+    times: tuple[str, str | None]
     eligible: str
     records: dict[str, tuple[str, ...]]
     gaps: str
@@ -89,7 +89,7 @@ RIGHT = {
     "survey": Right(
         'public."Response"',
         ("id",),
-        ("createdAt", "createdAt"),
+        ("createdAt", None),
         "finished",
         {"response_insight": ("responseId",)},
         """select count(*) from "Response" r where finished and "createdAt" < now() - interval '5 minutes'

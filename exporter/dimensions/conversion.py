@@ -19,7 +19,8 @@ COMPLETED: Final[Key[str | None]] = Key(
     "completed",
     Expression | None,
     default=None,
-    help="SQL over this table: true for completed sessions.  Default: sessions with a time in completed_at.",
+    help="SQL: true for completed sessions.  Default: sessions with a time in completed_at; without the key, eligible "
+    "sessions.",
     example="status <> 'open'",
 )
 
@@ -47,8 +48,9 @@ def _session_facts(scope: Scope) -> tuple[Fact, ...]:
         return ()
 
     def sql(bind: Bindings) -> str:
-        timed = f"{moment(quote(sessions.completed_at), sessions.timezone, bind)} is not null"
-        return condition(written) if written else timed
+        if written or sessions.completed_at is None:
+            return condition(written or sessions.eligible)
+        return f"{moment(quote(sessions.completed_at), sessions.timezone, bind)} is not null"
 
     return (Fact("reached_completion", sql),)
 

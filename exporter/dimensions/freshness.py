@@ -14,8 +14,8 @@ from exporter.text.figures import format_value
 
 NEWEST_SESSION = Metric(
     "newest_session_timestamp_seconds",
-    "Latest start and latest completion of the sessions in the window, times in the future excluded.  Absent without "
-    "a session.",
+    "Latest start and, with `completed_at`, latest completion of the sessions in the window, times in the future "
+    "excluded.  Absent without a session.",
     labels=("step",),
 )
 NEWEST_RECORD = Metric(
@@ -54,8 +54,9 @@ def _row_totals(record: Record) -> tuple[Total, ...]:
     return (Total("newest_row", _epoch("max(newest)"), "max"),) if record.created_at else ()
 
 
-def _newest_session(_pipeline: Pipeline, sessions: Cells) -> Numbers:
-    found = {step: sessions.newest(f"newest_{step}") for step in ("started", "completed")}
+def _newest_session(pipeline: Pipeline, sessions: Cells) -> Numbers:
+    steps = ("started", "completed") if pipeline.sessions.completed_at else ("started",)
+    found = {step: sessions.newest(f"newest_{step}") for step in steps}
     return {(step,): value for step, value in found.items() if value is not None}
 
 

@@ -212,14 +212,19 @@ class Sessions(Section):
     """The column with the status; sessions are counted by status.  If not set: all have the status <none>."""
     started_at: ColumnName
     """The column with the start time; the window selects by start."""
-    completed_at: ColumnName
-    """The column with the completion time; the grace period starts at completion."""
+    completed_at: ColumnName | None = None
+    """The column with the completion time; grace and delay count from it.  If not set: they count from started_at."""
     timezone: TimeZone | None = None
     """Time zone of columns of times without a zone, such as Europe/Berlin.  If not set: UTC."""
     where: Expression | None = None
     """SQL over this table: true for rows that are sessions; rows of records always count.  If not set: every row."""
     eligible: Expression
     """SQL over this table alone: true for sessions that must have records; NULL is not eligible."""
+
+    @property
+    def due_from(self) -> str:
+        """The column with the time from which grace periods and delays count."""
+        return self.completed_at or self.started_at
 
 
 class KeyPart(Section):

@@ -26,7 +26,7 @@ def gap_cursor(
     selected = [
         NUMBERED,
         *(f"{key}::text as session_{n}" for n, key in enumerate(keys, start=1)),
-        "completed::text as completed_at",
+        f"{'completed' if pipeline.sessions.completed_at else 'null'}::text as completed_at",
         *([] if segment is None else [SEGMENT]),
         *(f"reason_{n}" for n in range(1, len(scope.records) + 1)),
     ]

@@ -152,7 +152,7 @@ def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact], segment: s
         key=session_keys(pipeline),
         status=same_text(column_of(sessions, sessions.status) if sessions.status else text_literal(NO_STATUS)),
         started=moment(column_of(sessions, sessions.started_at), sessions.timezone, bind),
-        completed=moment(column_of(sessions, sessions.completed_at), sessions.timezone, bind),
+        completed=moment(column_of(sessions, sessions.due_from), sessions.timezone, bind),
         is_session=columns.pop(quote(IS_SESSION), None),
         told={name: sql for name, sql in columns.items() if name not in always},
         always={name: sql for name, sql in columns.items() if name in always},

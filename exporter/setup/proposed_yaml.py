@@ -108,9 +108,10 @@ def _sessions(draft: SessionsDraft) -> Iterator[str]:
         note = "chosen by name" if status_like(status) else "chosen by name and type"
         yield from _keyed("status", scalar(status.name), note)
     yield from _keyed("started_at", scalar(columns.started.name), _time_note(columns.started))
-    completed = columns.completed or columns.started
-    note = _time_note(completed) if columns.completed else "CHECK: no column looks like the time of completion"
-    yield from _keyed("completed_at", scalar(completed.name), note)
+    if columns.completed is None:
+        yield from _comment("No column looks like the time of completion: grace and delay count from the start", 6)
+    else:
+        yield from _keyed("completed_at", scalar(columns.completed.name), _time_note(columns.completed))
     yield from _eligible(draft)
 
 

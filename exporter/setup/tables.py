@@ -86,7 +86,8 @@ def places(pipeline: Pipeline) -> Iterator[Place]:
     top: KeyPath = ("pipelines", pipeline.name)
     sessions, path = pipeline.sessions, (*top, "sessions")
     key = [((*path, "key"), column) for column in sessions.key]
-    times = [((*path, name), getattr(sessions, name)) for name in ("started_at", "completed_at")]
+    named = {"started_at": sessions.started_at, "completed_at": sessions.completed_at}
+    times = [((*path, name), column) for name, column in named.items() if column is not None]
     status = [((*path, "status"), sessions.status)] if sessions.status else []
     columns = [*key, *status, *times]
     columns += [((*path, *keys), column) for keys, column in _own(sessions)]

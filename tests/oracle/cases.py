@@ -674,7 +674,7 @@ def pipelines(
             "key": draw(one_or_list(list(keys))),
             **status,
             "started_at": "started_at",
-            "completed_at": "completed_at",
+            **draw(one([{"completed_at": "completed_at"}] * 3 + [{}])),
             **draw(perhaps("timezone", one(ZONES))),
             **draw(sometimes("where", one(list(SESSIONS_WHERE)))),
             **draw(perhaps("completed", one(list(COMPLETED)))),

@@ -310,7 +310,7 @@ def _started(world: World, session: Row) -> datetime | None:
 
 def _completed(world: World, session: Row) -> datetime | None:
     sessions = world.pipeline["sessions"]
-    return _moment(session[sessions["completed_at"]], sessions.get("timezone"))
+    return _moment(session[sessions.get("completed_at", sessions["started_at"])], sessions.get("timezone"))
 
 
 def _all_sessions(world: World) -> Sequence[Row]:
@@ -619,7 +619,8 @@ def gaps(world: World) -> list[Gap]:
         assert since is not None
         if reasons:
             key = tuple(map(_text, _session_key(world, session)))
-            found.append(Gap(key, reasons, completed.isoformat() if completed else None, since))
+            is_told = completed is not None and "completed_at" in world.pipeline["sessions"]
+            found.append(Gap(key, reasons, completed.isoformat() if completed and is_told else None, since))
     return found
 
 
@@ -837,9 +838,9 @@ def _conversion(world: World) -> dict[Series, float]:
     expression = world.pipeline["sessions"].get("completed")
 
     def is_completed(session: Row) -> bool:
-        if expression is None:
+        if expression is None and "completed_at" in world.pipeline["sessions"]:
             return _completed(world, session) is not None
-        return world.says(expression, session)
+        return world.says(expression or world.pipeline["sessions"]["eligible"], session)
 
     def is_covered(session: Row) -> bool:
         return all(
@@ -863,8 +864,9 @@ def _freshness(world: World) -> dict[Series, float]:
     window = _in_window(world)
     found: dict[Series, datetime | None] = {
         ("newest_session_timestamp_seconds", "started"): newest(_started(world, row) for row in window),
-        ("newest_session_timestamp_seconds", "completed"): newest(_completed(world, row) for row in window),
     }
+    if "completed_at" in world.pipeline["sessions"]:
+        found["newest_session_timestamp_seconds", "completed"] = newest(_completed(world, row) for row in window)
     for name, record, rows in _tables(world):
         found["newest_record_timestamp_seconds", name] = newest(_written(record, row) for row in rows)
         needing = [row for row in _eligible(world) if _needs(world, row, record)]
