@@ -259,6 +259,7 @@ WHOLE: dict[str, Any] = {
                 "status": "status",
                 "started_at": "created_at",
                 "completed_at": "paid_at",
+                "due_at": "due_at",
                 "timezone": "Europe/Berlin",
                 "where": "status <> 'test'",
                 "eligible": "status = 'paid'",

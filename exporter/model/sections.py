@@ -214,6 +214,8 @@ class Sessions(Section):
     """The column with the start time; the window selects by start."""
     completed_at: ColumnName | None = None
     """The column with the completion time; grace and delay count from it.  If not set: they count from started_at."""
+    due_at: ColumnName | None = None
+    """The column with the time at which records are due; grace counts from it.  NULL or not set: from completion."""
     timezone: TimeZone | None = None
     """Time zone of columns of times without a zone, such as Europe/Berlin.  If not set: UTC."""
     where: Expression | None = None
@@ -222,8 +224,8 @@ class Sessions(Section):
     """SQL over this table alone: true for sessions that must have records; NULL is not eligible."""
 
     @property
-    def due_from(self) -> str:
-        """The column with the time from which grace periods and delays count."""
+    def ended_at(self) -> str:
+        """The column with the completion time, or else with the start time."""
         return self.completed_at or self.started_at
 
 

@@ -185,12 +185,19 @@ def due(grace: timedelta) -> str:
     return quote(f"due:{grace}")
 
 
-def graces_in_sql(grace: timedelta, bind: Bindings) -> dict[str, str]:
-    """The columns `early` and `due` of a grace period: SQL over `completed`, NULL without a completion."""
+def graces_in_sql(grace: timedelta, bind: Bindings, *, has_due: bool = False) -> dict[str, str]:
+    """The columns `early` and `due` of a grace period: SQL over `completed`, NULL without a completion.
+
+    `has_due`: the column `due` has the time from which the grace period counts, NULL for the completion.
+    """
     over, ahead = bind(Ago(grace), "timestamptz"), bind(Ago(-grace), "timestamptz") if grace else ""
+    is_early = f"completed > {over} and completed <= {ahead}" if grace else "false"
+    if not has_due:
+        return {early(grace): is_early, due(grace): f"completed <= {over}"}
+    # A due time in the future is a plan, unlike a completion in the future.
     return {
-        early(grace): f"completed > {over} and completed <= {ahead}" if grace else "false",
-        due(grace): f"completed <= {over}",
+        early(grace): f"(due > {over} or due is null and {is_early})",
+        due(grace): f"coalesce(due, completed) <= {over}",
     }
 
 

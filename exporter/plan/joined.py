@@ -106,8 +106,8 @@ class SessionRows:
 
     `is_session` is the condition for rows that are sessions, None if every row is.  `told` has the conditions that
     matter only for sessions in the window, in the cohort or without a start (`wanted_sessions`), and `always` those
-    that matter for every row; both by column.  `segment`: None where segments are not
-    told apart.  `bounds` has the numbers of rows that columns tell, as `least` and `most`.
+    that matter for every row; both by column.  `due`: None if no column tells when records are due.  `segment`: None
+    where segments are not told apart.  `bounds` has the numbers of rows that columns tell, as `least` and `most`.
     """
 
     source: str
@@ -115,6 +115,7 @@ class SessionRows:
     status: str
     started: str
     completed: str
+    due: str | None
     is_session: str | None
     told: Mapping[str, str]
     always: Mapping[str, str]
@@ -152,7 +153,8 @@ def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact], segment: s
         key=session_keys(pipeline),
         status=same_text(column_of(sessions, sessions.status) if sessions.status else text_literal(NO_STATUS)),
         started=moment(column_of(sessions, sessions.started_at), sessions.timezone, bind),
-        completed=moment(column_of(sessions, sessions.due_from), sessions.timezone, bind),
+        completed=moment(column_of(sessions, sessions.ended_at), sessions.timezone, bind),
+        due=moment(column_of(sessions, sessions.due_at), sessions.timezone, bind) if sessions.due_at else None,
         is_session=columns.pop(quote(IS_SESSION), None),
         told={name: sql for name, sql in columns.items() if name not in always},
         always={name: sql for name, sql in columns.items() if name in always},
@@ -175,12 +177,13 @@ def _required(pipeline: Pipeline, record: Record) -> str:
 
 
 def times_in_sql(scope: Scope, dimensions: Iterable[Dimension], bind: Bindings, times: Times = "all") -> dict[str, str]:
-    """Conditions on the times of a session, by column: SQL over `started` and `completed`; NULL is false."""
+    """Conditions on the times of a session, by column: SQL over `started`, `completed` and `due`; NULL is false."""
     pipeline, clock = scope.pipeline, bind(Moment.CLOCK, "timestamptz")
     in_cohort = "false"
     if pipeline.cohort and times != "window":
         in_cohort = f"started >= {cohort_start(pipeline, bind)} and started < {cohort_end(pipeline, bind)}"
-    graces = [graces_in_sql(grace, bind) for grace in graces_of(scope, dimensions)]
+    has_due = pipeline.sessions.due_at is not None
+    graces = [graces_in_sql(grace, bind, has_due=has_due) for grace in graces_of(scope, dimensions)]
     return {
         quote("in_window"): "false" if times == "cohort" else in_window(pipeline, bind),
         quote("undated"): "started is null",

@@ -55,6 +55,7 @@ def listed_sessions(
         f"{rows.status} as status",
         f"{rows.started} as started",
         f"{rows.completed} as completed",
+        *([] if rows.due is None else [f"{rows.due} as due"]),
         *(f"{sql} as {name}" for name, sql in told.items() if name not in conditions),
         *(f"case when {told[name]} then {Rank.CURRENT:d} end as {name}" for name in conditions),
         *(f"{sql} as {name}" for name, sql in rows.bounds.items()),

@@ -247,6 +247,7 @@ def _sessions(packed: Packed, bind: Bindings, region: Region | None) -> _Words:
         f"{rows.status} as status",
         f"{rows.started} as started",
         f"{rows.completed} as completed",
+        *([] if rows.due is None else [f"{rows.due} as due"]),
         *(f"{sql} as {name}" for name, sql in rows.bounds.items()),
         *(f"{' + '.join(parts)} as {column}" for column, parts in found.items()),
     ]

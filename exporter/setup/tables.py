@@ -86,7 +86,7 @@ def places(pipeline: Pipeline) -> Iterator[Place]:
     top: KeyPath = ("pipelines", pipeline.name)
     sessions, path = pipeline.sessions, (*top, "sessions")
     key = [((*path, "key"), column) for column in sessions.key]
-    named = {"started_at": sessions.started_at, "completed_at": sessions.completed_at}
+    named = {"started_at": sessions.started_at, "completed_at": sessions.completed_at, "due_at": sessions.due_at}
     times = [((*path, name), column) for name, column in named.items() if column is not None]
     status = [((*path, "status"), sessions.status)] if sessions.status else []
     columns = [*key, *status, *times]

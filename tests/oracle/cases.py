@@ -675,6 +675,7 @@ def pipelines(
             **status,
             "started_at": "started_at",
             **draw(one([{"completed_at": "completed_at"}] * 3 + [{}])),
+            **draw(sometimes("due_at", st.just("due_at"))),
             **draw(perhaps("timezone", one(ZONES))),
             **draw(sometimes("where", one(list(SESSIONS_WHERE)))),
             **draw(perhaps("completed", one(list(COMPLETED)))),
@@ -795,7 +796,7 @@ def cases(draw: st.DrawFn, *, lacks: Lacking = frozenset(), refusals: bool = Fal
 
     index = draw(one(["primary key", "unique", ""]))
     constraints = [f"alter table visits add {index} ({', '.join(keys)});"] if index else []
-    times_of = {name: draw(one(TIME_TYPES)) for name in ("started_at", "completed_at")}
+    times_of = {name: draw(one(TIME_TYPES)) for name in ("started_at", "completed_at", "due_at")}
     status = draw(one(there_are(VALUE_TYPES, lacks)))
     types = {"visits": {**keys, "status": status, "flag": BOOLEAN, "points": INTEGER, **time_types(times_of)}}
     null = [] if index == "primary key" else [None]

@@ -313,6 +313,11 @@ def _completed(world: World, session: Row) -> datetime | None:
     return _moment(session[sessions.get("completed_at", sessions["started_at"])], sessions.get("timezone"))
 
 
+def _due(world: World, session: Row) -> datetime | None:
+    sessions = world.pipeline["sessions"]
+    return _moment(session[sessions["due_at"]], sessions.get("timezone")) if "due_at" in sessions else None
+
+
 def _all_sessions(world: World) -> Sequence[Row]:
     return world.tables[world.pipeline["sessions"]["table"]].rows
 
@@ -516,6 +521,9 @@ def _worst(classes: Sequence[tuple[str, bool]]) -> State:
 def _has_time_left(world: World, session: Row, own_grace: str | None) -> bool:
     """Whether a session completed less than the grace ago: a record's or a check's own, else the pipeline's."""
     grace = _duration(own_grace or world.pipeline.get("grace", "0s"))
+    due = _due(world, session)
+    if due is not None:
+        return due > world.clock - grace
     completed = _completed(world, session)
     if completed is None:
         return False
@@ -873,7 +881,9 @@ def _freshness(world: World) -> dict[Series, float]:
         grace = _duration(record.get("grace", world.pipeline.get("grace", "0s")))
         if "created_at" in record:
             found["newest_due_timestamp_seconds", name] = newest(
-                (_completed(world, row) for row in needing), world.clock - grace
+                completed
+                for row in needing
+                if (completed := _completed(world, row)) and (_due(world, row) or completed) <= world.clock - grace
             )
     return {series: (at - _EPOCH) / timedelta(seconds=1) for series, at in found.items() if at is not None}
 
