@@ -37,6 +37,8 @@ from exporter.plan.packing import Place, places, words
 from exporter.plan.rows import facets_of, has_value
 
 LINKED: Final = quote("linked")
+_ANY_SEGMENT: Final = quote("any segment")
+"""The segment of a session, eligible or not."""
 _RANK_BITS: Final = 3
 
 
@@ -166,8 +168,10 @@ def packed_sessions(packed: Packed, links: Mapping[str, Link], bind: Bindings, r
     clock = bind(Moment.CLOCK, "timestamptz")
     known = ["status", "started", "completed", *(f"r_{n}.n as {rows_of(n)}" for n in packed.counted)]
     known += [f"{' + '.join(parts)} as {column}" for column, parts in sums.items()]
-    segment = [] if packed.segment is None else [SEGMENT]
-    known += segment
+    # Read from the packed number: the server would compute `eligible` once more.
+    of_eligible = f"case when {packed.laid[quote('eligible')].has()} then {_ANY_SEGMENT} end"
+    segment = [] if packed.segment is None else [of_eligible]
+    known += [_ANY_SEGMENT for _ in segment]
     totals = [
         "count(*) as sessions",
         "min(coalesce(completed, started)) as oldest",
@@ -176,6 +180,7 @@ def packed_sessions(packed: Packed, links: Mapping[str, Link], bind: Bindings, r
         *(f"coalesce(sum({rows_of(n)}), 0)::bigint as {rows_of(n)}" for n in packed.counted),
     ]
     by = ", ".join([*(["slice", "named"] if region else []), "status", *segment, *sums])
+    selected = [*(["slice", "named"] if region else []), "status", *(f"{one} as {SEGMENT}" for one in segment), *sums]
     if region:
         # As text: for an array of times the driver would query the catalog.  A sub-select is read once, not per row.
         bounds = f"(select {bind(tuple(bound.isoformat() for bound in region.bounds), 'text[]')}::timestamptz[])"
@@ -205,7 +210,7 @@ def packed_sessions(packed: Packed, links: Mapping[str, Link], bind: Bindings, r
         source = joined_with(sessions.sql, by_key)
     return f"""packed as (
   select
-    {comma_list([by, *totals], 4)}
+    {comma_list([*selected, *totals], 4)}
   from (
     select
       {comma_list(known, 6)}
@@ -252,8 +257,7 @@ def _sessions(packed: Packed, bind: Bindings, region: Region | None) -> _Words:
         *(f"{' + '.join(parts)} as {column}" for column, parts in found.items()),
     ]
     if rows.segment is not None:
-        eligible = rows.told[quote("eligible")]
-        selected.append(f"case when {is_wanted} and {eligible} then {rows.segment} end as {SEGMENT}")
+        selected.append(f"case when {is_wanted} then {rows.segment} end as {_ANY_SEGMENT}")
     sql = f"""
     select
       {comma_list(selected, 6)}
