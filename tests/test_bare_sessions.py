@@ -2,12 +2,10 @@
 
 import pytest
 from conftest import Beginning, Database, care, whole_tour
+from sweeping import Life, Sweeping, assert_same, in_small_slices
 from test_sessions_where import worklist
-from test_tiers import MORE, Life, Sweeping, assert_same
 
 from exporter.config.read import ConfigError, parse_config
-from exporter.demo.scenarios import SCHEMA
-from exporter.measure import sliceable, tiers
 from exporter.model.advice import AsRead, Step
 from exporter.setup.preflight import preflight
 
@@ -81,12 +79,7 @@ def test_statuses_that_must_not_last_need_the_column() -> None:
 
 @pytest.fixture
 async def platform(empty: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
-    monkeypatch.setattr(tiers, "COHORT_AGE", 0.0)
-    monkeypatch.setattr(sliceable, "FIRST_SESSIONS", 4)
-    monkeypatch.setattr(sliceable, "FIRST_ROWS", 4)
-    await empty.execute(SCHEMA + MORE)
-    await empty.stop_clock("2026-11-20 12:00+00")
-    return empty
+    return await in_small_slices(empty, monkeypatch)
 
 
 async def test_slices_count_what_a_full_pass_counts(platform: Database) -> None:

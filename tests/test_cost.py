@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from conftest import Database, of_orders, plan_of
+from sweeping import nothing
 from test_collect import OURS, until
-from test_tiers import nothing
 
 from exporter.demo.scenarios import SCHEMA
 from exporter.measure.collect import collect

@@ -2,15 +2,13 @@
 
 import pytest
 from conftest import Beginning, Database, of_orders, whole_tour
+from sweeping import Life, Sweeping, assert_same, in_small_slices
 from test_collect import as_reader
 from test_sessions_where import worklist
-from test_tiers import MORE, Life, Sweeping, assert_same
 
 from exporter.config.contradictions import WITH_ROWS
 from exporter.config.read import ConfigError, parse_config
 from exporter.config.whole import CONFIG, MODELS
-from exporter.demo.scenarios import SCHEMA
-from exporter.measure import sliceable, tiers
 from exporter.mend.gaps import count_gaps
 from exporter.mend.verify import verify
 from exporter.model.fault import CollectionError
@@ -278,12 +276,7 @@ def test_a_fault_of_the_sessions_is_told_once() -> None:
 
 @pytest.fixture
 async def platform(empty: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
-    monkeypatch.setattr(tiers, "COHORT_AGE", 0.0)
-    monkeypatch.setattr(sliceable, "FIRST_SESSIONS", 4)
-    monkeypatch.setattr(sliceable, "FIRST_ROWS", 4)
-    await empty.execute(SCHEMA + MORE)
-    await empty.stop_clock("2026-11-20 12:00+00")
-    return empty
+    return await in_small_slices(empty, monkeypatch)
 
 
 def tour(*, alone: bool) -> str:

@@ -4,11 +4,9 @@ import io
 
 import pytest
 from conftest import Beginning, Database, care, whole_tour
-from test_tiers import MORE, Life, Sweeping, assert_same
+from sweeping import Life, Sweeping, assert_same, in_small_slices
 
 from exporter.config.read import ConfigError, parse_config
-from exporter.demo.scenarios import SCHEMA
-from exporter.measure import sliceable, tiers
 from exporter.mend.gaps import count_gaps, list_gaps
 from exporter.mend.verify import verify
 from exporter.mend.worklist import Author, FilterPart, Worklist
@@ -246,12 +244,7 @@ def test_the_sql_is_one_expression() -> None:
 
 @pytest.fixture
 async def platform(empty: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
-    monkeypatch.setattr(tiers, "COHORT_AGE", 0.0)
-    monkeypatch.setattr(sliceable, "FIRST_SESSIONS", 4)
-    monkeypatch.setattr(sliceable, "FIRST_ROWS", 4)
-    await empty.execute(SCHEMA + MORE)
-    await empty.stop_clock("2026-11-20 12:00+00")
-    return empty
+    return await in_small_slices(empty, monkeypatch)
 
 
 @pytest.mark.parametrize(
