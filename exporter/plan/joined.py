@@ -45,7 +45,10 @@ from exporter.plan.fragments import (
 )
 
 SEGMENT: Final = quote("segment")
-"""The segment of a session; NULL for sessions that are not eligible."""
+"""The segment of a session; NULL outside the window and the cohort."""
+
+_SEGMENT_TEXT: Final = "segment of session"
+"""The segment of a session: a computed column of the sessions."""
 
 IS_SESSION: Final = "is session"
 """Whether a row passes `sessions.where`: a computed column of the sessions."""
@@ -145,6 +148,8 @@ def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact], segment: s
         },
         **{f"rank_{n}": condition(record.exists) for n, record in enumerate(scope.records, start=1) if record.exists},
         **{fact.name: fact.sql(bind) for fact in facts},
+        # Beside the columns of the platform: a column may have the name of a computed one.
+        **({} if segment is None else {_SEGMENT_TEXT: cut(segment, LABEL_LENGTH)}),
     }
     always = {quote(fact.name) for fact in facts if fact.of_rows}
     columns = {quote(name): f"{OURS}.{quote(name)}" for name in values}
@@ -156,6 +161,7 @@ def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact], segment: s
         completed=moment(column_of(sessions, sessions.ended_at), sessions.timezone, bind),
         due=moment(column_of(sessions, sessions.due_at), sessions.timezone, bind) if sessions.due_at else None,
         is_session=columns.pop(quote(IS_SESSION), None),
+        segment=columns.pop(quote(_SEGMENT_TEXT), None),
         told={name: sql for name, sql in columns.items() if name not in always},
         always={name: sql for name, sql in columns.items() if name in always},
         bounds={
@@ -164,7 +170,6 @@ def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact], segment: s
             for name, bound in ((least, record.rows and record.rows.least), (most, record.rows and record.rows.most))
             if isinstance(bound, str)
         },
-        segment=None if segment is None else cut(segment, LABEL_LENGTH),
     )
 
 

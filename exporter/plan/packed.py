@@ -37,8 +37,6 @@ from exporter.plan.packing import Place, places, words
 from exporter.plan.rows import facets_of, has_value
 
 LINKED: Final = quote("linked")
-_ANY_SEGMENT: Final = quote("any segment")
-"""The segment of a session, eligible or not."""
 _RANK_BITS: Final = 3
 
 
@@ -168,10 +166,8 @@ def packed_sessions(packed: Packed, links: Mapping[str, Link], bind: Bindings, r
     clock = bind(Moment.CLOCK, "timestamptz")
     known = ["status", "started", "completed", *(f"r_{n}.n as {rows_of(n)}" for n in packed.counted)]
     known += [f"{' + '.join(parts)} as {column}" for column, parts in sums.items()]
-    # Read from the packed number: the server would compute `eligible` once more.
-    of_eligible = f"case when {packed.laid[quote('eligible')].has()} then {_ANY_SEGMENT} end"
-    segment = [] if packed.segment is None else [of_eligible]
-    known += [_ANY_SEGMENT for _ in segment]
+    segment = [] if packed.segment is None else [SEGMENT]
+    known += segment
     totals = [
         "count(*) as sessions",
         "min(coalesce(completed, started)) as oldest",
@@ -180,7 +176,6 @@ def packed_sessions(packed: Packed, links: Mapping[str, Link], bind: Bindings, r
         *(f"coalesce(sum({rows_of(n)}), 0)::bigint as {rows_of(n)}" for n in packed.counted),
     ]
     by = ", ".join([*(["slice", "named"] if region else []), "status", *segment, *sums])
-    selected = [*(["slice", "named"] if region else []), "status", *(f"{one} as {SEGMENT}" for one in segment), *sums]
     if region:
         # As text: for an array of times the driver would query the catalog.  A sub-select is read once, not per row.
         bounds = f"(select {bind(tuple(bound.isoformat() for bound in region.bounds), 'text[]')}::timestamptz[])"
@@ -210,7 +205,7 @@ def packed_sessions(packed: Packed, links: Mapping[str, Link], bind: Bindings, r
         source = joined_with(sessions.sql, by_key)
     return f"""packed as (
   select
-    {comma_list([*selected, *totals], 4)}
+    {comma_list([by, *totals], 4)}
   from (
     select
       {comma_list(known, 6)}
@@ -257,7 +252,7 @@ def _sessions(packed: Packed, bind: Bindings, region: Region | None) -> _Words:
         *(f"{' + '.join(parts)} as {column}" for column, parts in found.items()),
     ]
     if rows.segment is not None:
-        selected.append(f"case when {is_wanted} then {rows.segment} end as {_ANY_SEGMENT}")
+        selected.append(f"case when {is_wanted} then {rows.segment} end as {SEGMENT}")
     sql = f"""
     select
       {comma_list(selected, 6)}

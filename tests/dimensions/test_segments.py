@@ -177,3 +177,18 @@ async def test_the_documents_have_the_segment_only_with_the_key(orders: Database
     assert written(without, "csv") == "session,record,reason,completed_at\n5,invoices,missing,\n"
     assert json.loads(written(CONFIG, "json"))[0]["segment"] == "acme"
     assert "segment" not in json.loads(written(without, "ndjson"))
+
+
+@pytest.mark.parametrize("name", ["eligible", "status", "segment", "linked", "rank_1", "key_1", "slice"])
+async def test_a_column_with_the_name_of_a_computed_one_tells_segments_apart(orders: Database, name: str) -> None:
+    text = CONFIG.replace("columns: tenant", f"columns: {name}")
+    if name != "status":
+        await orders.execute(f"alter table orders rename tenant to {name}")
+    else:
+        await orders.execute("update orders set status = tenant where status = 'paid'")
+        text = text.replace("eligible: status = 'paid'", "eligible: status <> 'open tenant'")
+
+    found = await orders.measure(text)
+
+    assert found.snapshot.part_faults == {}
+    assert found.family("segment_sessions")["acme", "gap"] == 3
