@@ -222,3 +222,13 @@ async def test_of_a_named_table_a_weak_relation_is_proposed_with_its_numbers(emp
 
     assert "table: public.payment" in proposal.text
     assert re.search(r"4\d\d of 870 eligible sessions have\s+(#\s+)?a row", proposal.text)
+
+
+async def test_a_column_with_a_name_of_ours_hides_no_rows(empty: Database) -> None:
+    await empty.execute((SCHEMAS / "rental.sql").read_text())
+    await empty.execute("alter table rental add part int, add flag int, add key_1 int, add is_mature text")
+
+    pipeline, _, text = await proposed(empty)
+
+    assert pipeline.sessions.table.written == "public.rental"
+    assert "859 of 870 eligible sessions have a row" in text

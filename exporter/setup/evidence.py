@@ -29,6 +29,9 @@ VALUE_LIMIT: Final = 200
 WINDOW_DAYS: Final = 90
 """Sessions of so many days before the newest session are read."""
 
+_PART: Final = quote("our part")
+"""The part of a session: so unusual a name that no column has it."""
+
 PARTS: Final = 12
 """Parts of the window: a relation that held in one part, and does not hold in another, is a fault of the platform."""
 
@@ -170,7 +173,7 @@ class Evidence:
             f"{f'{columns.status.sql}::text' if columns.status else 'null::text'} as status",
             f"{columns.flag.sql if columns.flag else 'null::boolean'} as flag",
             f"{f'{columns.completed.sql} is not null' if columns.completed else 'false'} as is_completed",
-            "part",
+            f"{_PART} as part",
             f"coalesce({columns.started.sql} <= clock_timestamp() - interval '1 hour', false) as is_mature",
         ]
         counts = [
@@ -179,7 +182,7 @@ class Evidence:
             for n, source in enumerate(sources)
         ]
         parts = [
-            f"(select {', '.join(selected)} from (select {part} as part, t.* from {table.sql} t where {within} "
+            f"(select {', '.join(selected)} from (select {part} as {_PART}, t.* from {table.sql} t where {within} "
             f"limit {SAMPLE}) t)"
             for part, within in enumerate(_parts(columns.started, newest), start=1)
         ]

@@ -1,6 +1,5 @@
 """A first collection -> findings: empty tables, statuses outside `eligible`, limits that are broken at once."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
@@ -16,6 +15,7 @@ from exporter.setup.catalog import (
     Relation,
 )
 from exporter.setup.findings import SHOWN_NAMES, ConfigFinding, fault_at, has_failed
+from exporter.setup.naming import words
 from exporter.state.snapshot import Snapshot
 
 
@@ -84,7 +84,7 @@ def _judge_segments(path: str, pipeline: Pipeline, snapshot: Snapshot) -> Iterat
     if segment is None:
         return
     for column in segment.columns:
-        if not _PERSONAL.isdisjoint(re.split(r"[\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column).casefold())):
+        if not _PERSONAL.isdisjoint(words(column)):
             yield ConfigFinding(
                 "note",
                 f"{path}.sessions.segment.columns",
