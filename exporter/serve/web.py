@@ -209,6 +209,9 @@ async def _hear(
         clients.ended(transport)
 
 
+_MALFORMED: Final = "The request is malformed or too large.\n"
+
+
 class Handler(web.RequestHandler):
     """aiohttp's side of a connection; a request that aiohttp refuses gets the headers of every other answer."""
 
@@ -221,7 +224,7 @@ class Handler(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer a request that is no HTTP."""
         # The message of the parser quotes the request.
-        refusal = super().handle_error(request, status, exc, None if message is None else "The request is not HTTP.\n")
+        refusal = super().handle_error(request, status, exc, None if message is None else _MALFORMED)
         refusal.headers.update(_HEADERS)
         refusal.headers["Server"] = APPLICATION_NAME
         return refusal
