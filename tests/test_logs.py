@@ -9,10 +9,12 @@ import sys
 
 import pytest
 
+from exporter.commands.output import say
 from exporter.text import logs
 
 FLOOD = """
 import logging, sys
+from exporter.commands.output import say
 from exporter.text import logs
 
 logs.configure("info", "logfmt")
@@ -64,3 +66,19 @@ def test_lines_that_no_program_reads_are_counted() -> None:
     assert len(kept) >= logs.WAITING_LINES
     assert dropped == [5000 - len(kept)]
     assert lines[-1].endswith("msg=last")
+
+
+def test_a_remark_of_a_command_comes_after_the_lines_of_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    before = logging.getLogger().handlers
+    logs.configure("info", "logfmt")
+    try:
+        with logs.in_background():
+            for number in range(200):
+                logging.getLogger("exporter").info("line.%d", number)
+            say("the remark")
+    finally:
+        logging.getLogger().handlers = before
+
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 201
+    assert lines[-1] == "the remark"
