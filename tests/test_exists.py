@@ -144,7 +144,7 @@ async def test_the_sql_is_computed_for_sessions_of_the_window_alone(visits: Data
     text = config("1 / (5 - id) + 1 / (4 - id) < 9").replace('"true"', '"true", where: "id <> 5"')
 
     assert await states(visits, text) == {"current": 3}
-    assert (await count_gaps(visits.plan(text))).sessions == 0
+    assert (await count_gaps(visits.plan(text))).count == 0
 
 
 # --- Lists
@@ -160,7 +160,7 @@ async def test_gaps_are_listed_and_verified(visits: Database) -> None:
 
     assert listed == [(("3",), {"paid": "missing"})]
     assert {fate: number for fate, number in fates.items() if number} == {"fixed": 1}
-    assert (await count_gaps(visits.plan(text))).sessions == 0
+    assert (await count_gaps(visits.plan(text))).count == 0
 
 
 # --- Faults

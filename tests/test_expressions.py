@@ -11,7 +11,8 @@ from exporter.config.read import ConfigError
 from exporter.dimensions import DIMENSIONS
 from exporter.embedded import EmbeddedPostgres
 from exporter.measure.collect import collect
-from exporter.mend.gaps import GapsNotMeasuredError, count_gaps, list_gaps
+from exporter.mend.gaps import count_gaps, list_gaps
+from exporter.mend.whole import ListNotMeasuredError
 from exporter.model.fault import CollectionError
 from exporter.model.sql import lexemes
 from exporter.plan.expressions import called, expressions, planned, qualified, unfound, written
@@ -123,7 +124,7 @@ async def test_every_command_refuses_it_in_the_words_of_the_check_of_the_config(
     sql, words = REFUSED[what]
     plan = plan_of(config(eligible=sql), shop.dsn)
 
-    with pytest.raises((CollectionError, GapsNotMeasuredError), match=words) as refused:
+    with pytest.raises((CollectionError, ListNotMeasuredError), match=words) as refused:
         await COMMANDS[command](plan)
     checked = await preflight(shop.config(config(eligible=sql)))
 

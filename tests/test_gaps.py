@@ -18,8 +18,10 @@ from test_collect import OURS, PAUSED, SELECT_ALL, as_reader, other_transaction,
 
 from exporter.config.read import parse_config
 from exporter.dimensions import DIMENSIONS
-from exporter.mend.gaps import FORMATS, Gap, GapsNotMeasuredError, Listing, Writer, count_gaps, list_gaps, narrowed
+from exporter.mend.forms import FORMATS, Document
+from exporter.mend.gaps import Gap, columns_of, count_gaps, in_rows, list_gaps
 from exporter.mend.spool import SpoolError, temporary_file
+from exporter.mend.whole import Listing, ListNotMeasuredError, narrowed
 from exporter.model.fault import CollectionError, Fault
 from exporter.model.states import GAP_REASONS, GapReason
 from exporter.plan.plan import Plan, compile_plans
@@ -69,7 +71,7 @@ class Found:
 def plan_for(database: Database, text: str, record: str | None = None) -> Plan:
     whole = parse_config(text, {"DATABASE_URL": database.dsn})
     [name] = whole.pipelines
-    return compile_plans(narrowed(whole, name, [record] if record else ()), DIMENSIONS)[name]
+    return compile_plans(narrowed(whole, name, [record] if record else None), DIMENSIONS)[name]
 
 
 async def listed(
@@ -80,7 +82,7 @@ async def listed(
     gaps: list[Gap] = []
     listing = await list_gaps(plan, gaps.append, reasons)
     assert listing == await count_gaps(plan, reasons)
-    assert listing.sessions == len(gaps)
+    assert listing.count == len(gaps)
     return Found(gaps, listing)
 
 
@@ -129,14 +131,14 @@ async def test_every_gap_is_listed_once_with_all_of_its_reasons_and_nothing_else
         "5": {"scores": "invalid", "notes": "missing"},
         "6": {"scores": "missing", "notes": "missing"},
     }
-    assert numbers("eligible_sessions", "gap") == found.listing.sessions == 4
+    assert numbers("eligible_sessions", "gap") == found.listing.count == 4
     assert numbers("eligible_sessions", "pending") == 1
 
 
 async def test_the_backfill_scenario_lists_39_sessions_for_13_28_and_11_reasons(backfill: Database) -> None:
     found = await listed(backfill, TOUR.read_text())
 
-    assert found.listing.sessions == 39
+    assert found.listing.count == 39
     assert Counter(reason for gap in found.gaps for reason in gap.reasons.items()) == {
         ("profiles", "missing"): 13,
         ("fc_scores", "missing"): 28,
@@ -171,7 +173,7 @@ async def test_a_filter_keeps_sessions_that_have_such_a_row_and_only_those_rows(
         "4": {"scores": "missing"},
     }
     assert both.reasons == {"1": {"scores": "outdated"}}
-    assert numbers("gap_sessions", "scores", "outdated") == both.listing.sessions
+    assert numbers("gap_sessions", "scores", "outdated") == both.listing.count
 
 
 async def test_any_version_lists_only_what_has_no_row(three: Database) -> None:
@@ -280,10 +282,10 @@ ALL = ("csv", "ndjson", "json")
 
 def document(plan: Plan, gaps: Sequence[Gap], name: str, *, on_terminal: bool = False) -> str:
     file = io.BytesIO()
-    writer = Writer(file, plan, FORMATS[name], on_terminal=on_terminal)
+    written, rows = Document(file, columns_of(plan), FORMATS[name], on_terminal=on_terminal), in_rows(plan)
     for gap in gaps:
-        writer.take(gap)
-    writer.end()
+        written.take(*rows(gap))
+    written.end()
     return file.getvalue().decode()
 
 
@@ -324,15 +326,16 @@ async def test_an_empty_list_is_a_whole_document(empty: Database, name: str, tex
 
 async def test_a_json_document_is_none_until_it_is_ended(three: Database) -> None:
     file = io.BytesIO()
-    writer = Writer(file, three.plan(config()), FORMATS["json"])
+    plan = three.plan(config())
+    written = Document(file, columns_of(plan), FORMATS["json"])
     for gap in (await listed(three, config())).gaps:
         with pytest.raises(json.JSONDecodeError):
             json.loads(file.getvalue())
-        writer.take(gap)
+        written.take(*in_rows(plan)(gap))
     with pytest.raises(json.JSONDecodeError):
         json.loads(file.getvalue())
 
-    writer.end()
+    written.end()
 
     assert len(json.loads(file.getvalue())) == 3
 
@@ -470,7 +473,7 @@ async def test_a_completion_is_in_iso_8601_and_utc_whatever_the_server_prefers(
 
 
 async def untold(listing: Awaitable[object]) -> tuple[Fault, ...]:
-    with pytest.raises(GapsNotMeasuredError) as error:
+    with pytest.raises(ListNotMeasuredError) as error:
         await listing
     assert str(error.value) == "\n".join(fault.message for fault in error.value.faults)
     return error.value.faults
@@ -662,7 +665,7 @@ async def test_a_record_that_is_not_asked_for_is_not_even_locked(three: Database
 def test_a_file_system_that_is_full_is_said_with_its_remedy() -> None:
     plan = plan_of(config(), "postgresql://nowhere")
     with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(SpoolError) as error:
-        Writer(full, plan, FORMATS["csv"])
+        Document(full, columns_of(plan), FORMATS["csv"])
 
     assert "TMPDIR" in str(error.value)
     assert "No space left" in str(error.value)

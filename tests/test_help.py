@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exporter import cli
-from exporter.mend import gaps, verify_formats
+from exporter.mend import forms, verify_formats
 from exporter.present import check_formats
 from exporter.present.report import formats as report_formats
 from exporter.rules import formats as rules_formats
@@ -43,7 +43,7 @@ def test_the_docs_list_the_formats_of_every_command() -> None:
     """In the order of the tables; the first is the default."""
     known: dict[str, Iterable[str]] = {
         "check": check_formats.FORMATS,
-        "gaps": gaps.FORMATS,
+        "gaps": forms.FORMATS,
         "report": report_formats.FORMATS,
         "rules": rules_formats.FORMATS,
         "verify": verify_formats.FORMATS,

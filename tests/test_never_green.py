@@ -23,7 +23,8 @@ from exporter.dimensions import DIMENSIONS
 from exporter.embedded import EmbeddedPostgres
 from exporter.measure.collect import collect
 from exporter.measure.supervise import initial_status, measure
-from exporter.mend.gaps import Gap, GapsNotMeasuredError, count_gaps, list_gaps
+from exporter.mend.gaps import Gap, count_gaps, list_gaps
+from exporter.mend.whole import ListNotMeasuredError
 from exporter.model.fault import CollectionError
 from exporter.model.standing import Standing
 from exporter.plan.plan import Plan
@@ -459,7 +460,7 @@ async def reasons_of(listing: Awaitable[object]) -> set[str]:
         await listing
     except CollectionError as error:
         return {error.fault.reason}
-    except GapsNotMeasuredError as error:
+    except ListNotMeasuredError as error:
         return {fault.reason for fault in error.faults}
     return set()
 

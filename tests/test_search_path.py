@@ -100,8 +100,8 @@ async def test_no_number_changes_whatever_stands_in_the_way(shop: Database, path
     text = CONFIG.replace(", MORE", "")
 
     assert_right(await shop.measure(text))
-    assert (await count_gaps(shop.plan(text))).sessions == 44
-    assert (await list_gaps(shop.plan(text), lambda _: None)).sessions == 44
+    assert (await count_gaps(shop.plan(text))).count == 44
+    assert (await list_gaps(shop.plan(text), lambda _: None)).count == 44
     found = [finding for group in await preflight(shop.config(text)) for finding in group.findings]
     assert [finding for finding in found if finding.severity == "error"] == []
 
@@ -119,7 +119,7 @@ async def test_our_own_sql_is_safe_even_in_a_path_that_was_asked_for(shop: Datab
         text = text.replace(own, exact)
 
     assert_right(await shop.measure(text))
-    assert (await count_gaps(shop.plan(text))).sessions == 44
+    assert (await count_gaps(shop.plan(text))).count == 44
 
 
 async def test_the_traps_are_traps(shop: Database) -> None:

@@ -97,7 +97,7 @@ async def test_no_other_sql_is_computed_for_a_row_that_is_no_session(mixed: Data
     assert not numbers.snapshot.record_faults
     assert not numbers.snapshot.part_faults
     assert numbers("cohort_sessions", "completed") == 2
-    assert (await count_gaps(mixed.plan(text))).sessions == 1
+    assert (await count_gaps(mixed.plan(text))).count == 1
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ async def worklist(database: Database, text: str) -> Worklist:
 
 async def test_only_sessions_are_listed(mixed: Database) -> None:
     assert [one.session for one in (await worklist(mixed, config())).sessions()] == [("2",)]
-    assert (await count_gaps(mixed.plan(config()))).sessions == 1
+    assert (await count_gaps(mixed.plan(config()))).count == 1
 
 
 @pytest.mark.parametrize(("limit", "subject"), [("stuck_sessions", ""), ("failed_checks", "odd")])

@@ -16,9 +16,10 @@ from test_gaps import CLOCK, COMPOSITE, CONFIG, DONE, HOSTILE, TABLES, config, p
 
 import exporter
 from exporter.mend import worklist
-from exporter.mend.gaps import Gap, Listing, list_gaps
+from exporter.mend.gaps import Gap, list_gaps
 from exporter.mend.spool import temporary_file
 from exporter.mend.verify import verify
+from exporter.mend.whole import Listing
 from exporter.mend.worklist import (
     BATCH_SIZE,
     Author,

@@ -10,16 +10,10 @@ from exporter.commands.loading import load, plans_of
 from exporter.commands.output import copy_out, hand_over, progress
 from exporter.commands.process import finish
 from exporter.commands.worklists import exit_code_of, say_hidden, say_listed, say_not_measured
-from exporter.mend.gaps import (
-    FORMATS,
-    GapsNotMeasuredError,
-    Listing,
-    Writer,
-    count_gaps,
-    list_gaps,
-    narrowed,
-)
+from exporter.mend.forms import FORMATS, Document
+from exporter.mend.gaps import columns_of, count_gaps, in_rows, list_gaps
 from exporter.mend.spool import temporary_file
+from exporter.mend.whole import Listing, ListNotMeasuredError, narrowed
 from exporter.mend.worklist import BATCH_SIZE, LARGEST_BATCH, Author, FilterPart
 from exporter.model.sections import Config
 from exporter.model.states import BAD_ROWS, GAP_REASONS, GapReason, gap_reasons
@@ -81,12 +75,12 @@ def run(options: argparse.Namespace) -> ExitCode:
     try:
         if options.count:
             found = finish(count_gaps(plan, reasons))
-            hand_over(f"{found.sessions}\n")
+            hand_over(f"{found.count}\n")
         elif options.worklist is not None:
             found = _write_worklist(plan, reasons, options)
         else:
             found = _list_gaps(plan, reasons, options.format or "csv")
-    except GapsNotMeasuredError as error:
+    except ListNotMeasuredError as error:
         is_alone = options.record or len(plan.pipeline.records) == 1
         alone = "" if is_alone else "; --record NAME lists the gaps of one record without reading the others"
         return say_not_measured(error, f"no list: gaps needs every record of the list{alone}")
@@ -109,7 +103,7 @@ def _plan(config: Config, options: argparse.Namespace) -> Plan:
         raise UsageError("--worklist has its own format: remove --count and --format")
     if options.batch_size is not None and options.worklist is None:
         raise UsageError("--batch-size needs --worklist: add --worklist FILE, or remove --batch-size")
-    return plans_of(narrowed(config, name, [options.record] if options.record else ()))[name]
+    return plans_of(narrowed(config, name, [options.record] if options.record else None))[name]
 
 
 def _pipeline(config: Config, name: str | None) -> str:
@@ -126,10 +120,11 @@ def _pipeline(config: Config, name: str | None) -> str:
 
 def _list_gaps(plan: Plan, reasons: Sequence[GapReason], chosen: str) -> Listing:
     with temporary_file() as file:
-        writer = Writer(file, plan, FORMATS[chosen], on_terminal=sys.stdout.isatty())
+        document = Document(file, columns_of(plan), FORMATS[chosen], on_terminal=sys.stdout.isatty())
+        rows = in_rows(plan)
         with progress("listing") as on_progress:
-            found = finish(list_gaps(plan, writer.take, reasons, on_progress))
-        writer.end()
+            found = finish(list_gaps(plan, lambda gap: document.take(*rows(gap)), reasons, on_progress))
+        document.end()
         file.seek(0)
         # The transaction has ended: a slow reader holds no locks on the server.
         copy_out(file)

@@ -12,10 +12,10 @@ from exporter.commands.loading import load, plans_of
 from exporter.commands.output import progress, say, write
 from exporter.commands.process import finish
 from exporter.commands.worklists import say_hidden, say_listed, say_not_measured
-from exporter.mend.gaps import GapsNotMeasuredError, narrowed
 from exporter.mend.spool import temporary_file
 from exporter.mend.verify import Allowed, ignore_remaining, verify
 from exporter.mend.verify_formats import FORMATS, VerifyResult
+from exporter.mend.whole import ListNotMeasuredError, narrowed
 from exporter.mend.worklist import Author, Header, Worklist, WorklistError, pipeline_of
 from exporter.model.sections import Config
 from exporter.model.terms import names_of
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> ExitCode:
             return _verify(Worklist(file), config, options)
     except WorklistError as error:
         raise UsageError(f"{path}: {error}") from None
-    except GapsNotMeasuredError as error:
+    except ListNotMeasuredError as error:
         return say_not_measured(error, "nothing is verified: verify needs every record of the worklist")
 
 

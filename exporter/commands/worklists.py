@@ -5,12 +5,12 @@ from pathlib import Path
 
 from exporter.commands.loading import shell_for
 from exporter.commands.output import counted, say
-from exporter.mend.gaps import GapsNotMeasuredError, Listing
+from exporter.mend.whole import Listing, ListNotMeasuredError
 from exporter.mend.worklist import Header
 from exporter.text.exits import ExitCode
 
 
-def say_not_measured(error: GapsNotMeasuredError, consequence: str) -> ExitCode:
+def say_not_measured(error: ListNotMeasuredError, consequence: str) -> ExitCode:
     """Print the faults and the consequence; returns NOT_MEASURED."""
     for fault in error.faults:
         say(f"session-health-exporter: {fault.message}")

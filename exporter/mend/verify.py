@@ -10,21 +10,21 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Literal, TypeVar, get_args
 
-from exporter.measure.ending import end
 from exporter.measure.session import Session
-from exporter.mend.gaps import (
+from exporter.mend.whole import (
     Listing,
     OnProgress,
     check_unrepeated,
+    ended,
     fetch_in_chunks,
-    fetch_or_blame_records,
+    fetch_or_blame,
     ignore_progress,
+    refused_records,
     whole_snapshot,
 )
 from exporter.mend.worklist import Header, Listed, Worklist, changed_keys, check_identity
 from exporter.model.sections import Record
 from exporter.model.states import GAP_REASONS, GapReason, State, gap_reasons
-from exporter.model.terms import terms_of
 from exporter.plan.fragments import SessionKey
 from exporter.plan.plan import Plan
 from exporter.text.exits import ExitCode
@@ -123,7 +123,7 @@ async def verify(
 ) -> Verification:
     """Measure the sessions of a worklist again; `plan` has exactly the records of the worklist.
 
-    Raises WorklistError for another database, CollectionError if there is no snapshot, and GapsNotMeasuredError if a
+    Raises WorklistError for another database, CollectionError if there is no snapshot, and ListNotMeasuredError if a
     record cannot be measured.
     """
     header = worklist.header
@@ -139,22 +139,16 @@ async def verify(
                     unmended(listed.session, lacking)
             looked_at += len(portion)
             on_progress(looked_at)
-        [[rows, apart, sessions, unnamed, *counts]] = await fetch_or_blame_records(
-            session, plan, plan.gap_tally(tuple(plan.pipeline.records), reasons)
+        [[rows, apart, sessions, unnamed, *counts]] = await fetch_or_blame(
+            session, plan.gap_tally(tuple(plan.pipeline.records), reasons), refused_records
         )
         check_unrepeated(plan, rows, apart)
-        restricted = await end(session)
+        listing = await ended(session, header.sessions)
     pairs = [(name, reason) for name in plan.pipeline.records for reason in GAP_REASONS]
     found = dict(zip(pairs, counts, strict=True))
     return Verification(
         header,
-        Listing(
-            header.sessions,
-            restricted,
-            session.clock.timestamp(),
-            session.identity,
-            terms_of(plan.pipeline, plan.database),
-        ),
+        listing,
         changed_keys(header, plan),
         tally.sessions,
         tally.records,
@@ -180,7 +174,7 @@ async def _look(session: Session, plan: Plan, portion: Sequence[Listed]) -> list
     keys = [listed.session for listed in portion]
     found: list[Now] = ["gone"] * len(keys)
     alike: dict[tuple[State, ...], tuple[State, ...]] = {}
-    async for rows in fetch_in_chunks(session, plan, plan.states_of(tuple(plan.pipeline.records), keys)):
+    async for rows in fetch_in_chunks(session, plan.states_of(tuple(plan.pipeline.records), keys), refused_records):
         for place, in_window, eligible, *states in rows:
             if in_window and eligible:
                 found[place] = alike.setdefault(tuple(states), tuple(states))

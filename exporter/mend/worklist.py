@@ -17,8 +17,9 @@ from pydantic.json_schema import models_json_schema
 from pydantic_core import from_json
 
 from exporter import __version__
-from exporter.mend.gaps import Gap, Listing
+from exporter.mend.gaps import Gap
 from exporter.mend.spool import SpoolError
+from exporter.mend.whole import Listing
 from exporter.model.sections import Pipeline, Record, SatisfiedBy
 from exporter.model.states import GapReason
 from exporter.model.terms import changed_names, terms_of

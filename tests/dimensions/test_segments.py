@@ -7,7 +7,8 @@ import pytest
 from conftest import Database
 
 from exporter.config.read import ConfigError
-from exporter.mend.gaps import FORMATS, Gap, Writer, list_gaps
+from exporter.mend.forms import FORMATS, Document
+from exporter.mend.gaps import Gap, columns_of, in_rows, list_gaps
 
 CONFIG = """
 database: {url: "${DATABASE_URL}"}
@@ -165,10 +166,10 @@ async def test_a_list_of_gaps_has_the_segment_of_each_session(orders: Database, 
 
 async def test_the_documents_have_the_segment_only_with_the_key(orders: Database) -> None:
     def written(text: str, form: str) -> str:
-        file = io.BytesIO()
-        writer = Writer(file, orders.plan(text), FORMATS[form])
-        writer.take(Gap(("5",), {"invoices": "missing"}, None, segment="acme"))
-        writer.end()
+        file, plan = io.BytesIO(), orders.plan(text)
+        document = Document(file, columns_of(plan), FORMATS[form])
+        document.take(*in_rows(plan)(Gap(("5",), {"invoices": "missing"}, None, segment="acme")))
+        document.end()
         return file.getvalue().decode()
 
     without = CONFIG.replace(",\n      segment: {columns: tenant}", "")

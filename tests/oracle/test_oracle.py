@@ -31,9 +31,10 @@ from exporter.control import control
 from exporter.dimensions import DIMENSIONS
 from exporter.embedded import EmbeddedPostgres
 from exporter.measure.collect import collect
-from exporter.mend.gaps import Gap, count_gaps, list_gaps, narrowed
+from exporter.mend.gaps import Gap, count_gaps, list_gaps
 from exporter.mend.spool import temporary_file
 from exporter.mend.verify import Verification, verify
+from exporter.mend.whole import narrowed
 from exporter.mend.worklist import Author, FilterPart, Worklist
 from exporter.model.states import GAP_REASONS, GapReason
 from exporter.plan.plan import compile_plans
@@ -132,15 +133,15 @@ class Laboratory:
         """The gaps that the exporter lists of the case that was measured."""
         found: list[Gap] = []
         plan = self.database.plan(case.config())
-        assert self.runner.run(list_gaps(plan, found.append)).sessions == len(found)
+        assert self.runner.run(list_gaps(plan, found.append)).count == len(found)
         return found
 
     def count(self, case: Case, record: str | None = None, reasons: Sequence[GapReason] = GAP_REASONS) -> int:
         """How many they are, by the exporter."""
         config = narrowed(
-            parse_config(case.config(), {"DATABASE_URL": self.database.dsn}), "random", [record] if record else ()
+            parse_config(case.config(), {"DATABASE_URL": self.database.dsn}), "random", [record] if record else None
         )
-        return self.runner.run(count_gaps(compile_plans(config, DIMENSIONS)["random"], reasons)).sessions
+        return self.runner.run(count_gaps(compile_plans(config, DIMENSIONS)["random"], reasons)).count
 
     def worklist(self, case: Case, reason: GapReason | None) -> Worklist:
         """A worklist of the case that was measured."""
