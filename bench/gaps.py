@@ -1,4 +1,4 @@
-"""How much memory `gaps`, its worklist and `verify` take for few and for many gaps, and how long.
+"""How much memory `gaps`, its worklist, `verify` and `list` take for few and for many gaps, and how long.
 
     make bench-gaps                          # 10,000 and 1,000,000 gaps
     make bench-gaps ARGS="--many 3000000"
@@ -25,9 +25,17 @@ from exporter.mend.verify import PORTION
 
 TOUR = Path(__file__).parent.parent / "config.yaml"
 
+LISTED = {
+    "csv": ("gaps", "--format", "csv"),
+    "ndjson": ("gaps", "--format", "ndjson"),
+    "json": ("gaps", "--format", "json"),
+    "list": ("list", "failed_checks", "--check", "finalized"),
+}
+"""What is timed."""
+
 LOAD = """
 insert into assessment_sessions
-select gen_random_uuid(), 'completed', started, started + interval '20 minutes', started + interval '21 minutes', 240
+select gen_random_uuid(), 'completed', started, started + interval '20 minutes', null, 240
 from (
   select timestamptz '2025-09-01' + random() * interval '30 days' as started from generate_series(1, $1)
 ) s
@@ -44,9 +52,9 @@ class Run:
     lines: int
 
 
-def gaps(dsn: str, *arguments: str) -> Run:
+def listed(dsn: str, *arguments: str) -> Run:
     """Run the command to its end."""
-    command = [sys.executable, "-m", "exporter", "gaps", "--config.file", str(TOUR), *arguments]
+    command = [sys.executable, "-m", "exporter", *arguments, "--config.file", str(TOUR)]
     began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "DATABASE_URL": dsn}) as process:
         output = process.stdout or sys.exit("no output")
@@ -58,7 +66,7 @@ def gaps(dsn: str, *arguments: str) -> Run:
             lines += piece.count(b"\n")
         whole = time.perf_counter() - began
     if process.returncode:
-        sys.exit(f"gaps ended with {process.returncode}")
+        sys.exit(f"{arguments[0]} ended with {process.returncode}")
     peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
     return Run(int(peak), first, whole, lines)
 
@@ -108,10 +116,10 @@ def main() -> None:
         peaks: dict[str, list[int]] = {}
         for sessions in (options.few, PORTION, options.many):
             asyncio.run(load(server.dsn(), sessions))
-            for shape in ("csv", "ndjson", "json") if sessions != PORTION else ():
-                run = gaps(server.dsn(), "--format", shape)
-                peaks.setdefault(shape, []).append(run.peak)
-                say(f"{sessions:>10,}{shape:>10}{run.lines:>11,}{run.first:>10.1f} s{run.whole:>6.1f} s")
+            for what, arguments in LISTED.items() if sessions != PORTION else ():
+                run = listed(server.dsn(), *arguments)
+                peaks.setdefault(what, []).append(run.peak)
+                say(f"{sessions:>10,}{what:>10}{run.lines:>11,}{run.first:>10.1f} s{run.whole:>6.1f} s")
                 say(f"{run.peak / 1024:>11.1f} MB\n")
             for what, peak in worklists(server.dsn(), sessions, Path(folder)).items():
                 if sessions != (options.few if what == "verify" else PORTION):

@@ -16,11 +16,10 @@ from exporter.config.reference import reference_page
 from exporter.dashboards.files import dashboard_files
 from exporter.dimensions import DIMENSIONS
 from exporter.mend.worklist import worklist_schema
-from exporter.model.advice import AsRead
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit
-from exporter.model.keys import presumed_link
 from exporter.model.metric import Metric
+from exporter.model.sections import Pipeline
 from exporter.present.report.document import document_schema
 from exporter.rules import runbooks
 from exporter.rules.formats import as_grafana, as_operator, as_prometheus, as_sloth
@@ -135,9 +134,9 @@ def artefacts() -> dict[Path, str]:
     }
 
 
-def _tour() -> AsRead:
+def _tour() -> Pipeline:
     [pipeline] = load_config(ROOT / "config.yaml", {"DATABASE_URL": "postgresql://"}).pipelines.values()
-    return AsRead(pipeline, {name: presumed_link(record) for name, record in pipeline.records.items()})
+    return pipeline
 
 
 def main(arguments: Sequence[str]) -> int:

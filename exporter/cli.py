@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "demo": "run the exporter on a temporary PostgreSQL with sample data",
     "check": "collect once and compare every number with its limit",
     "gaps": "list every session with a gap: key, record and reason",
+    "list": "list what another number counts: failed checks, stuck sessions, invalid or orphaned rows",
     "verify": "compare a worklist with the database after a backfill: fixed, still a gap, vanished or new",
     "queries": "print the exact SQL of a collection",
     "report": "collect once and write the health report",

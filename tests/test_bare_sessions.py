@@ -6,7 +6,8 @@ from sweeping import Life, Sweeping, assert_same, in_small_slices
 from test_sessions_where import worklist
 
 from exporter.config.read import ConfigError, parse_config
-from exporter.model.advice import AsRead, Step
+from exporter.mend.forms import Row
+from exporter.mend.lists import list_members
 from exporter.setup.preflight import preflight
 
 BEGINNING = Beginning(
@@ -45,13 +46,13 @@ async def test_stuck_sessions_are_found_by_sql_alone(visits: Database) -> None:
     assert numbers.family("stuck_sessions") == {("<none>",): 1}
 
 
-async def test_the_step_for_stuck_sessions_lists_no_status(visits: Database) -> None:
+async def test_the_list_of_stuck_sessions_has_no_status(visits: Database) -> None:
     text = config("stuck: {where: not done, after: 2h}", "limits: {stuck_sessions: {warning: 0}}")
-    plan = visits.plan(text)
-    [limit] = [limit for d in plan.dimensions for limit in d.limits if limit.name == "stuck_sessions"]
-    [sql] = [step.sql(AsRead(plan.pipeline, plan.links), "") for step in limit.advice.mend if isinstance(step, Step)]
+    found: list[Row] = []
 
-    assert [tuple(row) for row in await visits.connection.fetch(sql)] == [(3,)]
+    await list_members(visits.plan(text), "stuck_sessions", [""], found.append)
+
+    assert [(row["session"], row["status"]) for row in found] == [("3", None)]
 
 
 async def test_the_check_of_the_config_asks_for_no_column(visits: Database) -> None:

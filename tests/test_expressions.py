@@ -316,6 +316,8 @@ def test_the_names_that_an_expression_calls() -> None:
 
     assert called(sql) == ("now", 'Is "it"', "lower", "any", "h")
     assert [text for kind, text in lexemes("'a''b'") if kind == "literal"] == ["'a''b'"]
+    assert [kind for kind, _ in lexemes("/* a /* nested */ one */1")] == ["comment", "other"]
+    assert [kind for kind, _ in lexemes("$x$--$x$-- no")] == ["literal", "comment"]
 
 
 # --- Names without a schema

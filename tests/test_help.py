@@ -44,6 +44,7 @@ def test_the_docs_list_the_formats_of_every_command() -> None:
     known: dict[str, Iterable[str]] = {
         "check": check_formats.FORMATS,
         "gaps": forms.FORMATS,
+        "list": forms.FORMATS,
         "report": report_formats.FORMATS,
         "rules": rules_formats.FORMATS,
         "verify": verify_formats.FORMATS,

@@ -13,7 +13,6 @@ from exporter.model.sql import (
     TableName,
     condition,
     conjunction,
-    one_line,
     parse_table_name,
     parse_type_name,
     quote,
@@ -241,18 +240,3 @@ def test_a_table_is_written_as_a_config_reads_it(schema: str | None, name: str) 
 def test_a_table_is_written_without_quotes_where_none_are_needed() -> None:
     assert TableName("public", "or_ders2").written == "public.or_ders2"
     assert TableName(None, "Or ders").written == '"Or ders"'
-
-
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "1 = 1 -- a comment\n and 'a -- b' = 'a -- b'",
-        "1 /* a /* nested */ one */ = 1\n  and $x$--$x$ = '--'",
-        "length('a\n\\b') = 4",
-        "length(E'a\\nb') = 3",
-    ],
-)
-async def test_an_expression_means_the_same_on_one_line(empty: Database, sql: str) -> None:
-    assert "\n" not in one_line(sql)
-    assert await empty.connection.fetchval(f"select {one_line(sql)}") is True
-    assert await empty.connection.fetchval(f"select {sql}") is True

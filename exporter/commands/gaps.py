@@ -9,7 +9,7 @@ from exporter.commands.arguments import add_config_file, describe
 from exporter.commands.loading import load, plans_of
 from exporter.commands.output import copy_out, hand_over, progress
 from exporter.commands.process import finish
-from exporter.commands.worklists import exit_code_of, say_hidden, say_listed, say_not_measured
+from exporter.commands.worklists import chosen_pipeline, exit_code_of, say_hidden, say_listed, say_not_measured
 from exporter.mend.forms import FORMATS, Document
 from exporter.mend.gaps import columns_of, count_gaps, in_rows, list_gaps
 from exporter.mend.spool import temporary_file
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> ExitCode:
 
 def _plan(config: Config, options: argparse.Namespace) -> Plan:
     """The plan of the chosen pipeline and record.  Raises UsageError."""
-    name = _pipeline(config, options.pipeline)
+    name = chosen_pipeline(config, options.pipeline)
     records = config.pipelines[name].records
     if options.record is not None and options.record not in records:
         raise UsageError(f"--record {options.record} is not a record of {name}{known_names(options.record, records)}")
@@ -104,18 +104,6 @@ def _plan(config: Config, options: argparse.Namespace) -> Plan:
     if options.batch_size is not None and options.worklist is None:
         raise UsageError("--batch-size needs --worklist: add --worklist FILE, or remove --batch-size")
     return plans_of(narrowed(config, name, [options.record] if options.record else None))[name]
-
-
-def _pipeline(config: Config, name: str | None) -> str:
-    """The name of the chosen pipeline, or of the only pipeline.  Raises UsageError."""
-    known = config.pipelines
-    if name is None:
-        if len(known) > 1:
-            raise UsageError(f"the config has several pipelines: add --pipeline with one of {', '.join(known)}")
-        return next(iter(known))
-    if name not in known:
-        raise UsageError(f"--pipeline {name} is not in the config{known_names(name, known)}")
-    return name
 
 
 def _list_gaps(plan: Plan, reasons: Sequence[GapReason], chosen: str) -> Listing:

@@ -1,4 +1,4 @@
-"""Remarks of `gaps` and `verify` about a worklist and about an incomplete list."""
+"""The pipeline of a list, and remarks about a worklist and about an incomplete list."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,21 @@ from exporter.commands.loading import shell_for
 from exporter.commands.output import counted, say
 from exporter.mend.whole import Listing, ListNotMeasuredError
 from exporter.mend.worklist import Header
-from exporter.text.exits import ExitCode
+from exporter.model.sections import Config
+from exporter.text.exits import ExitCode, UsageError
+from exporter.text.names import known_names
+
+
+def chosen_pipeline(config: Config, name: str | None) -> str:
+    """The name of the chosen pipeline, or of the only pipeline.  Raises UsageError."""
+    known = config.pipelines
+    if name is None:
+        if len(known) > 1:
+            raise UsageError(f"the config has several pipelines: add --pipeline with one of {', '.join(known)}")
+        return next(iter(known))
+    if name not in known:
+        raise UsageError(f"--pipeline {name} is not in the config{known_names(name, known)}")
+    return name
 
 
 def say_not_measured(error: ListNotMeasuredError, consequence: str) -> ExitCode:

@@ -1,15 +1,16 @@
 """Conformance: do records have the current version, and does a worker still write an old version?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from exporter.model.advice import Advice, AsRead, Step
+from exporter.model.advice import Advice
 from exporter.model.counting import Cells, Facet, Fact, RecordMeasure, Rows, Total, rows_where
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, UnmeasuredError, number_of
+from exporter.model.listing import RowList
 from exporter.model.metric import LABEL_LENGTH, Folded, LabelValue, Metric, Numbers
 from exporter.model.reporting import ReportLine
-from exporter.model.sections import Record
+from exporter.model.sections import Pipeline, Record
 from exporter.model.sql import Bindings, moment, quote
 from exporter.model.states import version_text
 
@@ -66,6 +67,14 @@ def _row_totals(record: Record) -> tuple[Total, ...]:
     return tuple(Total("drifted", rows_where(quote(fact.name))) for fact in _row_facts(record))
 
 
+def _is_listed(_pipeline: Pipeline, record: Record) -> str | None:
+    return next((quote(fact.name) for fact in _row_facts(record)), None)
+
+
+def _version(record: Record, _bind: Bindings) -> Mapping[str, str]:
+    return {"version": version_text(record) or "null::text"}
+
+
 def _with_known_versions(record: Record, counts: dict[tuple[LabelValue, ...], int]) -> Numbers:
     """Add the versions in the config with a count of 0."""
     known: dict[tuple[LabelValue, ...], int] = {}
@@ -90,13 +99,6 @@ def _drifted(record: Record, _sessions: Cells, rows: Rows) -> Numbers:
     if record.version is None or record.version.current_since is None:
         return {}
     return {(): rows.all.total("drifted")}
-
-
-def _list(read: AsRead, record: str) -> str:
-    section = read.pipeline.records[record]
-    version = f"{version_text(section)} as version" if section.version else "null"
-    latest = f"max({quote(section.created_at)})" if section.created_at else "count(*)"
-    return f"select {version}, {latest} from {read.rows(record)} group by 1 order by 2 desc nulls last;"
 
 
 def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
@@ -171,7 +173,7 @@ CONFORMANCE = Dimension(
                     "A backfill ran with old code.",
                 ),
                 (
-                    Step("List the versions with the time of the latest row", _list),
+                    "List the rows with the version and the time (`list drifted_records`).",
                     "Find the writer of the old version, and deploy the current version there.",
                     "Derive the old rows again.  The alert ends when no old row is left.",
                 ),
@@ -179,6 +181,7 @@ CONFORMANCE = Dimension(
             ),
             per="record",
             needs=(("records", "*", "version", "current_since"),),
+            members=RowList(_is_listed, columns=_version, needs="records.NAME.version.current_since and created_at"),
         ),
     ),
     lines=_lines,

@@ -2,10 +2,11 @@
 
 from typing import Final
 
-from exporter.model.advice import Advice, AsRead, Step
+from exporter.model.advice import Advice
 from exporter.model.counting import Cells, Fact, Part, RecordMeasure, Rows, Scope
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, number_of
+from exporter.model.listing import RowList
 from exporter.model.metric import Metric, Numbers
 from exporter.model.reporting import ReportLine
 from exporter.model.sections import Key, Pipeline, Record
@@ -43,14 +44,6 @@ def _detached(_record: Record, sessions: Cells, _rows: Rows) -> Numbers:
     return {(): sessions.where(deleted=True).total("rows")} if is_known else {}
 
 
-def _list(read: AsRead, record: str) -> str:
-    deleted = read.owners(DELETED.of(read.pipeline.sessions) or DELETED.example)
-    return (
-        f"select records.* from {read.rows(record)} where exists "
-        f"(select 1 from {deleted} where {read.is_linked(record)});"
-    )
-
-
 def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     remedy = "" if DELETED.of(readings.pipeline.sessions) else "sessions.deleted, if sessions are soft-deleted"
     return tuple(
@@ -86,13 +79,18 @@ DETACHMENT = Dimension(
                     "A worker derived the record after the deletion of the session.",
                 ),
                 (
-                    Step("List the rows", _list),
+                    "List the rows (`list detached_records`).",
                     "Delete the rows, or mark the rows as deleted and exclude marked rows with `where`.",
                     "Extend the deletion of a session to the records.",
                 ),
             ),
             per="record",
             needs=(("sessions", "deleted"), ("records", "*", "table")),
+            members=RowList(
+                lambda pipeline, _record: "deleted" if DELETED.of(pipeline.sessions) else None,
+                by_session=True,
+                needs="sessions.deleted",
+            ),
         ),
     ),
     lines=_lines,

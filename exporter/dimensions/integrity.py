@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from exporter.model.advice import Advice, AsRead, Step
+from exporter.model.advice import Advice, Step
 from exporter.model.counting import CatalogMeasure, Cells, RecordMeasure, Rows
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, number_of
+from exporter.model.listing import RowList
 from exporter.model.metric import Metric, Numbers
 from exporter.model.reporting import ReportLine
 from exporter.model.sections import Pipeline, Record
@@ -73,25 +74,8 @@ def _foreign_key(pipeline: Pipeline, record: Record, bind: Bindings) -> str:
   )"""
 
 
-def _list_orphaned(read: AsRead, record: str) -> str:
-    keys = read.keys(record)
-    named = " and ".join(f"{key} is not null" for key in keys)
-    places = ", ".join(str(n) for n in range(1, len(keys) + 1))
-    return (
-        f"select {', '.join(keys)}, count(*) from {read.rows(record)} where {named} and not exists "
-        f"(select 1 from {read.owners()} where {read.is_linked(record)}) group by {places};"
-    )
-
-
-def _list_unlinked(read: AsRead, record: str) -> str:
-    created = read.pipeline.records[record].created_at
-    order = f" order by records.{quote(created)} desc nulls last" if created else ""
-    unnamed = " or ".join(f"{key} is null" for key in read.keys(record))
-    return f"select * from {read.rows(record)} where {unnamed}{order} limit 20;"
-
-
-def _forbid_unlinked(read: AsRead, record: str) -> str:
-    section = read.pipeline.records[record]
+def _forbid_unlinked(pipeline: Pipeline, record: str) -> str:
+    section = pipeline.records[record]
     if section.where:
         return ""  # Rows that `where` excludes may name no session.
     columns = dict.fromkeys(part.column for part in section.session_key)
@@ -149,13 +133,14 @@ INTEGRITY = Dimension(
                     "Records were restored or copied from another database.",
                 ),
                 (
-                    Step("List the missing sessions", _list_orphaned),
+                    "List the rows with the missing session keys (`list orphaned_records`).",
                     "Restore the sessions or delete the rows.",
                     ("Add a foreign key: first `not valid`, then validate the key after the cleanup."),
                 ),
             ),
             per="record",
             needs=(("records", "*", "table"),),
+            members=RowList(lambda _pipeline, _record: "keyed and not linked", by_session=True),
         ),
         Limit(
             "unlinked_records",
@@ -170,13 +155,14 @@ INTEGRITY = Dimension(
                     "A foreign key with `on delete set null` removed the key with the session.",
                 ),
                 (
-                    Step("List 20 of the rows, the newest first if `created_at` is set", _list_unlinked),
+                    "List the rows (`list unlinked_records`).",
                     "Set the session key or delete the rows.",
                     Step("For a table (not a view), forbid NULL", _forbid_unlinked),
                 ),
             ),
             per="record",
             needs=(("records", "*", "table"),),
+            members=RowList(lambda _pipeline, _record: "not keyed"),
         ),
     ),
     lines=_lines,

@@ -4,14 +4,15 @@ from typing import Final
 
 from pydantic import ConfigDict, model_validator
 
-from exporter.model.advice import Advice, AsRead, Step
+from exporter.model.advice import Advice
 from exporter.model.counting import Cells, Fact, Part, Scope, SessionMeasure, Total, sessions_where
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, total_of
+from exporter.model.listing import SessionList
 from exporter.model.metric import LABEL_LENGTH, NO_STATUS, LabelValue, Metric, Numbers
 from exporter.model.reporting import ReportLine
 from exporter.model.sections import Key, Pipeline, Section
-from exporter.model.sql import Ago, Bindings, condition, conjunction, moment, quote, same_text, text_literal
+from exporter.model.sql import Ago, Bindings, condition, conjunction, moment, quote, same_text
 from exporter.model.values import ColumnName, Expression, Interval, TextList
 from exporter.text.figures import format_exactly
 
@@ -55,6 +56,9 @@ STUCK_SESSIONS = Metric(
 )
 
 
+_IS_STUCK: Final = "is_stuck"
+
+
 def _parts(pipeline: Pipeline) -> tuple[Part, ...]:
     stuck = STUCK_STATUS.of(pipeline.sessions)
     return (Part("stuck", "sessions.stuck.where"),) if stuck and stuck.where else ()
@@ -74,7 +78,7 @@ def _session_facts(scope: Scope) -> tuple[Fact, ...]:
             [f"{same_text(quote(sessions.status or ''))} = any({bind(stuck.statuses, 'text[]')})", is_late]
         )
 
-    return (Fact("is_stuck", sql, once_settled=False),)
+    return (Fact(_IS_STUCK, sql, once_settled=False),)
 
 
 def _session_totals(scope: Scope) -> tuple[Total, ...]:
@@ -90,20 +94,6 @@ def _by_status(pipeline: Pipeline, sessions: Cells) -> Numbers:
     found = sessions.where(in_window=True).totals("stuck", "status")
     counts = {status: count for status, count in found.items() if stuck.where or status in known or count}
     return (known | counts) or known | {(NO_STATUS,): 0}
-
-
-def _list(read: AsRead, _subject: str) -> str:
-    sessions = read.pipeline.sessions
-    stuck = STUCK_STATUS.of(sessions) or Stuck.model_validate(STUCK_STATUS.example)
-    statuses = ", ".join(map(text_literal, stuck.statuses))
-    since = quote(stuck.since or sessions.started_at)
-    if sessions.timezone:
-        since = f"{since} at time zone {text_literal(sessions.timezone)}"
-    late = f"{since} <= now() - interval '{stuck.after.total_seconds():g} seconds'"
-    status = [sessions.status] if sessions.status else []
-    is_there = stuck.where or f"{quote(*status)}::text in ({statuses})"
-    columns = ", ".join(f"sessions.{quote(column)}" for column in (*sessions.key, *status))
-    return f"select {columns} from {read.sessions(is_there, late)};"
 
 
 def _lines(readings: Readings) -> tuple[ReportLine, ...]:
@@ -144,12 +134,17 @@ STUCK = Dimension(
                     "Users leave sessions open: the status is not a fault, or `after` is too short.",
                 ),
                 (
-                    Step("List the sessions", _list),
+                    "List the sessions with status and start (`list stuck_sessions`).",
                     "Repair or restart the worker, and let the worker process these sessions again.",
                     "Cancel the sessions that no user continues, or set a longer `after`.",
                 ),
             ),
             needs=(("sessions", "stuck"),),
+            members=SessionList(
+                lambda _pipeline, _subject: f"in_window and {quote(_IS_STUCK)}",
+                lambda pipeline: ("",) if STUCK_STATUS.of(pipeline.sessions) else (),
+                needs="sessions.stuck",
+            ),
         ),
     ),
     lines=_lines,

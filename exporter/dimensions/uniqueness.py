@@ -1,15 +1,17 @@
 """Uniqueness: does every record exist only once?"""
 
+from collections.abc import Mapping
 from typing import Final
 
-from exporter.model.advice import Advice, AsRead, Step
+from exporter.model.advice import Advice, Step
 from exporter.model.counting import Cells, RecordMeasure, Repeats, Rows
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, number_of
+from exporter.model.listing import VALUES, RowList
 from exporter.model.metric import Metric, Numbers
 from exporter.model.reporting import ReportLine
-from exporter.model.sections import Key, Record
-from exporter.model.sql import quote
+from exporter.model.sections import Key, Pipeline, Record
+from exporter.model.sql import Bindings, conjunction, moment, quote, text_literal
 from exporter.model.values import Columns
 
 UNIQUE: Final[Key[tuple[str, ...] | None]] = Key(
@@ -40,18 +42,22 @@ def _duplicates(_record: Record, _sessions: Cells, rows: Rows) -> Numbers:
     return {(): rows.repeats[REPEATS]} if REPEATS in rows.repeats else {}
 
 
-def _list(read: AsRead, record: str) -> str:
-    columns = [f"records.{quote(column)}" for column in UNIQUE.of(read.pipeline.records[record]) or ()]
-    places = ", ".join(str(n) for n in range(1, len(columns) + 1))
-    present = " and ".join(f"{column} is not null" for column in columns)
-    return (
-        f"select {', '.join(columns)}, count(*) from {read.rows(record)} where {present} group by {places} "
-        "having count(*) > 1;"
-    )
+def _copies(record: Record, bind: Bindings) -> Mapping[str, str]:
+    """The values that must not repeat, and the number of the row among those with the same values, from 1."""
+    columns = [quote(column) for column in UNIQUE.of(record) or ()]
+    present = conjunction([f"{column} is not null" for column in columns])
+    same = f"partition by {', '.join(columns)}"
+    written = moment(quote(record.created_at), record.timezone, bind) if record.created_at else "null::timestamptz"
+    values = ", ".join(f"{text_literal(column)}, {quote(column)}::text" for column in UNIQUE.of(record) or ())
+    return {
+        VALUES: f"pg_catalog.jsonb_build_object({values})",
+        "copy": f"case when {present} then row_number() over ({same} order by {written}) end",
+        "copies": f"case when {present} then count(*) over ({same}) end",
+    }
 
 
-def _forbid(read: AsRead, record: str) -> str:
-    section = read.pipeline.records[record]
+def _forbid(pipeline: Pipeline, record: str) -> str:
+    section = pipeline.records[record]
     if section.where:
         return ""  # Rows that `where` excludes may be duplicates.
     columns = ", ".join(map(quote, UNIQUE.of(section) or ()))
@@ -99,13 +105,20 @@ UNIQUENESS = Dimension(
                     "A backfill inserted rows instead of replacing rows.",
                 ),
                 (
-                    Step("List the duplicated keys", _list),
+                    "List the rows with the same values (`list duplicate_records`).",
                     "Keep the correct row, delete the other rows.",
                     Step("Prevent duplicates with a unique index on the table", _forbid),
                 ),
             ),
             per="record",
             needs=(("records", "*", "unique"),),
+            members=RowList(
+                lambda _pipeline, record: "copies > 1" if UNIQUE.of(record) else None,
+                columns=_copies,
+                ordered_by=(VALUES, "copy"),
+                counted="copy > 1",
+                needs="records.NAME.unique",
+            ),
         ),
     ),
     lines=_lines,

@@ -1,12 +1,12 @@
 """Validity: do records have accepted values, and do sessions pass the checks?"""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator
 
-from exporter.model.advice import Advice, AsRead, Step
+from exporter.model.advice import Advice
 from exporter.model.counting import (
     Cells,
     Facet,
@@ -22,11 +22,12 @@ from exporter.model.counting import (
 )
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit, Readings, number_of
+from exporter.model.listing import VALUES, RowList, SessionList
 from exporter.model.metric import LABEL_LENGTH, LabelValue, Metric, Numbers
 from exporter.model.reporting import ReportLine
 from exporter.model.sections import Key, Pipeline, Record, Section
-from exporter.model.sql import condition, quote, same_text
-from exporter.model.states import early
+from exporter.model.sql import OURS, Bindings, condition, one_of, quote, same_text, text_literal
+from exporter.model.states import PASSES, early
 from exporter.model.values import Duration, Expression, Name
 
 
@@ -105,13 +106,27 @@ def _graces(pipeline: Pipeline) -> tuple[timedelta, ...]:
 
 
 def _session_totals(scope: Scope) -> tuple[Total, ...]:
-    def totals(part: Part) -> Iterator[Total]:
-        passes, is_early = quote(_passes(part)), early(_grace(scope.pipeline, part))
-        yield Total(f"pass:{part.name}", sessions_where(f"analysed and {passes}"))
-        yield Total(f"fail:{part.name}", sessions_where(f"analysed and not {passes} and not {is_early}"))
-        yield Total(f"pending:{part.name}", sessions_where(f"analysed and not {passes} and {is_early}"))
+    return tuple(
+        Total(f"{result}:{part.name}", sessions_where(condition))
+        for part in _parts(scope.pipeline)
+        if part in scope.parts
+        for result, condition in _results(scope.pipeline, part).items()
+    )
 
-    return tuple(total for part in _parts(scope.pipeline) if part in scope.parts for total in totals(part))
+
+def _results(pipeline: Pipeline, part: Part) -> dict[str, str]:
+    """The conditions over a session for each result of a check."""
+    passes, is_early = quote(_passes(part)), early(_grace(pipeline, part))
+    return {
+        "pass": f"analysed and {passes}",
+        "fail": f"analysed and not {passes} and not {is_early}",
+        "pending": f"analysed and not {passes} and {is_early}",
+    }
+
+
+def _fails(pipeline: Pipeline, check: str) -> str:
+    [part] = [part for part in _parts(pipeline) if part.name == check]
+    return _results(pipeline, part)["fail"]
 
 
 def _checks(pipeline: Pipeline, sessions: Cells) -> Numbers:
@@ -134,8 +149,26 @@ def _facets(record: Record) -> tuple[Facet, ...]:
     )
 
 
+_INVALID: Final = "not valid"
+
+
 def _row_totals(_record: Record) -> tuple[Total, ...]:
-    return (Total("invalid", rows_where("not valid")),)
+    return (Total("invalid", rows_where(_INVALID)),)
+
+
+def _is_listed(_pipeline: Pipeline, record: Record) -> str | None:
+    return _INVALID if record.accepted_values or record.valid else None
+
+
+def _faults(record: Record, bind: Bindings) -> Mapping[str, str]:
+    """The values outside `accepted_values` by column, and whether `valid` is not true."""
+    bad = ["'{}'::jsonb"]
+    for column, values in record.accepted_values.items():
+        text = same_text(quote(column))
+        value = f"pg_catalog.jsonb_build_object({text_literal(column)}, {text})"
+        bad.append(f"case when ({one_of(text, values, bind)}) is true then '{{}}' else {value} end")
+    fails = f"not {OURS}.{quote(PASSES)}" if record.valid else "false"
+    return {VALUES: " operator(pg_catalog.||) ".join(bad), "fails_valid": fails}
 
 
 def _by_value(record: Record, total: str, counted: Callable[[str], Cells | None]) -> Numbers:
@@ -182,13 +215,6 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
         remedy="" if judged else f"records.{record.name}.accepted_values or valid",
         brief="invalid rows",
     )
-
-
-def _list_failed(read: AsRead, check: str) -> str:
-    sessions = read.pipeline.sessions
-    keys = ", ".join(f"sessions.{quote(column)}" for column in sessions.key)
-    failed = read.sessions(sessions.eligible, f"(\n{CHECKS.of(sessions)[check].sql}\n) is not true")
-    return f"select {keys} from {failed};"
 
 
 def _lines(readings: Readings) -> tuple[ReportLine, ...]:
@@ -246,12 +272,16 @@ VALIDITY = Dimension(
                         "values."
                     ),
                     "Add correct values to `accepted_values`.",
-                    "Derive wrong rows again; `gaps --reason invalid` lists the sessions that invalid rows make a gap.",
+                    (
+                        "List the rows (`list invalid_records`).  `gaps --reason invalid` lists the sessions that "
+                        "invalid rows make a gap."
+                    ),
+                    "Derive wrong rows again.",
                 ),
-                gaps="--reason invalid",
             ),
             per="record",
             needs=(("records", "*", "table"),),
+            members=RowList(_is_listed, columns=_faults, needs="records.NAME.accepted_values or valid"),
         ),
         Limit(
             "failed_checks",
@@ -266,12 +296,18 @@ VALIDITY = Dimension(
                     "A new kind of session is exempt: then `eligible` or the check is too strict.",
                 ),
                 (
-                    Step("List the sessions, in or out of the window", _list_failed),
+                    "List the sessions (`list failed_checks`).",
                     "Repeat the skipped step, or correct the check.",
                 ),
             ),
             per="part",
             needs=(("sessions", "checks"),),
+            members=SessionList(
+                _fails,
+                lambda pipeline: tuple(CHECKS.of(pipeline.sessions)),
+                label="check",
+                needs="sessions.checks",
+            ),
         ),
     ),
     lines=_lines,

@@ -3,6 +3,7 @@
 from exporter.model.counting import Cells, GroupColumn, Scope, SessionMeasure, Total, sessions_where
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Readings
+from exporter.model.listing import SessionList
 from exporter.model.metric import Metric, Numbers
 from exporter.model.reporting import Caveat, ReportLine
 from exporter.model.sections import Pipeline
@@ -43,7 +44,10 @@ def _future(_pipeline: Pipeline, sessions: Cells) -> Numbers:
 
 
 def _session_totals(_scope: Scope) -> tuple[Total, ...]:
-    return (Total("undated_eligible", sessions_where("eligible and undated")),)
+    return (Total("undated_eligible", sessions_where(_LOST)),)
+
+
+_LOST = "eligible and undated"
 
 
 def _caveats(readings: Readings) -> tuple[Caveat, ...]:
@@ -54,7 +58,8 @@ def _caveats(readings: Readings) -> tuple[Caveat, ...]:
         Caveat(
             "unknown",
             f"{lost:.0f} eligible sessions have no start time: they are outside every window, and their records are "
-            "not checked: set the start time, or exclude these sessions in eligible",
+            f"not checked: list the sessions (list {UNDATED_ELIGIBLE.name}), and set the start time or exclude these "
+            "sessions in eligible",
         ),
     )
 
@@ -86,6 +91,11 @@ VOLUME = Dimension(
         SessionMeasure(UNDATED_ELIGIBLE, _undated_eligible),
         SessionMeasure(FUTURE, _future),
     ),
+    lists={
+        UNDATED.name: SessionList(lambda _pipeline, _subject: "undated"),
+        UNDATED_ELIGIBLE.name: SessionList(lambda _pipeline, _subject: _LOST),
+        FUTURE.name: SessionList(lambda _pipeline, _subject: "in_window and future"),
+    },
     caveats=_caveats,
     lines=_lines,
     session_totals=_session_totals,

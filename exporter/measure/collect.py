@@ -10,7 +10,6 @@ from exporter.measure.ending import end
 from exporter.measure.guard import open_snapshot
 from exporter.measure.interpret import Counted, interpret
 from exporter.measure.session import Session
-from exporter.model.advice import AsRead
 from exporter.model.judging import Readings
 from exporter.model.sql import TableName
 from exporter.plan.plan import Plan
@@ -64,5 +63,4 @@ def snapshot_of(
         clock_offset=session.clock_offset,
         identity=session.identity,
         found={name: TableName(schema, name).written for name, schema in session.schemas.items()},
-        read=AsRead(plan.pipeline, plan.links),
     )

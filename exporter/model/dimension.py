@@ -5,13 +5,14 @@ counts, limits that judge the numbers, and lines for the report.  The stages (pl
 these values and know no dimension by name.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from exporter.model.counting import Facet, Fact, GroupColumn, Measure, Part, Repeats, Scope, Spread, Total
 from exporter.model.judging import Limit, Readings
+from exporter.model.listing import Members
 from exporter.model.metric import Metric
 from exporter.model.reporting import Breakdown, Caveat, ReportLine, Track
 from exporter.model.sections import Key, Pipeline, Record
@@ -41,6 +42,7 @@ class Dimension:
 
     - `keys`: its own keys of the config.
     - `measures` and `limits`: its metrics, and the judged values.
+    - `lists`: the members of numbers without a limit, by name; `every_list` adds those of its limits.
     - `lines`: its lines of the report.  `caveats`: why a pipeline is not healthy beside its limits.
     - `charts`: what the page draws.
 
@@ -69,6 +71,7 @@ class Dimension:
     measures: tuple[Measure, ...]
     keys: tuple[Key[Any], ...] = ()
     limits: tuple[Limit, ...] = ()
+    lists: Mapping[str, Members] = field(default_factory=dict, hash=False)
     caveats: Callable[[Readings], tuple[Caveat, ...]] = _none
     lines: Callable[[Readings], tuple[ReportLine, ...]] = _none
     charts: Charts = Charts()
@@ -91,3 +94,8 @@ class Dimension:
     def metrics(self) -> tuple[Metric, ...]:
         """Its metrics, each once."""
         return tuple(dict.fromkeys(measure.metric for measure in self.measures))
+
+    @property
+    def every_list(self) -> dict[str, Members]:
+        """The members of its numbers by name: the name of a limit, else of a metric."""
+        return {**{limit.name: limit.members for limit in self.limits if limit.members}, **self.lists}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from exporter.model.advice import Advice
+from exporter.model.listing import Members
 from exporter.model.metric import Metric
 from exporter.model.sections import Pipeline
 from exporter.text.figures import LimitUnit
@@ -136,8 +137,8 @@ class Limit:
     """A judged value, with thresholds under `limits.NAME` of a pipeline.
 
     A `below` limit is broken by a value below the threshold.  `needs` are paths of keys of the pipeline without which
-    the limit has no value.  An alert fires after the limit stays broken for `rounds` collections.  `former_name` is the
-    key in configs of the last release.
+    the limit has no value.  `members` lists what a count counts; None if no list of its own shows that.  An alert fires
+    after the limit stays broken for `rounds` collections.  `former_name` is the key in configs of the last release.
     """
 
     name: str
@@ -149,6 +150,7 @@ class Limit:
     per: Per = "pipeline"
     below: bool = False
     needs: tuple[tuple[str, ...], ...] = ()
+    members: Members | None = None
     former_name: str = ""
 
     def __post_init__(self) -> None:
@@ -160,9 +162,12 @@ class Limit:
         """Whether a value is beyond a threshold; both in base units."""
         return value < threshold if self.below else value > threshold
 
-    def command(self, pipeline: str, record: str | None) -> tuple[str, ...]:
-        """The words of the command that shows the affected sessions: `gaps`, else `check`."""
+    def command(self, pipeline: str, subject: str | None) -> tuple[str, ...]:
+        """The words of the command that shows what the value counts: `list` or `gaps`, else `check`."""
+        if self.members is not None:
+            about = (f"--{self.members.label}", subject) if subject else ()
+            return ("list", self.name, "--pipeline", pipeline, *about)
         if self.advice.gaps is None:
             return ("check",)
-        about = ("--record", record) if record else ()
+        about = ("--record", subject) if subject else ()
         return ("gaps", "--pipeline", pipeline, *about, *self.advice.gaps.split())

@@ -148,25 +148,6 @@ def _end_of_block(sql: str, start: int) -> int:
     raise ValueError("has a comment that does not end: close it with */")
 
 
-def one_line(sql: str) -> str:
-    """An expression as one line with the same meaning: without comments, with escaped line breaks in literals."""
-    parts: list[str] = []
-    for kind, text in lexemes(sql):
-        piece = _on_one_line(kind, text)
-        if piece != " " or parts[-1:] != [" "]:
-            parts.append(piece)
-    return "".join(parts).strip()
-
-
-def _on_one_line(kind: str, text: str) -> str:
-    if kind == "comment" or text.isspace():
-        return " "
-    if kind == "literal" and "\n" in text and text[0] == "'":
-        escaped = text[1:-1].replace("\\", "\\\\").replace("\n", "\\n")
-        return f"E'{escaped}'"
-    return text
-
-
 STRINGS: Final = frozenset({"text", "varchar", "bpchar", "char", "name", "character", "character varying"})
 """The built-in string types, by every SQL name."""
 
@@ -233,17 +214,6 @@ def with_values(table: TableName, row: RowName, values: Sequence[tuple[str, str]
         {expressions}
         )) as computed ({names})
     ) as {OURS}"""
-
-
-def only_rows(table: TableName, row: RowName, conditions: Sequence[str]) -> str:
-    """A FROM item in one line, for the operator: the rows of `table` that pass `conditions` over one row."""
-    wanted = []
-    for text in filter(None, map(one_line, conditions)):
-        words = {piece.lower() for kind, piece in lexemes(text) if kind == "word"}
-        # Only if used: the alias is hard to read, and columns and the name of the table are enough.
-        alias = f" from (select {quote(table.name)}.*) as {row}"
-        wanted.append(f"(select {text}{alias})" if row in words else f"({text})")
-    return f"(select * from {table.sql} where {conjunction(wanted)})" if wanted else table.sql
 
 
 def conjunction(conditions: list[str]) -> str:

@@ -33,11 +33,12 @@ def gap_cursor(
     ordered = ", ".join(["since", *keys, NUMBERED])
     gaps = _gaps(scope, links, reasons, bind, segment)
     sql = f"with {gaps}\nselect\n  {comma_list(selected)}\nfrom gaps\norder by {ordered}"
-    return _cursor("gaps", pipeline, sql, bind)
+    return declared("gaps", pipeline.name, sql, bind)
 
 
-def _cursor(title: str, pipeline: Pipeline, sql: str, bind: Bindings) -> Cursor:
-    said = marker(pipeline.name, title)
+def declared(title: str, pipeline: str, sql: str, bind: Bindings) -> Cursor:
+    """The cursor over the rows of a query."""
+    said = marker(pipeline, title)
     return Cursor(
         # For a plan that is fast for all rows, not for the first rows.
         prepare=Statement("plan for all", "set local cursor_tuple_fraction = 1", returns_rows=False),
@@ -88,7 +89,7 @@ def states_cursor(scope: Scope, links: Mapping[str, Link], keys: Sequence[Sessio
         f"with {_stated(scope, links, bind)}\nselect\n  {comma_list(['place - 1', 'in_window', 'eligible', *states])}\n"
         f"from stated\njoin {_listed(scope.pipeline, keys, bind)}"
     )
-    return _cursor("states of sessions", scope.pipeline, sql, bind)
+    return declared("states of sessions", scope.pipeline.name, sql, bind)
 
 
 def places_statement(pipeline: Pipeline, keys: Sequence[SessionKey]) -> Statement:

@@ -173,6 +173,34 @@ def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact], segment: s
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """The rows of the sessions table that rows of a record may point at, sessions or not.
+
+    `sql`: one row each, with the key and the `flags`, the conditions that tell rows of records apart.
+    """
+
+    sql: str
+    flags: tuple[str, ...]
+
+
+def owners_of_rows(
+    scope: Scope, dimensions: Iterable[Dimension], bind: Bindings, within: Sequence[str] = (), known: Sequence[str] = ()
+) -> Owners:
+    """The owners; `within`: conditions on the table; `known`: further columns (SQL)."""
+    sessions = scope.pipeline.sessions
+    values = [(fact.name, fact.sql(bind)) for fact in facts_of(scope, dimensions) if fact.of_rows]
+    flags = tuple(quote(name) for name, _ in values)
+    selected = [*session_keys(scope.pipeline), *known, *(f"{OURS}.{flag} as {flag}" for flag in flags)]
+    sql = f"""
+    select
+      {comma_list(selected, 6)}
+    from {with_values(sessions.table, "session", values)}
+    {f"where {' and '.join(within)}" if within else ""}
+    offset 0"""
+    return Owners(sql, flags)
+
+
 def _required(pipeline: Pipeline, record: Record) -> str:
     """SQL over a session: whether the session needs the record, which a number of rows of 0 or less also tells."""
     numbers = record.rows.columns if record.rows else ()

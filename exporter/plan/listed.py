@@ -15,6 +15,7 @@ from exporter.plan.joined import (
     NUMBERED,
     SEGMENT,
     Indexed,
+    facts_of,
     joined_with,
     rows_by_key,
     session_rows,
@@ -37,12 +38,13 @@ def listed_sessions(
 
     With `cohort` (SQL: start, end) only its sessions, eligible or not, and only the rows of these sessions, with the
     time at which its rows satisfied the session as `arrived_n`.  `segment`: SQL for a text of the session, the column
-    `segment`.
+    `segment`.  Without `cohort`, the session facts of `dimensions` are columns.
 
     Only this definition names tables of the platform, and comes first: no name of the exporter can hide a table.
     Sessions are numbered, because a key may be NULL.
     """
-    rows = session_rows(scope, bind, (), segment)
+    facts = [] if cohort else [fact for fact in facts_of(scope, dimensions) if not fact.of_rows]
+    rows = session_rows(scope, bind, facts, segment)
     records = list(enumerate(scope.records, start=1))
     told = {quote(f"required_{n}"): "true" for n, _ in records} | dict(rows.told)
     conditions = [quote(f"rank_{n}") for n, record in records if record.exists]

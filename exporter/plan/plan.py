@@ -8,6 +8,7 @@ from typing import Final
 from exporter.model.counting import CatalogMeasure, Facet, Part, Repeats, Scope, Values
 from exporter.model.dimension import Dimension
 from exporter.model.keys import Link, key_columns, presumed_link
+from exporter.model.listing import Members, RowList
 from exporter.model.ranges import Keyed, Started
 from exporter.model.sections import Config, Database, Pipeline, Record
 from exporter.model.sql import (
@@ -33,6 +34,7 @@ from exporter.plan.expressions import Expression, expressions, has_sub_query, pl
 from exporter.plan.fragments import SessionKey
 from exporter.plan.gaps import gap_count, gap_cursor, gap_tally, places_statement, states_cursor
 from exporter.plan.joined import NO_INDEX, Indexed, Region, Times, segment_of
+from exporter.plan.lists import Selection, primary_key, selected_rows, selected_sessions
 from exporter.plan.replica import STATUS_SQL
 from exporter.plan.rows import facets_of, many_values_statement, presumed_values, repeats_statement, rows_statement
 from exporter.plan.sessions import delays_statement, sessions_statement
@@ -373,6 +375,37 @@ class Plan:
         and each of GAP_REASONS the number of sessions.
         """
         return gap_tally(Scope(self.pipeline, _pick(self.pipeline, records), ()), self.links, reasons)
+
+    @property
+    def lists(self) -> dict[str, Members]:
+        """The members of every number that has a list, by name."""
+        return {name: members for dimension in self.dimensions for name, members in dimension.every_list.items()}
+
+    def members(self, name: str, subject: str, row_key: Sequence[str] = ()) -> Selection:
+        """The members of a number, for a record, a part or the pipeline; `row_key` as `primary_key` found."""
+        dimension, parts = self._with_list(name), self.read_by(name, subject)
+        members = dimension.every_list[name]
+        if isinstance(members, RowList):
+            scope = Scope(self.pipeline, _pick(self.pipeline, [subject]), parts)
+            return selected_rows(name, members, dimension, scope, self.links[subject], row_key)
+        segment = segment_of(Scope(self.pipeline, (), self.parts), self.dimensions)
+        return selected_sessions(name, members, dimension, Scope(self.pipeline, (), parts), subject, segment)
+
+    def read_by(self, name: str, subject: str) -> tuple[Part, ...]:
+        """The parts that the list of a number reads."""
+        dimension = self._with_list(name)
+        members, parts = dimension.every_list[name], dimension.parts(self.pipeline)
+        if isinstance(members, RowList):
+            return parts if members.by_session else ()
+        return tuple(part for part in parts if not subject or part.name == subject)
+
+    def _with_list(self, name: str) -> Dimension:
+        [found] = [dimension for dimension in self.dimensions if name in dimension.every_list]
+        return found
+
+    def primary_key(self, record: str) -> Statement:
+        """Reads the columns of the primary key of a record table."""
+        return primary_key(self.pipeline.records[record], self.pipeline.name)
 
     def states_of(self, records: Sequence[str], keys: Sequence[SessionKey]) -> Cursor:
         """The current states of the sessions with these keys, in the window or the cohort, unordered.

@@ -11,7 +11,7 @@ from exporter.model.ranges import Keyed, Started
 from exporter.model.sections import Pipeline, Record
 from exporter.model.sql import Bindings, TableName, quote, relation
 from exporter.plan.fragments import SessionKey, column_of, comma_list, in_keys, named_keys, record_keys, rows_from
-from exporter.plan.joined import Region, Times, facts_of, joined_with, session_rows
+from exporter.plan.joined import Region, Times, joined_with, owners_of_rows
 from exporter.plan.statement import Statement, marker
 
 
@@ -129,15 +129,13 @@ def owners_statement(scope: Scope, link: Link, dimensions: tuple[Dimension, ...]
     """
     bind = Bindings()
     [record] = scope.records
-    facts = [fact for fact in facts_of(scope, dimensions) if fact.of_rows]
-    sessions = session_rows(Scope(scope.pipeline, (), scope.parts), bind, facts)
     own = in_keys(column_of(scope.pipeline.sessions, scope.pipeline.sessions.key[0]), part, kind, bind)
-    selected = [*sessions.key, *(f"{sql} as {name}" for name, sql in sessions.always.items())]
+    owners = owners_of_rows(scope, dimensions, bind, own)
     source, wanted = rows_from(record)
     keys = [f"key_{n}" for n in range(1, len(link) + 1)]
     present = [f"{key} is not null" for key in record_keys(record, link)]
     rows = [wanted, *present, *in_keys(column_of(record, record.session_key[0].column), part, kind, bind)]
-    counted = ["key_1 is not null", *(f"coalesce({name}, false)" for name in sessions.always)]
+    counted = ["key_1 is not null", *(f"coalesce({flag}, false)" for flag in owners.flags)]
     places = ", ".join(str(n) for n in range(1, len(counted) + 1))
     rows_by_session = f"""
     select {", ".join(keys)}, count(*) as n
@@ -148,16 +146,11 @@ def owners_statement(scope: Scope, link: Link, dimensions: tuple[Dimension, ...]
       offset 0
     ) rows
     group by {", ".join(keys)}"""
-    owners = f"""
-    select {", ".join(selected)}
-    from {sessions.source}
-    {"where " + " and ".join(own) if own else ""}
-    offset 0"""
     sql = f"""select {marker(scope.pipeline.name, f"sessions of {record.name}")}
   {comma_list([*counted, "sum(n)::bigint"])}
 from (
   select s.*, r_1.n
-  from {joined_with(owners, {1: (rows_by_session, link)})}
+  from {joined_with(owners.sql, {1: (rows_by_session, link)})}
   offset 0
 ) joined
 where n is not null

@@ -69,5 +69,7 @@ def _asked(metric: str, limit: Limit, shown: str, at: RuleSettings) -> str:
 def command_of(limit: Limit, at: RuleSettings) -> str:
     """The command of the alert for a broken limit, in Prometheus' template language."""
     label = "{{ $labels.%s }}"
-    command, *options = limit.command(label % "pipeline", label % "record" if limit.per == "record" else None)
-    return " ".join(["session-health-exporter", command, config_option(at), *options])
+    subject = subject_label(limit)
+    words = limit.command(label % "pipeline", label % subject if subject else None)
+    options = next((place for place, word in enumerate(words) if word.startswith("--")), len(words))
+    return " ".join(["session-health-exporter", *words[:options], config_option(at), *words[options:]])

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Final
 
-from exporter.model.advice import DASHBOARDS, Advice, AsRead
+from exporter.model.advice import DASHBOARDS, Advice
 from exporter.model.alert_names import ALERT_PREFIX, alert_name, subject_label
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit
+from exporter.model.sections import Pipeline
 from exporter.rules.limit_alerts import command_of
 from exporter.rules.own_alerts import OWN_ALERTS, OwnAlert, own_command
 from exporter.rules.rule import Urgency
@@ -23,7 +24,7 @@ _EXAMPLE: Final = {"pipeline": "assessments", "record": "profiles", "database": 
 _NOTE: Final = "<!-- Generated from exporter/dimensions and exporter/rules by `make generate`: change it there. -->"
 
 
-def pages(dimensions: tuple[Dimension, ...], tour: AsRead) -> dict[str, str]:
+def pages(dimensions: tuple[Dimension, ...], tour: Pipeline) -> dict[str, str]:
     """Every page by file name: one per dimension with alerts, one for the exporter, and the index.
 
     SQL and commands use the names of the `tour`.
@@ -85,7 +86,7 @@ def _page(title: str, question: str, sections: Iterator[Iterator[str]]) -> str:
     return "\n".join(lines)
 
 
-def _of_limit(limit: Limit, tour: AsRead) -> Iterator[str]:
+def _of_limit(limit: Limit, tour: Pipeline) -> Iterator[str]:
     name, label = alert_name(limit), subject_label(limit)
     per = f"each {label}" if label else "the pipeline"
     side = "below" if limit.below else "above"

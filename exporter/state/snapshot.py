@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
-from exporter.model.advice import AsRead
 from exporter.model.fault import Fault
 from exporter.model.judging import Readings
 from exporter.model.metric import Folded, LabelValue, Metric
@@ -26,7 +25,7 @@ class Snapshot:
     lag of the database behind its primary, in seconds; None for a primary.  `clock_offset` is the database's clock
     minus the exporter's, in seconds.  `identity` tells databases apart; None if the server hides the identity.
     `found` has, for each table without a schema in the config, the table that was
-    read.  `read` is for printed SQL about the numbers; None for numbers without a database.  `swept` bounds numbers
+    read.  `swept` bounds numbers
     that are sums of slices; None for numbers of one moment.
     """
 
@@ -40,7 +39,6 @@ class Snapshot:
     clock_offset: float = 0.0
     identity: str | None = None
     found: Mapping[str, str] = field(default_factory=dict)
-    read: AsRead | None = None
     swept: Swept | None = None
 
     @property

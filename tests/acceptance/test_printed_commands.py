@@ -17,7 +17,7 @@ from waiting import START_SECONDS, at_most, soon
 
 import exporter
 
-CODES = {"gaps": 0, "check": 1, "report": 0, "queries": 0, "curl": 0, "config": 3, "init": 0}
+CODES = {"gaps": 0, "list": 0, "check": 1, "report": 0, "queries": 0, "curl": 0, "config": 3, "init": 0}
 """How each ends while there are gaps; `config check --connect` is asked for where something is not measured."""
 
 NOT_INSTALLED = "/usr/local/bin:/usr/bin:/bin"

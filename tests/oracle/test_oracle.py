@@ -25,6 +25,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from model import REASONS, RESULTS, STATES, Series, State, comparisons, fate, gaps, gauges, refused, verdict
 from model import Gap as OracleGap
+from test_lists import LISTS, assert_explained
 
 from exporter.config.read import parse_config
 from exporter.control import control
@@ -48,6 +49,9 @@ CONTROLLED: Final = 4
 
 LISTED: Final = 30
 """Of how many databases the gaps are listed."""
+
+EXPLAINED: Final = 12
+"""Of how many databases everything else is listed."""
 
 VERIFIED: Final = 25
 """Of how many changes a worklist is verified."""
@@ -283,6 +287,18 @@ def test_the_list_of_gaps_is_the_oracles_and_as_long_as_the_gauges_say(laborator
 
     wanted = {*GAP_REASONS, "1 reasons", "2 reasons", "3 reasons", "undated", "dated", "NULL in the key"}
     on_random_databases(LISTED, agree, cases(lacks=laboratory.lacks), lambda: wanted - listed.keys())
+
+
+def test_every_list_has_as_many_as_the_number_says(laboratory: Laboratory) -> None:
+    explained: Counter[str] = Counter()
+
+    def agree(case: Case) -> None:
+        snapshot = laboratory.snapshot(case)
+        plan = laboratory.database.plan(case.config())
+        explained.update(laboratory.runner.run(assert_explained(plan, snapshot)))
+
+    wanted = LISTS.keys()
+    on_random_databases(EXPLAINED, agree, cases(lacks=laboratory.lacks), lambda: wanted - (+explained).keys())
 
 
 def test_what_is_said_of_a_worklist_is_what_the_oracle_says(laboratory: Laboratory) -> None:

@@ -9,12 +9,10 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final, get_args
 
-from exporter.model.advice import AsRead
 from exporter.model.alert_names import ALERT_PREFIX, alert_name
 from exporter.model.dimension import Dimension
 from exporter.model.fault import Fault
 from exporter.model.judging import Limit, Readings
-from exporter.model.keys import presumed_link
 from exporter.model.reporting import Breakdown, Caveat, Chapter, Evidence, ReportLine
 from exporter.model.sections import SEVERITIES, Pipeline, Severity
 from exporter.model.standing import STANDINGS, Standing, Verdict, in_words, rank
@@ -354,7 +352,7 @@ def _actions(
     mended: dict[tuple[tuple[str, ...], str], list[Finding]] = {}
     for finding in findings:
         if finding.outcome in ("critical", "warning"):
-            steps = finding.limit.advice.steps(_as_read(status), finding.subject or "")
+            steps = finding.limit.advice.steps(_as_measured(status), finding.subject or "")
             linked = tuple(links.linked(step, dimensions) for step in steps)
             mended.setdefault((linked, _command(status, finding, links.shell)), []).append(finding)
     for (steps, command), those in mended.items():
@@ -363,15 +361,14 @@ def _actions(
         yield Action("; ".join(map(told, those)), steps, command, *addresses, tuple(those), is_markdown=True)
 
 
-def _as_read(status: PipelineStatus) -> AsRead:
-    # Judged values have a snapshot.
-    read = status.snapshot.read if status.snapshot else None
-    return read or AsRead(status.config, {name: presumed_link(r) for name, r in status.config.records.items()})
+def _as_measured(status: PipelineStatus) -> Pipeline:
+    """The pipeline with full names of tables; judged values have a snapshot."""
+    return status.snapshot.readings.pipeline if status.snapshot else status.config
 
 
 def _command(status: PipelineStatus, finding: Finding, shell: Shell) -> str:
     record = status.config.records.get(finding.subject or "")
-    words = finding.limit.command(status.pipeline, record.name if record else None)
+    words = finding.limit.command(status.pipeline, finding.subject)
     if record and "--reason" in words and words[words.index("--reason") + 1] not in gap_reasons(record):
         # The record is satisfied by any version: no session has a gap for this reason.
         return shell.command("check")
