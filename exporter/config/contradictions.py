@@ -88,7 +88,18 @@ def _limit_contradictions(
 
 
 WITH_ROWS: Final = frozenset(
-    {"created_at", "timezone", "version", "accepted_values", "valid", "where", "satisfied_by", "rows", "unique"}
+    {
+        "created_at",
+        "timezone",
+        "version",
+        "accepted_values",
+        "valid",
+        "where",
+        "satisfied_by",
+        "rows",
+        "unique",
+        "computed",
+    }
 )
 """Keys of a record that are about rows of its table."""
 

@@ -86,12 +86,39 @@ Where no column points at the session, a condition over the sessions table says 
 """
 
 
+_COMPUTED: Final = """
+## Compute columns
+
+Some tables have times as numbers, keys in JSON, or no column for the due time.  `computed` gives such values a name, without a
+change of the database; other keys, and other SQL of the section, use the name as a column of the table:
+
+```yaml
+    sessions:
+      table: public.uploads
+      computed:
+        id: (body ->> 'id')::bigint                 # a key in JSON
+        started: to_timestamp(began_ms / 1000.0)    # a time as a number
+        state: case code when 1 then 'done' when 2 then 'failed' end    # names for numbers
+        due: (select min(h.opens) from public.opening_hours h where h.opens >= session.ended_at)
+      key: id
+      started_at: started
+      due_at: due
+      status: state
+```
+
+- The SQL is over the columns of the table, not over other computed columns.  The SQL decides the type: cast where needed.
+- The server may compute the SQL of a column several times for a row.  For expensive SQL, prefer a generated column or a view.
+- With a computed key or start, a collection cannot go in slices: a table that is too large for one statement needs the columns.
+- `config check --connect` plans each column, and refuses a name that the table already has.
+"""
+
+
 def reference_page(schema: Mapping[str, Any]) -> str:
     """The page, in Markdown.  Raises KeyError for a section without a place."""
     lines = [
         "<!-- Generated from exporter/model and exporter/dimensions by `make generate`: change it there. -->",
         "# Config reference",
-        _INTRODUCTION,
+        _INTRODUCTION + _COMPUTED,
         "## Top level",
         "",
         "| key | meaning |",

@@ -76,9 +76,9 @@ def _foreign_key(pipeline: Pipeline, record: Record, bind: Bindings) -> str:
 
 def _forbid_unlinked(pipeline: Pipeline, record: str) -> str:
     section = pipeline.records[record]
-    if section.where:
-        return ""  # Rows that `where` excludes may name no session.
     columns = dict.fromkeys(part.column for part in section.session_key)
+    if section.where or section.computed.keys() & columns:
+        return ""  # Rows that `where` excludes may name no session.
     changes = ", ".join(f"alter column {quote(column)} set not null" for column in columns)
     return f"alter table {section.table.sql} {changes};"
 

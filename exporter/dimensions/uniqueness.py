@@ -58,9 +58,10 @@ def _copies(record: Record, bind: Bindings) -> Mapping[str, str]:
 
 def _forbid(pipeline: Pipeline, record: str) -> str:
     section = pipeline.records[record]
-    if section.where:
+    unique = UNIQUE.of(section) or ()
+    if section.where or not section.computed.keys().isdisjoint(unique):
         return ""  # Rows that `where` excludes may be duplicates.
-    columns = ", ".join(map(quote, UNIQUE.of(section) or ()))
+    columns = ", ".join(map(quote, unique))
     return f"create unique index concurrently on {section.table.sql} ({columns});"
 
 

@@ -22,7 +22,7 @@ from exporter.plan.expressions import (
     unfound,
     written,
 )
-from exporter.plan.plan import OF_EVERY_SESSION, Plan
+from exporter.plan.plan import Plan, is_of_every_session
 from exporter.plan.transaction import (
     Kind,
     schema_of,
@@ -30,11 +30,17 @@ from exporter.plan.transaction import (
 )
 
 
-async def read_expressions(session: Session) -> None:
-    """Find the expressions of the config that the server refuses, before any row is read."""
+async def read_expressions(session: Session, *, are_columns: bool) -> None:
+    """Find the computed columns, or the other expressions, that the server refuses, before any row is read."""
     plan = session.plan
     subject = f"pipelines.{plan.pipeline.name}"
-    asked = [one for one in plan.expressions if one.record is None or one.record not in session.faults]
+    asked = [
+        one
+        for one in plan.expressions
+        if one.is_column is are_columns and (one.record is None or one.record not in session.faults)
+    ]
+    if not asked:
+        return
     if isinstance(await look_at(session, asked, f"{subject}.{plan.part_of(asked[0])}"), Fault):
         for one in asked:
             whole, refused = await qualify(session, one, f"{subject}.{plan.part_of(one)}")
@@ -50,7 +56,7 @@ def _lose(session: Session, one: Expression, fault: Fault) -> None:
     """Note the fault of an expression for its record or part; raises CollectionError if nothing can be measured."""
     if one.record is not None:
         session.faults = {one.record: fault, **session.faults}
-    elif one.path in OF_EVERY_SESSION:
+    elif is_of_every_session(one):
         raise CollectionError(fault)
     else:
         session.part_faults = {session.plan.part_of(one): fault, **session.part_faults}

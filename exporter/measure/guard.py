@@ -35,6 +35,7 @@ from exporter.plan.transaction import (
     busy,
     found_tables,
     resolved,
+    search,
     tables_of,
 )
 
@@ -66,6 +67,8 @@ async def snapshot_on(
     session.lag = _lag(session.before, session.before, plan)
     session.faults = {**session.faults, **await hold_locks(session, plan)}
     await _read_catalog(session, plan)
+    if plan.computed:
+        plan = await _computed(session, plan)
     links, unlike, types = await links_of(session, plan)
     session.faults = {**unlike, **session.faults}
     [proofs] = await session.run(plan.indexes, subject)
@@ -79,7 +82,7 @@ async def snapshot_on(
         [[session.is_key_proven]] = await session.run(plan.key_proof, subject)
     elif not (await session.run(plan.unique_key, subject))[0][0]:
         raise CollectionError(repeated_key(plan))
-    await read_expressions(session)
+    await read_expressions(session, are_columns=False)
     return session
 
 
@@ -149,6 +152,21 @@ async def _refuse_while_busy(session: "Session", plan: Plan) -> None:
                 f"databases.{plan.pipeline.database}.busy_when is true: the exporter tries again at the next interval",
             )
         )
+
+
+async def _computed(session: "Session", plan: Plan) -> Plan:
+    """The plan with computed columns as the server finds them; the session has the types of computed keys."""
+    subject = f"pipelines.{plan.pipeline.name}.sessions"
+    session.plan = plan
+    if plan.search:
+        await session.run(plan.search, subject)
+    await read_expressions(session, are_columns=True)
+    plan = session.plan
+    known = {name: record for name, record in plan.pipeline.records.items() if name not in session.faults}
+    measurable = plan.about(plan.pipeline.model_copy(update={"records": known}))
+    session.computed_keys = await session.run(measurable.computed_keys, subject)
+    await session.run(search(()), subject)
+    return plan
 
 
 def _refuse_powers(session: "Session") -> None:

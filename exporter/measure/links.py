@@ -6,7 +6,7 @@ from exporter.measure.query_faults import is_rejection
 from exporter.measure.session import Session, subject_of
 from exporter.model.fault import Fault
 from exporter.model.keys import Cast, Equality, KeyType, Link, UnlikeError, cast_type, equality_of, read_key_columns
-from exporter.model.sections import KeyPart, Record
+from exporter.model.sections import KeyPart
 from exporter.model.sql import Bindings, quote
 from exporter.plan.plan import KeyPlace, Plan
 from exporter.plan.statement import Statement
@@ -18,7 +18,7 @@ from exporter.plan.transaction import (
 async def links_of(session: Session, plan: Plan) -> tuple[dict[str, Link], dict[str, Fault], dict[KeyPlace, str]]:
     """The link of each record to the sessions, the faults of records whose key cannot be compared, and the types."""
     pipeline = plan.pipeline
-    rows = await session.run(plan.keys, f"pipelines.{pipeline.name}.sessions")
+    rows = [*await session.run(plan.keys, f"pipelines.{pipeline.name}.sessions"), *session.computed_keys]
     types = {(column.record, column.place): column.type for column in read_key_columns(rows)}
     links: dict[str, Link] = {}
     faults: dict[str, Fault] = {}
@@ -30,7 +30,7 @@ async def links_of(session: Session, plan: Plan) -> tuple[dict[str, Link], dict[
         ]
         # The measuring statement reports a missing column.
         if len(pairs) == len(record.session_key):
-            link = await _link(session, record, pairs, subject_of(plan, name))
+            link = await _link(session, pairs, subject_of(plan, name))
             if isinstance(link, Fault):
                 faults[name] = link
             else:
@@ -38,12 +38,10 @@ async def links_of(session: Session, plan: Plan) -> tuple[dict[str, Link], dict[
     return links, faults, {place: kind.shown for place, kind in types.items()}
 
 
-async def _link(
-    session: Session, record: Record, pairs: Sequence[tuple[KeyType, KeyType, KeyPart]], subject: str
-) -> Link | Fault:
+async def _link(session: Session, pairs: Sequence[tuple[KeyType, KeyType, KeyPart]], subject: str) -> Link | Fault:
     link: list[Equality] = []
     for theirs, ours, part in pairs:
-        cast = await _cast(session, record, part, subject) if part.cast else None
+        cast = await _cast(session, ours, part, subject) if part.cast else None
         if isinstance(cast, Fault):
             return cast
         try:
@@ -53,12 +51,12 @@ async def _link(
     return tuple(link)
 
 
-async def _cast(session: Session, record: Record, part: KeyPart, subject: str) -> Cast | Fault:
+async def _cast(session: Session, column: KeyType, part: KeyPart, subject: str) -> Cast | Fault:
     """The target type of a cast: named with a schema, or found in the search path of the role."""
     name = part.cast or ""
     while True:
         bind = Bindings()
-        sql = cast_type(record, part, name, bind)
+        sql = cast_type(column, name, bind)
         found = await session.attempt(Statement("type of a cast", sql, tuple(bind.values)), subject, is_rejection)
         if found and not isinstance(found, Fault):
             *kind, is_lossless = found[0]

@@ -31,6 +31,7 @@ class Session:
     `plan`: the plan adapted to the types of this database.  `tables`: tables by the keys of the config.  `found`:
     relations by table.  `schemas`: the schemas of names without a schema, from the schemas `searched`.  `faults`:
     unmeasured records by name.  `part_faults`: unmeasured parts by path.  `facts`: the catalog readings of the plan.
+    `computed_keys`: the types of computed key columns.
     `is_key_proven`: whether an index makes `sessions.key` unique; asked in slices.  `identity`: a hash that identifies
     the database, None if unknown.
     """
@@ -45,6 +46,7 @@ class Session:
     tables: Mapping[str, TableName] = field(default_factory=dict)
     faults: Mapping[str, Fault] = field(default_factory=dict)
     facts: Sequence[Any] = ()
+    computed_keys: Sequence[Any] = ()
     is_key_proven: bool = False
     identity: str | None = None
     abilities: Abilities = UNKNOWN_SERVER

@@ -10,7 +10,7 @@ from exporter.model.fault import CollectionError, Fault
 from exporter.model.ranges import Keyed, Started
 from exporter.model.sql import quote
 from exporter.plan.rows import presumed_values
-from exporter.plan.slices import missing_indexes, read_sliceable
+from exporter.plan.slices import cut_by_columns, missing_indexes, read_sliceable
 from exporter.state.ledger import Ledger
 
 LATE: Final = timedelta(minutes=1)
@@ -50,8 +50,11 @@ async def cuttable_tables(session: Session, statement_timeout: timedelta) -> Tab
     own = plan.types[None, 0]
     converted = [name for name in pipeline.stored if plan.types[name, 0] != own or not plan.links[name][0].is_plain]
     is_view = any(found.kind == "v" for found in session.found.values())
+    cut_by = cut_by_columns(pipeline)
     if missing or converted or pipeline.sessions.timezone:
         why = f"add an index ({'; '.join(missing)})" if missing else "compare keys of one type, and times with a zone"
+        if any(column in section.computed for section, column in cut_by):
+            why = "name columns of the tables, not computed columns, as keys and as started_at"
         if is_view:
             why = "name the tables behind the view"
         raise UnsliceableError(

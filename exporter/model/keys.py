@@ -4,12 +4,12 @@ Groups and joins by a key use the same equality: `Equality` has the SQL, column 
 equality are refused: PostgreSQL would group by one equality and join by another.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from exporter.model.sections import KeyPart, Pipeline, Record
-from exporter.model.sql import STRINGS, Bindings, base_type, parse_type_name, relation, same_text
+from exporter.model.sections import KeyPart, Pipeline, Record, Sessions
+from exporter.model.sql import STRINGS, Bindings, base_type, parse_type_name, quote, relation, same_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +154,11 @@ class KeyColumn:
 def key_columns(pipeline: Pipeline, bind: Bindings) -> str:
     """SQL for the types of all key columns: a row per existing column, for `read_key_columns`."""
     named = [
-        f"(null::text, {place}, {relation(pipeline.sessions.table, bind)}, {bind(column, 'text')})"
-        for place, column in enumerate(pipeline.sessions.key)
+        f"({_name(name, bind)}, {place}, {relation(section.table, bind)}, {bind(column, 'text')})"
+        for name, section, place, column in _key_places(pipeline)
+        if column not in section.computed
     ]
-    named += [
-        f"({bind(name, 'text')}, {place}, {relation(record.table, bind)}, {bind(part.column, 'text')})"
-        for name, record in pipeline.stored.items()
-        for place, part in enumerate(record.session_key)
-    ]
+    named = named or ["(null::text, null::integer, null::oid, null::text)"]
     return f"""select named.record_name, named.place,
   {_type_columns("a.atttypid", "a.atttypmod")},
   case when k.oid is not null then
@@ -175,17 +172,57 @@ left join pg_catalog.pg_collation k on k.oid = a.attcollation
 left join pg_catalog.pg_namespace n on n.oid = k.collnamespace"""
 
 
+def computed_key_columns(pipeline: Pipeline, bind: Bindings) -> str:
+    """SQL for the types of the computed key columns, in the form of `key_columns`; reads no row."""
+    looks = [
+        f"""select {_name(name, bind)} as record_name, {place} as place,
+    pg_catalog.pg_typeof(read.it)::oid as type,
+    case when (select t.typcollation <> 0 from pg_catalog.pg_type t where t.oid = pg_catalog.pg_typeof(read.it))
+      then pg_catalog.pg_collation_for(read.it) end as collated
+  from (select 1) as one
+  left join (select {quote(section.table.name)}.{quote(column)} as it from {section.source.sql} where false) as read
+    on true"""
+        for name, section, place, column in _key_places(pipeline)
+        if column in section.computed
+    ]
+    looks = looks or ["select null::text as record_name, 0 as place, null::oid as type, null::text as collated limit 0"]
+    typed = "\n  union all\n  ".join(looks)
+    return f"""select typed.record_name, typed.place,
+  {_type_columns("typed.type", "null")},
+  typed.collated,
+  coalesce((
+    select k.collisdeterministic from pg_catalog.pg_collation k
+    where k.oid = pg_catalog.to_regcollation(typed.collated)
+  ), true)
+from (
+  {typed}
+) typed"""
+
+
+def _key_places(pipeline: Pipeline) -> Iterator[tuple[str | None, Sessions | Record, int, str]]:
+    """The columns of the keys, of the sessions (None) first: name of the record, section, place in the key, column."""
+    for place, column in enumerate(pipeline.sessions.key):
+        yield None, pipeline.sessions, place, column
+    for name, record in pipeline.stored.items():
+        for place, part in enumerate(record.session_key):
+            yield name, record, place, part.column
+
+
+def _name(record: str | None, bind: Bindings) -> str:
+    return "null::text" if record is None else bind(record, "text")
+
+
 def read_key_columns(rows: Sequence[Sequence[Any]]) -> tuple[KeyColumn, ...]:
     """The columns of a result of `key_columns`."""
     return tuple(KeyColumn(record, place, KeyType(*kind)) for record, place, *kind in rows)
 
 
-def cast_type(record: Record, part: KeyPart, name: str, bind: Bindings) -> str:
+def cast_type(column: KeyType, name: str, bind: Bindings) -> str:
     """SQL for the type `name` of a cast, and whether different values stay different; no row for an unknown type.
 
     The server refuses a malformed name.
     """
-    target, source = base_type("named.id"), base_type("a.atttypid")
+    target, source = base_type("named.id"), base_type("named.of_column")
     whole = "('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype)"
     return f"""select {_type_columns("named.id", "null")}, null::text, true,
   not exists ({_modified("named.id")}) and (t.id = s.id or (t.id in {whole} and s.id in {whole}) or exists (
@@ -194,9 +231,9 @@ def cast_type(record: Record, part: KeyPart, name: str, bind: Bindings) -> str:
     where c.castsource = s.id and c.casttarget = t.id and c.castcontext = 'i'
       and t.id not in ('real'::regtype, 'double precision'::regtype)
   ))
-from (select to_regtype({bind(name, "text")})::oid as id) named
-join pg_catalog.pg_attribute a
-  on a.attrelid = {relation(record.table, bind)} and a.attname = {bind(part.column, "text")}
+from (
+  select to_regtype({bind(name, "text")})::oid as id, to_regtype({bind(column.shown, "text")})::oid as of_column
+) named
 cross join lateral (select {target} as id) t
 cross join lateral (select {source} as id) s
 where named.id is not null"""

@@ -25,6 +25,7 @@ from typing import (
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from exporter.model.sql import RowSource
 from exporter.model.values import (
     COUNT,
     RATIO,
@@ -220,8 +221,15 @@ class Sessions(Section):
     """Time zone of columns of times without a zone, such as Europe/Berlin.  If not set: UTC."""
     where: Expression | None = None
     """SQL over this table: true for rows that are sessions; rows of records always count.  If not set: every row."""
+    computed: dict[ColumnName, Expression] = Field(default_factory=dict)
+    """Column: SQL over this table.  Other keys, and other SQL, may name the column as one of the table."""
     eligible: Expression
     """SQL over this table alone: true for sessions that must have records; NULL is not eligible."""
+
+    @property
+    def source(self) -> RowSource:
+        """The rows of the table with the computed columns."""
+        return RowSource(self.table, "session", tuple(self.computed.items()))
 
     @property
     def ended_at(self) -> str:
@@ -334,6 +342,8 @@ class Record(Section):
     """SQL over this table: true for valid rows.  If not set: every row is valid."""
     where: Expression | None = None
     """SQL over this table: true for the rows to measure.  If not set: every row."""
+    computed: dict[ColumnName, Expression] = Field(default_factory=dict)
+    """Column: SQL over this table.  Other keys, and other SQL, may name the column as one of the table."""
     required_when: Expression | None = None
     """SQL over the sessions table: true for eligible sessions that need this record.  If not set: every session."""
     satisfied_by: SatisfiedBy = "current_version"
@@ -342,6 +352,11 @@ class Record(Section):
     """Good rows that a session needs: a number, a column of the sessions, or {at_least, at_most}.  If not set: any."""
     grace: Duration = timedelta(0)
     """Time after completion before a missing record becomes a gap.  If not set: the pipeline's grace."""
+
+    @property
+    def source(self) -> RowSource:
+        """The rows of the table with the computed columns."""
+        return RowSource(self.table, "record", tuple(self.computed.items()))
 
     @property
     def is_optional(self) -> bool:

@@ -196,17 +196,42 @@ OURS: Final = quote("our values")
 """The alias of the values computed by `with_values`: no table and no column has the name."""
 
 
-def with_values(table: TableName, row: RowName, values: Sequence[tuple[str, str]]) -> str:
-    """A FROM item: the rows of `table`, each with the `values` (name and SQL over one row) as columns of `OURS`.
+@dataclass(frozen=True, slots=True)
+class RowSource:
+    """The rows of a table with computed columns (name and SQL over one row of the table)."""
 
-    In the SQL of a value, the row is also named `row`.  The values stand in VALUES: there the server refuses
+    table: TableName
+    row: RowName
+    computed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def sql(self) -> str:
+        """A FROM item with the name of the table."""
+        if not self.computed:
+            return self.table.sql
+        name = quote(self.table.name)
+        columns = ", ".join(f"{OURS}.{quote(column)}" for column, _ in self.computed)
+        values = [(column, computed_value(sql)) for column, sql in self.computed]
+        return f"(select {name}.*, {columns} from {with_values(RowSource(self.table, self.row), values)}) as {name}"
+
+
+def computed_value(expression: str) -> str:
+    """An expression of the config of any type as one operand, as in `condition`."""
+    return f"case when true then\n{expression.strip()}\nend"
+
+
+def with_values(source: RowSource, values: Sequence[tuple[str, str]]) -> str:
+    """A FROM item: the rows of `source`, each with the `values` (name and SQL over one row) as columns of `OURS`.
+
+    In the SQL of a value, the row is also named `source.row`.  The values stand in VALUES: there the server refuses
     aggregates, window functions and functions with several rows, whose meaning depends on the rest of a statement.
     """
+    table, row = source.table, source.row
     if not values:
-        return table.sql
+        return source.sql
     expressions = ",\n        ".join(sql for _, sql in values)
     names = ", ".join(quote(name) for name, _ in values)
-    return f"""{table.sql}
+    return f"""{source.sql}
     cross join lateral (
       select computed.*
       from (select {quote(table.name)}.*) as {row},

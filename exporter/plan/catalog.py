@@ -75,7 +75,7 @@ def _repeated(sessions: Sessions, within: Sequence[str] = ()) -> str:
     keys = [column_of(sessions, column) for column in sessions.key]
     present = " and ".join([*(f"{key} is not null" for key in keys), *within])
     return f"""
-      select 1 from {sessions.table.sql} where {present} group by {", ".join(keys)} having count(*) > 1
+      select 1 from {sessions.source.sql} where {present} group by {", ".join(keys)} having count(*) > 1
     """
 
 
@@ -147,7 +147,7 @@ def _words(record: Record) -> list[str]:
     # A word of an expression may be a column; as `record` is the whole row.
     return [
         text.lower() if kind == "word" else unquoted(text)
-        for sql in (record.where, record.valid)
+        for sql in (record.where, record.valid, *record.computed.values())
         for kind, text in lexemes(sql or "")
         if kind in ("word", "quoted")
     ]

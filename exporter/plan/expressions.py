@@ -16,8 +16,8 @@ from exporter.model.sql import (
     OURS,
     STRINGS,
     Bindings,
-    RowName,
-    TableName,
+    RowSource,
+    computed_value,
     condition,
     lexemes,
     quote,
@@ -30,22 +30,31 @@ from exporter.plan.statement import Statement
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """An expression of the config over one row of `table`.
+    """An expression of the config over one row of `source`.
 
     `path`: the keys below the pipeline.  `section`: the keys of the section with the table.  `record`: the record that
-    needs the expression, None for an expression about sessions.
+    needs the expression, None for an expression about sessions.  `is_column`: a computed column, not a condition.
     """
 
     path: KeyPath
     section: KeyPath
-    row: RowName
-    table: TableName
+    source: RowSource
     sql: str
     record: str | None = None
+    is_column: bool = False
+
+    @property
+    def operand(self) -> str:
+        """The expression as one operand."""
+        return computed_value(self.sql) if self.is_column else condition(self.sql)
+
+
+COMPUTED: Final = "computed"
+"""The key of the computed columns of a section."""
 
 
 def expressions(pipeline: Pipeline, dimensions: Iterable[Dimension]) -> Iterator[Expression]:
-    """Every expression of a pipeline, expressions about sessions first."""
+    """Every expression of a pipeline: expressions about sessions first, and of a section the computed columns."""
     keys = [key for dimension in dimensions for key in dimension.keys]
     sessions = pipeline.sessions
 
@@ -54,18 +63,26 @@ def expressions(pipeline: Pipeline, dimensions: Iterable[Dimension]) -> Iterator
             if key.section == kind:
                 yield from key.texts(section, SQL)
 
+    def columns(source: RowSource, path: KeyPath, record: str | None = None) -> Iterator[Expression]:
+        bare = replace(source, computed=())
+        for column, sql in source.computed:
+            yield Expression((*path, COMPUTED, column), path, bare, sql, record, is_column=True)
+
     here: KeyPath = ("sessions",)
+    yield from columns(sessions.source, here)
     of_sessions = [((key,), getattr(sessions, key)) for key in ("eligible", "where") if getattr(sessions, key)]
     for path, sql in (*of_sessions, *own(sessions, "sessions")):
-        yield Expression((*here, *path), here, "session", sessions.table, sql)
+        yield Expression((*here, *path), here, sessions.source, sql)
     for name, record in pipeline.records.items():
         there: KeyPath = ("records", name)
         for key in ("required_when", "exists"):
             if sql := getattr(record, key):
-                yield Expression((*there, key), here, "session", sessions.table, sql, name)
+                yield Expression((*there, key), here, sessions.source, sql, name)
+        if not record.exists:
+            yield from columns(record.source, there, name)
         of_record = [((key,), getattr(record, key)) for key in ("where", "valid") if getattr(record, key)]
         for path, sql in (*of_record, *own(record, "record")):
-            yield Expression((*there, *path), there, "record", record.table, sql, name)
+            yield Expression((*there, *path), there, record.source, sql, name)
 
 
 def written(pipeline: Pipeline, one: Expression) -> Pipeline:
@@ -98,7 +115,8 @@ def unfound(one: Expression, position: int) -> tuple[int, str] | None:
     `position`: the server's position, from 1, in `planned` of only this expression.  None for a position without a bare
     name.
     """
-    at = position - 1 - planned([one]).sql.index(condition(one.sql)) - len(_BEFORE)
+    before, _, _ = one.operand.partition("\n")
+    at = position - 1 - planned([one]).sql.index(one.operand) - len(f"{before}\n")
     begins, pieces = 0, list[tuple[str, str]]()
     for kind, text in lexemes(one.sql.strip()):
         if begins == at or pieces:
@@ -108,9 +126,6 @@ def unfound(one: Expression, position: int) -> tuple[int, str] | None:
         return None
     kind, name = pieces[0]
     return at, name.lower() if kind == "word" else unquoted(name)
-
-
-_BEFORE: Final = condition("").partition("\n")[0] + "\n"
 
 
 def qualified(one: Expression, at: int, schema: str) -> Expression:
@@ -128,15 +143,16 @@ def planned(asked: Sequence[Expression]) -> Statement:
 
     A volatile function (random(), clock_timestamp()) is computed apart for each row: see `is_volatile`.
     """
-    tables: dict[tuple[TableName, RowName], list[Expression]] = {}
+    sources: dict[RowSource, list[Expression]] = {}
     for expression in asked:
-        tables.setdefault((expression.table, expression.row), []).append(expression)
+        sources.setdefault(expression.source, []).append(expression)
     looks = []
-    for (table, row), over in tables.items():
-        values = [(f"value_{n}", condition(one.sql)) for n, one in enumerate(over)]
+    for source, over in sources.items():
+        values = [(f"value_{n}", one.operand) for n, one in enumerate(over)]
+        wanted = [f"{OURS}.value_{n}{' is not null' if one.is_column else ''}" for n, one in enumerate(over)]
         values.append(("apart", f"'{_APART}'::text"))
-        wanted = [f"{OURS}.{quote(name)}" for name, _ in values[:-1]] + [f"{OURS}.apart = '{_APART}'::text"]
-        looks.append(f"(select count(*) from {with_values(table, row, values)} where {' and '.join(wanted)})")
+        wanted.append(f"{OURS}.apart = '{_APART}'::text")
+        looks.append(f"(select count(*) from {with_values(source, values)} where {' and '.join(wanted)})")
     return Statement("expressions", "explain (costs off) select\n  " + ",\n  ".join(looks), is_ours=False)
 
 

@@ -72,7 +72,7 @@ _EXISTS: Final = "exists for us"
 def rows_from(record: Record) -> tuple[str, str]:
     """A FROM item with the rows of a record and the result of `valid`, and the condition for rows that count."""
     values = [(name, condition(sql)) for name, sql in ((_EXISTS, record.where), (PASSES, record.valid)) if sql]
-    return with_values(record.table, "record", values), f"{OURS}.{quote(_EXISTS)}" if record.where else "true"
+    return with_values(record.source, values), f"{OURS}.{quote(_EXISTS)}" if record.where else "true"
 
 
 def newest_in_sql(record: Record, bind: Bindings) -> str:

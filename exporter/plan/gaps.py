@@ -98,7 +98,7 @@ def places_statement(pipeline: Pipeline, keys: Sequence[SessionKey]) -> Statemen
     started = moment(column_of(sessions, sessions.started_at), sessions.timezone, bind)
     sql = (
         f"with {marker(pipeline.name, 'sessions')}\npresent as (\n"
-        f"  select {', '.join([*session_keys(pipeline), f'{started} as started'])} from {sessions.table.sql}\n)\n"
+        f"  select {', '.join([*session_keys(pipeline), f'{started} as started'])} from {sessions.source.sql}\n)\n"
         f"select place - 1, ({in_window(pipeline, bind)}) is true\nfrom present\njoin {_listed(pipeline, keys, bind)}"
     )
     return Statement("places of sessions", sql, tuple(bind.values))

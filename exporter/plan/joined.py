@@ -154,7 +154,7 @@ def session_rows(scope: Scope, bind: Bindings, facts: Sequence[Fact], segment: s
     always = {quote(fact.name) for fact in facts if fact.of_rows}
     columns = {quote(name): f"{OURS}.{quote(name)}" for name in values}
     return SessionRows(
-        source=with_values(sessions.table, "session", list(values.items())),
+        source=with_values(sessions.source, list(values.items())),
         key=session_keys(pipeline),
         status=same_text(column_of(sessions, sessions.status) if sessions.status else text_literal(NO_STATUS)),
         started=moment(column_of(sessions, sessions.started_at), sessions.timezone, bind),
@@ -195,7 +195,7 @@ def owners_of_rows(
     sql = f"""
     select
       {comma_list(selected, 6)}
-    from {with_values(sessions.table, "session", values)}
+    from {with_values(sessions.source, values)}
     {f"where {' and '.join(within)}" if within else ""}
     offset 0"""
     return Owners(sql, flags)

@@ -7,7 +7,7 @@ from typing import Final
 
 from exporter.model.counting import CatalogMeasure, Facet, Part, Repeats, Scope, Values
 from exporter.model.dimension import Dimension
-from exporter.model.keys import Link, key_columns, presumed_link
+from exporter.model.keys import Link, computed_key_columns, key_columns, presumed_link
 from exporter.model.listing import Members, RowList
 from exporter.model.ranges import Keyed, Started
 from exporter.model.sections import Config, Database, Pipeline, Record
@@ -167,11 +167,23 @@ class Plan:
         return Statement("locks", f"select {needed}, {room}", tuple(bind.values))
 
     @property
+    def computed(self) -> tuple[Expression, ...]:
+        """The computed columns."""
+        return tuple(one for one in self.expressions if one.is_column)
+
+    @property
     def keys(self) -> Statement:
-        """Reads the types of key columns."""
+        """Reads the types of key columns of tables."""
         bind = Bindings()
         sql = key_columns(self.pipeline, bind)
         return Statement("types of keys", sql, tuple(bind.values))
+
+    @property
+    def computed_keys(self) -> Statement:
+        """Reads the types of computed key columns, in the form of `keys`."""
+        bind = Bindings()
+        sql = computed_key_columns(self.pipeline, bind)
+        return Statement("types of computed keys", sql, tuple(bind.values), is_ours=False)
 
     @property
     def unique_key(self) -> Statement:
@@ -204,7 +216,7 @@ class Plan:
         return tuple(
             one
             for one in expressions(self.pipeline, self.dimensions)
-            if one.record or one.path in OF_EVERY_SESSION or self.part_of(one) in parts
+            if one.record or is_of_every_session(one) or self.part_of(one) in parts
         )
 
     @staticmethod
@@ -440,6 +452,11 @@ class Plan:
         yield patience(self.database, USUAL_DEADLOCK_TIMEOUT)
         yield self.snapshot
         yield self.catalog
+        if self.computed:
+            yield from filter(None, (self.search,))
+            yield planned(self.computed)
+            yield self.computed_keys
+            yield search(())
         yield self.keys
         yield self.indexes
         yield IDENTITY
@@ -463,8 +480,12 @@ class Plan:
         yield END
 
 
-OF_EVERY_SESSION: Final[frozenset[KeyPath]] = frozenset({("sessions", "eligible"), ("sessions", "where")})
-"""The expressions without which nothing can be measured."""
+_OF_EVERY_SESSION: Final[frozenset[KeyPath]] = frozenset({("sessions", "eligible"), ("sessions", "where")})
+
+
+def is_of_every_session(one: Expression) -> bool:
+    """Whether nothing can be measured without an expression."""
+    return one.record is None and (one.is_column or one.path in _OF_EVERY_SESSION)
 
 
 def compile_plan(

@@ -8,8 +8,8 @@ from exporter.model.counting import Scope
 from exporter.model.dimension import Dimension
 from exporter.model.keys import Link
 from exporter.model.ranges import Keyed, Started
-from exporter.model.sections import Pipeline, Record
-from exporter.model.sql import Bindings, TableName, quote, relation
+from exporter.model.sections import Pipeline, Record, Sessions
+from exporter.model.sql import Bindings, quote, relation
 from exporter.plan.fragments import SessionKey, column_of, comma_list, in_keys, named_keys, record_keys, rows_from
 from exporter.plan.joined import Region, Times, joined_with, owners_of_rows
 from exporter.plan.statement import Statement, marker
@@ -161,22 +161,22 @@ group by {places}"""
 def missing_indexes(pipeline: Pipeline, has_index: Sequence[bool]) -> list[str]:
     """The statements that create the indexes that slices lack; `has_index` is from `read_sliceable`."""
     return [
-        f"create index concurrently on {table.written} ({quote(column)})"
-        for (table, column), has_one in zip(_cut_by(pipeline), has_index, strict=True)
+        f"create index concurrently on {section.table.written} ({quote(column)})"
+        for (section, column), has_one in zip(cut_by_columns(pipeline), has_index, strict=True)
         if not has_one
     ]
 
 
-def _cut_by(pipeline: Pipeline) -> list[tuple[TableName, str]]:
+def cut_by_columns(pipeline: Pipeline) -> list[tuple[Sessions | Record, str]]:
     """The columns that an index must begin with: of the sessions the start and the key, of each record its key."""
     sessions = pipeline.sessions
-    of_records = [(record.table, record.session_key[0].column) for record in pipeline.stored.values()]
-    return [(sessions.table, sessions.started_at), (sessions.table, sessions.key[0]), *of_records]
+    of_records = [(record, record.session_key[0].column) for record in pipeline.stored.values()]
+    return [(sessions, sessions.started_at), (sessions, sessions.key[0]), *of_records]
 
 
 def read_sliceable(pipeline: Pipeline, row: Sequence[Any]) -> tuple[list[bool], dict[str, float], tuple[int, ...]]:
     """What `sliceable` found: which indexes exist, the estimated rows by record, and the identities of the tables."""
-    indexes, records = len(_cut_by(pipeline)), len(pipeline.stored)
+    indexes, records = len(cut_by_columns(pipeline)), len(pipeline.stored)
     expected = dict(zip(pipeline.stored, map(float, row[indexes : indexes + records]), strict=True))
     return list(map(bool, row[:indexes])), expected, tuple(map(int, row[indexes + records :]))
 
@@ -195,10 +195,10 @@ def sliceable(pipeline: Pipeline) -> Statement:
     join pg_catalog.pg_class c on c.oid = i.indexrelid
     join pg_catalog.pg_am m on m.oid = c.relam and m.amname = 'btree'
     join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = (i.indkey::int2[])[0]
-    where i.indrelid = {relation(table, bind)} and i.indisvalid and i.indpred is null
+    where i.indrelid = {relation(section.table, bind)} and i.indisvalid and i.indpred is null
       and a.attname = {bind(column, "text")}
   )"""
-        for table, column in _cut_by(pipeline)
+        for section, column in cut_by_columns(pipeline)
     ]
     columns += [
         f"""(

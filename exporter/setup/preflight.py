@@ -22,7 +22,7 @@ from exporter.model.fault import CollectionError, Fault
 from exporter.model.sections import Config
 from exporter.model.sql import quote
 from exporter.model.values import KeyPath
-from exporter.plan.expressions import Expression, expressions, is_detached
+from exporter.plan.expressions import Expression, expressions, is_detached, written
 from exporter.plan.plan import Plan, compile_plan
 from exporter.plan.slices import missing_indexes, read_sliceable
 from exporter.plan.statement import Statement
@@ -223,17 +223,24 @@ async def _check_expressions(
     top: KeyPath = ("pipelines", plan.pipeline.name)
     if plan.search:
         await session.run(plan.search, dotted(top))
-    for one in expressions(plan.pipeline, plan.dimensions):
+    refused: set[KeyPath] = set()
+    for place in [one.path for one in expressions(plan.pipeline, plan.dimensions)]:
+        [one] = [one for one in expressions(plan.pipeline, plan.dimensions) if one.path == place]
         section, path = (*top, *one.section), dotted((*top, *one.path))
-        if section not in found or not found[section].sources:
+        if section not in found or not found[section].sources or section in refused:
             continue
-        whole, lines = await qualify(session, replace(one, table=found[section].table), path)
+        located = replace(one, source=replace(one.source, table=found[section].table))
+        whole, lines = await qualify(session, located, path)
         if isinstance(lines, list):
+            if one.is_column:
+                plan = plan.about(written(plan.pipeline, whole))
             taken.append(one)
             findings += _judge_plan(path, whole, lines)
             if whole.sql != one.sql.strip():
                 findings.append(ConfigFinding("note", path, f"{_BARE}: {' '.join(whole.sql.split())}"))
             continue
+        if one.is_column:
+            refused.add(section)
         known = has_failed(so_far, dotted((*section, "table")))
         if not (known and lines.reason in ("permission", "row_security")):
             findings.append(fault_at(path, lines))
@@ -249,12 +256,13 @@ _BARE: Final = "names tables or functions without a schema, so the search_path o
 
 def _judge_plan(path: str, one: Expression, lines: Sequence[str]) -> Iterator[ConfigFinding]:
     if is_detached(lines):
-        column = "session.id" if one.row == "session" else "record.id"
+        row = one.source.row
+        column = f"{row}.id"
         yield ConfigFinding(
             "note",
             path,
-            f"a sub-query uses no column of the {one.row}, so every {one.row} gets the same value: in a sub-query, a "
-            f"bare name is first a column of the sub-query's own tables; for a column of the {one.row} write {column}",
+            f"a sub-query uses no column of the {row}, so every {row} gets the same value: in a sub-query, a "
+            f"bare name is first a column of the sub-query's own tables; for a column of the {row} write {column}",
         )
 
 

@@ -72,13 +72,17 @@ def judge_connection_limits(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A section of a pipeline with a table: the named columns with their keys, and the columns with times."""
+    """A section of a pipeline with a table: the named columns with their keys, and the columns with times.
+
+    `computed`: the names of computed columns.
+    """
 
     path: KeyPath
     table: TableName
     columns: tuple[tuple[KeyPath, str], ...]
     times: tuple[tuple[KeyPath, str], ...]
     timezone: str | None
+    computed: frozenset[str]
 
 
 def places(pipeline: Pipeline) -> Iterator[Place]:
@@ -94,7 +98,7 @@ def places(pipeline: Pipeline) -> Iterator[Place]:
     for name, record in pipeline.records.items():
         numbers = record.rows.columns if record.rows else ()
         columns += [((*top, "records", name, "rows"), column) for column in numbers]
-    yield Place(path, sessions.table, tuple(columns), tuple(times), sessions.timezone)
+    yield Place(path, sessions.table, tuple(columns), tuple(times), sessions.timezone, frozenset(sessions.computed))
     for name, record in pipeline.stored.items():
         yield _record_place((*top, "records", name), record)
 
@@ -106,7 +110,7 @@ def _record_place(path: KeyPath, record: Record) -> Place:
         columns.append(((*path, "version", "column"), record.version.column))
     columns += [((*path, "accepted_values", column), column) for column in record.accepted_values]
     columns += [((*path, *keys), column) for keys, column in _own(record)]
-    return Place(path, record.table, (*columns, *times), tuple(times), record.timezone)
+    return Place(path, record.table, (*columns, *times), tuple(times), record.timezone, frozenset(record.computed))
 
 
 def _own(section: Sessions | Record) -> Iterator[tuple[KeyPath, str]]:
@@ -232,7 +236,13 @@ def _elsewhere(place: str, source: Source, itself: Source) -> ConfigFinding:
 
 def judge_columns(place: Place, found: Relation) -> Iterator[ConfigFinding]:
     """Findings about missing columns, and about time columns of a wrong type."""
+    for name in sorted(place.computed):
+        if found.column(name) is not None:
+            there = dotted((*place.path, "computed", name))
+            yield ConfigFinding("error", there, f"{found.table.sql} has a column {quote(name)}: choose another name")
     for path, name in place.columns:
+        if name in place.computed:
+            continue
         column = found.column(name)
         if column is None:
             known = [column.name for column in found.columns]
@@ -278,7 +288,9 @@ def judge_session_key(pipeline: Pipeline, found: Relation) -> Iterator[ConfigFin
         f"pipelines.{pipeline.name}.sessions.key",
         f"no unique index proves that ({names}) is unique: every collection checks the rows in one more pass",
         f"CREATE UNIQUE INDEX CONCURRENTLY ON {found.table.sql} ({names});"
-        if found.kind in ("table", "materialized view") and not found.has_child_tables
+        if found.kind in ("table", "materialized view")
+        and not found.has_child_tables
+        and pipeline.sessions.computed.keys().isdisjoint(key)
         else None,
     )
 
@@ -290,7 +302,7 @@ def judge_window(pipeline: Pipeline, found: Relation) -> Iterator[ConfigFinding]
         index.columns[0] == started and index.method in ("btree", "brin") and not index.is_partial
         for index in found.indexes
     )
-    if is_served or found.rows is None or found.rows <= LARGE_TABLE:
+    if is_served or started in pipeline.sessions.computed or found.rows is None or found.rows <= LARGE_TABLE:
         return
     partitioned = found.kind == "partitioned table"
     yield ConfigFinding(

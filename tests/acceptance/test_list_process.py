@@ -72,7 +72,10 @@ WRONG = {
     "an unknown list": (("gap_sessions",), "argument NAME: invalid choice"),
     "a record of sessions": (("failed_checks", "--record", "invoices"), "list failed_checks has no --record"),
     "a check of rows": (("orphaned_records", "--check", "priced"), "list orphaned_records has no --check"),
-    "an unknown record": (("orphaned_records", "--record", "invoice"), "is not a record of orders; did you mean invoices?"),
+    "an unknown record": (
+        ("orphaned_records", "--record", "invoice"),
+        "is not a record of orders; did you mean invoices?",
+    ),
     "a record without the number": (("duplicate_records", "--record", "returns"), "choose one of invoices"),
     "nothing counted": (("failed_checks",), "nothing to list: pipeline orders does not count failed_checks: set sess"),
     "an unknown pipeline": (("orphaned_records", "--pipeline", "order"), "--pipeline order is not in the config"),

@@ -459,6 +459,8 @@ class Case:
     world: World
     defaults: Mapping[str, str]
     constraints: tuple[str, ...]
+    is_computed: bool = False
+    """Whether keys name computed columns that repeat columns of the tables."""
 
     def config(self) -> str:
         lines = [
@@ -467,7 +469,7 @@ class Case:
             "pipelines:",
             "  random:",
         ]
-        for key, value in self.world.pipeline.items():
+        for key, value in (computed(self.world.pipeline) if self.is_computed else self.world.pipeline).items():
             if key == "records":
                 lines += ["    records:", *(f"      {name}: {quoted(record)}" for name, record in value.items())]
             else:
@@ -490,6 +492,35 @@ class Case:
 
     def _repr_pretty_(self, printer: RepresentationPrinter, _cycle: bool) -> None:
         printer.text(f"\n{self.script()}\n\n{self.config()}")
+
+
+def computed(pipeline: Mapping[str, Any]) -> dict[str, Any]:
+    """The pipeline with computed columns in place of those of the tables."""
+    sessions = with_copies(pipeline["sessions"], ("key", "status", "started_at", "completed_at", "due_at"))
+    records = {
+        name: record if "exists" in record else with_copies(record, ("session_key", "created_at", "version", "unique"))
+        for name, record in pipeline["records"].items()
+    }
+    return {**pipeline, "sessions": sessions, "records": records}
+
+
+def with_copies(section: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """The section with a computed column for each column that one of the keys names."""
+    copies: dict[str, str] = {}
+
+    def copy(value: Any) -> Any:
+        match value:
+            case str():
+                copies[f"copy of {value}"] = f'"{value}"'
+                return f"copy of {value}"
+            case list():
+                return [copy(one) for one in value]
+            case {"column": column}:
+                return {**value, "column": copy(column)}
+        return value
+
+    found = {key: copy(value) if key in keys else value for key, value in section.items()}
+    return {**found, "computed": copies}
 
 
 def inserted(table: str, found: Sequence[Sequence[object]]) -> Iterator[str]:
