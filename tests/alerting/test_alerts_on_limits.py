@@ -154,7 +154,7 @@ CLAIMS: Final = (
         about=SCORES,
         summary="New records are written with an old version.",
         says=f"{OF_SCORES}: rows written with an old version since current_since",
-        command="check --config.file config.yaml",
+        command="list drifted_records --config.file config.yaml --pipeline assessments --record fc_scores",
         page="conformance",
         dashboard="versions",
     ),
@@ -165,7 +165,7 @@ CLAIMS: Final = (
         about=SCORES,
         summary="Records have invalid values.",
         says=f"{OF_SCORES}: invalid rows",
-        command=f"{GAPS} --record fc_scores --reason invalid",
+        command="list invalid_records --config.file config.yaml --pipeline assessments --record fc_scores",
         page="validity",
     ),
     Claim(
@@ -175,7 +175,7 @@ CLAIMS: Final = (
         about={"check": "finalized"},
         summary="Sessions fail a configured check.",
         says="Check finalized of pipeline assessments (database main): sessions that fail a check",
-        command="check --config.file config.yaml",
+        command="list failed_checks --config.file config.yaml --pipeline assessments --check finalized",
         page="validity",
     ),
     Claim(
@@ -185,7 +185,7 @@ CLAIMS: Final = (
         about=SCORES,
         summary="Records are duplicated.",
         says=f"{OF_SCORES}: duplicate rows",
-        command="check --config.file config.yaml",
+        command="list duplicate_records --config.file config.yaml --pipeline assessments --record fc_scores",
         page="uniqueness",
     ),
     Claim(
@@ -195,7 +195,7 @@ CLAIMS: Final = (
         about=SCORES,
         summary="Records belong to sessions that do not exist.",
         says=f"{OF_SCORES}: rows whose session does not exist",
-        command="check --config.file config.yaml",
+        command="list orphaned_records --config.file config.yaml --pipeline assessments --record fc_scores",
         page="integrity",
     ),
     Claim(
@@ -205,7 +205,7 @@ CLAIMS: Final = (
         about=SCORES,
         summary="Records have no session: the session key is NULL.",
         says=f"{OF_SCORES}: rows whose session key is NULL",
-        command="check --config.file config.yaml",
+        command="list unlinked_records --config.file config.yaml --pipeline assessments --record fc_scores",
         page="integrity",
     ),
     Claim(
@@ -215,7 +215,7 @@ CLAIMS: Final = (
         about=SCORES,
         summary="Records of deleted sessions still exist.",
         says=f"{OF_SCORES}: rows whose session is soft-deleted",
-        command="check --config.file config.yaml",
+        command="list detached_records --config.file config.yaml --pipeline assessments --record fc_scores",
         page="detachment",
     ),
     Claim(
@@ -275,7 +275,7 @@ CLAIMS: Final = (
         ],
         summary="Sessions stay in a status for too long.",
         says=f"{OF_PIPELINE}: sessions that stay in a status for too long",
-        command="check --config.file config.yaml",
+        command="list stuck_sessions --config.file config.yaml --pipeline assessments",
         page="stuck",
     ),
     Claim(
