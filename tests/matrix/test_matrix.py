@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 import test_collect
 import test_gaps
+import test_lists
 import test_scenarios
 from conftest import TOUR, Database, NewDatabase, Numbers, plan_of
 from servers import settings
@@ -122,6 +123,25 @@ async def test_the_gap_of_the_backfill_is_told_by_record_state_and_version(backf
     }
     assert numbers("gap_sessions", "fc_scores", "missing") == 28
     assert numbers("gap_sessions", "fc_scores", "outdated") == 11
+
+
+async def test_computed_keys_change_no_number_and_every_list_is_whole(backfill: Database) -> None:
+    text = TOUR.read_text()
+    for old, new in (
+        ("      key: id ", "      computed: {own: id, began: created_at}\n      key: own "),
+        ("      started_at: created_at\n", "      started_at: began\n"),
+        ("        session_key: session_id   #", "        computed: {of: session_id}\n        session_key: of   #"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    plan = backfill.plan(text)
+
+    snapshot = (await backfill.measure(text)).snapshot
+    plain = (await backfill.measure()).snapshot.readings.numbers
+    listed = await test_lists.assert_explained(plan, snapshot)
+
+    assert {**snapshot.readings.numbers, ("foreign_key_enforced", "profiles"): 1.0} == plain
+    assert {"orphaned_records", "failed_checks", "duplicate_records", "undated_sessions"} <= listed.keys()
 
 
 async def test_a_foreign_key_counts_once_it_is_validated(healthy: Database) -> None:
