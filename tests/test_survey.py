@@ -92,7 +92,7 @@ async def test_the_sample_platform_is_proposed_as_its_tour_describes_it(healthy:
     }
     assert "unique: [session_id, version, fc_kind]" in found.text
     assert "A foreign key references the sessions" in found.text
-    assert "No foreign key, but a column named after the sessions" in found.text
+    assert "No foreign key of this table, but a column named after the sessions" in found.text
     assert "in_progress (12)" in found.text
     assert "url: ${DATABASE_URL}" in found.text
 
@@ -394,7 +394,8 @@ async def test_other_tables_that_look_like_sessions_are_said(empty: Database) ->
         create table upload_sessions (
           id int primary key, status text, started_at timestamptz, completed_at timestamptz
         );
-        create table thumbnails (upload_session_id int)
+        create table thumbnails (upload_session_id int);
+        insert into upload_sessions values (1, 'new', now() - interval '2 days', null)
         """
     )
 

@@ -89,8 +89,8 @@ Where no column points at the session, a condition over the sessions table says 
 _COMPUTED: Final = """
 ## Compute columns
 
-Some tables have times as numbers, keys in JSON, or no column for the due time.  `computed` gives such values a name, without a
-change of the database; other keys, and other SQL of the section, use the name as a column of the table:
+Some tables have times as numbers, keys in JSON, or no column for the due time.  `computed` gives such values a name,
+without a change of the database; other keys, and other SQL of the section, use the name as a column of the table:
 
 ```yaml
     sessions:
@@ -106,9 +106,12 @@ change of the database; other keys, and other SQL of the section, use the name a
       status: state
 ```
 
-- The SQL is over the columns of the table, not over other computed columns.  The SQL decides the type: cast where needed.
-- The server may compute the SQL of a column several times for a row.  For expensive SQL, prefer a generated column or a view.
-- With a computed key or start, a collection cannot go in slices: a table that is too large for one statement needs the columns.
+- The SQL is over the columns of the table, not over other computed columns.  The SQL decides the type: cast where
+  needed.
+- The server may compute the SQL of a column several times for a row.  For expensive SQL, prefer a generated column or
+  a view.
+- With a computed key or start, a collection cannot go in slices: a table that is too large for one statement needs the
+  columns.
 - `config check --connect` plans each column, and refuses a name that the table already has.
 """
 

@@ -93,7 +93,8 @@ class Names:
 class TableColumn:
     """A column: `sql` is the quoted name, `type` the SQL type, `base` the type without length and domain.
 
-    `labels`: the values of an enum, in order; empty for other types.
+    `labels`: the values of an enum, in order; empty for other types.  `is_computed`: the table has no such column, and
+    `sql` computes the values from other columns.
     """
 
     name: str
@@ -101,6 +102,7 @@ class TableColumn:
     type: str
     base: str
     labels: tuple[str, ...]
+    is_computed: bool = False
 
     @property
     def is_time(self) -> bool:

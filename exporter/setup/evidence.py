@@ -3,7 +3,7 @@
 Reads a sample, each statement with a time-out of its own: a fact that takes too long is None.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final
@@ -14,8 +14,18 @@ from exporter.model.fault import Fault
 from exporter.model.sql import TableName, parse_type_name, quote, text_literal
 from exporter.plan.statement import Statement
 from exporter.setup.catalog import Relation, TableColumn, are_comparable
-from exporter.setup.naming import created_of, version_of
-from exporter.setup.references import Link, Pointer, names_table
+from exporter.setup.naming import (
+    INTEGERS,
+    created_of,
+    epoch_time,
+    is_text,
+    may_be_epoch,
+    refers,
+    status_of,
+    usable,
+    version_of,
+)
+from exporter.setup.references import Link, Outline, Pointer, names_table
 
 SAMPLE: Final = 2_000
 """Sessions read of each part of the window, at most."""
@@ -28,6 +38,8 @@ VALUE_LIMIT: Final = 200
 
 WINDOW_DAYS: Final = 90
 """Sessions of so many days before the newest session are read."""
+
+_CREATED: Final = quote("our created")
 
 _PART: Final = quote("our part")
 """The part of a session: so unusual a name that no column has it."""
@@ -96,13 +108,14 @@ class SessionFacts:
 class RecordFacts:
     """Facts from the rows of a record; None if unreadable.
 
-    `versions`: of the 30 days before the newest row.  `has_several`: whether sessions have several rows.  `delays`:
-    seconds from completion to the first row, for 50 and 95 of 100 sessions.
+    `versions` and `statuses`: of the 30 days before the newest row.  `has_several`: whether sessions have several rows.
+    `delays`: seconds from completion to the first row, for 50 and 95 of 100 sessions.
     """
 
     versions: tuple[Value, ...] | None = None
     has_several: bool | None = None
     delays: tuple[float, float] | None = None
+    statuses: tuple[Value, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +142,38 @@ class Source:
         return " and ".join(same)
 
 
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A condition on sessions (SQL) that tells those with a row of a record from those without.
+
+    `with_row` of the `sessions` that meet the condition have a row, and nearly no other has one.
+    """
+
+    sql: str
+    with_row: int
+    sessions: int
+
+
+SPLIT: Final = 0.95
+"""The share of sessions with a row from which on a condition tells the sessions that need a record."""
+
+SPLIT_LEAST: Final = 20
+"""Sessions on either side of a condition, at least."""
+
+SPLIT_VALUES: Final = 8
+"""Values of a column that may tell the sessions, at most."""
+
+SPLIT_COLUMNS: Final = 40
+"""Columns that may tell the sessions, at most."""
+
+FILLED: Final = 0.02
+"""The least share of rows with a value in a column that has a role."""
+
+
+_TOLD: Final = frozenset({"statement_timeout", "lock_timeout", "permission", "row_security"})
+"""The reasons of refusals that are said: the operator can do something."""
+
+
 class Evidence:
     """Questions about the rows of one database; `said` has the refusals of the server."""
 
@@ -141,9 +186,7 @@ class Evidence:
     ) -> SessionFacts:
         """Facts from a sample of the sessions of the 90 days before the newest session."""
         table, start = relation.table, columns.started.sql
-        # Python's dates begin in year 1.
-        known = f"isfinite({start}) and {start} >= '0001-01-01' and {start} <= clock_timestamp()"
-        newest = f"max({start}) filter (where {known})"
+        newest = _newest(start)
         [(day, is_recent)] = await self.ask(
             f"select ({newest})::date, "
             f"coalesce({newest} >= clock_timestamp() - interval '{WINDOW_DAYS} days', false) from {table.sql}",
@@ -156,6 +199,58 @@ class Evidence:
             alone = [await self._groups(table, columns, day, key, (source,)) for source in sources]
             found = None if found is None else _merged(found, alone)
         return SessionFacts(day, is_recent, found)
+
+    async def unfilled(self, relation: Relation, started: TableColumn, columns: Sequence[TableColumn]) -> set[str]:
+        """The names of columns that are NULL in nearly all recent sessions."""
+        table, start = relation.table, started.sql
+        newest = await self.ask(f"select ({_newest(start)})::date from {table.sql}", table)
+        day = newest[0][0] if newest else None
+        named = [f"column_{n}" for n, _ in enumerate(columns)]
+        counts = [f"count({name})" for name in named]
+        parts = [
+            f"(select {', '.join(f'{c.sql} as {name}' for c, name in zip(columns, named, strict=True))} "
+            f"from {table.sql} t where {within} limit {SAMPLE})"
+            for within in _parts(started, day)
+        ]
+        rows = await self.ask(f"select count(*), {', '.join(counts)} from ({' union all '.join(parts)}) s", table)
+        if not rows or not rows[0][0]:
+            return set()
+        total, *filled = rows[0]
+        return {column.name for column, count in zip(columns, filled, strict=True) if count < FILLED * total}
+
+    async def split(
+        self, sessions: Relation, columns: Columns, key: Sequence[TableColumn], eligible: str, source: Source
+    ) -> Split | None:
+        """The condition that best tells the eligible sessions with a row from those without; None without one."""
+        tests = _tests(usable(sessions.columns), {column.name for column in key})
+        if not tests or isinstance(source.way, Pointer):
+            return None
+        keys = [f"s.key_{n}" for n in range(1, len(key) + 1)]
+        selected = [f"{column.sql} as key_{n}" for n, column in enumerate(key, start=1)]
+        selected += [f"({sql})::text as test_{n}" for n, (sql, _) in enumerate(tests)]
+        listed = ", ".join(f"({n}, test_{n})" for n, _ in enumerate(tests))
+        rows = await self.ask(
+            f"with sample as materialized (select {', '.join(selected)} from {sessions.table.sql} t "
+            f"where ({eligible}) and {columns.started.sql} <= clock_timestamp() - interval '1 day' "
+            f"order by {columns.started.sql} desc limit {SAMPLE}), "
+            f"judged as materialized (select s.*, exists (select 1 from {source.table.sql} r where "
+            f"{source.same_key('r', keys)}) as has_row from sample s) "
+            "select n, value, count(*), count(*) filter (where has_row) from judged "
+            f"cross join lateral (values {listed}) v (n, value) group by 1, 2 limit {VALUE_LIMIT * SPLIT_COLUMNS}",
+            source.table,
+        )
+        found: dict[int, dict[str | None, tuple[int, int]]] = {}
+        for n, value, sessions_, with_row in rows or ():
+            found.setdefault(n, {})[value] = (sessions_, with_row)
+        splits = [_split_by(sql, found.get(n, {}), is_number=number) for n, (sql, number) in enumerate(tests)]
+        known = [split for split in splits if split is not None]
+        return max(known, key=lambda split: (split.with_row / split.sessions, split.sessions), default=None)
+
+    async def with_rows(self, tables: Sequence[TableName]) -> set[TableName] | None:
+        """The tables that have a row; None if the server refuses or times out."""
+        asked = ", ".join(f"exists (select 1 from {table.sql})" for table in tables)
+        rows = await self.ask(f"select {asked}", tables[0]) if tables else None
+        return {table for table, found in zip(tables, rows[0], strict=True) if found} if rows else None
 
     async def _groups(
         self,
@@ -217,7 +312,9 @@ class Evidence:
         )
         versions = await self.values(table, version, recent) if version else None
         delays = await self._delays(sessions, columns, key, eligible, source, created) if created else None
-        return RecordFacts(versions, several[0][0] if several else None, delays)
+        status = status_of(link.outline.columns)
+        statuses = await self.values(table, status, recent) if status else None
+        return RecordFacts(versions, several[0][0] if several else None, delays, statuses)
 
     async def _delays(
         self,
@@ -237,9 +334,9 @@ class Evidence:
             f"from {sessions.table.sql} t where ({eligible}) and isfinite({completed.sql}) "
             f"order by {columns.started.sql} desc limit {SAMPLE}) "
             "select percentile_disc(array[0.5, 0.95]) within group (order by delay) from ("
-            f"select extract(epoch from min(r.{created.sql})::timestamptz - s.completed::timestamptz)::float8 as delay "
-            f"from sample s join {source.table.sql} r on {source.same_key('r', keys)} "
-            f"where isfinite(r.{created.sql}) group by {grouped}, s.completed) d",
+            f"select extract(epoch from min(r.{_CREATED})::timestamptz - s.completed::timestamptz)::float8 as delay "
+            f"from sample s join (select t.*, {created.sql} as {_CREATED} from {source.table.sql} t) r "
+            f"on {source.same_key('r', keys)} where isfinite(r.{_CREATED}) group by {grouped}, s.completed) d",
             source.table,
         )
         return tuple(rows[0][0]) if rows and rows[0][0] else None
@@ -299,9 +396,73 @@ class Evidence:
         answer = await self._session.attempt(Statement("look", sql), table.written, is_refused_lock)
         if not isinstance(answer, Fault):
             return answer
-        if answer.message not in self._said:
+        # A table that cannot be read or compared is left out with the reason, and may be no candidate at all.
+        if answer.reason in _TOLD and answer.message not in self._said:
             self._said.append(answer.message)
         return None
+
+
+def _tests(columns: Sequence[TableColumn], keys: Collection[str]) -> list[tuple[str, bool]]:
+    """SQL over a session with few values, which may tell whether the session needs a record; and whether a number."""
+    found = []
+    for column in columns:
+        if column.name in keys:
+            continue
+        if refers(column):
+            found.append((f"{column.sql} is not null", False))
+        elif is_text(column) or column.base == "boolean":
+            found.append((column.sql, False))
+        elif column.base in INTEGERS or column.base == "numeric":
+            found += [(f"{column.sql} > 0", False), (column.sql, True)]
+    return found[:SPLIT_COLUMNS]
+
+
+def _split_by(test: str, counts: Mapping[str | None, tuple[int, int]], *, is_number: bool) -> Split | None:
+    """The condition on the values of a test, if nearly all sessions of some values have a row, and few of the others.
+
+    `counts`: for each value the sessions, and the sessions with a row.
+    """
+    if not 1 < len(counts) <= SPLIT_VALUES:
+        return None
+    high = {value for value, (sessions, with_row) in counts.items() if with_row >= SPLIT * sessions}
+    low = {value for value, (sessions, with_row) in counts.items() if with_row <= (1 - SPLIT) * sessions}
+    of_high, of_low = sum(counts[value][0] for value in high), sum(counts[value][0] for value in low)
+    if high | low != {*counts} or None in high or min(of_high, of_low) < SPLIT_LEAST:
+        return None
+    sql = _one_of(test, sorted(filter(None, high)), is_number=is_number)
+    return Split(sql, sum(counts[value][1] for value in high), of_high)
+
+
+def _one_of(test: str, values: Sequence[str], *, is_number: bool) -> str:
+    if {*values} <= {"true", "false"}:
+        return test if [*values] == ["true"] else f"not {test}"
+    literals = [value if is_number else text_literal(value) for value in values]
+    return f"{test} = {literals[0]}" if len(literals) == 1 else f"{test} in ({', '.join(literals)})"
+
+
+async def epoch_columns(session: Session, outlines: Sequence[Outline]) -> dict[TableName, tuple[TableColumn, ...]]:
+    """Computed times for the numbers that count from 1970, by table; a number is judged by one row."""
+    asked = [
+        (outline, column)
+        for outline in outlines
+        if outline.named.may_read and outline.is_measurable
+        for column in outline.columns
+        if may_be_epoch(column)
+    ]
+    found: dict[TableName, tuple[TableColumn, ...]] = {}
+    for outline, column in asked[:EPOCH_COLUMNS]:
+        sql = f"select {column.sql}::float8 from {outline.table.sql} where {column.sql} is not null limit 1"
+        rows = await session.attempt(Statement("look", sql), outline.table.written, is_refused_lock)
+        if isinstance(rows, Fault) or not rows:
+            continue
+        time = epoch_time(column, rows[0][0], [one.name for one in outline.columns])
+        if time is not None:
+            found[outline.table] = (*found.get(outline.table, ()), time)
+    return found
+
+
+EPOCH_COLUMNS: Final = 200
+"""Numbers that are looked at as times, at most."""
 
 
 def _group(row: Sequence[Any]) -> Group:
@@ -309,13 +470,18 @@ def _group(row: Sequence[Any]) -> Group:
     return Group(status, is_flagged, is_completed, part, sessions, mature, tuple(with_row))
 
 
+def _newest(start: str) -> str:
+    """SQL for the newest start that is not in the future; Python's dates begin in year 1."""
+    return f"max({start}) filter (where isfinite({start}) and {start} >= '0001-01-01' and {start} <= clock_timestamp())"
+
+
 def _parts(started: TableColumn, newest: date | None) -> list[str]:
     """SQL for the sessions of each part of the window before the newest session."""
     if newest is None:
         return ["true"]
     bounds = [f"date '{newest.isoformat()}' - {WINDOW_DAYS * left // PARTS}" for left in range(PARTS, 0, -1)]
-    ends = [f" and t.{started.sql} < {bound}" for bound in bounds[1:]]
-    return [f"t.{started.sql} >= {bound}{end}" for bound, end in zip(bounds, [*ends, ""], strict=True)]
+    ends = [f" and {started.sql} < {bound}" for bound in bounds[1:]]
+    return [f"{started.sql} >= {bound}{end}" for bound, end in zip(bounds, [*ends, ""], strict=True)]
 
 
 def _merged(groups: Sequence[Group], alone: Sequence[Sequence[Group] | None]) -> tuple[Group, ...]:

@@ -24,11 +24,24 @@ WRITTEN_WORDS: Final = (
     *("created", "create", "creation", "inserted", "written", "generated", "computed", "calculated", "issued"),
     *("recorded", "processed", "produced", "timestamp"),
 )
-DONE_WORDS: Final = frozenset((*COMPLETED_WORDS, "success", "successful", "ok"))
+DONE_WORDS: Final = frozenset((*COMPLETED_WORDS, "success", "successful", "ok", "charged", "captured"))
 """Parts of a status that mean a successful end of a session."""
+
+FAILED_WORDS: Final = frozenset(
+    {"failed", "failure", "error", "refused", "rejected", "declined", "canceled", "cancelled", "void", "voided", "bad"}
+)
+"""Parts of a status of a row that is no good record."""
 
 UNDONE_WORDS: Final = frozenset({"not", "in", "to", "be", "partially", "partial", "awaiting", "pending", "never", "un"})
 """Parts that negate others: not_paid, to_be_completed."""
+
+_SETTING_WORDS: Final = frozenset(
+    {"cancel", "auto", "at", "period", "allow", "enable", "enabled", "can", "should", "will", "notify", "show", "setup"}
+)
+"""Parts of booleans that are settings: cancel_at_period_end, auto_complete."""
+
+_ADDRESS_WORDS: Final = frozenset({"city", "zip", "zipcode", "postcode", "postal", "country", "street", "address"})
+"""Parts of the columns beside `state` in an address."""
 
 _PLANNED: Final = frozenset(
     (
@@ -113,13 +126,16 @@ def names_key(column: str, table: str, key: str) -> bool:
 
 
 def pick(columns: Iterable[TableColumn], wanted: Sequence[str]) -> TableColumn | None:
-    """The column with the earliest of the wanted words, and of several the shortest name; None without a match."""
+    """The column with the earliest of the wanted words; None without a match.
+
+    Of several the one that ends with `at`, as in created_at beside created, else the shortest name.
+    """
     found = [
-        (min(wanted.index(word) for word in own if word in wanted), len(own), column)
+        (min(wanted.index(word) for word in own if word in wanted), own[-1] != "at", len(own), column)
         for column in columns
         if not {*(own := words(column.name))}.isdisjoint(wanted)
     ]
-    return min(found, key=lambda entry: entry[:2])[2] if found else None
+    return min(found, key=lambda entry: entry[:3])[3] if found else None
 
 
 def is_text(column: TableColumn) -> bool:
@@ -140,6 +156,8 @@ def refers(column: TableColumn) -> bool:
 def status_of(columns: Sequence[TableColumn]) -> TableColumn | None:
     """The most likely column of the status: a text or a number with a word for a status; None without a match."""
     likely = [column for column in columns if not refers(column)]
+    if any(not _ADDRESS_WORDS.isdisjoint(words(column.name)) for column in columns):
+        likely = [column for column in likely if words(column.name) != ["state"]]
     numbers = [column for column in likely if column.base in INTEGERS]
     return pick(filter(is_text, likely), STATUS_WORDS) or pick(numbers, STATUS_WORDS)
 
@@ -147,7 +165,8 @@ def status_of(columns: Sequence[TableColumn]) -> TableColumn | None:
 def flag_of(columns: Sequence[TableColumn]) -> TableColumn | None:
     """The boolean that most likely tells whether a session is done, such as `finished`; None without a match."""
     flags = [column for column in columns if column.base == "boolean"]
-    return pick((column for column in flags if UNDONE_WORDS.isdisjoint(words(column.name))), tuple(DONE_WORDS))
+    unlike = UNDONE_WORDS | _SETTING_WORDS
+    return pick((column for column in flags if unlike.isdisjoint(words(column.name))), tuple(DONE_WORDS))
 
 
 def times_of(table: str, columns: Sequence[TableColumn]) -> tuple[TableColumn | None, TableColumn | None]:
@@ -164,7 +183,37 @@ def times_of(table: str, columns: Sequence[TableColumn]) -> tuple[TableColumn | 
 
 
 def _times(columns: Sequence[TableColumn]) -> list[TableColumn]:
-    return [column for column in columns if column.is_time and _PLANNED.isdisjoint(words(column.name))]
+    return [column for column in columns if column.is_time and not is_changing(column)]
+
+
+def is_changing(column: TableColumn) -> bool:
+    """Whether the name of a time tells neither when a row was made nor when its work was done: updated_at."""
+    return not _PLANNED.isdisjoint(words(column.name))
+
+
+def may_be_epoch(column: TableColumn) -> bool:
+    """Whether a number may count seconds since 1970, by its name: created."""
+    of_time = {*MADE_WORDS[: MADE_WORDS.index("date")], *COMPLETED_WORDS}
+    own = {*words(column.name)}
+    is_number = column.base in INTEGERS or column.base in ("numeric", "double precision")
+    return is_number and not own.isdisjoint(of_time) and not refers(column) and own.isdisjoint(_COUNTED)
+
+
+_COUNTED: Final = frozenset({"count", "total", "number", "by", "amount", "num", "user", "seconds", "duration"})
+
+
+EPOCHS: Final = ((1e9, ""), (1e12, " / 1000.0"), (1e15, " / 1000000.0"))
+"""Since 1970: the least usual number, and the division for seconds."""
+
+
+def epoch_time(column: TableColumn, value: float, taken: Iterable[str]) -> TableColumn | None:
+    """A computed time for a number that counts from 1970; None for a value that is no such number (2001 to 2096)."""
+    division = next((division for least, division in EPOCHS if least <= value < 4 * least), None)
+    name = f"{column.name}_time"
+    if division is None or name in taken:
+        return None
+    sql = f"to_timestamp({column.sql}{division})"
+    return TableColumn(name, sql, "timestamp with time zone", "timestamp with time zone", (), is_computed=True)
 
 
 def _own_times(table: str, times: Sequence[TableColumn]) -> list[TableColumn]:
@@ -181,9 +230,10 @@ def version_of(columns: Sequence[TableColumn]) -> TableColumn | None:
 
 
 def created_of(table: str, columns: Sequence[TableColumn]) -> TableColumn | None:
-    """The most likely column with the time of the write; None without a match."""
+    """The most likely column with the time of the write: by its name, or the only time; None without a match."""
     times = _times(columns)
-    return pick(times, WRITTEN_WORDS) or next(iter(_own_times(table, times)), None)
+    only = times[0] if len(times) == 1 else None
+    return pick(times, WRITTEN_WORDS) or next(iter(_own_times(table, times)), only)
 
 
 def is_done(status: str) -> bool:

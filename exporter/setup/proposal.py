@@ -1,17 +1,18 @@
 """Facts about the tables of a database -> the choices of a proposed config.  No I/O."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from exporter.model.sql import TableName, text_literal
 from exporter.setup.catalog import Relation, TableColumn
-from exporter.setup.evidence import Columns, Group, RecordFacts, SessionFacts, Source, Value
+from exporter.setup.evidence import Columns, Group, RecordFacts, SessionFacts, Source, Split, Value
 from exporter.setup.naming import (
     INTEGERS,
     STATUS_WORDS,
     flag_of,
+    is_changing,
     is_done,
     is_text,
     status_of,
@@ -33,6 +34,15 @@ HELD: Final = 0.95
 
 LEAST: Final = 5
 """Sessions of a part of the window, at least, for a share of the part."""
+
+COMPLETED: Final = 0.1
+"""The least share of sessions with a completion in a column that speaks for a table of sessions."""
+
+LEAST_NEEDED: Final = 0.05
+"""The share of sessions with a row from which on a condition is looked for that tells the sessions that need one."""
+
+FAN_OUT: Final = 20
+"""Rows of another table of sessions for each row, from which on a table holds settings, and no sessions."""
 
 WHOLE: Final = 0.9
 """The share from which on a relation is evidence for the choice of the table of sessions."""
@@ -56,10 +66,11 @@ class Candidate:
 
     @property
     def looks(self) -> int:
-        """How much the columns look like those of sessions: 5 with a status, a start and a completion."""
+        """How much the columns look like those of sessions: 5 with a status or flag, a start and a completion."""
         columns = self.columns
         has_start = columns.started != columns.completed
-        return (columns.status is not None) * 2 + (columns.completed is not None) * 2 + has_start
+        has_status = columns.status is not None or columns.flag is not None
+        return has_status * 2 + (columns.completed is not None) * 2 + has_start
 
     @property
     def weight(self) -> tuple[bool, bool, int, int]:
@@ -81,10 +92,14 @@ def candidates(references: References) -> list[Candidate]:
     return sorted(found, key=lambda candidate: candidate.weight, reverse=True)
 
 
-def columns_of(outline: Outline) -> Columns | None:
-    """The likely columns of a table of sessions; None for a table without a time."""
+def columns_of(outline: Outline, *, is_named: bool = False) -> Columns | None:
+    """The likely columns of a table of sessions; None for a table without a time.
+
+    A time that changes with every write is a start only where the operator names the table.
+    """
     started, completed = times_of(outline.table.name, outline.columns)
-    start = started or completed or next((column for column in outline.columns if column.is_time), None)
+    times = [column for column in outline.columns if column.is_time and (is_named or not is_changing(column))]
+    start = started or completed or next(iter(times), None)
     if start is None:
         return None
     return Columns(status_of(outline.columns), flag_of(outline.columns), start, completed)
@@ -118,7 +133,7 @@ class Measured:
     @property
     def eligible(self) -> "Eligible":
         """The sessions that must have records."""
-        return eligible_of(self.candidate.columns, self.facts, len(self.sources))
+        return eligible_of(self.candidate.columns, self.facts, [source.table.written for source in self.sources])
 
     def share(self, n: int) -> Share | None:
         """How many of the eligible sessions have a row of the n-th source, from 0; None without evidence."""
@@ -145,19 +160,29 @@ class Measured:
     def beside(self, others: Sequence["Measured"]) -> "Measured":
         """The same, with the tables that refer to the sessions by another key in `left_out`."""
         known = {source.table for source in self.sources}
-        out = {
-            source.table: f"{source.table.written} (by another key, {_names(other.key)}"
-            f"{f': {described(share)}' if share else ''})"
+        found = [
+            (share.ratio if share else 0.0, source.table, other, share)
             for other in others
             for source, share in other.verdicts()
             if isinstance(source.way, Link) and source.table not in known
+        ]
+        # Of several keys the one that holds best, which comes last.
+        out = {
+            table: f"{table.written} (by another key, {_names(other.key)}{f': {described(share)}' if share else ''})"
+            for _, table, other, share in sorted(found, key=lambda one: one[0])
         }
         return replace(self, left_out=(*self.left_out, *out.values()))
 
     def _is_record(self, n: int, source: Source, share: Share | None) -> bool:
         if isinstance(source.way, Pointer):
             return share is not None and holds(share) and self._is_late(n)
-        return share is None or holds(share)
+        if share is None:
+            return source.way.by_foreign_key or not self.is_unreadable(n)
+        return holds(share)
+
+    def is_unreadable(self, n: int) -> bool:
+        """Whether the server could not compare the rows of the n-th source with the sessions."""
+        return any(group.with_row[n] is None for group in self.facts.groups or ())
 
     def _is_late(self, n: int) -> bool:
         """Whether a pointer is empty before the end of a session: a pointer to a result, not to a parent."""
@@ -169,6 +194,32 @@ class Measured:
     def proof(self) -> int:
         """The number of sources that hold for nearly every eligible session."""
         return sum(share is not None and share.held >= WHOLE for _, share in self.held())
+
+    @property
+    def strength(self) -> tuple[int, int, int]:
+        """A larger strength speaks for the key: sources that hold, of them by a foreign key, and all records."""
+        declared = sum(isinstance(source.way, Link) and source.way.by_foreign_key for source, _ in self.held())
+        return (self.proof, declared, len(self.records()))
+
+    @property
+    def size(self) -> int:
+        """The number of sessions in the sample."""
+        return sum(group.sessions for group in self.facts.groups or ())
+
+    @property
+    def looks(self) -> int:
+        """How much the table looks like sessions: a completion that few sessions have counts for nothing."""
+        completed = sum(group.sessions for group in self.facts.groups or () if group.is_completed)
+        has_few = self.candidate.columns.completed is not None and completed < COMPLETED * self.size
+        return self.candidate.looks - 2 * has_few
+
+    def contains(self, other: "Measured") -> bool:
+        """Whether another possible table of sessions has many rows for each of these: the work of a tenant or form."""
+        return (
+            other.candidate.outline.table in self.candidate.pointing
+            and other.proof > 0
+            and other.size >= FAN_OUT * max(1, self.size)
+        )
 
 
 def _names(columns: Sequence[TableColumn]) -> str:
@@ -221,8 +272,11 @@ class Eligible:
         return group.is_completed or not self.by_completion
 
 
-def eligible_of(columns: Columns, facts: SessionFacts, sources: int = 0) -> Eligible:
-    """The sessions that must have records: by the names of statuses, by a flag, by completion, or by their rows."""
+def eligible_of(columns: Columns, facts: SessionFacts, sources: Sequence[str] = ()) -> Eligible:
+    """The sessions that must have records: by the names of statuses, by a flag, by completion, or by their rows.
+
+    `sources` names the tables of the facts.
+    """
     statuses = _statuses(columns, facts)
     if columns.status is not None and is_text(columns.status):
         done = [value.text for value in statuses if value.text is not None and is_done(value.text)]
@@ -238,12 +292,10 @@ def eligible_of(columns: Columns, facts: SessionFacts, sources: int = 0) -> Elig
             return _by_status(columns.status, *found)
     if columns.completed is not None:
         sql = f"{columns.completed.sql} is not null"
-        return Eligible(
-            sql,
-            "No status looks like the end of a session: a session with a completion is eligible",
-            by_completion=True,
-        )
-    return Eligible("true", "No column tells whether a session is done: every session is eligible")
+        unlike = "No status looks like the end of a session: a" if columns.status else "A"
+        return Eligible(sql, f"{unlike} session with a completion is eligible", by_completion=True)
+    unlike = "No status" if columns.status else "No column"
+    return Eligible("true", f"{unlike} tells whether a session is done: every session is eligible")
 
 
 def _statuses(columns: Columns, facts: SessionFacts) -> tuple[Value, ...]:
@@ -260,7 +312,7 @@ def _by_status(status: TableColumn, values: Sequence[str], reason: str) -> Eligi
     return Eligible(sql, reason, statuses=frozenset(shown))
 
 
-def _settled(groups: Sequence[Group], columns: Columns, sources: int) -> tuple[list[str], str] | None:
+def _settled(groups: Sequence[Group], columns: Columns, sources: Sequence[str]) -> tuple[list[str], str] | None:
     """The statuses whose sessions have a completion or rows of records, unlike other statuses; None without any."""
     by_status: dict[str, list[Group]] = {}
     for group in groups:
@@ -275,10 +327,10 @@ def _settled(groups: Sequence[Group], columns: Columns, sources: int) -> tuple[l
         }
         if found := _apart(shares):
             return found, "Nearly all sessions of these statuses have a completion, and nearly none of the others"
-    for n in range(sources):
+    for n, source in enumerate(sources):
         shared = {status: share_of(found, n) for status, found in by_status.items()}
         if found := _apart({status: share.ratio for status, share in shared.items() if share is not None}):
-            return found, "Nearly all sessions of these statuses have a row of a record, and nearly none of the others"
+            return found, f"Nearly all sessions of these statuses have a row of {source}, and nearly none of the others"
     return None
 
 
@@ -302,6 +354,8 @@ class RecordDraft:
     created: TableColumn | None
     version: TableColumn | None
     facts: RecordFacts
+    is_unreadable: bool = False
+    split: Split | None = None
 
     @property
     def link(self) -> Link | None:
@@ -328,21 +382,30 @@ GRACES: Final = (
 """Durations for `grace`, with their seconds."""
 
 
+def grace_of(record: RecordDraft) -> str | None:
+    """The shortest usual grace period that covers 95 of 100 delays of a record; None without a measured delay."""
+    if record.facts.delays is None:
+        return None
+    _, most = record.facts.delays
+    return next((text for text, seconds in GRACES if seconds >= most), GRACES[-1][0])
+
+
 def grace_for(records: Sequence[RecordDraft]) -> tuple[str, bool]:
-    """The shortest usual grace period that covers 95 of 100 delays, and whether a delay was measured."""
-    delays = [record.facts.delays[1] for record in records if record.facts.delays is not None]
-    longest = max(delays, default=0.0)
-    return next((text for text, seconds in GRACES if seconds >= longest), GRACES[-1][0]), bool(delays)
+    """The grace period of the pipeline, that of its fastest record, and whether a delay was measured."""
+    usual = [text for text, _ in GRACES]
+    found = [grace for grace in map(grace_of, records) if grace is not None]
+    return min(found, key=usual.index, default=usual[0]), bool(found)
 
 
-def left_out(measured: Measured) -> Iterator[str]:
-    """The tables that refer to the sessions and are not proposed, with the evidence."""
-    kept = {source for source, _ in measured.records()}
+def left_out(measured: Measured, kept: Collection[Source]) -> Iterator[str]:
+    """The tables that refer to the sessions and are not in `kept`, with the evidence."""
     for source, share in measured.verdicts():
         if source in kept or isinstance(source.way, Pointer):
             continue
         if share is not None:
-            yield f"{source.table.written} ({described(share)}; name the table with --record)"
+            yield f"{source.table.written} ({described(share)})"
+        elif measured.is_unreadable(measured.sources.index(source)):
+            yield f"{source.table.written} (the server cannot compare the keys)"
     yield from measured.left_out
 
 

@@ -7,8 +7,10 @@ from typing import Final
 
 from exporter.model.sql import text_literal
 from exporter.setup.catalog import TableColumn
-from exporter.setup.evidence import Value
+from exporter.setup.evidence import Columns, Value
+from exporter.setup.naming import FAILED_WORDS, is_changing, status_of, words
 from exporter.setup.proposal import (
+    HOLDS,
     NOT_TEXT,
     PLAIN,
     SHOWN_VALUES,
@@ -16,6 +18,7 @@ from exporter.setup.proposal import (
     SessionsDraft,
     described,
     grace_for,
+    grace_of,
     name_for,
     status_like,
 )
@@ -53,16 +56,17 @@ def _lines(
     yield "pipelines:"
     yield f"  {name_for(sessions.relation.table, ())}:"
     yield from _window(sessions)
-    yield from _grace(records)
+    yield from _grace(records, sessions.columns)
     yield from _sessions(sessions)
     yield "    records:"
     names: list[str] = []
     for record in records:
         names.append(name_for(record.relation.table, names))
         yield f"      {names[-1]}:"
-        yield from _record(record)
+        own = grace_of(record)
+        yield from _record(record, sessions.columns, own if own != grace_for(records)[0] else None)
     if left_out:
-        yield from _comment("Left out: " + "; ".join(left_out), 6)
+        yield from _comment("Left out: " + "; ".join(left_out) + ".  To propose a table, name it with --record", 6)
     yield "    cohort: {window: 24h, maturity: 1h}   # for conversion: sessions started 1h to 25h ago"
     yield from _limits()
 
@@ -77,14 +81,10 @@ def _window(sessions: SessionsDraft) -> Iterator[str]:
         yield "    window: {last: 90d}           # measured sessions, by start; or {since: 2025-08-01}"
 
 
-def _grace(records: Sequence[RecordDraft]) -> Iterator[str]:
+def _grace(records: Sequence[RecordDraft], columns: Columns) -> Iterator[str]:
     grace, is_measured = grace_for(records)
-    if is_measured:
-        yield from _comment(
-            "Time from completion until a missing record becomes a gap: 95 of 100 records come earlier", 4
-        )
-    else:
-        yield from _comment("Time from completion until a missing record becomes a gap.  CHECK: no delay is known", 4)
+    known = ": 95 of 100 records come earlier" if is_measured else ".  CHECK: no delay is known"
+    yield from _comment(f"Time from {_end(columns)} until a missing record becomes a gap{known}", 4)
     yield f"    grace: {grace}"
 
 
@@ -95,6 +95,7 @@ def _sessions(draft: SessionsDraft) -> Iterator[str]:
         others = ", ".join(other.written for other in draft.others)
         yield from _comment(f"Other possible tables of sessions (choose with --sessions): {others}", 6)
     yield f"      table: {scalar(table.written)}"
+    yield from _computed([columns.started, *([columns.completed] if columns.completed else [])], 6)
     how = (
         "unique for each session"
         if draft.relation.is_unique([c.name for c in draft.key])
@@ -115,7 +116,21 @@ def _sessions(draft: SessionsDraft) -> Iterator[str]:
     yield from _eligible(draft)
 
 
+def _computed(columns: Sequence[TableColumn], indent: int) -> Iterator[str]:
+    """The computed columns that other keys name."""
+    found = [column for column in columns if column.is_computed]
+    if found:
+        yield from _comment("Numbers that count from 1970, as times", indent)
+        yield " " * indent + "computed:"
+        for column in found:
+            yield f"{' ' * indent}  {scalar(column.name)}: {scalar(column.sql)}"
+
+
 def _time_note(column: TableColumn) -> str:
+    if column.is_computed:
+        return "chosen by name and values"
+    if is_changing(column):
+        return "CHECK: no other time was found, and this one changes with the row"
     if column.base == "timestamp without time zone":
         return "chosen by name; no time zone, read as UTC (or write timezone: Europe/Berlin)"
     return "chosen by name; a date, read as midnight in UTC" if column.base == "date" else "chosen by name and type"
@@ -137,8 +152,13 @@ def _eligible(draft: SessionsDraft) -> Iterator[str]:
     yield f"      eligible: {_sql(draft.eligible.sql)}"
 
 
-def _record(draft: RecordDraft) -> Iterator[str]:
-    yield from _comment(f"{_evidence(draft)}  {_advice(draft)}", 8)
+def _end(columns: Columns) -> str:
+    """The time from which grace and delay count, in words."""
+    return "completion" if columns.completed else "the start"
+
+
+def _record(draft: RecordDraft, columns: Columns, grace: str | None) -> Iterator[str]:
+    yield from _comment(f"{_evidence(draft, columns)}  {_advice(draft)}", 8)
     if isinstance(draft.source.way, Pointer):
         pointer = draft.source.way
         sub_query = (
@@ -159,31 +179,65 @@ def _record(draft: RecordDraft) -> Iterator[str]:
         only = f"{link.kind.sql} = {text_literal(link.kind_value)}"
         yield from _keyed("where", _sql(only), "rows of this table also refer to other tables", 8)
     if draft.created:
+        yield from _computed([draft.created], 8)
         yield from _keyed("created_at", scalar(draft.created.name), _time_note(draft.created), 8)
+    if draft.split is not None:
+        yield from _keyed("required_when", scalar(draft.split.sql), "nearly all these sessions have a row", 8)
+    if grace is not None:
+        yield from _keyed("grace", grace, "later than the other records", 8)
+    yield from _valid(draft)
     yield from _version(draft)
     yield from _unique(draft)
 
 
-def _evidence(draft: RecordDraft) -> str:
+def _evidence(draft: RecordDraft, columns: Columns) -> str:
     """How the record refers to the sessions, and what its rows say."""
     way = draft.source.way
     if isinstance(way, Pointer):
-        how = f"The column {way.column.name} of the sessions refers to this table, and is empty before the end."
+        how = f"The column {way.column.name} of the sessions refers to this table, and is empty in most other sessions."
+    elif way.kind is not None:
+        how = f"The column {way.kind.name} of this table names the sessions."
     elif way.by_foreign_key:
         how = "A foreign key references the sessions."
     else:
-        how = "No foreign key, but a column named after the sessions."
-    found = f"{described(draft.share)}." if draft.share else "No session old enough tells whether the relation holds."
+        how = "No foreign key of this table, but a column named after the sessions."
+    found = "No eligible session of the sample is old enough to tell whether the relation holds."
+    if draft.split is not None:
+        split = draft.split
+        found = f"{split.with_row:,} of {split.sessions:,} eligible sessions with required_when have a row."
+    elif draft.share:
+        found = f"{described(draft.share)}."
+    elif draft.is_unreadable:
+        found = "The rows could not be compared with the sessions."
     if draft.facts.delays is not None:
         half, most = (format_value(max(0.0, seconds), "seconds") for seconds in draft.facts.delays)
-        found += f"  Delay after completion: half within {half}, 95 of 100 within {most}."
+        found += f"  Delay after {_end(columns)}: half within {half}, 95 of 100 within {most}."
+        if draft.facts.delays[0] < 0:
+            found += f"  CHECK: half of the rows come before {_end(columns)}."
     return f"{found}  {how}"
 
 
 def _advice(draft: RecordDraft) -> str:
+    if draft.split is not None:
+        return "CHECK required_when: chosen by the rows."
+    if draft.share is not None and draft.share.ratio < HOLDS <= draft.share.held:
+        return "CHECK: the relation held in a part of the window alone, as in an outage, or another table replaced it."
     if draft.share is not None and draft.share.with_row == draft.share.sessions:
         return "Remove this record if not every eligible session must have a row."
     return "Remove this record if not every eligible session must have a row, or write required_when."
+
+
+def _valid(draft: RecordDraft) -> Iterator[str]:
+    """The statuses of the rows, if some rows are no good records."""
+    link, statuses = draft.link, draft.facts.statuses or ()
+    status = status_of(link.outline.columns) if link else None
+    texts = [value.text for value in statuses if value.text is not None]
+    failed = [text for text in texts if not FAILED_WORDS.isdisjoint(words(text))]
+    if status is None or not failed:
+        return
+    good = ", ".join([text_literal(text) for text in texts if text not in failed][:SHOWN_VALUES])
+    yield from _comment(f"Statuses of the rows: {_shown(statuses)}.  If only some rows are good records, write:", 8)
+    yield from _comment(f"valid: {_sql(f'{status.sql} in ({good})')}", 8)
 
 
 def _version(draft: RecordDraft) -> Iterator[str]:

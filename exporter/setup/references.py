@@ -91,7 +91,10 @@ def references_of(outlines: Iterable[Outline], foreign_keys: Sequence[ForeignKey
     for table, outline in by_name.items():
         for tail in tails(table.name):
             tables[tail].append(table)
-        for name in dict.fromkeys(name for column in outline.columns for name in _meant(column, outline)):
+        # A foreign key of one column says what the column refers to.
+        declared = {key.columns[0] for key in of.get(table, ()) if len(key.columns) == 1}
+        columns = [column for column in outline.columns if column.name not in declared]
+        for name in dict.fromkeys(name for column in columns for name in _meant(column, outline)):
             named[name].append(table)
     return References(by_name, to, of, named, tables)
 
@@ -159,14 +162,18 @@ def link_of(outline: Outline, sessions: TableName, key: Sequence[TableColumn], r
     if is_other:
         return None
     found = []
+    # A column of a foreign key to another table refers to that table; a key of several columns may share columns.
+    elsewhere = {column for foreign in references.of.get(outline.table, ()) for column in foreign.columns}
+    columns = [column for column in outline.columns if len(names) > 1 or column.name not in elsewhere]
     for name in names:
         fitting = [
             column
-            for column in outline.columns
+            for column in columns
             if names_key(column.name, sessions.name, name) or (len(names) > 1 and column.name == name)
         ]
+        fitting.sort(key=lambda column: column.name != name)
         if not fitting and len(names) == 1:
-            fitting = [c for c in outline.columns if _is_bare(c) and tails(c.name)[0] in tails(sessions.name)]
+            fitting = [c for c in columns if _is_bare(c) and tails(c.name)[0] in tails(sessions.name)]
         if not fitting:
             break
         found.append(fitting[0])
@@ -206,6 +213,8 @@ def pointers_of(outline: Outline, references: References) -> list[Pointer]:
             continue
         # job_output_score_id refers to scores: the last words name the table.
         parts = [one for name in referred(column.name) for one in (name[start:] for start in range(len(name)))]
+        if _is_bare(column) and is_text(column):
+            parts.append(stems(column.name))
         for name in parts:
             others = [table for table in references.tables.get(name, ()) if tails(table.name)[0] == name]
             other = references.outlines[others[0]] if len(others) == 1 and others[0] != outline.table else None

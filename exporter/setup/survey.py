@@ -4,9 +4,10 @@ One short transaction for the catalog, one for each table of sessions that is me
 """
 
 import asyncio
+import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 
@@ -16,6 +17,7 @@ from exporter.model.sections import Database
 from exporter.model.sql import TableName
 from exporter.setup.catalog import (
     Names,
+    Relation,
     Server,
     TableColumn,
     read_columns,
@@ -24,9 +26,10 @@ from exporter.setup.catalog import (
     read_relation,
     read_server,
 )
-from exporter.setup.evidence import Evidence, Source
+from exporter.setup.evidence import SPLIT, Evidence, Source, Split, epoch_columns
 from exporter.setup.naming import created_of, usable, version_of
 from exporter.setup.proposal import (
+    LEAST_NEEDED,
     Candidate,
     Measured,
     NoProposalError,
@@ -57,8 +60,14 @@ LOOK_TIMEOUT: Final = timedelta(seconds=5)
 MEASURED_SECONDS: Final = 60.0
 """After so many seconds no further table of sessions is measured."""
 
-CANDIDATES: Final = 5
+CANDIDATES: Final = 8
 """Possible tables of sessions that are measured, at most."""
+
+CANDIDATES_LOOKED_AT: Final = 60
+"""Possible tables of sessions that are looked at for rows, at most."""
+
+SPLITS: Final = 8
+"""Records of one table of sessions for which a condition is looked for, at most."""
 
 SOURCES: Final = 20
 """Possible records of one table of sessions that are measured, at most."""
@@ -101,9 +110,10 @@ async def survey(
     named = [table for table in (sessions, *records) if table is not None]
     async with open_transaction(quick, named) as session:
         look = await _read(session)
+        await look.add_epochs(session)
         wanted = None if sessions is None else await look.outline(session, session.located(sessions))
         with_records = [await look.outline(session, session.located(table)) for table in records]
-    tried = look.tried(wanted)
+        tried = await look.with_rows(session, look.tried(wanted))
     measured, refusals = await _measure(quick, look, tried, with_records)
     if not measured:
         raise refusals[0]
@@ -112,12 +122,18 @@ async def survey(
     if others:
         look.said.append(
             f"chosen as the table of sessions: {chosen.relation.table.written}; also possible: "
-            f"{', '.join(other.written for other in others)} (choose with --sessions)"
+            f"{', '.join(shlex.quote(other.written) for other in others)} (choose with --sessions)"
+        )
+    if not chosen.held() and not with_records:
+        look.said.append(
+            f"no table has a row for most sessions of {chosen.relation.table.written}: keep the proposed records that "
+            "every session needs, or write required_when, SQL that is true for the sessions that need the record"
         )
     async with open_transaction(quick) as session:
         drafts = await _records(session, look, chosen, with_records)
     draft = SessionsDraft(chosen.relation, chosen.key, chosen.candidate.columns, chosen.facts, chosen.eligible, others)
-    text = propose(draft, drafts, has_url=has_url, left_out=tuple(left_out(chosen)))
+    kept = frozenset(draft.source for draft in drafts)
+    text = propose(draft, drafts, has_url=has_url, left_out=tuple(left_out(chosen, kept)))
     return Proposal(text, tuple(dict.fromkeys([*look.said, *_grants(look, chosen)])))
 
 
@@ -160,18 +176,35 @@ class _Look:
     def tried(self, wanted: Outline | None) -> list[Candidate]:
         """The candidates to measure, the most likely first; raises NoProposalError."""
         if wanted is not None:
-            columns = columns_of(wanted)
+            columns = columns_of(wanted, is_named=True)
             if columns is None:
                 raise NoProposalError(
                     f"{wanted.table.written} has no column with a time, and the window needs one: name another table "
-                    "with --sessions, or a view with a time"
+                    "with --sessions, or compute the time from other columns (sessions.computed in docs/config.md)"
                 )
             return [Candidate(wanted, columns, tuple(self.references.pointing(wanted.table)), is_named=True)]
         ranked = candidates(self.references)
         readable = [candidate for candidate in ranked if candidate.outline.named.may_read]
         if not readable:
             raise NoProposalError(self.nothing(ranked))
-        return readable[:CANDIDATES]
+        return readable
+
+    async def add_epochs(self, session: Session) -> None:
+        """Add computed times for numbers that count from 1970 to the outlines."""
+        outlines = self.references.outlines
+        found = await epoch_columns(session, [*outlines.values()])
+        whole = {
+            table: replace(outline, columns=(*outline.columns, *found.get(table, ())))
+            for table, outline in outlines.items()
+        }
+        self.references = replace(self.references, outlines=whole)
+
+    async def with_rows(self, session: Session, ranked: Sequence[Candidate]) -> Sequence[Candidate]:
+        """The candidates to measure: the most likely of those with rows, and of all if no table has rows."""
+        looked_at = ranked[:CANDIDATES_LOOKED_AT]
+        filled = await Evidence(session, self.said).with_rows([one.outline.table for one in looked_at])
+        known = [one for one in looked_at if filled is None or one.outline.table in filled]
+        return (known or looked_at)[:CANDIDATES]
 
     def nothing(self, ranked: Sequence[Candidate]) -> str:
         """The message if no table can be the table of sessions."""
@@ -224,6 +257,7 @@ async def _measured(session: Session, look: _Look, candidate: Candidate, named: 
     relation = await read_relation(session, table)
     if relation is None:
         raise NoProposalError(f"{table.written} was dropped during init: run init again")
+    candidate = await _filled(session, look, candidate, relation)
     keys = keys_of(relation, look.references)
     if not keys:
         raise NoProposalError(
@@ -238,12 +272,29 @@ async def _measured(session: Session, look: _Look, candidate: Candidate, named: 
         facts = await evidence.session_facts(relation, candidate.columns, key, sources)
         found.append(Measured(candidate, relation, key, tuple(sources), facts, tuple(out)))
     # A table that hardly looks like sessions needs rows that speak for it.
-    is_likely = candidate.looks >= LIKELY or candidate.is_named
-    with_records = [one for one in found if named or (one.records() if is_likely else one.proof)]
+    is_likely = candidate.looks >= LIKELY
+    if candidate.is_named:
+        with_records = [one for one in found if named or one.records()]
+    else:
+        with_records = [one for one in found if (one.held() if is_likely else one.proof)]
     if with_records:
-        best = max(with_records, key=lambda one: (one.proof, len(one.records())))
+        best = max(with_records, key=lambda one: one.strength)
         return best.beside([one for one in found if one is not best])
     raise NoProposalError(_no_records(table, found, named))
+
+
+async def _filled(session: Session, look: _Look, candidate: Candidate, relation: Relation) -> Candidate:
+    """The candidate with columns that have values in its rows; raises NoProposalError without a time."""
+    outline = candidate.outline
+    roles = [c for c in outline.columns if c.is_time or c in (candidate.columns.status, candidate.columns.flag)]
+    empty = await Evidence(session, look.said).unfilled(relation, candidate.columns.started, roles)
+    if not empty:
+        return candidate
+    left = replace(outline, columns=tuple(column for column in outline.columns if column.name not in empty))
+    columns = columns_of(left, is_named=candidate.is_named)
+    if columns is None:
+        raise NoProposalError(f"{outline.table.written} has no time in its rows: name another table with --sessions")
+    return replace(candidate, columns=columns)
 
 
 async def _sources(
@@ -271,7 +322,7 @@ async def _sources(
         is_back = any(one.table == pointer.outline.table for one in found)
         if pointer.outline.named.may_read and not is_back and await evidence.points(pointer):
             found.append(Source(pointer))
-    out += [f"{source.table.written} (not measured; name the table with --record)" for source in found[SOURCES:]]
+    out += [f"{source.table.written} (not measured)" for source in found[SOURCES:]]
     return found[:SOURCES], out
 
 
@@ -328,14 +379,14 @@ async def _choose(measured: Sequence[Measured], ask: Ask | None) -> Measured:
     return likely[await asyncio.to_thread(ask, [_account(one) for one in likely])]
 
 
-def _weight(one: Measured, measured: Sequence[Measured]) -> tuple[bool, bool, bool, bool, int, bool, int, int]:
+def _weight(one: Measured, measured: Sequence[Measured]) -> tuple[bool, bool, bool, bool, bool, int, bool, int, int]:
     """A larger weight is more likely: of two tables with equal evidence the parent."""
-    is_whole, is_table, looks, pointing = one.candidate.weight
-    others = [
-        other.candidate for other in measured if other is not one and other.proof and other.candidate.looks >= looks
-    ]
+    _, is_table, _, pointing = one.candidate.weight
+    looks, is_whole = one.looks, one.looks == 5  # noqa: PLR2004 - as in Candidate.looks
+    others = [other.candidate for other in measured if other is not one and other.proof and other.looks >= looks]
     is_parent = any(other.outline.table in one.candidate.pointing for other in others)
-    return (bool(one.held()), is_whole, is_table, one.proof > 0, looks, is_parent, one.proof, pointing)
+    is_work = not any(one.contains(other) for other in measured)
+    return (bool(one.held()), is_work, is_whole, is_table, one.proof > 0, looks, is_parent, one.proof, pointing)
 
 
 def _account(one: Measured) -> str:
@@ -350,7 +401,7 @@ def _others(chosen: Measured, tried: Sequence[Candidate]) -> tuple[TableName, ..
     return tuple(
         other.outline.table
         for other in tried
-        if other is not chosen.candidate and other.looks >= least and other.pointing
+        if other.outline.table != chosen.relation.table and other.looks >= least and other.pointing
     )
 
 
@@ -367,9 +418,26 @@ def _grants(look: _Look, chosen: Measured) -> list[str]:
 # --- Records
 
 
+async def _splits(evidence: Evidence, chosen: Measured) -> dict[Source, Split]:
+    """Conditions on the sessions that need a record, for records that many sessions lack."""
+    found: dict[Source, Split] = {}
+    doubtful = [
+        source
+        for source, share in chosen.verdicts()
+        if share is not None and LEAST_NEEDED <= share.ratio < SPLIT and not isinstance(source.way, Pointer)
+    ]
+    for source in doubtful[:SPLITS]:
+        split = await evidence.split(chosen.relation, chosen.candidate.columns, chosen.key, chosen.eligible.sql, source)
+        if split is not None:
+            found[source] = split
+    return found
+
+
 async def _records(session: Session, look: _Look, chosen: Measured, named: Sequence[Outline]) -> list[RecordDraft]:
     evidence, drafts = Evidence(session, look.said), []
+    splits = await _splits(evidence, chosen)
     proposed = chosen.verdicts() if named else chosen.records()[:RECORD_LIMIT]
+    proposed += [one for one in chosen.verdicts() if one[0] in splits and one not in proposed]
     for source, share in proposed:
         relation = await read_relation(session, source.table)
         if relation is None:
@@ -386,6 +454,8 @@ async def _records(session: Session, look: _Look, chosen: Measured, named: Seque
                 created_of(source.table.name, columns) if is_link else None,
                 version_of(columns) if is_link else None,
                 facts,
+                chosen.is_unreadable(chosen.sources.index(source)),
+                splits.get(source),
             )
         )
     return drafts

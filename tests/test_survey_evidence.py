@@ -1,0 +1,268 @@
+"""`init` on tables whose names mislead: the rows decide."""
+
+import pytest
+from conftest import Database
+from test_survey import propose
+
+ORDERS = """
+create table orders (id int primary key, status text, created_at timestamptz, kind text, total int, tenant_id int);
+insert into orders
+select n, case when n % 10 = 0 then 'open' else 'done' end, now() - n * interval '1 hour', 'k' || n % 2, n % 3, null
+from generate_series(2, 600) n;
+create table invoices (id int primary key, order_id int references orders, created_at timestamptz);
+insert into invoices
+select id, id, created_at + interval '10 s' from orders where status = 'done' and id not in (55, 56, 57);
+"""
+OF_ORDERS = ("public.orders", ["invoices"])
+
+
+async def chosen(database: Database, *more: str) -> tuple[str, list[str]]:
+    """The proposed table of sessions, and the tables of the records."""
+    await database.execute(ORDERS + "".join(more) + "; analyze")
+    found = (await propose(database)).pipeline
+    return found.sessions.table.written, sorted(record.table.name for record in found.stored.values())
+
+
+# --- Which table
+
+
+async def test_empty_tables_that_look_like_sessions_take_no_place(empty: Database) -> None:
+    tables = "".join(
+        f"create table coupon_{n} (id int primary key, status text, terminated_at timestamptz, created_at timestamptz);"
+        f"create table target_{n} (coupon_{n}_id int references coupon_{n});"
+        for n in range(12)
+    )
+
+    assert await chosen(empty, tables) == OF_ORDERS
+
+
+async def test_a_table_of_settings_with_many_sessions_for_each_row_is_no_table_of_sessions(empty: Database) -> None:
+    survey = """
+    create table surveys (id int primary key, created_at timestamptz, status text);
+    create table responses (id int primary key, created_at timestamptz, finished boolean, survey_id int
+      references surveys);
+    create table scores (id int primary key, created_at timestamptz, response_id int references responses);
+    insert into surveys select n, now() - n * interval '2 days', 'completed' from generate_series(1, 20) n;
+    insert into responses
+    select n, now() - n * interval '30 min', n % 4 > 0, n % 20 + 1 from generate_series(1, 2000) n;
+    insert into scores
+    select id, created_at + interval '9 s', id from responses where finished and id not in (5, 6, 7);
+    analyze
+    """
+    await empty.execute(survey)
+
+    found = (await propose(empty)).pipeline
+
+    assert (found.sessions.table.written, found.sessions.eligible) == ("public.responses", "finished")
+    assert [record.table.name for record in found.stored.values()] == ["scores"]
+
+
+async def test_a_completion_that_few_rows_have_does_not_make_a_table_of_sessions(empty: Database) -> None:
+    fees = """
+    create table fees (id int primary key, invoice_status text, order_id int references orders, created_at timestamptz,
+      succeeded_at timestamptz);
+    insert into fees select id, 'x', id, created_at, case when id % 40 = 0 then created_at end from orders
+    where status = 'done';
+    create table fee_taxes (fee_id int references fees, created_at timestamptz);
+    insert into fee_taxes select id, created_at from fees
+    """
+
+    table, records = await chosen(empty, fees)
+
+    assert (table, records) == ("public.orders", ["fees", "invoices"])
+
+
+async def test_a_table_without_a_record_for_most_sessions_is_refused(empty: Database) -> None:
+    await empty.execute(ORDERS + "delete from invoices where id % 30 > 0; analyze")
+
+    with pytest.raises(Exception, match="no table has a row for most sessions of public.orders"):
+        await propose(empty)
+
+
+async def test_a_column_of_a_foreign_key_refers_to_its_table_alone(empty: Database) -> None:
+    """order_id of the parcels is an order of another shop."""
+    others = """
+    create table shop_orders (id int primary key, created_at date);
+    insert into shop_orders select id from orders;
+    create table parcels (order_id int references shop_orders, at date);
+    insert into parcels select id from orders
+    """
+
+    assert await chosen(empty, others) == OF_ORDERS
+
+
+# --- Which columns
+
+
+async def test_a_column_without_values_has_no_role(empty: Database) -> None:
+    await empty.execute(ORDERS + "alter table orders add trial_ended_at timestamptz, add closed_at timestamptz")
+    await empty.execute("update orders set closed_at = created_at where status = 'done'")
+
+    found = (await propose(empty)).pipeline
+
+    assert found.sessions.completed_at == "closed_at"
+
+
+async def test_a_number_that_counts_from_1970_is_proposed_as_a_time(empty: Database) -> None:
+    await empty.execute(
+        """
+        create table checkouts (id text primary key, status text, created bigint, updated_at timestamptz);
+        create table line_items (id text primary key, checkout text, created numeric, updated_at timestamptz);
+        insert into checkouts
+        select 'c' || n, case when n % 3 = 0 then 'expired' else 'complete' end,
+          extract(epoch from now() - n * interval '1 hour'), now() from generate_series(2, 300) n;
+        insert into line_items select 'i' || id, id, (created + 7) * 1000, now() from checkouts
+        where status = 'complete' and id not in ('c55', 'c56', 'c58')
+        """
+    )
+
+    found = await propose(empty)
+    sessions, [record] = found.pipeline.sessions, found.pipeline.stored.values()
+    numbers = await empty.measure(found.text.replace("${DATABASE_URL}", empty.dsn))
+
+    assert (sessions.started_at, dict(sessions.computed)) == ("created_time", {"created_time": "to_timestamp(created)"})
+    assert dict(record.computed) == {"created_time": "to_timestamp(created / 1000.0)"}
+    assert record.created_at == "created_time"
+    assert numbers("gap_sessions", record.name, "missing") == 3
+    assert "half within 7s" in found.text
+
+
+async def test_a_setting_is_no_flag_of_a_done_session(empty: Database) -> None:
+    await empty.execute(
+        """
+        create table subscriptions (id int primary key, status text, cancel_at_period_end boolean,
+          created_at timestamptz);
+        create table bills (subscription_id int references subscriptions);
+        insert into subscriptions
+        select n, 'active', n % 20 = 0, now() - n * interval '1 hour' from generate_series(2, 400) n;
+        insert into bills select id from subscriptions where id <> 7
+        """
+    )
+
+    assert (await propose(empty)).pipeline.sessions.eligible == "true"
+
+
+async def test_the_state_of_an_address_is_no_status(empty: Database) -> None:
+    await empty.execute(
+        ORDERS.replace("status text", "city text, state text")
+        .replace("n, case", "n, 'Rome', case")
+        .replace("status = 'done'", "state = 'done'")
+    )
+
+    assert (await propose(empty)).pipeline.sessions.status is None
+
+
+async def test_created_at_is_before_created(empty: Database) -> None:
+    await empty.execute(ORDERS + "alter table invoices add created timestamptz")
+
+    [record] = (await propose(empty)).pipeline.stored.values()
+
+    assert record.created_at == "created_at"
+
+
+async def test_the_only_time_of_a_record_is_the_time_of_the_write(empty: Database) -> None:
+    await empty.execute(ORDERS + "alter table invoices rename created_at to dttm")
+
+    [record] = (await propose(empty)).pipeline.stored.values()
+
+    assert record.created_at == "dttm"
+
+
+# --- Which records
+
+
+@pytest.mark.parametrize(
+    ("needs", "sql"),
+    [("kind = 'k1'", "kind = 'k1'"), ("total > 0", "total > 0"), ("tenant_id is not null", "tenant_id is not null")],
+)
+async def test_a_record_of_some_sessions_is_required_by_the_column_that_tells_them(
+    empty: Database, needs: str, sql: str
+) -> None:
+    await empty.execute(
+        ORDERS
+        + "update orders set tenant_id = 4 where id % 5 > 0; create table parcels (order_id int references orders);"
+        + f"insert into parcels select id from orders where {needs} and id not in (51, 52, 53); analyze"
+    )
+
+    found = (await propose(empty)).pipeline.records["parcels"]
+
+    assert found.required_when == sql
+
+
+async def test_a_record_that_comes_later_has_its_own_grace(empty: Database) -> None:
+    await empty.execute(
+        ORDERS + "create table payouts (order_id int references orders, created_at timestamptz);"
+        "insert into payouts select id, created_at + interval '2 days' from orders where id > 60"
+    )
+
+    found = (await propose(empty)).pipeline
+
+    assert found.grace.total_seconds() == found.records["invoices"].grace.total_seconds() == 300
+    assert found.records["payouts"].grace.days == 2
+
+
+async def test_the_session_points_at_its_record_by_a_column_with_the_name_of_the_table(empty: Database) -> None:
+    await empty.execute(
+        ORDERS + "create table receipts (id text primary key, sent_on date);"
+        "insert into receipts select 'r' || id from orders where status = 'done' and id <> 77;"
+        "alter table orders add receipt text; update orders set receipt = 'r' || id where status = 'done'"
+    )
+
+    found = (await propose(empty)).pipeline
+
+    assert found.records["receipts"].exists == "exists (select 1 from public.receipts r where r.id = session.receipt)"
+
+
+async def test_keys_that_do_not_compare_are_no_record_and_no_remark(empty: Database) -> None:
+    texts = "create table notes (order_id text, at date); insert into notes select 'manual-' || id from orders"
+
+    await empty.execute(ORDERS + texts)
+    found = await propose(empty)
+
+    assert [record.table.name for record in found.pipeline.stored.values()] == ["invoices"]
+    assert "InvalidTextRepresentation" not in found.said
+    assert "public.notes (the server cannot compare the keys)" in " ".join(found.text.replace("#", "").split())
+
+
+async def test_a_composite_key_takes_the_column_with_the_same_name(empty: Database) -> None:
+    await empty.execute(
+        """
+        create table dag_run (id serial primary key, dag_id text, run_id text, state text, start_date timestamptz,
+          end_date timestamptz, unique (dag_id, run_id));
+        create table task_instance (dag_id text, run_id text, task_id text, primary key (dag_id, run_id, task_id),
+          foreign key (dag_id, run_id) references dag_run (dag_id, run_id));
+        create table xcom (dag_run_id int, dag_id text, run_id text, key text);
+        insert into dag_run (dag_id, run_id, state, start_date, end_date)
+        select 'd', 'manual__' || n, 'success', now() - n * interval '1 hour', now() - n * interval '59 min'
+        from generate_series(2, 300) n;
+        insert into task_instance select dag_id, run_id, 't' from dag_run where id > 3;
+        insert into xcom select id, dag_id, run_id, 'k' from dag_run where id > 3
+        """
+    )
+
+    found = (await propose(empty)).pipeline
+
+    assert found.sessions.key == ("dag_id", "run_id")
+    assert sorted(found.stored) == ["task_instance", "xcom"]
+    assert [part.column for part in found.records["xcom"].session_key] == ["dag_id", "run_id"]
+
+
+async def test_rows_that_are_no_good_records_are_told(empty: Database) -> None:
+    await empty.execute(
+        ORDERS + "alter table invoices add status text default 'sent'; "
+        "update invoices set status = 'failed' where id < 9"
+    )
+
+    text = " ".join((await propose(empty)).text.replace("#", "").split())
+
+    assert "Statuses of the rows: sent (5" in text
+    assert "), failed (" in text
+    assert "valid: status in ('sent')" in text
+
+
+async def test_rows_before_the_completion_are_told(empty: Database) -> None:
+    await empty.execute(ORDERS + "update invoices set created_at = created_at - interval '1 day'")
+
+    assert "CHECK: half of the rows come before the start" in " ".join(
+        (await propose(empty)).text.replace("#", "").split()
+    )
