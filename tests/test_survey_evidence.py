@@ -57,6 +57,40 @@ async def test_a_table_of_settings_with_many_sessions_for_each_row_is_no_table_o
     assert [record.table.name for record in found.stored.values()] == ["scores"]
 
 
+async def test_settings_that_are_all_that_can_be_proposed_are_said(empty: Database) -> None:
+    await empty.execute(
+        """
+        create table forms (id int primary key, status text, created_at timestamptz);
+        create table answers (id int primary key, form_id int references forms, created_at timestamptz);
+        insert into forms select n, 'done', now() - n * interval '2 days' from generate_series(1, 20) n;
+        insert into answers select n, n % 20 + 1, now() - n * interval '1 min' from generate_series(1, 900) n;
+        analyze
+        """
+    )
+
+    found = await propose(empty)
+
+    assert found.pipeline.sessions.table.written == "public.forms"
+    assert "a row of public.forms has about 45 rows of public.answers" in found.said
+    assert "write --sessions public.answers" in found.said
+
+
+async def test_where_every_status_has_rows_every_session_is_eligible(empty: Database) -> None:
+    """A subscription has its items from the beginning, and not only when it ends."""
+    await empty.execute(
+        """
+        create table subscriptions (id int primary key, status int, started_at timestamptz, terminated_at timestamptz);
+        create table items (subscription_id int references subscriptions, created_at timestamptz);
+        insert into subscriptions
+        select n, 1 + (n % 4 = 0)::int, now() - n * interval '1 hour', case when n % 4 = 0 then now() end
+        from generate_series(2, 400) n;
+        insert into items select id, started_at from subscriptions where id not in (51, 52)
+        """
+    )
+
+    assert (await propose(empty)).pipeline.sessions.eligible == "true"
+
+
 async def test_a_completion_that_few_rows_have_does_not_make_a_table_of_sessions(empty: Database) -> None:
     fees = """
     create table fees (id int primary key, invoice_status text, order_id int references orders, created_at timestamptz,
@@ -75,7 +109,7 @@ async def test_a_completion_that_few_rows_have_does_not_make_a_table_of_sessions
 async def test_a_table_without_a_record_for_most_sessions_is_refused(empty: Database) -> None:
     await empty.execute(ORDERS + "delete from invoices where id % 30 > 0; analyze")
 
-    with pytest.raises(Exception, match="no table has a row for most sessions of public.orders"):
+    with pytest.raises(Exception, match="no table has a row for most sessions"):
         await propose(empty)
 
 
@@ -143,13 +177,30 @@ async def test_a_setting_is_no_flag_of_a_done_session(empty: Database) -> None:
 
 
 async def test_the_state_of_an_address_is_no_status(empty: Database) -> None:
-    await empty.execute(
-        ORDERS.replace("status text", "city text, state text")
-        .replace("n, case", "n, 'Rome', case")
-        .replace("status = 'done'", "state = 'done'")
-    )
+    await empty.execute(ORDERS + "delete from orders where status = 'open'; alter table orders rename status to state")
+    await empty.execute("alter table orders add city text default 'Rome'")
 
     assert (await propose(empty)).pipeline.sessions.status is None
+
+
+async def test_a_message_is_no_status_and_a_start_is_no_completion(empty: Database) -> None:
+    await empty.execute(
+        """
+        create table traces (id int primary key, at timestamptz);
+        create table observations (id int primary key, trace_id int references traces, start_time timestamptz,
+          end_time timestamptz, completion_start_time timestamptz, status_message text);
+        create table scores (id int primary key, trace_id int references traces, observation_id int, at timestamptz);
+        insert into traces select n, now() - n * interval '1 hour' from generate_series(2, 900) n;
+        insert into observations select id, id, at, at + interval '5 s', at, 'm' || id from traces where id % 300 > 0;
+        insert into scores select id, id, null, at + interval '1 min' from traces where id % 5 = 0;
+        analyze
+        """
+    )
+
+    found = (await propose(empty)).pipeline
+
+    assert found.sessions.table.written == "public.traces"
+    assert [record.table.name for record in found.stored.values()] == ["observations"]
 
 
 async def test_created_at_is_before_created(empty: Database) -> None:
@@ -169,6 +220,23 @@ async def test_the_only_time_of_a_record_is_the_time_of_the_write(empty: Databas
 
 
 # --- Which records
+
+
+async def test_other_versions_in_use_are_accepted_until_the_owner_says_otherwise(empty: Database) -> None:
+    await empty.execute(ORDERS + "alter table invoices add version text; update invoices set version = 'v' || id / 400")
+
+    [record] = (await propose(empty)).pipeline.stored.values()
+
+    assert record.version
+    assert {record.version.current, *record.version.accepted} == {"v0", "v1"}
+
+
+async def test_statuses_that_may_last_too_long_are_told(empty: Database) -> None:
+    await empty.execute(ORDERS + "update orders set status = 'failed' where id = 10")
+
+    text = (await propose(empty)).text
+
+    assert "# stuck: {statuses: [open], after: 1d}" in text
 
 
 @pytest.mark.parametrize(

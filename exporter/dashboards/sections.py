@@ -192,10 +192,10 @@ def segments() -> list[Tile]:
                 sessions,
                 {"segment": segment, "pipeline": THIS_PIPELINE},
                 [
-                    (PanelColumn("With a gap", width=NARROW, alarm=palette.CRITICAL), gaps),
+                    (PanelColumn("Gap", width=NARROW, alarm=palette.CRITICAL), gaps),
                     (PanelColumn("Complete", width=NARROW), complete),
                 ],
-                sort="With a gap",
+                sort="Gap",
                 descending=True,
             ),
             13,
@@ -205,8 +205,8 @@ def segments() -> list[Tile]:
             grid(
                 records,
                 {"segment": segment, "record": THIS_RECORD, "pipeline": THIS_PIPELINE},
-                [(PanelColumn("With a gap", width=NARROW, alarm=palette.CRITICAL), latest(SEGMENT_GAPS))],
-                sort="With a gap",
+                [(PanelColumn("Gap", width=NARROW, alarm=palette.CRITICAL), latest(SEGMENT_GAPS))],
+                sort="Gap",
                 descending=True,
             ),
             11,
@@ -229,8 +229,8 @@ def integrity() -> list[Tile]:
     times = About(
         id=41,
         title="Sessions with implausible times",
-        says="*Undated*: without a start time, outside every window.  *Eligible and undated*: the records of these "
-        "sessions are not checked, and the verdict is unknown.  *In the future*: start or completion after now.  "
+        says="*Undated*: without a start time, outside every window.  *Lost*: eligible and undated; the records of "
+        "these sessions are not checked, and the verdict is unknown.  *In the future*: start or completion after now.  "
         "Normal: 0.",
         unit=COUNT,
         runbook="Unknown",
@@ -265,7 +265,7 @@ def integrity() -> list[Tile]:
                     (PanelColumn(title, alarm=palette.WARNING), latest(metric))
                     for title, metric in (
                         ("Undated", UNDATED),
-                        ("Eligible and undated", UNDATED_ELIGIBLE),
+                        ("Lost", UNDATED_ELIGIBLE),
                         ("In the future", FUTURE),
                     )
                 ],

@@ -57,7 +57,8 @@ class Server:
 class VisibleTable:
     """An existing table, view or foreign table, and the rights of the role on schema and table.
 
-    `is_heir`: the table inherits from another table, and is no partition.
+    `is_heir`: the table inherits from another table, and is no partition.  `rows`: the planner's estimate, None before
+    the first ANALYZE, and for a view.
     """
 
     table: TableName
@@ -65,6 +66,7 @@ class VisibleTable:
     may_use_schema: bool
     may_select: bool
     is_heir: bool = False
+    rows: int | None = None
 
     @property
     def may_read(self) -> bool:
@@ -212,7 +214,8 @@ async def read_names(session: Session) -> Names:
     schemas = f"select n.nspname::text from pg_catalog.pg_namespace n where {_OURS} order by 1"
     tables = f"""select n.nspname::text, c.relname::text, c.relkind::text,
   has_schema_privilege(n.oid, 'USAGE'), has_table_privilege(c.oid, 'SELECT'),
-  exists (select from pg_catalog.pg_inherits h where h.inhrelid = c.oid)
+  exists (select from pg_catalog.pg_inherits h where h.inhrelid = c.oid),
+  case when c.reltuples > 0 then c.reltuples::bigint end
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where {_OURS} and c.relkind in {_TABLES} and not c.relispartition
@@ -221,8 +224,8 @@ limit {NAME_LIMIT}"""
     return Names(
         tuple(name for (name,) in await session.run(Statement("schemas", schemas), "catalog")),
         tuple(
-            VisibleTable(TableName(schema, name), _KINDS[kind], usable, readable, is_heir)
-            for schema, name, kind, usable, readable, is_heir in await session.run(
+            VisibleTable(TableName(schema, name), _KINDS[kind], usable, readable, is_heir, rows)
+            for schema, name, kind, usable, readable, is_heir, rows in await session.run(
                 Statement("tables", tables), "catalog"
             )
         ),

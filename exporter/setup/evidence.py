@@ -166,9 +166,6 @@ SPLIT_VALUES: Final = 8
 SPLIT_COLUMNS: Final = 40
 """Columns that may tell the sessions, at most."""
 
-FILLED: Final = 0.02
-"""The least share of rows with a value in a column that has a role."""
-
 
 _TOLD: Final = frozenset({"statement_timeout", "lock_timeout", "permission", "row_security"})
 """The reasons of refusals that are said: the operator can do something."""
@@ -200,8 +197,10 @@ class Evidence:
             found = None if found is None else _merged(found, alone)
         return SessionFacts(day, is_recent, found)
 
-    async def unfilled(self, relation: Relation, started: TableColumn, columns: Sequence[TableColumn]) -> set[str]:
-        """The names of columns that are NULL in nearly all recent sessions."""
+    async def filled(
+        self, relation: Relation, started: TableColumn, columns: Sequence[TableColumn]
+    ) -> dict[str, float]:
+        """The share of recent sessions with a value, by name of the column; empty without a session."""
         table, start = relation.table, started.sql
         newest = await self.ask(f"select ({_newest(start)})::date from {table.sql}", table)
         day = newest[0][0] if newest else None
@@ -210,13 +209,13 @@ class Evidence:
         parts = [
             f"(select {', '.join(f'{c.sql} as {name}' for c, name in zip(columns, named, strict=True))} "
             f"from {table.sql} t where {within} limit {SAMPLE})"
-            for within in _parts(started, day)
+            for within in [*_parts(started, day), f"{start} is null"]
         ]
         rows = await self.ask(f"select count(*), {', '.join(counts)} from ({' union all '.join(parts)}) s", table)
         if not rows or not rows[0][0]:
-            return set()
-        total, *filled = rows[0]
-        return {column.name for column, count in zip(columns, filled, strict=True) if count < FILLED * total}
+            return {}
+        total, *found = rows[0]
+        return {column.name: count / total for column, count in zip(columns, found, strict=True)}
 
     async def split(
         self, sessions: Relation, columns: Columns, key: Sequence[TableColumn], eligible: str, source: Source

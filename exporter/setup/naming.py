@@ -40,6 +40,9 @@ _SETTING_WORDS: Final = frozenset(
 )
 """Parts of booleans that are settings: cancel_at_period_end, auto_complete."""
 
+_TOLD_WORDS: Final = frozenset({"message", "text", "reason", "note", "comment", "description", "details"})
+"""The last words of texts about a status: status_message."""
+
 _ADDRESS_WORDS: Final = frozenset({"city", "zip", "zipcode", "postcode", "postal", "country", "street", "address"})
 """Parts of the columns beside `state` in an address."""
 
@@ -59,7 +62,7 @@ _PLANNED: Final = frozenset(
             "until",
             "estimated",
         ),
-        *("discarded", "archived", "canceled", "cancelled", "heartbeat", "attempted"),
+        *("discarded", "archived", "canceled", "cancelled", "heartbeat", "attempted", "period"),
     )
 )
 """Parts of the names of times that tell neither when a row was made nor when its work was done."""
@@ -155,7 +158,7 @@ def refers(column: TableColumn) -> bool:
 
 def status_of(columns: Sequence[TableColumn]) -> TableColumn | None:
     """The most likely column of the status: a text or a number with a word for a status; None without a match."""
-    likely = [column for column in columns if not refers(column)]
+    likely = [column for column in columns if not refers(column) and _TOLD_WORDS.isdisjoint(words(column.name)[-1:])]
     if any(not _ADDRESS_WORDS.isdisjoint(words(column.name)) for column in columns):
         likely = [column for column in likely if words(column.name) != ["state"]]
     numbers = [column for column in likely if column.base in INTEGERS]
@@ -176,10 +179,15 @@ def times_of(table: str, columns: Sequence[TableColumn]) -> tuple[TableColumn | 
     """
     times = _times(columns)
     own = _own_times(table, times)
-    completed = pick((column for column in times if column not in own), COMPLETED_WORDS)
+    ends = [column for column in times if column not in own and _STARTED.isdisjoint(words(column.name))]
+    completed = pick(ends, COMPLETED_WORDS)
     others = [column for column in times if column != completed]
     explicit = pick(others, MADE_WORDS[: MADE_WORDS.index("ordered")])
     return explicit or next(iter(own), None) or pick(others, MADE_WORDS), completed
+
+
+_STARTED: Final = frozenset({"start", "started", "begin", "began", "begun"})
+"""completion_start_time is no time of completion."""
 
 
 def _times(columns: Sequence[TableColumn]) -> list[TableColumn]:

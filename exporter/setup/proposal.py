@@ -26,14 +26,23 @@ from exporter.text.figures import format_value
 SHOWN_VALUES: Final = 12
 """Values in a comment, at most."""
 
-HOLDS: Final = 0.75
+HOLDS: Final = 0.85
 """The share of sessions with a row from which on a table is proposed as a record."""
 
+FEW: Final = (200, 0.75)
+"""So few sessions tell little: the same share for them."""
+
 HELD: Final = 0.95
-"""The same for one part of the window: a relation that held, and does not hold any more."""
+"""The same for some parts of the window: a relation that held, and does not hold any more."""
+
+HELD_PARTS: Final = 2
+"""So many parts of the window."""
 
 LEAST: Final = 5
 """Sessions of a part of the window, at least, for a share of the part."""
+
+EVERY: Final = "true"
+"""The SQL for every session."""
 
 COMPLETED: Final = 0.1
 """The least share of sessions with a completion in a column that speaks for a table of sessions."""
@@ -107,7 +116,7 @@ def columns_of(outline: Outline, *, is_named: bool = False) -> Columns | None:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many sessions have a row: `held` is the largest share of a part of the window."""
+    """How many sessions have a row: `held` is the share that some parts of the window reach."""
 
     with_row: int
     sessions: int
@@ -188,7 +197,7 @@ class Measured:
         """Whether a pointer is empty before the end of a session: a pointer to a result, not to a parent."""
         wanted = self.eligible
         others = share_of([group for group in self.facts.groups or () if not wanted.has(group)], n)
-        return others is not None and others.ratio <= 1 - HOLDS
+        return others is not None and others.ratio <= 1 - FEW[1]
 
     @property
     def proof(self) -> int:
@@ -208,10 +217,25 @@ class Measured:
 
     @property
     def looks(self) -> int:
-        """How much the table looks like sessions: a completion that few sessions have counts for nothing."""
+        """How much the table looks like sessions: a completion that few sessions have, or need, counts for nothing."""
         completed = sum(group.sessions for group in self.facts.groups or () if group.is_completed)
-        has_few = self.candidate.columns.completed is not None and completed < COMPLETED * self.size
-        return self.candidate.looks - 2 * has_few
+        tells_nothing = completed < COMPLETED * self.size or self.eligible.sql == EVERY
+        return self.candidate.looks - 2 * (self.candidate.columns.completed is not None and tells_nothing)
+
+    @property
+    def crowd(self) -> tuple[Source, float] | None:
+        """A record with many rows for each session, if each record has: the table then holds settings, as a form does.
+
+        None without such a record, or before the first ANALYZE.
+        """
+        own = self.candidate.outline.named.rows or 0
+        found = [
+            (source, (source.way.outline.named.rows or 0) / own)
+            for source, _ in self.held()
+            if own and isinstance(source.way, Link)
+        ]
+        crowded = [(source, rows) for source, rows in found if rows >= FAN_OUT]
+        return max(crowded, key=lambda one: one[1], default=None) if len(crowded) == len(found) else None
 
     def contains(self, other: "Measured") -> bool:
         """Whether another possible table of sessions has many rows for each of these: the work of a tenant or form."""
@@ -228,7 +252,8 @@ def _names(columns: Sequence[TableColumn]) -> str:
 
 def holds(share: Share) -> bool:
     """Whether a relation is a record of the sessions, perhaps with faults."""
-    return share.ratio >= HOLDS or (share.held >= HELD and share.with_row > 0)
+    many, of_few = FEW
+    return share.ratio >= (HOLDS if share.sessions >= many else of_few) or (share.held >= HELD and share.with_row > 0)
 
 
 def share_of(groups: Sequence[Group], n: int) -> Share | None:
@@ -242,8 +267,8 @@ def share_of(groups: Sequence[Group], n: int) -> Share | None:
         (sum(g.mature for g, _ in known if g.part == part), sum(count for g, count in known if g.part == part))
         for part in parts
     ]
-    tellable = [found / all_ for all_, found in by_part if all_ >= LEAST]
-    return Share(with_row, sessions, max(tellable, default=with_row / sessions))
+    best = sorted((found / all_ for all_, found in by_part if all_ >= LEAST), reverse=True)[:HELD_PARTS]
+    return Share(with_row, sessions, min(best) if len(best) == HELD_PARTS else with_row / sessions)
 
 
 # --- Which sessions must have records
@@ -288,6 +313,8 @@ def eligible_of(columns: Columns, facts: SessionFacts, sources: Sequence[str] = 
         )
     if columns.status is not None:
         found = _settled(facts.groups or (), columns, sources)
+        if found is not None and _is_needed_always(facts.groups or (), found[0], sources):
+            return Eligible(EVERY, "Sessions of every status have rows of the records: every session is eligible")
         if found is not None:
             return _by_status(columns.status, *found)
     if columns.completed is not None:
@@ -295,7 +322,7 @@ def eligible_of(columns: Columns, facts: SessionFacts, sources: Sequence[str] = 
         unlike = "No status looks like the end of a session: a" if columns.status else "A"
         return Eligible(sql, f"{unlike} session with a completion is eligible", by_completion=True)
     unlike = "No status" if columns.status else "No column"
-    return Eligible("true", f"{unlike} tells whether a session is done: every session is eligible")
+    return Eligible(EVERY, f"{unlike} tells whether a session is done: every session is eligible")
 
 
 def _statuses(columns: Columns, facts: SessionFacts) -> tuple[Value, ...]:
@@ -332,6 +359,15 @@ def _settled(groups: Sequence[Group], columns: Columns, sources: Sequence[str]) 
         if found := _apart({status: share.ratio for status, share in shared.items() if share is not None}):
             return found, f"Nearly all sessions of these statuses have a row of {source}, and nearly none of the others"
     return None
+
+
+def _is_needed_always(groups: Sequence[Group], statuses: Sequence[str], sources: Sequence[str]) -> bool:
+    """Whether the sessions of other statuses have the rows that those of `statuses` have, too: as of a subscription."""
+    own = [group for group in groups if group.status in statuses]
+    others = [group for group in groups if group.status not in statuses]
+    shares = [(share_of(own, n), share_of(others, n)) for n, _ in enumerate(sources)]
+    known = [(one, other) for one, other in shares if one is not None and other is not None and one.ratio >= WHOLE]
+    return bool(known) and all(other.ratio >= WHOLE for _, other in known)
 
 
 def _apart(shares: dict[str, float]) -> list[str] | None:

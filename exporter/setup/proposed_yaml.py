@@ -148,6 +148,7 @@ def _eligible(draft: SessionsDraft) -> Iterator[str]:
         found = f"Statuses found: {_shown(values)}." if status is not None else ""
     yield from _comment(f"{found}{'  ' if found else ''}CHECK eligible: the sessions that must have records", 6)
     yield from _comment(draft.eligible.reason, 6)
+    yield from _stuck(draft, values or ())
     yield f"      completed: {_sql(draft.eligible.sql)}"
     yield f"      eligible: {_sql(draft.eligible.sql)}"
 
@@ -155,6 +156,21 @@ def _eligible(draft: SessionsDraft) -> Iterator[str]:
 def _end(columns: Columns) -> str:
     """The time from which grace and delay count, in words."""
     return "completion" if columns.completed else "the start"
+
+
+def _stuck(draft: SessionsDraft, values: Sequence[Value]) -> Iterator[str]:
+    """The statuses of sessions on the way, in a comment."""
+    ended = draft.eligible.statuses or frozenset()
+    passing = [
+        value.text
+        for value in values
+        if value.text is not None and value.text not in ended and FAILED_WORDS.isdisjoint(words(value.text))
+    ]
+    if ended and passing:
+        yield from _comment(
+            "Sessions that stay in a status for too long: choose the statuses and the time, and write:", 6
+        )
+        yield from _comment(f"stuck: {{statuses: {_flow(passing[:SHOWN_VALUES])}, after: 1d}}", 6)
 
 
 def _record(draft: RecordDraft, columns: Columns, grace: str | None) -> Iterator[str]:
@@ -251,12 +267,15 @@ def _version(draft: RecordDraft) -> Iterator[str]:
         yield from _comment(f"version: {{column: {scalar(name)}, current: '…'}}", 8)
         return
     yield from _comment(
-        f"Recent versions: {_shown(versions)}.  CHECK current (the most frequent) and accepted (other good versions)", 8
+        f"Versions of the last 30 days: {_shown(versions)}.  CHECK current (the most frequent) and accepted: remove a "
+        "version whose sessions need a new row",
+        8,
     )
     yield "        version:"
     yield f"          column: {scalar(name)}"
     yield f"          current: {scalar(versions[0].text or '', always_quote=True)}"
-    yield "          accepted: []            # other versions that satisfy the record"
+    others = _flow([value.text or "" for value in versions[1:SHOWN_VALUES]])
+    yield f"          accepted: {others:<13} # other versions that satisfy the record"
 
 
 def _unique(draft: RecordDraft) -> Iterator[str]:

@@ -69,6 +69,12 @@ CANDIDATES_LOOKED_AT: Final = 60
 SPLITS: Final = 8
 """Records of one table of sessions for which a condition is looked for, at most."""
 
+FILLED: Final = 0.02
+"""The least share of sessions with a value in a column that has a role."""
+
+STARTED: Final = 0.95
+"""The share of sessions with a start from which on no other column is looked for."""
+
 SOURCES: Final = 20
 """Possible records of one table of sessions that are measured, at most."""
 
@@ -123,6 +129,12 @@ async def survey(
         look.said.append(
             f"chosen as the table of sessions: {chosen.relation.table.written}; also possible: "
             f"{', '.join(shlex.quote(other.written) for other in others)} (choose with --sessions)"
+        )
+    if chosen.crowd is not None and not with_records:
+        source, rows = chosen.crowd
+        look.said.append(
+            f"a row of {chosen.relation.table.written} has about {rows:.0f} rows of {source.table.written}: if these "
+            f"rows are the sessions, write --sessions {shlex.quote(source.table.written)}"
         )
     if not chosen.held() and not with_records:
         look.said.append(
@@ -287,13 +299,20 @@ async def _filled(session: Session, look: _Look, candidate: Candidate, relation:
     """The candidate with columns that have values in its rows; raises NoProposalError without a time."""
     outline = candidate.outline
     roles = [c for c in outline.columns if c.is_time or c in (candidate.columns.status, candidate.columns.flag)]
-    empty = await Evidence(session, look.said).unfilled(relation, candidate.columns.started, roles)
-    if not empty:
-        return candidate
-    left = replace(outline, columns=tuple(column for column in outline.columns if column.name not in empty))
-    columns = columns_of(left, is_named=candidate.is_named)
+    filled = await Evidence(session, look.said).filled(relation, candidate.columns.started, roles)
+
+    def without(*names: str) -> Outline:
+        return replace(outline, columns=tuple(column for column in outline.columns if column.name not in names))
+
+    empty = [name for name, share in filled.items() if share < FILLED]
+    columns = columns_of(without(*empty), is_named=candidate.is_named)
     if columns is None:
         raise NoProposalError(f"{outline.table.written} has no time in its rows: name another table with --sessions")
+    if filled.get(columns.started.name, 1.0) < STARTED:
+        # A session without a start is outside every window.
+        other = columns_of(without(*empty, columns.started.name), is_named=candidate.is_named)
+        if other is not None and filled.get(other.started.name, 0.0) >= STARTED:
+            columns = replace(columns, started=other.started)
     return replace(candidate, columns=columns)
 
 
@@ -379,14 +398,16 @@ async def _choose(measured: Sequence[Measured], ask: Ask | None) -> Measured:
     return likely[await asyncio.to_thread(ask, [_account(one) for one in likely])]
 
 
-def _weight(one: Measured, measured: Sequence[Measured]) -> tuple[bool, bool, bool, bool, bool, int, bool, int, int]:
+def _weight(one: Measured, measured: Sequence[Measured]) -> tuple[int, ...]:
     """A larger weight is more likely: of two tables with equal evidence the parent."""
     _, is_table, _, pointing = one.candidate.weight
     looks, is_whole = one.looks, one.looks == 5  # noqa: PLR2004 - as in Candidate.looks
     others = [other.candidate for other in measured if other is not one and other.proof and other.looks >= looks]
     is_parent = any(other.outline.table in one.candidate.pointing for other in others)
-    is_work = not any(one.contains(other) for other in measured)
-    return (bool(one.held()), is_work, is_whole, is_table, one.proof > 0, looks, is_parent, one.proof, pointing)
+    is_work = one.crowd is None and not any(one.contains(other) for other in measured)
+    has_evidence = any(share is not None for _, share in one.held())
+    by_rows = (has_evidence, bool(one.held()), looks >= LIKELY, is_work)
+    return (*by_rows, is_whole, is_table, one.proof > 0, looks, is_parent, one.proof, pointing)
 
 
 def _account(one: Measured) -> str:

@@ -218,7 +218,7 @@ async def test_three_thousand_requests_for_the_page_at_once(backfill: Database, 
             one.start()
         try:
             for _ in range(20):
-                assert (await asyncio.to_thread(it.get, "/metrics")).seconds < at_most(1)
+                assert (await asyncio.to_thread(it.get, "/metrics")).seconds < at_most(2)
         finally:
             stop.set()
             for one in flood:

@@ -10,6 +10,8 @@ from processes import run
 from tools import find_tool
 from waiting import at_most
 
+from exporter.dimensions import DIMENSIONS
+
 ALERTS = Path(__file__).parents[2] / "alerts"
 
 
@@ -74,6 +76,7 @@ def test_rules_names_the_config_as_it_is_called_and_passes_over_labels() -> None
         "check",
         "config check",
         "config check --connect",
+        *(f"list {limit.name}" for dimension in DIMENSIONS for limit in dimension.limits if limit.members),
     }
     by_name = {rule.get("alert", rule.get("record")): rule["expr"] for rule in found}
     for name in ("pipeline:session_health_up:max", "limit:session_health_limit_broken:max"):
