@@ -241,20 +241,57 @@ async def test_statuses_that_may_last_too_long_are_told(empty: Database) -> None
 
 @pytest.mark.parametrize(
     ("needs", "sql"),
-    [("kind = 'k1'", "kind = 'k1'"), ("total > 0", "total > 0"), ("tenant_id is not null", "tenant_id is not null")],
+    [
+        ("kind = 'k1'", "kind = 'k1'"),
+        ("total > 0", "total > 0"),
+        ("is_big", "is_big"),
+        ("is_true = 'true'", "is_true = 'true'"),
+    ],
 )
 async def test_a_record_of_some_sessions_is_required_by_the_column_that_tells_them(
     empty: Database, needs: str, sql: str
 ) -> None:
     await empty.execute(
         ORDERS
-        + "update orders set tenant_id = 4 where id % 5 > 0; create table parcels (order_id int references orders);"
+        + "alter table orders add is_big boolean, add is_true text;"
+        + "update orders set is_big = id % 5 > 0, is_true = case when id % 7 > 1 then 'true' else 'false' end;"
+        + "create table parcels (order_id int references orders);"
+        # Columns with many values stand beside the one that tells.
+        + "".join(f"alter table orders add number_{n} int; update orders set number_{n} = id * {n};" for n in range(12))
         + f"insert into parcels select id from orders where {needs} and id not in (51, 52, 53); analyze"
     )
 
     found = (await propose(empty)).pipeline.records["parcels"]
 
     assert found.required_when == sql
+
+
+@pytest.mark.parametrize("column", ["parcel_number is not null", "parcel_kind", "paid_total", "state_of_it"])
+async def test_what_may_follow_from_a_record_is_no_condition_for_it(empty: Database, column: str) -> None:
+    """Else a session without the record would need none: the gap would be hidden."""
+    name, _, _ = column.partition(" ")
+    await empty.execute(
+        ORDERS + "create table parcels (order_id int references orders);"
+        "insert into parcels select id from orders where id % 10 between 1 and 8;"
+        f"alter table orders add {name} int; update orders set {name} = (id % 10 between 1 and 8)::int"
+    )
+
+    found = (await propose(empty)).pipeline.records
+
+    assert "parcels" not in found or found["parcels"].required_when is None
+
+
+async def test_an_outage_is_no_condition(empty: Database) -> None:
+    """The plan changes with the outage: old orders have parcels, new orders of either plan have none."""
+    await empty.execute(
+        ORDERS + "create table parcels (order_id int references orders); alter table orders add plan text;"
+        "update orders set plan = case when id > 150 then 'old' else 'new' end;"
+        "insert into parcels select id from orders where id > 150"
+    )
+
+    found = (await propose(empty)).pipeline.records
+
+    assert "parcels" not in found or found["parcels"].required_when is None
 
 
 async def test_a_record_that_comes_later_has_its_own_grace(empty: Database) -> None:

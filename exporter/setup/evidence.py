@@ -6,7 +6,7 @@ Reads a sample, each statement with a time-out of its own: a fact that takes too
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from exporter.measure.query_faults import is_refused_lock
 from exporter.measure.session import Session
@@ -18,10 +18,12 @@ from exporter.setup.naming import (
     INTEGERS,
     created_of,
     epoch_time,
+    is_outcome,
     is_text,
     may_be_epoch,
     refers,
     status_of,
+    stems,
     usable,
     version_of,
 )
@@ -157,8 +159,8 @@ class Split:
 SPLIT: Final = 0.95
 """The share of sessions with a row from which on a condition tells the sessions that need a record."""
 
-SPLIT_LEAST: Final = 20
-"""Sessions on either side of a condition, at least."""
+SPLIT_LEAST: Final = 10
+"""Sessions on either side of a condition in each half of the sample, at least."""
 
 SPLIT_VALUES: Final = 8
 """Values of a column that may tell the sessions, at most."""
@@ -221,27 +223,30 @@ class Evidence:
         self, sessions: Relation, columns: Columns, key: Sequence[TableColumn], eligible: str, source: Source
     ) -> Split | None:
         """The condition that best tells the eligible sessions with a row from those without; None without one."""
-        tests = _tests(usable(sessions.columns), {column.name for column in key})
+        tests = _tests(usable(sessions.columns), {column.name for column in key}, source.table)
         if not tests or isinstance(source.way, Pointer):
             return None
         keys = [f"s.key_{n}" for n in range(1, len(key) + 1)]
         selected = [f"{column.sql} as key_{n}" for n, column in enumerate(key, start=1)]
-        selected += [f"({sql})::text as test_{n}" for n, (sql, _) in enumerate(tests)]
+        selected += [f"({test.sql})::text as test_{n}" for n, test in enumerate(tests)]
+        selected += [f"ntile({len(HALVES)}) over (order by {columns.started.sql}) as half"]
         listed = ", ".join(f"({n}, test_{n})" for n, _ in enumerate(tests))
         rows = await self.ask(
-            f"with sample as materialized (select {', '.join(selected)} from {sessions.table.sql} t "
+            f"with sample as materialized (select {', '.join(selected)} from (select * from {sessions.table.sql} t "
             f"where ({eligible}) and {columns.started.sql} <= clock_timestamp() - interval '1 day' "
-            f"order by {columns.started.sql} desc limit {SAMPLE}), "
+            f"order by {columns.started.sql} desc limit {2 * SAMPLE}) t), "
             f"judged as materialized (select s.*, exists (select 1 from {source.table.sql} r where "
             f"{source.same_key('r', keys)}) as has_row from sample s) "
-            "select n, value, count(*), count(*) filter (where has_row) from judged "
-            f"cross join lateral (values {listed}) v (n, value) group by 1, 2 limit {VALUE_LIMIT * SPLIT_COLUMNS}",
+            "select half, n, value, sessions, with_row from (select half, n, value, count(*) as sessions, "
+            "count(*) filter (where has_row) as with_row, count(*) over (partition by half, n) as values_ "
+            f"from judged cross join lateral (values {listed}) v (n, value) group by 1, 2, 3) counted "
+            f"where values_ <= {SPLIT_VALUES}",
             source.table,
         )
-        found: dict[int, dict[str | None, tuple[int, int]]] = {}
-        for n, value, sessions_, with_row in rows or ():
-            found.setdefault(n, {})[value] = (sessions_, with_row)
-        splits = [_split_by(sql, found.get(n, {}), is_number=number) for n, (sql, number) in enumerate(tests)]
+        found: dict[int, dict[int, dict[str | None, tuple[int, int]]]] = {}
+        for half, n, value, sessions_, with_row in rows or ():
+            found.setdefault(n, {}).setdefault(half, {})[value] = (sessions_, with_row)
+        splits = [_split_by(test, [*found.get(n, {}).values()]) for n, test in enumerate(tests)]
         known = [split for split in splits if split is not None]
         return max(known, key=lambda split: (split.with_row / split.sessions, split.sessions), default=None)
 
@@ -401,42 +406,75 @@ class Evidence:
         return None
 
 
-def _tests(columns: Sequence[TableColumn], keys: Collection[str]) -> list[tuple[str, bool]]:
-    """SQL over a session with few values, which may tell whether the session needs a record; and whether a number."""
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """SQL over a session with few values, and how a value is written in SQL."""
+
+    sql: str
+    kind: Literal["condition", "number", "text"]
+
+    def one_of(self, values: Sequence[str]) -> str:
+        """SQL: whether the test has one of the values."""
+        if self.kind == "condition":
+            return self.sql if [*values] == ["true"] else f"not {self.sql}"
+        literals = [value if self.kind == "number" else text_literal(value) for value in values]
+        return f"{self.sql} = {literals[0]}" if len(literals) == 1 else f"{self.sql} in ({', '.join(literals)})"
+
+
+def _tests(columns: Sequence[TableColumn], keys: Collection[str], record: TableName) -> list[_Test]:
+    """What may tell whether a session needs a record: a kind, a setting or an amount, known from the beginning.
+
+    A state, a reference and a column named after the record may follow from the record: with such a condition, a
+    session without the record would need none.
+    """
+    own = frozenset(stems(record.name))
     found = []
     for column in columns:
-        if column.name in keys:
+        is_result = is_outcome(column) or not own.isdisjoint(stems(column.name)) or refers(column)
+        if column.name in keys or is_result:
             continue
-        if refers(column):
-            found.append((f"{column.sql} is not null", False))
-        elif is_text(column) or column.base == "boolean":
-            found.append((column.sql, False))
+        if column.base == "boolean":
+            found.append(_Test(column.sql, "condition"))
+        elif is_text(column):
+            found.append(_Test(column.sql, "text"))
         elif column.base in INTEGERS or column.base == "numeric":
-            found += [(f"{column.sql} > 0", False), (column.sql, True)]
+            found += [_Test(f"{column.sql} > 0", "condition"), _Test(column.sql, "number")]
     return found[:SPLIT_COLUMNS]
 
 
-def _split_by(test: str, counts: Mapping[str | None, tuple[int, int]], *, is_number: bool) -> Split | None:
+Counts = Mapping[str | None, tuple[int, int]]
+"""For each value of a test the sessions, and the sessions with a row."""
+
+
+def _split_by(test: _Test, halves: Sequence[Counts]) -> Split | None:
     """The condition on the values of a test, if nearly all sessions of some values have a row, and few of the others.
 
-    `counts`: for each value the sessions, and the sessions with a row.
+    `halves`: the earlier and the later sessions.  The condition holds in both: an outage begins in one.
     """
+    sides = [_sides(counts) for counts in halves]
+    if len(sides) < len(HALVES) or None in sides or len({*sides}) > 1:
+        return None
+    [high] = {side for side in sides if side is not None}
+    sessions = sum(counts[value][0] for counts in halves for value in high)
+    with_row = sum(counts[value][1] for counts in halves for value in high)
+    return Split(test.one_of(sorted(high)), with_row, sessions)
+
+
+HALVES: Final = (1, 2)
+
+
+def _sides(counts: Counts) -> frozenset[str] | None:
+    """The values of nearly all sessions with a row; None if the values do not tell."""
     if not 1 < len(counts) <= SPLIT_VALUES:
         return None
-    high = {value for value, (sessions, with_row) in counts.items() if with_row >= SPLIT * sessions}
-    low = {value for value, (sessions, with_row) in counts.items() if with_row <= (1 - SPLIT) * sessions}
-    of_high, of_low = sum(counts[value][0] for value in high), sum(counts[value][0] for value in low)
-    if high | low != {*counts} or None in high or min(of_high, of_low) < SPLIT_LEAST:
+    high = frozenset(value for value, (sessions, with_row) in counts.items() if 2 * with_row >= sessions)
+    of_high, of_low = (
+        [sum(counts[value][place] for value in side) for place in (0, 1)] for side in (high, counts.keys() - high)
+    )
+    is_apart = of_high[1] >= SPLIT * of_high[0] and of_low[1] <= (1 - SPLIT) * of_low[0]
+    if None in high or min(of_high[0], of_low[0]) < SPLIT_LEAST or not is_apart:
         return None
-    sql = _one_of(test, sorted(filter(None, high)), is_number=is_number)
-    return Split(sql, sum(counts[value][1] for value in high), of_high)
-
-
-def _one_of(test: str, values: Sequence[str], *, is_number: bool) -> str:
-    if {*values} <= {"true", "false"}:
-        return test if [*values] == ["true"] else f"not {test}"
-    literals = [value if is_number else text_literal(value) for value in values]
-    return f"{test} = {literals[0]}" if len(literals) == 1 else f"{test} in ({', '.join(literals)})"
+    return frozenset(value for value in high if value is not None)
 
 
 async def epoch_columns(session: Session, outlines: Sequence[Outline]) -> dict[TableName, tuple[TableColumn, ...]]:

@@ -199,6 +199,11 @@ def is_changing(column: TableColumn) -> bool:
     return not _PLANNED.isdisjoint(words(column.name))
 
 
+def is_outcome(column: TableColumn) -> bool:
+    """Whether a column tells by its name how far a session has come: paid_amount, delivery_status."""
+    return not {*words(column.name)}.isdisjoint({*STATUS_WORDS, *DONE_WORDS, *FAILED_WORDS})
+
+
 def may_be_epoch(column: TableColumn) -> bool:
     """Whether a number may count seconds since 1970, by its name: created."""
     of_time = {*MADE_WORDS[: MADE_WORDS.index("date")], *COMPLETED_WORDS}

@@ -47,7 +47,7 @@ EVERY: Final = "true"
 COMPLETED: Final = 0.1
 """The least share of sessions with a completion in a column that speaks for a table of sessions."""
 
-LEAST_NEEDED: Final = 0.05
+LEAST_NEEDED: Final = 0.2
 """The share of sessions with a row from which on a condition is looked for that tells the sessions that need one."""
 
 FAN_OUT: Final = 20
@@ -345,6 +345,8 @@ def _settled(groups: Sequence[Group], columns: Columns, sources: Sequence[str]) 
     for group in groups:
         if group.status is not None:
             by_status.setdefault(group.status, []).append(group)
+    # A few sessions tell nothing.
+    by_status = {s: found for s, found in by_status.items() if sum(group.sessions for group in found) >= LEAST}
     if not 1 < len(by_status) <= SHOWN_VALUES:
         return None
     if columns.completed is not None:
