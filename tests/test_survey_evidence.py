@@ -113,6 +113,18 @@ async def test_a_table_without_a_record_for_most_sessions_is_refused(empty: Data
         await propose(empty)
 
 
+async def test_a_record_that_has_been_missing_for_longer_than_the_window_is_proposed(empty: Database) -> None:
+    await empty.execute(
+        ORDERS + "delete from invoices;"
+        "insert into orders select n, 'done', now() - (n - 800) * interval '1 day' from generate_series(1000, 1300) n;"
+        "insert into invoices select id, id, created_at from orders where id >= 1000; analyze"
+    )
+
+    found = (await propose(empty)).pipeline
+
+    assert [record.table.name for record in found.stored.values()] == ["invoices"]
+
+
 async def test_a_column_of_a_foreign_key_refers_to_its_table_alone(empty: Database) -> None:
     """order_id of the parcels is an order of another shop."""
     others = """
@@ -243,6 +255,7 @@ async def test_statuses_that_may_last_too_long_are_told(empty: Database) -> None
     ("needs", "sql"),
     [
         ("kind = 'k1'", "kind = 'k1'"),
+        ("order_kind = 2", "order_kind = 2"),
         ("total > 0", "total > 0"),
         ("is_big", "is_big"),
         ("is_true = 'true'", "is_true = 'true'"),
@@ -253,15 +266,16 @@ async def test_a_record_of_some_sessions_is_required_by_the_column_that_tells_th
 ) -> None:
     await empty.execute(
         ORDERS
-        + "alter table orders add is_big boolean, add is_true text;"
+        + "alter table orders add is_big boolean, add is_true text, add order_kind int;"
+        + "update orders set order_kind = id / 3 % 4;"
         + "update orders set is_big = id % 5 > 0, is_true = case when id % 7 > 1 then 'true' else 'false' end;"
-        + "create table parcels (order_id int references orders);"
+        + "create table order_parcels (order_id int references orders);"
         # Columns with many values stand beside the one that tells.
         + "".join(f"alter table orders add number_{n} int; update orders set number_{n} = id * {n};" for n in range(12))
-        + f"insert into parcels select id from orders where {needs} and id not in (51, 52, 53); analyze"
+        + f"insert into order_parcels select id from orders where {needs} and id not in (51, 52, 53); analyze"
     )
 
-    found = (await propose(empty)).pipeline.records["parcels"]
+    found = (await propose(empty)).pipeline.records["order_parcels"]
 
     assert found.required_when == sql
 

@@ -41,6 +41,9 @@ VALUE_LIMIT: Final = 200
 WINDOW_DAYS: Final = 90
 """Sessions of so many days before the newest session are read."""
 
+LONG_DAYS: Final = 730
+"""The same where no relation holds in the shorter time: an outage may be longer."""
+
 _CREATED: Final = quote("our created")
 
 _PART: Final = quote("our part")
@@ -176,9 +179,9 @@ _TOLD: Final = frozenset({"statement_timeout", "lock_timeout", "permission", "ro
 class Evidence:
     """Questions about the rows of one database; `said` has the refusals of the server."""
 
-    def __init__(self, session: Session, said: list[str]) -> None:
-        """For one guarded transaction."""
-        self._session, self._said = session, said
+    def __init__(self, session: Session, said: list[str], days: int = WINDOW_DAYS) -> None:
+        """For one guarded transaction; sessions of so many days before the newest session are read."""
+        self._session, self._said, self._days = session, said, days
 
     async def session_facts(
         self, relation: Relation, columns: Columns, key: Sequence[TableColumn], sources: Sequence[Source]
@@ -211,7 +214,7 @@ class Evidence:
         parts = [
             f"(select {', '.join(f'{c.sql} as {name}' for c, name in zip(columns, named, strict=True))} "
             f"from {table.sql} t where {within} limit {SAMPLE})"
-            for within in [*_parts(started, day), f"{start} is null"]
+            for within in [*_parts(started, day, self._days), f"{start} is null"]
         ]
         rows = await self.ask(f"select count(*), {', '.join(counts)} from ({' union all '.join(parts)}) s", table)
         if not rows or not rows[0][0]:
@@ -223,7 +226,8 @@ class Evidence:
         self, sessions: Relation, columns: Columns, key: Sequence[TableColumn], eligible: str, source: Source
     ) -> Split | None:
         """The condition that best tells the eligible sessions with a row from those without; None without one."""
-        tests = _tests(usable(sessions.columns), {column.name for column in key}, source.table)
+        named = frozenset(stems(source.table.name)).difference(stems(sessions.table.name))
+        tests = _tests(usable(sessions.columns), {column.name for column in key}, named)
         if not tests or isinstance(source.way, Pointer):
             return None
         keys = [f"s.key_{n}" for n in range(1, len(key) + 1)]
@@ -283,7 +287,7 @@ class Evidence:
         parts = [
             f"(select {', '.join(selected)} from (select {part} as {_PART}, t.* from {table.sql} t where {within} "
             f"limit {SAMPLE}) t)"
-            for part, within in enumerate(_parts(columns.started, newest), start=1)
+            for part, within in enumerate(_parts(columns.started, newest, self._days), start=1)
         ]
         wanted = ["status, flag, is_completed, part", "count(*), count(*) filter (where is_mature)", *counts]
         rows = await self.ask(
@@ -421,16 +425,15 @@ class _Test:
         return f"{self.sql} = {literals[0]}" if len(literals) == 1 else f"{self.sql} in ({', '.join(literals)})"
 
 
-def _tests(columns: Sequence[TableColumn], keys: Collection[str], record: TableName) -> list[_Test]:
+def _tests(columns: Sequence[TableColumn], keys: Collection[str], named: frozenset[str]) -> list[_Test]:
     """What may tell whether a session needs a record: a kind, a setting or an amount, known from the beginning.
 
-    A state, a reference and a column named after the record may follow from the record: with such a condition, a
-    session without the record would need none.
+    A state, a reference and a column named after the record (stems in `named`) may follow from the record: with such a
+    condition, a session without the record would need none.
     """
-    own = frozenset(stems(record.name))
     found = []
     for column in columns:
-        is_result = is_outcome(column) or not own.isdisjoint(stems(column.name)) or refers(column)
+        is_result = is_outcome(column) or not named.isdisjoint(stems(column.name)) or refers(column)
         if column.name in keys or is_result:
             continue
         if column.base == "boolean":
@@ -512,11 +515,11 @@ def _newest(start: str) -> str:
     return f"max({start}) filter (where isfinite({start}) and {start} >= '0001-01-01' and {start} <= clock_timestamp())"
 
 
-def _parts(started: TableColumn, newest: date | None) -> list[str]:
-    """SQL for the sessions of each part of the window before the newest session."""
+def _parts(started: TableColumn, newest: date | None, days: int) -> list[str]:
+    """SQL for the sessions of each part of the days before the newest session."""
     if newest is None:
         return ["true"]
-    bounds = [f"date '{newest.isoformat()}' - {WINDOW_DAYS * left // PARTS}" for left in range(PARTS, 0, -1)]
+    bounds = [f"date '{newest.isoformat()}' - {days * left // PARTS}" for left in range(PARTS, 0, -1)]
     ends = [f" and {started.sql} < {bound}" for bound in bounds[1:]]
     return [f"{started.sql} >= {bound}{end}" for bound, end in zip(bounds, [*ends, ""], strict=True)]
 

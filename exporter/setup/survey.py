@@ -26,7 +26,7 @@ from exporter.setup.catalog import (
     read_relation,
     read_server,
 )
-from exporter.setup.evidence import SPLIT, Evidence, Source, Split, epoch_columns
+from exporter.setup.evidence import LONG_DAYS, SPLIT, WINDOW_DAYS, Evidence, Source, Split, epoch_columns
 from exporter.setup.naming import created_of, usable, version_of
 from exporter.setup.proposal import (
     LEAST_NEEDED,
@@ -120,7 +120,9 @@ async def survey(
         wanted = None if sessions is None else await look.outline(session, session.located(sessions))
         with_records = [await look.outline(session, session.located(table)) for table in records]
         tried = await look.with_rows(session, look.tried(wanted))
-    measured, refusals = await _measure(quick, look, tried, with_records)
+    measured, refusals = await _measure(quick, look, tried, with_records, WINDOW_DAYS)
+    if not measured:
+        measured, _ = await _measure(quick, look, tried, with_records, LONG_DAYS)
     if not measured:
         raise refusals[0]
     chosen = await _choose(measured, ask)
@@ -243,9 +245,9 @@ class _Look:
 
 
 async def _measure(
-    database: Database, look: _Look, tried: Sequence[Candidate], named: Sequence[Outline]
+    database: Database, look: _Look, tried: Sequence[Candidate], named: Sequence[Outline], days: int
 ) -> tuple[list[Measured], list[NoProposalError]]:
-    """The candidates with records, and why others have none."""
+    """The candidates with records by the sessions of so many days, and why others have none."""
     until = time.monotonic() + MEASURED_SECONDS
     measured, refusals = [], []
     for candidate in tried:
@@ -257,13 +259,15 @@ async def _measure(
             continue
         async with open_transaction(database) as session:
             try:
-                measured.append(await _measured(session, look, candidate, named))
+                measured.append(await _measured(session, look, candidate, named, days))
             except NoProposalError as error:
                 refusals.append(error)
     return measured, refusals
 
 
-async def _measured(session: Session, look: _Look, candidate: Candidate, named: Sequence[Outline]) -> Measured:
+async def _measured(
+    session: Session, look: _Look, candidate: Candidate, named: Sequence[Outline], days: int
+) -> Measured:
     """A candidate with its best key; raises NoProposalError if no table is a record."""
     table = candidate.outline.table
     relation = await read_relation(session, table)
@@ -276,7 +280,7 @@ async def _measured(session: Session, look: _Look, candidate: Candidate, named: 
             f"{table.written} has no primary key, no unique index and no column id: write sessions.key by hand into a "
             "copy of config.yaml"
         )
-    evidence, found = Evidence(session, look.said), []
+    evidence, found = Evidence(session, look.said, days), []
     for key in keys[:KEYS]:
         sources, out = await _sources(evidence, look, candidate, key, named)
         if named and len(sources) < len(named):
