@@ -210,7 +210,7 @@ async def test_a_list_of_several_subjects_is_of_one_snapshot(visits: Database) -
 # --- Names and values of the platform
 
 
-COMPUTED = ("numbered", "session_1", "row_1", "created", "keyed", "valid", "linked", "values", "copies", "deleted", "r")
+COMPUTED = ("numbered", "session_1", "created", "valid", "linked", "values", "r")
 
 
 @pytest.mark.parametrize("name", COMPUTED)

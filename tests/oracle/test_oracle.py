@@ -51,7 +51,7 @@ LISTED: Final = 30
 """Of how many databases the gaps are listed."""
 
 EXPLAINED: Final = 12
-"""Of how many databases everything else is listed."""
+"""Of how many databases everything else is listed, and how many are measured with computed columns."""
 
 VERIFIED: Final = 25
 """Of how many changes a worklist is verified."""
@@ -307,7 +307,7 @@ def test_computed_columns_that_repeat_columns_change_no_number(laboratory: Labor
             raise AssertionError(wrong)
 
     wanted = {series[0] for series in REACHED} - {"key", "foreign_key_enforced"}
-    on_random_databases(LISTED, agree, cases(lacks=laboratory.lacks, refusals=True), lambda: wanted - compared)
+    on_random_databases(EXPLAINED, agree, cases(lacks=laboratory.lacks, refusals=True), lambda: wanted - compared)
 
 
 def test_every_list_has_as_many_as_the_number_says(laboratory: Laboratory) -> None:
