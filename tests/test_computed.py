@@ -3,12 +3,14 @@
 import pytest
 from conftest import Beginning, Database, whole_tour
 from sweeping import Life, Sweeping, assert_same, in_small_slices
+from test_sessions_where import worklist
 
 from exporter.config.read import ConfigError
 from exporter.measure.sliceable import UnsliceableError
 from exporter.mend.forms import Row
 from exporter.mend.gaps import Gap, list_gaps
 from exporter.mend.lists import list_members
+from exporter.mend.verify import verify
 from exporter.model.fault import CollectionError
 from exporter.setup.preflight import preflight
 
@@ -112,6 +114,21 @@ async def test_gaps_and_lists_name_the_computed_key(visits: Database) -> None:
     assert [gap.session for gap in gaps] == [("41",)]
     assert [row["session"] for row in orphans] == ["999"]
     assert [row["session"] for row in duplicates] == ["1", "1"]
+
+
+async def test_a_worklist_is_verified_by_the_computed_key(visits: Database) -> None:
+    """Session 41 leaves the window, session 43 has a score: each is found again by the key, in or out of the window."""
+    await visits.execute("delete from opening_hours")
+    plan = visits.plan(CONFIG)
+    listed = await worklist(visits, CONFIG)
+    await visits.execute(
+        "update visits set began = 0 where body ->> 'id' = '41'; insert into scores values ('visit/43', 1748800000)"
+    )
+
+    found = (await verify(plan, listed)).sessions
+
+    assert found["left_window"] == found["fixed"] == 1
+    assert found["gone"] == 0
 
 
 async def test_the_check_of_the_config_asks_for_no_column_and_has_no_error(visits: Database) -> None:

@@ -78,7 +78,7 @@ def columns_of(plan: Plan, name: str, subject: str) -> tuple[str, ...]:
 
 
 ROW: Final = "row"
-"""The key with the primary key of a row; None for a table without a primary key that the role may read."""
+"""The key with the primary key of a row; None for a view, and for a table without a primary key."""
 
 _TIMES: Final = frozenset({"started_at", "completed_at", "created_at"})
 
