@@ -505,7 +505,7 @@ def test_a_message_has_at_most_a_hundred_problems_and_no_long_key() -> None:
     assert len(long) < 1000
 
 
-@pytest.mark.parametrize("pattern", [r"(?m)^  duty: [^ \n]+", r"(?<=gap_ratio: \{)warning: [^,]+"])
+@pytest.mark.parametrize("pattern", [r"(?m)^  duty: [^ \n]+", r"(?<= {6}gap_ratio: \{)warning: [^,]+"])
 def test_a_number_beyond_every_float_is_refused(pattern: str) -> None:
     text, count = re.subn(pattern, lambda match: f"{match[0].partition(':')[0]}: {'9' * 400}", TOUR.read_text())
 

@@ -12,13 +12,13 @@ from exporter.dimensions import DIMENSIONS
 from exporter.dimensions.coverage import ELIGIBLE
 from exporter.model.fault import REASONS, Fault
 from exporter.model.judging import Readings
-from exporter.model.metric import Folded, Metric
+from exporter.model.metric import Folded, Metric, label_text, label_value
 from exporter.model.sections import Window
 from exporter.present.exposition import page
 from exporter.serve.negotiation import accepts, wants_openmetrics
 from exporter.state.board import Board, PipelineStatus, ReloadStatus
 from exporter.state.judge import Judgement, judge
-from exporter.state.snapshot import RESULTS, Collection, Snapshot, fold, label_text
+from exporter.state.snapshot import RESULTS, Collection, Snapshot, fold
 
 STATUS = Metric("sessions", "Sessions in the window, by status.", ("status",), open_label="status")
 VERSIONS = Metric("records", "Rows.", ("record", "version", "class"), open_label="version")
@@ -215,6 +215,11 @@ def test_the_page_is_rendered_once_for_a_board() -> None:
 )
 def test_no_two_values_share_a_label(value: str | Folded | None, label: str) -> None:
     assert label_text(value) == label
+    if isinstance(value, Folded):
+        with pytest.raises(LookupError):
+            label_value(label)
+    else:
+        assert label_value(label) == value
 
 
 def test_folding_keeps_the_known_first_then_the_largest_and_every_total() -> None:

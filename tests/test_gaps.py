@@ -23,7 +23,7 @@ from exporter.mend.gaps import Gap, columns_of, count_gaps, in_rows, list_gaps
 from exporter.mend.spool import SpoolError, temporary_file
 from exporter.mend.whole import Listing, ListNotMeasuredError, narrowed
 from exporter.model.fault import CollectionError, Fault
-from exporter.model.states import GAP_REASONS, GapReason
+from exporter.plan.gaps import EVERY_GAP, GapFilter
 from exporter.plan.plan import Plan, compile_plans
 from exporter.plan.statement import FETCHED
 
@@ -74,14 +74,12 @@ def plan_for(database: Database, text: str, record: str | None = None) -> Plan:
     return compile_plans(narrowed(whole, name, [record] if record else None), DIMENSIONS)[name]
 
 
-async def listed(
-    database: Database, text: str, record: str | None = None, reasons: Sequence[GapReason] = GAP_REASONS
-) -> Found:
+async def listed(database: Database, text: str, record: str | None = None, wanted: GapFilter = EVERY_GAP) -> Found:
     """The list, which the count agrees with."""
     plan = plan_for(database, text, record)
     gaps: list[Gap] = []
-    listing = await list_gaps(plan, gaps.append, reasons)
-    assert listing == await count_gaps(plan, reasons)
+    listing = await list_gaps(plan, gaps.append, wanted)
+    assert listing == await count_gaps(plan, wanted)
     assert listing.count == len(gaps)
     return Found(gaps, listing)
 
@@ -156,9 +154,9 @@ async def test_a_filter_keeps_sessions_that_have_such_a_row_and_only_those_rows(
     )
     numbers = await visits.measure(config())
 
-    missing = await listed(visits, config(), reasons=["missing"])
+    missing = await listed(visits, config(), wanted=GapFilter(["missing"]))
     scores = await listed(visits, config(), record="scores")
-    both = await listed(visits, config(), record="scores", reasons=["outdated"])
+    both = await listed(visits, config(), record="scores", wanted=GapFilter(["outdated"]))
 
     assert missing.reasons == {
         "1": {"notes": "missing"},
@@ -178,7 +176,7 @@ async def test_a_filter_keeps_sessions_that_have_such_a_row_and_only_those_rows(
 
 async def test_any_version_lists_only_what_has_no_row(three: Database) -> None:
     found = await listed(three, config("satisfied_by: any_version"))
-    outdated = await listed(three, config("satisfied_by: any_version"), reasons=["outdated"])
+    outdated = await listed(three, config("satisfied_by: any_version"), wanted=GapFilter(["outdated"]))
 
     assert found.reasons == {"3": {"scores": "missing", "notes": "missing"}}
     assert outdated.gaps == []
@@ -203,8 +201,8 @@ async def test_too_few_and_too_many_rows_are_reasons_of_their_own(three: Databas
     text = config("rows: 2")
 
     every = await listed(three, text)
-    few = await listed(three, text, reasons=["too_few"])
-    many = await listed(three, text, record="scores", reasons=["too_many", "invalid"])
+    few = await listed(three, text, wanted=GapFilter(["too_few"]))
+    many = await listed(three, text, record="scores", wanted=GapFilter(["too_many", "invalid"]))
     any_version = await listed(three, config("rows: 2, satisfied_by: any_version"))
 
     assert every.reasons == {

@@ -58,6 +58,15 @@ async def test_the_first_sweep_counts_each_session_once(platform: Database) -> N
     await assert_same(sweeping.plan, snapshot)
 
 
+async def test_without_a_session_the_numbers_of_slices_are_those_of_a_full_pass(platform: Database) -> None:
+    sweeping = Sweeping(platform)
+
+    snapshot = await sweeping.whole()
+
+    assert snapshot.readings.numbers["segment_sessions", "<other>", "gap"] == 0
+    await assert_same(sweeping.plan, snapshot)
+
+
 async def test_a_new_gap_and_its_end_are_in_the_next_round(platform: Database) -> None:
     life, sweeping = Life(platform, 1), Sweeping(platform)
     await sweeping.whole()

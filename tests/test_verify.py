@@ -20,7 +20,7 @@ from exporter.mend.spool import temporary_file
 from exporter.mend.verify import STRICT, Allowed, Verification, verify
 from exporter.mend.verify_formats import as_blocks, as_json
 from exporter.mend.worklist import Author, FilterPart, Worklist, WorklistError
-from exporter.model.states import GAP_REASONS, GapReason
+from exporter.model.states import GapReason
 from exporter.text.terminal import plain
 
 BEGINNING = Beginning(TABLES, clock=CLOCK)
@@ -46,15 +46,17 @@ async def listed(
     record: str | None = None,
     reason: GapReason | None = None,
     identity: str | None = "measured",
+    segment: str | None = None,
 ) -> Worklist:
     """A worklist of what is a gap now."""
+    filters = FilterPart(record=record, reason=reason, segment=segment)
     plan, file, body = plan_for(database, text, record), temporary_file(), io.BytesIO()
     author = Author(body, plan, 2)
-    listing = await list_gaps(plan, author.take, [reason] if reason else GAP_REASONS)
+    listing = await list_gaps(plan, author.take, filters.wanted)
     if identity != "measured":
         object.__setattr__(listing, "identity", identity)
     with file as target:
-        author.publish(target, listing, FilterPart(record=record, reason=reason))
+        author.publish(target, listing, filters)
         target.seek(0)
         return Worklist(io.BytesIO(target.read()))
 
@@ -89,7 +91,7 @@ async def verified(database: Database, text: str, worklist: Worklist) -> Found:
     header = worklist.header
     plan = plan_for(database, text, header.filters.record)
     still: dict[tuple[str, ...], Mapping[str, GapReason]] = {}
-    found = await verify(plan, worklist, still.__setitem__)
+    found = await verify(plan, worklist, lambda of: still.update({of.session: of.reasons}))
     assert sum(found.sessions.values()) == header.sessions
     assert len(still) == found.sessions["gap"]
     return Found(found, still)

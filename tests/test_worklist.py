@@ -30,7 +30,7 @@ from exporter.mend.worklist import (
     pipeline_of,
     worklist_schema,
 )
-from exporter.model.states import GAP_REASONS, GapReason
+from exporter.model.states import GapReason
 from exporter.model.terms import terms_of
 from exporter.plan.plan import Plan
 from exporter.text.exits import OutputError, UsageError
@@ -49,13 +49,15 @@ async def write(
     batch_size: int = BATCH_SIZE,
     record: str | None = None,
     reason: GapReason | None = None,
+    segment: str | None = None,
 ) -> Header:
     """As `gaps --worklist` does."""
+    filters = FilterPart(record=record, reason=reason, segment=segment)
     plan = plan_for(database, text, record)
     with new_file(path) as target, temporary_file() as body:
         author = Author(body, plan, batch_size)
-        listing = await list_gaps(plan, author.take, [reason] if reason else GAP_REASONS)
-        return author.publish(target, listing, FilterPart(record=record, reason=reason))
+        listing = await list_gaps(plan, author.take, filters.wanted)
+        return author.publish(target, listing, filters)
 
 
 def written(path: Path, gaps: Sequence[Gap], batch_size: int = BATCH_SIZE, plan: Plan | None = None) -> Header:
@@ -175,7 +177,7 @@ async def test_its_header_says_of_what_it_is_and_what_is_to_change(visits: Datab
                 "changes": {"create": 4, "derive_anew": 0, "add": 0, "remove": 0},
             },
         ],
-        "filters": {"record": None, "reason": None},
+        "filters": {"record": None, "reason": None, "segment": None},
         "sessions": 4,
         "unnamed": 0,
         "batch_size": 1000,

@@ -2,12 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from exporter.commands.arguments import add_config_file, describe
 from exporter.commands.loading import load, plans_of
-from exporter.commands.output import copy_out, hand_over, progress
+from exporter.commands.output import copy_out, hand_over, progress, say
 from exporter.commands.process import finish
 from exporter.commands.worklists import chosen_pipeline, exit_code_of, say_hidden, say_listed, say_not_measured
 from exporter.mend.forms import FORMATS, Document
@@ -15,12 +14,15 @@ from exporter.mend.gaps import columns_of, count_gaps, in_rows, list_gaps
 from exporter.mend.spool import temporary_file
 from exporter.mend.whole import Listing, ListNotMeasuredError, narrowed
 from exporter.mend.worklist import BATCH_SIZE, LARGEST_BATCH, Author, FilterPart
+from exporter.model.metric import Folded
 from exporter.model.sections import Config
-from exporter.model.states import BAD_ROWS, GAP_REASONS, GapReason, gap_reasons
+from exporter.model.states import BAD_ROWS, GAP_REASONS, gap_reasons
+from exporter.plan.gaps import GapFilter
 from exporter.plan.plan import Plan
 from exporter.text.exits import ExitCode, UsageError
 from exporter.text.files import new_file
 from exporter.text.names import known_names
+from exporter.text.terminal import printable
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +41,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="list only gaps of this record; the exporter reads no other record table",
     )
     parser.add_argument("--reason", choices=GAP_REASONS, help="list only gaps with this reason")
+    parser.add_argument(
+        "--segment",
+        metavar="NAME",
+        help="list only gaps of this segment, named as on the metrics; needs sessions.segment",
+    )
     parser.add_argument(
         "--format",
         choices=tuple(FORMATS),
@@ -71,19 +78,24 @@ def run(options: argparse.Namespace) -> ExitCode:
     """List the gaps of one pipeline."""
     config = load(options)
     plan = _plan(config, options)
-    reasons = (options.reason,) if options.reason else GAP_REASONS
+    filters = FilterPart(record=options.record, reason=options.reason, segment=options.segment)
     try:
         if options.count:
-            found = finish(count_gaps(plan, reasons))
+            found = finish(count_gaps(plan, filters.wanted))
             hand_over(f"{found.count}\n")
         elif options.worklist is not None:
-            found = _write_worklist(plan, reasons, options)
+            found = _write_worklist(plan, filters, options)
         else:
-            found = _list_gaps(plan, reasons, options.format or "csv")
+            found = _list_gaps(plan, filters.wanted, options.format or "csv")
     except ListNotMeasuredError as error:
         is_alone = options.record or len(plan.pipeline.records) == 1
         alone = "" if is_alone else "; --record NAME lists the gaps of one record without reading the others"
         return say_not_measured(error, f"no list: gaps needs every record of the list{alone}")
+    if options.segment is not None and not found.count:
+        say(
+            f"no gap of segment {printable(options.segment)}: the names are the labels of "
+            "session_health_segment_sessions"
+        )
     say_hidden(found.restricted, "the list has only gaps of visible rows")
     return exit_code_of(found)
 
@@ -103,15 +115,21 @@ def _plan(config: Config, options: argparse.Namespace) -> Plan:
         raise UsageError("--worklist has its own format: remove --count and --format")
     if options.batch_size is not None and options.worklist is None:
         raise UsageError("--batch-size needs --worklist: add --worklist FILE, or remove --batch-size")
-    return plans_of(narrowed(config, name, [options.record] if options.record else None))[name]
+    plan = plans_of(narrowed(config, name, [options.record] if options.record else None))[name]
+    if options.segment is not None and not plan.has_segments:
+        where = f"pipelines.{name}.sessions.segment"
+        raise UsageError(f"--segment needs {where} in the config, such as {{columns: tenant}}")
+    if options.segment == Folded.OTHER.value:
+        raise UsageError(f"--segment {options.segment} stands for several segments: name one (gaps lists all of them)")
+    return plan
 
 
-def _list_gaps(plan: Plan, reasons: Sequence[GapReason], chosen: str) -> Listing:
+def _list_gaps(plan: Plan, wanted: GapFilter, chosen: str) -> Listing:
     with temporary_file() as file:
         document = Document(file, columns_of(plan), FORMATS[chosen], on_terminal=sys.stdout.isatty())
         rows = in_rows(plan)
         with progress("listing") as on_progress:
-            found = finish(list_gaps(plan, lambda gap: document.take(*rows(gap)), reasons, on_progress))
+            found = finish(list_gaps(plan, lambda gap: document.take(*rows(gap)), wanted, on_progress))
         document.end()
         file.seek(0)
         # The transaction has ended: a slow reader holds no locks on the server.
@@ -119,12 +137,12 @@ def _list_gaps(plan: Plan, reasons: Sequence[GapReason], chosen: str) -> Listing
     return found
 
 
-def _write_worklist(plan: Plan, reasons: Sequence[GapReason], options: argparse.Namespace) -> Listing:
+def _write_worklist(plan: Plan, filters: FilterPart, options: argparse.Namespace) -> Listing:
     path: Path = options.worklist
     with new_file(path) as target, temporary_file() as body:
         author = Author(body, plan, options.batch_size or BATCH_SIZE)
         with progress("listing") as on_progress:
-            found = finish(list_gaps(plan, author.take, reasons, on_progress))
-        header = author.publish(target, found, FilterPart(record=options.record, reason=options.reason))
+            found = finish(list_gaps(plan, author.take, filters.wanted, on_progress))
+        header = author.publish(target, found, filters)
     say_listed(path, header, options.config_file)
     return found

@@ -1,23 +1,28 @@
 """Segments: which tenants, regions or products have the gaps?"""
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 from pydantic import Field
 
+from exporter.model.advice import Advice
 from exporter.model.counting import Cells, Part, Scope, SessionMeasure, Total, sessions_where
 from exporter.model.dimension import Dimension
-from exporter.model.judging import Readings
+from exporter.model.judging import Judged, Limit, Readings, UnmeasuredError
 from exporter.model.metric import Folded, LabelValue, Metric, Numbers
 from exporter.model.reporting import ReportLine
-from exporter.model.sections import Key, Pipeline, Record, Section
+from exporter.model.sections import Key, Pipeline, RatioThresholds, Record, Section
 from exporter.model.sql import quote, same_text, text_literal
 from exporter.model.states import SESSION_STATES, gap_reasons
 from exporter.model.states import state as state_of
 from exporter.model.values import COUNT, Columns
+from exporter.text.figures import format_value
 
 SHOWN: Final = 5
 """Segments in the report, at most."""
+
+
+GAP_RATIO: Final = "segment_gap_ratio"
 
 
 class Segment(Section):
@@ -43,7 +48,7 @@ SEGMENT: Final[Key[Segment | None]] = Key(
 SEGMENT_SESSIONS = Metric(
     "segment_sessions",
     "Eligible sessions in the window by segment and state: the `top` segments with the most gaps, and the rest as "
-    "<other>.  The sum is the number of analysed sessions.  Absent without `segment`.",
+    "<other>.  The sum is the number of analysed sessions.  Without a session only <other>.  Absent without `segment`.",
     labels=("segment", "state"),
 )
 SEGMENT_GAPS = Metric(
@@ -87,7 +92,8 @@ def _sessions(pipeline: Pipeline, cells: Cells) -> Numbers:
         return {}
     kept = _kept(pipeline, cells)
     counts = cells.totals("sessions", "segment", "session_state")
-    shown = {name if name in kept else Folded.OTHER for name, _ in counts}
+    # Without a session the numbers are 0, and not absent as after a fault.
+    shown = {name if name in kept else Folded.OTHER for name, _ in counts} or {Folded.OTHER}
     found: dict[tuple[LabelValue, ...], int] = {(name, state): 0 for name in shown for state in SESSION_STATES}
     for (name, state), count in counts.items():
         label = (name if name in kept else Folded.OTHER, state)
@@ -116,30 +122,88 @@ def _gaps(pipeline: Pipeline, cells: Cells) -> Numbers:
     for record in pipeline.records.values():
         if _gaps_of(record) in cells.columns:
             counts = cells.totals(_gaps_of(record), "segment")
-            found |= {(record.name, name if name in kept else Folded.OTHER): 0 for (name,) in counts}
+            shown = {name if name in kept else Folded.OTHER for (name,) in counts} or {Folded.OTHER}
+            found |= {(record.name, name): 0 for name in shown}
             for (name,), count in counts.items():
                 label = (record.name, name if name in kept else Folded.OTHER)
                 found[label] = found.get(label, 0) + count
     return found
 
 
-def _by_segment(readings: Readings) -> Iterator[tuple[str, float, float]]:
-    """The segments with gaps: name, gaps, and sessions that are complete or have a gap; the most gaps first."""
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """A segment as on the metrics, with its sessions: with a gap, and settled (complete or with a gap)."""
+
+    name: str
+    gaps: float
+    settled: float
+
+    @property
+    def share(self) -> float:
+        return self.gaps / self.settled
+
+
+def _settled(readings: Readings) -> list[_Standing]:
+    """The segments with a settled session; raises UnmeasuredError."""
     found: dict[str, dict[str, float]] = {}
     for (name, state), count in readings.families.get(SEGMENT_SESSIONS, {}).items():
         found.setdefault(name, {})[state] = count
-    rest = str(Folded.OTHER.value)
-    ordered = sorted(found.items(), key=lambda item: (item[0] == rest, -item[1].get("gap", 0), item[0]))
-    for name, states in ordered:
-        if gaps := states.get("gap", 0):
-            yield name, gaps, gaps + states.get("complete", 0)
+    if not found:
+        raise UnmeasuredError
+    counts = ((name, states.get("gap", 0), states.get("complete", 0)) for name, states in found.items())
+    standings = (_Standing(name, gaps, gaps + complete) for name, gaps, complete in counts)
+    return [one for one in standings if one.settled]
+
+
+def _worst(readings: Readings) -> _Standing | None:
+    """The segment with the largest share of gaps; if every segment has too few sessions, the largest segment."""
+    given = readings.pipeline.limits.of(GAP_RATIO)
+    least = given.min_sessions if isinstance(given, RatioThresholds) else 1
+    settled = _settled(readings)
+    enough = [one for one in settled if one.settled >= least]
+    if enough:
+        return max(enough, key=lambda one: (one.share, one.settled, one.name))
+    return max(settled, key=lambda one: (one.settled, one.name), default=None)
+
+
+def _worst_share(readings: Readings, _subject: str) -> tuple[float, float] | None:
+    worst = _worst(readings)
+    return (worst.share, worst.settled) if worst else None
+
+
+def _worst_in_words(readings: Readings, _subject: str) -> str:
+    worst, given = _worst(readings), readings.pipeline.limits.of(GAP_RATIO)
+    if worst is None or given is None:
+        return ""
+    beside = [bound for bound in (given.warning, given.critical) if isinstance(bound, float)]
+    return f"{worst.name}: {format_value(worst.share, 'ratio', beside)}"
 
 
 def _lines(readings: Readings) -> tuple[ReportLine, ...]:
-    worst = list(_by_segment(readings))
-    return tuple(
-        ReportLine("impact", f"Sessions with a gap of segment {name}", gaps, settled)
-        for name, gaps, settled in worst[:SHOWN]
+    if SEGMENT.of(readings.pipeline.sessions) is None:
+        return ()
+    try:
+        settled, worst = _settled(readings), _worst(readings)
+    except UnmeasuredError:
+        settled, worst, words = [], None, ""
+    else:
+        words = "" if worst else "none"
+    rest = str(Folded.OTHER.value)
+    with_gaps = sorted((one for one in settled if one.gaps), key=lambda one: (one.name == rest, -one.gaps, one.name))
+    return (
+        ReportLine(
+            "impact",
+            f"Largest share of sessions with a gap in a segment{f' ({worst.name})' if worst and worst.gaps else ''}",
+            worst.share if worst else None,
+            unit="ratio",
+            good="none",
+            limit=GAP_RATIO,
+            words=words,
+        ),
+        *(
+            ReportLine("impact", f"Sessions with a gap of segment {one.name}", one.gaps, one.settled)
+            for one in with_gaps[:SHOWN]
+        ),
     )
 
 
@@ -151,6 +215,34 @@ SEGMENTS = Dimension(
         SessionMeasure(SEGMENT_GAPS, _gaps, by_segment=True),
     ),
     keys=(SEGMENT,),
+    limits=(
+        Limit(
+            GAP_RATIO,
+            "ratio",
+            "Share of sessions with a gap in the worst segment, pending sessions excluded",
+            Judged(_worst_share, nothing="no session is complete or has a gap", in_words=_worst_in_words),
+            Advice(
+                "Too large a share of the sessions of a segment is missing required records.",
+                "The value is the share of the worst segment: gaps divided by gaps and complete sessions.  A segment "
+                "with fewer sessions than `min_sessions` is not judged, and the segments in `<other>` are judged "
+                "together.  `gap_ratio` alone hides a small segment without a single record.",
+                (
+                    "A worker, queue or credential of this segment fails: the other segments have no gaps.",
+                    "A deployment, a migration or a setting reached some segments only.",
+                    "All segments have gaps: SessionHealthGapRatio or SessionHealthSessionsWithGap has the cause.",
+                ),
+                (
+                    "Find the segment: `check` names the worst, the dashboard lists the segments with the most gaps.",
+                    "List the sessions (`gaps --segment NAME`), and compare them with sessions of other segments.",
+                    "After the repair write a worklist (`gaps --segment NAME --worklist FILE`), and run the backfill.",
+                    "Verify the backfill (`verify FILE`), and watch the number fall to 0 on the dashboard.",
+                ),
+                gaps="",
+            ),
+            rounds=30,
+            needs=(("sessions", "segment"),),
+        ),
+    ),
     lines=_lines,
     parts=_parts,
     segment=_segment,

@@ -14,10 +14,9 @@ from exporter.model.counting import (
     SessionMeasure,
 )
 from exporter.model.fault import Fault
-from exporter.model.metric import Metric, Numbers
+from exporter.model.metric import Metric, Numbers, label_text
 from exporter.model.sections import Pipeline
 from exporter.plan.plan import Plan
-from exporter.state.snapshot import label_text
 
 
 @dataclass(frozen=True, slots=True)

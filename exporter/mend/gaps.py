@@ -4,7 +4,7 @@ The list comes from one snapshot, with the conditions of the gauges.  `list_gaps
 the checks at the end of a collection.  If `list_gaps` raises, the gaps taken so far are not a list.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +21,8 @@ from exporter.mend.whole import (
     refused_records,
     whole_snapshot,
 )
-from exporter.model.states import GAP_REASONS, GapReason
+from exporter.model.states import GapReason
+from exporter.plan.gaps import EVERY_GAP, GapFilter
 from exporter.plan.plan import Plan
 
 
@@ -43,10 +44,10 @@ class Gap:
 async def list_gaps(
     plan: Plan,
     take: Callable[[Gap], None],
-    reasons: Collection[GapReason] = GAP_REASONS,
+    wanted: GapFilter = EVERY_GAP,
     on_progress: OnProgress = ignore_progress,
 ) -> Listing:
-    """Give every gap to `take`: by completion (else start), the oldest first, then by key; in constant memory.
+    """Give every wanted gap to `take`: by completion (else start), the oldest first, then by key; in constant memory.
 
     Raises CollectionError if there is no snapshot, ListNotMeasuredError if a record cannot be measured.  An error may
     come after the first gaps: the gaps are then not a list.
@@ -55,7 +56,7 @@ async def list_gaps(
     last, has_segment = None, plan.has_segments
     async with whole_snapshot(plan) as session:
         plan = session.plan
-        async for rows in fetch_in_chunks(session, plan.gaps(records, reasons), refused_records):
+        async for rows in fetch_in_chunks(session, plan.gaps(records, wanted), refused_records):
             for number, *row in rows:
                 check_unrepeated(plan, 2 if number == last else 1, 1)
                 last = number
@@ -65,12 +66,12 @@ async def list_gaps(
         return await ended(session, sessions)
 
 
-async def count_gaps(plan: Plan, reasons: Collection[GapReason] = GAP_REASONS) -> Listing:
-    """Count the gaps; raises CollectionError and ListNotMeasuredError."""
+async def count_gaps(plan: Plan, wanted: GapFilter = EVERY_GAP) -> Listing:
+    """Count the wanted gaps; raises CollectionError and ListNotMeasuredError."""
     async with whole_snapshot(plan) as session:
         plan = session.plan
         [[rows, sessions]] = await fetch_or_blame(
-            session, plan.gap_count(tuple(plan.pipeline.records), reasons), refused_records
+            session, plan.gap_count(tuple(plan.pipeline.records), wanted), refused_records
         )
         check_unrepeated(plan, rows, sessions)
         return await ended(session, sessions)

@@ -5,8 +5,8 @@ portion to the judged sessions in one pass: neither side keeps more than one por
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final, Literal, TypeVar, get_args
 
@@ -25,7 +25,7 @@ from exporter.mend.whole import (
 from exporter.mend.worklist import Header, Listed, Worklist, changed_keys, check_identity
 from exporter.model.sections import Record
 from exporter.model.states import GAP_REASONS, GapReason, State, gap_reasons
-from exporter.plan.fragments import SessionKey
+from exporter.plan.gaps import GapFilter
 from exporter.plan.plan import Plan
 from exporter.text.exits import ExitCode
 
@@ -107,11 +107,11 @@ STRICT: Final = Allowed()
 Now = tuple[State, ...] | Vanished
 """A session now: the state of each record, or the way in which the session has vanished."""
 
-OnRemainingGap = Callable[[SessionKey, Mapping[str, GapReason]], None]
-"""Takes every session of the worklist that still has a gap, in order, with the reasons."""
+OnRemainingGap = Callable[[Listed], None]
+"""Takes every session of the worklist that still has a gap, in order, with the reasons of now."""
 
 
-def ignore_remaining(_session: SessionKey, _reasons: Mapping[str, GapReason]) -> None:
+def ignore_remaining(_session: Listed) -> None:
     """Ignore the remaining gaps."""
 
 
@@ -127,25 +127,26 @@ async def verify(
     record cannot be measured.
     """
     header = worklist.header
-    reasons = (header.filters.reason,) if header.filters.reason else GAP_REASONS
-    tally = _Tally(plan.pipeline.records, reasons)
+    wanted = header.filters.wanted
+    tally = _Tally(plan.pipeline.records, wanted.reasons)
     async with whole_snapshot(plan) as session:
         plan = session.plan
         check_identity(header, session.identity)
         looked_at = 0
         for portion in _portions(worklist.sessions(), PORTION):
-            for listed, now in zip(portion, await _look(session, plan, portion), strict=True):
-                if lacking := tally.count(listed, now):
-                    unmended(listed.session, lacking)
+            found, elsewhere = await _look(session, plan, portion, wanted)
+            for place, (listed, now) in enumerate(zip(portion, found, strict=True)):
+                if lacking := tally.count(listed, now, is_elsewhere=place in elsewhere):
+                    unmended(replace(listed, reasons=lacking))
             looked_at += len(portion)
             on_progress(looked_at)
         [[rows, apart, sessions, unnamed, *counts]] = await fetch_or_blame(
-            session, plan.gap_tally(tuple(plan.pipeline.records), reasons), refused_records
+            session, plan.gap_tally(tuple(plan.pipeline.records), wanted), refused_records
         )
         check_unrepeated(plan, rows, apart)
         listing = await ended(session, header.sessions)
     pairs = [(name, reason) for name in plan.pipeline.records for reason in GAP_REASONS]
-    found = dict(zip(pairs, counts, strict=True))
+    gaps = dict(zip(pairs, counts, strict=True))
     return Verification(
         header,
         listing,
@@ -154,7 +155,7 @@ async def verify(
         tally.records,
         new_sessions=sessions - tally.known_sessions,
         new={
-            name: {reason: found[name, reason] - tally.known[name, reason] for reason in GAP_REASONS}
+            name: {reason: gaps[name, reason] - tally.known[name, reason] for reason in GAP_REASONS}
             for name in plan.pipeline.records
         },
         unnamed=unnamed,
@@ -170,12 +171,19 @@ def _portions(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield portion
 
 
-async def _look(session: Session, plan: Plan, portion: Sequence[Listed]) -> list[Now]:
+async def _look(
+    session: Session, plan: Plan, portion: Sequence[Listed], wanted: GapFilter
+) -> tuple[list[Now], set[int]]:
+    """Each session now, and the places of the sessions that are of another segment now."""
     keys = [listed.session for listed in portion]
     found: list[Now] = ["gone"] * len(keys)
+    elsewhere: set[int] = set()
     alike: dict[tuple[State, ...], tuple[State, ...]] = {}
-    async for rows in fetch_in_chunks(session, plan.states_of(tuple(plan.pipeline.records), keys), refused_records):
-        for place, in_window, eligible, *states in rows:
+    states_of = plan.states_of(tuple(plan.pipeline.records), keys, wanted)
+    async for rows in fetch_in_chunks(session, states_of, refused_records):
+        for place, in_window, eligible, in_segment, *states in rows:
+            if not in_segment:
+                elsewhere.add(place)
             if in_window and eligible:
                 found[place] = alike.setdefault(tuple(states), tuple(states))
             else:
@@ -185,7 +193,7 @@ async def _look(session: Session, plan: Plan, portion: Sequence[Listed]) -> list
         there = plan.places_of([keys[place] for place in lost])
         for place, in_window in await session.run(there, f"pipelines.{plan.pipeline.name}.sessions"):
             found[lost[place]] = "not_eligible" if in_window else "left_window"
-    return found
+    return found, elsewhere
 
 
 @dataclass(slots=True)
@@ -193,7 +201,7 @@ class _Tally:
     """Counts outcomes; `known` counts current gaps that the worklist already has."""
 
     of_records: Mapping[str, Record]
-    wanted: Sequence[GapReason]
+    wanted: Collection[GapReason]
     sessions: Counter[SessionOutcome] = field(default_factory=Counter)
     records: dict[str, Counter[RecordOutcome]] = field(init=False)
     known: Counter[tuple[str, GapReason]] = field(default_factory=Counter)
@@ -202,8 +210,11 @@ class _Tally:
     def __post_init__(self) -> None:
         self.records = {name: Counter() for name in self.of_records}
 
-    def count(self, listed: Listed, now: Now) -> Mapping[str, GapReason]:
-        """Count a session of the worklist; returns the reasons of a remaining gap, empty without a gap."""
+    def count(self, listed: Listed, now: Now, *, is_elsewhere: bool) -> Mapping[str, GapReason]:
+        """Count a session of the worklist; returns the reasons of a remaining gap, empty without a gap.
+
+        A session of another segment is no gap of the worklist's segment any more, and still must be fixed.
+        """
         if isinstance(now, str):
             self.sessions[now] += 1
             for name in listed.reasons:
@@ -219,7 +230,7 @@ class _Tally:
         for name in listed.reasons:
             self.records[name][lacking.get(name) or ("pending" if states[name] == "pending" else "fixed")] += 1
         self.sessions["gap" if lacking else "pending" if "pending" in now else "fixed"] += 1
-        listable = [(name, reason) for name, reason in lacking.items() if reason in self.wanted]
+        listable = [] if is_elsewhere else [pair for pair in lacking.items() if pair[1] in self.wanted]
         self.known_sessions += bool(listable)
         self.known.update(pair for pair in listable if pair[0] in listed.reasons)
         return lacking

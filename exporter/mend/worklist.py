@@ -21,9 +21,10 @@ from exporter.mend.gaps import Gap
 from exporter.mend.spool import SpoolError
 from exporter.mend.whole import Listing
 from exporter.model.sections import Pipeline, Record, SatisfiedBy
-from exporter.model.states import GapReason
+from exporter.model.states import GAP_REASONS, GapReason
 from exporter.model.terms import changed_names, terms_of
 from exporter.plan.fragments import SessionKey
+from exporter.plan.gaps import GapFilter
 from exporter.plan.plan import Plan
 from exporter.present.report.document import Part, WindowPart
 from exporter.text.exits import OutputError, UsageError
@@ -88,6 +89,12 @@ class FilterPart(Part):
 
     record: str | None
     reason: GapReason | None
+    segment: str | None = Field(default=None, description="The label of a segment, as on the metrics.")
+
+    @property
+    def wanted(self) -> GapFilter:
+        """The gaps of the worklist."""
+        return GapFilter((self.reason,) if self.reason else GAP_REASONS, self.segment)
 
 
 class Header(Part):
@@ -118,6 +125,7 @@ class SessionPart(Part):
 
     session: str | dict[str, str]
     reasons: dict[str, GapReason] = Field(min_length=1)
+    segment: str | None = Field(default=None, description="Only with `sessions.segment`: the text of its columns.")
 
 
 class Batch(Part):
@@ -157,6 +165,7 @@ class Author:
         self._body = body
         self._pipeline = plan.pipeline
         self._terms = terms_of(plan.pipeline, plan.database)
+        self._has_segments = plan.has_segments
         self._batch_size = batch_size
         self._waiting: list[str] = []
         self._batches = 0
@@ -171,14 +180,16 @@ class Author:
         if len(key) < len(gap.session):
             self._unnamed += 1
         else:
-            self.add(key, gap.reasons)
+            self.add(Listed(key, gap.reasons, gap.segment))
 
-    def add(self, session: SessionKey, reasons: Mapping[str, GapReason]) -> None:
-        """Add a session by key and reasons; raises SpoolError."""
-        named = session[0] if len(session) == 1 else dict(zip(self._pipeline.sessions.key, session, strict=True))
-        self._waiting.append(self._encode({"session": named, "reasons": dict(reasons)}))
+    def add(self, listed: "Listed") -> None:
+        """Add a session; raises SpoolError."""
+        key = listed.session
+        named = key[0] if len(key) == 1 else dict(zip(self._pipeline.sessions.key, key, strict=True))
+        segment = {"segment": listed.segment} if self._has_segments else {}
+        self._waiting.append(self._encode({"session": named, "reasons": dict(listed.reasons), **segment}))
         self._sessions += 1
-        self._reasons.update(reasons.items())
+        self._reasons.update(listed.reasons.items())
         if len(self._waiting) == self._batch_size:
             self._write_batch()
 
@@ -262,10 +273,11 @@ class Author:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A session of a worklist: the key, and the reason for each record with a gap."""
+    """A session of a worklist: the key, the reason for each record with a gap, and the segment as in `Gap`."""
 
     session: SessionKey
     reasons: Mapping[str, GapReason]
+    segment: str | None = None
 
 
 _BATCH: Final = b'{"batch":'
@@ -302,7 +314,7 @@ class Worklist:
             count += batch.size
             for part in batch.sessions:
                 reasons = known.setdefault(tuple(part.reasons.items()), part.reasons)
-                yield Listed(self._key(part.session), reasons)
+                yield Listed(self._key(part.session), reasons, part.segment)
         self._check_end(line, digest.hexdigest())
         if (count, expected - 1) != (self.header.sessions, self.header.batches):
             raise self._changed()

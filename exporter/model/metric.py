@@ -56,3 +56,31 @@ LabelValue = str | None | Folded
 
 Numbers = Mapping[tuple[LabelValue, ...], float]
 """Label values (without the labels that the stages fill) and the number; absent numbers are not exported."""
+
+
+_SPECIAL: Final = {"<null>": None, "<empty>": ""}
+_RESERVED: Final = frozenset({*_SPECIAL, Folded.OTHER.value})
+
+
+def label_text(value: LabelValue) -> str:
+    r"""A value of the database as a label.
+
+    NULL is `<null>`, the empty string `<empty>`, values beyond the cap `<other>`.  Text equal to a reserved label, with
+    or without leading backslashes, gets one more backslash: two values never share a label.
+    """
+    if value is None:
+        return "<null>"
+    if isinstance(value, Folded):
+        return str(value.value)
+    if value == "":
+        return "<empty>"
+    return "\\" + value if value.lstrip("\\") in _RESERVED else value
+
+
+def label_value(label: str) -> str | None:
+    """The value of the database behind a label; raises LookupError for `<other>`, which stands for many values."""
+    if label == Folded.OTHER.value:
+        raise LookupError
+    if label in _SPECIAL:
+        return _SPECIAL[label]
+    return label[1:] if label.lstrip("\\") in _RESERVED else label

@@ -1,9 +1,12 @@
 """Statements for `gaps` and `verify`: the sessions with a gap, and the state of listed sessions."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from exporter.model.counting import Scope
 from exporter.model.keys import Link
+from exporter.model.metric import label_value
 from exporter.model.sections import Pipeline
 from exporter.model.sql import Bindings, moment, text_literal
 from exporter.model.states import GAP_REASONS, GapReason, gap_reasons, state
@@ -13,9 +16,18 @@ from exporter.plan.listed import listed_sessions
 from exporter.plan.statement import FETCHED, Cursor, Statement, marker
 
 
-def gap_cursor(
-    scope: Scope, links: Mapping[str, Link], reasons: Collection[GapReason], segment: str | None = None
-) -> Cursor:
+@dataclass(frozen=True, slots=True)
+class GapFilter:
+    """The gaps of a list: for one of `reasons`; and of one segment, by its label, or of all (None)."""
+
+    reasons: Collection[GapReason] = GAP_REASONS
+    segment: str | None = None
+
+
+EVERY_GAP: Final = GapFilter()
+
+
+def gap_cursor(scope: Scope, links: Mapping[str, Link], wanted: GapFilter, segment: str | None) -> Cursor:
     """The cursor over the gap list, ordered by time and key; sorting takes less time than finding the gaps.
 
     `segment`: SQL over the sessions table; None for a list without segments.
@@ -31,7 +43,7 @@ def gap_cursor(
         *(f"reason_{n}" for n in range(1, len(scope.records) + 1)),
     ]
     ordered = ", ".join(["since", *keys, NUMBERED])
-    gaps = _gaps(scope, links, reasons, bind, segment)
+    gaps = _gaps(scope, links, wanted, bind, segment)
     sql = f"with {gaps}\nselect\n  {comma_list(selected)}\nfrom gaps\norder by {ordered}"
     return declared("gaps", pipeline.name, sql, bind)
 
@@ -48,18 +60,18 @@ def declared(title: str, pipeline: str, sql: str, bind: Bindings) -> Cursor:
     )
 
 
-def gap_count(scope: Scope, links: Mapping[str, Link], reasons: Collection[GapReason]) -> Statement:
-    """The statement that counts the rows and the sessions of the gap list."""
+def gap_count(scope: Scope, links: Mapping[str, Link], wanted: GapFilter, segment: str | None) -> Statement:
+    """The statement that counts the rows and the sessions of the gap list; `segment` as in `gap_cursor`."""
     bind = Bindings()
     sql = (
-        f"with {marker(scope.pipeline.name, 'gaps')}\n{_gaps(scope, links, reasons, bind)}\n"
+        f"with {marker(scope.pipeline.name, 'gaps')}\n{_gaps(scope, links, wanted, bind, segment)}\n"
         f"select count(*), pg_catalog.count(distinct {NUMBERED}) from gaps"
     )
     return Statement("count of gaps", sql, tuple(bind.values), is_ours=False)
 
 
-def gap_tally(scope: Scope, links: Mapping[str, Link], reasons: Collection[GapReason]) -> Statement:
-    """The statement that counts the gap list by record and reason."""
+def gap_tally(scope: Scope, links: Mapping[str, Link], wanted: GapFilter, segment: str | None) -> Statement:
+    """The statement that counts the gap list by record and reason; `segment` as in `gap_cursor`."""
     bind = Bindings()
     keys = range(1, len(scope.pipeline.sessions.key) + 1)
     named = " and ".join(f"key_{n} is not null" for n in keys)
@@ -75,18 +87,21 @@ def gap_tally(scope: Scope, links: Mapping[str, Link], reasons: Collection[GapRe
         for reason in GAP_REASONS
     ]
     sql = (
-        f"with {marker(scope.pipeline.name, 'gaps')}\n{_gaps(scope, links, reasons, bind)}\n"
+        f"with {marker(scope.pipeline.name, 'gaps')}\n{_gaps(scope, links, wanted, bind, segment)}\n"
         f"select\n  {comma_list(selected)}\nfrom (select *, {named} as named from gaps) tallied"
     )
     return Statement("tally of gaps", sql, tuple(bind.values), is_ours=False)
 
 
-def states_cursor(scope: Scope, links: Mapping[str, Link], keys: Sequence[SessionKey]) -> Cursor:
-    """The cursor over the states of the sessions with these keys."""
+def states_cursor(
+    scope: Scope, links: Mapping[str, Link], keys: Sequence[SessionKey], wanted: GapFilter, segment: str | None
+) -> Cursor:
+    """The cursor over the states of the sessions with these keys; `segment` as in `gap_cursor`."""
     bind = Bindings()
     states = [f"state_{n}" for n in range(1, len(scope.records) + 1)]
+    told = ["place - 1", "in_window", "eligible", _in_segment(wanted, bind), *states]
     sql = (
-        f"with {_stated(scope, links, bind)}\nselect\n  {comma_list(['place - 1', 'in_window', 'eligible', *states])}\n"
+        f"with {_stated(scope, links, bind, segment)}\nselect\n  {comma_list(told)}\n"
         f"from stated\njoin {_listed(scope.pipeline, keys, bind)}"
     )
     return declared("states of sessions", scope.pipeline.name, sql, bind)
@@ -136,21 +151,29 @@ def _stated(scope: Scope, links: Mapping[str, Link], bind: Bindings, segment: st
 def _gaps(
     scope: Scope,
     links: Mapping[str, Link],
-    reasons: Collection[GapReason],
+    wanted: GapFilter,
     bind: Bindings,
-    segment: str | None = None,
+    segment: str | None,
 ) -> str:
     """Defines `gaps`: sessions with a gap, the due time `since`, and `reason_n` of the n-th record."""
     keys = [f"key_{n}" for n in range(1, len(scope.pipeline.sessions.key) + 1)]
     stated = _stated(scope, links, bind, segment)
-    wanted = [
-        f"state_{n} = any({bind(tuple(r for r in gap_reasons(record) if r in reasons), 'text[]')})"
+    lacks = [
+        f"state_{n} = any({bind(tuple(r for r in gap_reasons(record) if r in wanted.reasons), 'text[]')})"
         for n, record in enumerate(scope.records, start=1)
     ]
-    reason = [f"case when {is_wanted} then state_{n} end as reason_{n}" for n, is_wanted in enumerate(wanted, start=1)]
+    reason = [f"case when {is_gap} then state_{n} end as reason_{n}" for n, is_gap in enumerate(lacks, start=1)]
     return f"""{stated}, gaps as (
   select
     {comma_list([*keys, "completed", "since", NUMBERED, *([] if segment is None else [SEGMENT]), *reason], 4)}
   from stated
-  where analysed and ({" or ".join(wanted)})
+  where analysed and ({" or ".join(lacks)}) and {_in_segment(wanted, bind)}
 )"""
+
+
+def _in_segment(wanted: GapFilter, bind: Bindings) -> str:
+    """SQL: whether a session is of the wanted segment."""
+    if wanted.segment is None:
+        return "true"
+    named = label_value(wanted.segment)
+    return f"{SEGMENT} is null" if named is None else f"coalesce({SEGMENT} = {bind(named, 'text')}, false)"

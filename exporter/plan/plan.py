@@ -1,6 +1,6 @@
 """Config -> Plan: every statement of a collection, and the reading of the rows.  No I/O."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -13,10 +13,6 @@ from exporter.model.ranges import Keyed, Started
 from exporter.model.sections import Config, Database, Pipeline, Record
 from exporter.model.sql import (
     Bindings,
-)
-from exporter.model.states import (
-    GAP_REASONS,
-    GapReason,
 )
 from exporter.model.values import KeyPath
 from exporter.plan.catalog import (
@@ -32,7 +28,15 @@ from exporter.plan.catalog import (
 from exporter.plan.control import Control
 from exporter.plan.expressions import Expression, expressions, has_sub_query, planned
 from exporter.plan.fragments import SessionKey
-from exporter.plan.gaps import gap_count, gap_cursor, gap_tally, places_statement, states_cursor
+from exporter.plan.gaps import (
+    EVERY_GAP,
+    GapFilter,
+    gap_count,
+    gap_cursor,
+    gap_tally,
+    places_statement,
+    states_cursor,
+)
 from exporter.plan.joined import NO_INDEX, Indexed, Region, Times, segment_of
 from exporter.plan.lists import Selection, primary_key, selected_rows, selected_sessions
 from exporter.plan.replica import STATUS_SQL
@@ -362,31 +366,39 @@ class Plan:
         scope = Scope(self.pipeline, _pick(self.pipeline, records), tuple(parts))
         return delays_statement(scope, self.links, self.dimensions, self.indexed)
 
-    def gaps(self, records: Sequence[str], reasons: Collection[GapReason] = GAP_REASONS) -> Cursor:
-        """Every session with a gap in `records` for `reasons`, the longest due first.
+    def gaps(self, records: Sequence[str], wanted: GapFilter = EVERY_GAP) -> Cursor:
+        """Every session with a wanted gap in `records`, the longest due first.
 
         Columns: the unique number of the session, each part of the key as text, the completion as text (NULL without a
         completion), with `has_segments` the segment, and for each of `records` the reason (NULL without a gap).
         """
         scope = Scope(self.pipeline, _pick(self.pipeline, records), self.parts)
-        return gap_cursor(scope, self.links, reasons, segment_of(scope, self.dimensions))
+        return gap_cursor(scope, self.links, wanted, segment_of(scope, self.dimensions))
 
     @property
     def has_segments(self) -> bool:
         """Whether the config tells segments of sessions apart."""
         return segment_of(Scope(self.pipeline, (), self.parts), self.dimensions) is not None
 
-    def gap_count(self, records: Sequence[str], reasons: Collection[GapReason] = GAP_REASONS) -> Statement:
+    def gap_count(self, records: Sequence[str], wanted: GapFilter = EVERY_GAP) -> Statement:
         """Counts the rows and the sessions of `gaps`."""
-        return gap_count(Scope(self.pipeline, _pick(self.pipeline, records), ()), self.links, reasons)
+        return gap_count(*self._narrow(records, wanted))
 
-    def gap_tally(self, records: Sequence[str], reasons: Collection[GapReason] = GAP_REASONS) -> Statement:
+    def gap_tally(self, records: Sequence[str], wanted: GapFilter = EVERY_GAP) -> Statement:
         """Counts `gaps` by record and reason, for sessions without NULL in the key.
 
         One row: the columns of `gap_count`, the sessions without and with NULL in the key, and for each of `records`
         and each of GAP_REASONS the number of sessions.
         """
-        return gap_tally(Scope(self.pipeline, _pick(self.pipeline, records), ()), self.links, reasons)
+        return gap_tally(*self._narrow(records, wanted))
+
+    def _narrow(
+        self, records: Sequence[str], wanted: GapFilter
+    ) -> tuple[Scope, Mapping[str, Link], GapFilter, str | None]:
+        """What a count of gaps reads: the column of the segment only for one segment."""
+        parts = () if wanted.segment is None else self.parts
+        scope = Scope(self.pipeline, _pick(self.pipeline, records), parts)
+        return scope, self.links, wanted, segment_of(scope, self.dimensions)
 
     @property
     def lists(self) -> dict[str, Members]:
@@ -419,13 +431,14 @@ class Plan:
         """Reads the columns of the primary key of a record table."""
         return primary_key(self.pipeline.records[record], self.pipeline.name)
 
-    def states_of(self, records: Sequence[str], keys: Sequence[SessionKey]) -> Cursor:
+    def states_of(self, records: Sequence[str], keys: Sequence[SessionKey], wanted: GapFilter = EVERY_GAP) -> Cursor:
         """The current states of the sessions with these keys, in the window or the cohort, unordered.
 
-        Columns: the place of the key in `keys`, from 0; whether the session is in the window; whether eligible; the
-        state of each of `records`.
+        Columns: the place of the key in `keys`, from 0; whether the session is in the window; whether eligible;
+        whether of the wanted segment; the state of each of `records`.
         """
-        return states_cursor(Scope(self.pipeline, _pick(self.pipeline, records), ()), self.links, keys)
+        scope, links, wanted, segment = self._narrow(records, wanted)
+        return states_cursor(scope, links, keys, wanted, segment)
 
     def places_of(self, keys: Sequence[SessionKey]) -> Statement:
         """The places in `keys`, from 0, of rows of any time, and whether each row is in the window.

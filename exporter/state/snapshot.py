@@ -6,7 +6,7 @@ from typing import Final, Literal, get_args
 
 from exporter.model.fault import Fault
 from exporter.model.judging import Readings
-from exporter.model.metric import Folded, LabelValue, Metric
+from exporter.model.metric import Folded, Metric
 from exporter.state.judge import Judgement
 from exporter.state.swept import Swept
 
@@ -79,24 +79,6 @@ class Collection:
         if self.snapshot is None:
             return (self.fault,) if self.fault else ()
         return (*self.snapshot.record_faults.values(), *self.snapshot.part_faults.values())
-
-
-_RESERVED: Final = frozenset({"<null>", "<empty>", Folded.OTHER.value})
-
-
-def label_text(value: LabelValue) -> str:
-    r"""A value of the database as a label.
-
-    NULL is `<null>`, the empty string `<empty>`, values beyond the cap `<other>`.  Text equal to a reserved label, with
-    or without leading backslashes, gets one more backslash: two values never share a label.
-    """
-    if value is None:
-        return "<null>"
-    if isinstance(value, Folded):
-        return str(value.value)
-    if value == "":
-        return "<empty>"
-    return "\\" + value if value.lstrip("\\") in _RESERVED else value
 
 
 def fold(metric: Metric, values: Mapping[tuple[str, ...], float], limit: int) -> dict[tuple[str, ...], float]:

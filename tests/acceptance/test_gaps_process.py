@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pty
+import re
 import subprocess
 from pathlib import Path
 
@@ -104,6 +105,22 @@ async def test_a_terminal_is_told_no_command(empty: Database, tmp_path: Path) ->
 # --- Whom it is about
 
 
+def test_one_segment_is_listed_and_a_name_without_a_gap_is_told(backfill: Database, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    text = TOUR.read_text(encoding="utf-8")
+    path.write_text(re.sub(r"# segment: \{[^}]*\}", "segment: {columns: status, least: 1}", text), encoding="utf-8")
+
+    def of_segment(name: str) -> tuple[int, str, str]:
+        done = run("gaps", "--count", "--config.file", str(path), "--segment", name, DATABASE_URL=backfill.dsn)
+        return done.returncode, done.stdout, done.stderr
+
+    assert of_segment("completed") == (0, "39\n", "")
+    code, count, remark = of_segment("complete\x1b[2J")
+    assert (code, count) == (0, "0\n")
+    assert remark.startswith(r"no gap of segment complete\x1b[2J: the names are the labels of session_health_segment_")
+    assert of_segment("<other>")[0] == 2
+
+
 def test_of_several_pipelines_one_must_be_named(backfill: Database, tmp_path: Path) -> None:
     path = tmp_path / "two.yaml"
     path.write_text(HEAD + PIPELINE.replace("NAME", "orders") + PIPELINE.replace("NAME", "returns"))
@@ -127,6 +144,7 @@ def test_of_several_pipelines_one_must_be_named(backfill: Database, tmp_path: Pa
         (["--reason", "too_few"], "never makes a gap here: every record needs no such number of rows"),
         (["--record", "profiles", "--reason", "invalid"], "profiles has satisfied_by: any_version"),
         (["--format", "xml"], "ndjson"),
+        (["--segment", "acme"], "--segment needs pipelines.assessments.sessions.segment in the config"),
     ],
     ids=" ".join,
 )

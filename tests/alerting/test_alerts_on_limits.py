@@ -148,6 +148,23 @@ CLAIMS: Final = (
         dashboard="versions",
     ),
     Claim(
+        "segment_gap_ratio",
+        "SessionHealthSegmentGapRatio",
+        bounds=(0.05, 0.2),
+        at=lambda gap: [
+            ("segment_sessions", {"segment": segment, "state": state}, value)
+            for segment, states in {"acme": (gap, 100 - gap), "globex": (0, 1000)}.items()
+            for state, value in zip(("gap", "complete"), states, strict=True)
+        ],
+        values=(5, 10, 25),
+        minutes=15,
+        summary="Too large a share of the sessions of a segment is missing required records.",
+        says=f"{OF_PIPELINE}: share of sessions with a gap in the worst segment, pending sessions excluded",
+        shown=("25%", "5%", "20%"),
+        command=GAPS,
+        page="segments",
+    ),
+    Claim(
         "drifted_records",
         "SessionHealthDriftedRecords",
         at=of("drifted_records", **SCORES),

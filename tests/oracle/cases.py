@@ -241,6 +241,7 @@ LIMITS: Final[dict[str, tuple[Sequence[Any], str | None]]] = {
     "sessions_with_gap": (COUNTS, None),
     "gap_age": (AGES, None),
     "gap_ratio": (SHARES, None),
+    "segment_gap_ratio": (SHARES, "segment"),
     "outdated_sessions": (COUNTS, None),
     "drifted_records": (COUNTS, "current_since"),
     "invalid_records": (COUNTS, None),

@@ -569,15 +569,8 @@ def _segments(world: World) -> dict[Series, float]:
     segment = world.pipeline["sessions"].get("segment")
     if segment is None:
         return {}
-    columns = [segment["columns"]] if isinstance(segment["columns"], str) else segment["columns"]
-
-    def name_of(session: Row) -> str | None:
-        texts = [_text(session[column]) for column in columns]
-        text = texts[0] if len(texts) == 1 else ", ".join("<null>" if one is None else one for one in texts)
-        return text and text[:LABEL_LENGTH]
-
     eligible = _eligible(world)
-    names = [name_of(session) for session in eligible]
+    names = [_segment(segment, session) for session in eligible]
     states: list[set[str]] = [set() for _ in eligible]
     gaps: dict[str, list[bool]] = {}
     for name, record, rows in _records(world):
@@ -592,7 +585,7 @@ def _segments(world: World) -> dict[Series, float]:
     shown = [name for name in ranked if sizes[name] >= segment.get("least", 1)][: segment.get("top", 20)]
     labels = [_label(name) if name in shown else "<other>" for name in names]
     numbers: dict[Series, float] = {}
-    for label in {*labels}:
+    for label in {*labels} or {"<other>"}:
         numbers |= {("segment_sessions", label, state): 0 for state in ("complete", "pending", "gap")}
         numbers |= {("segment_gap_sessions", of, label): 0 for of in gaps}
     for label, of_session in zip(labels, whole, strict=True):
@@ -603,14 +596,23 @@ def _segments(world: World) -> dict[Series, float]:
     return numbers
 
 
+def _segment(segment: Mapping[str, Any], session: Row) -> str | None:
+    """The segment of a session."""
+    columns = [segment["columns"]] if isinstance(segment["columns"], str) else segment["columns"]
+    texts = [_text(session[column]) for column in columns]
+    text = texts[0] if len(texts) == 1 else ", ".join("<null>" if one is None else one for one in texts)
+    return text and text[:LABEL_LENGTH]
+
+
 @dataclass(frozen=True)
 class Gap:
-    """A session that is a gap: its key and completion as texts, why for each record, and since when it is due."""
+    """A session that is a gap: key and completion as texts, why for each record, since when it is due, the segment."""
 
     session: tuple[str | None, ...]
     reasons: Mapping[str, State]
     completed_at: str | None
     since: datetime
+    segment: str | None
 
 
 def gaps(world: World) -> list[Gap]:
@@ -628,7 +630,10 @@ def gaps(world: World) -> list[Gap]:
         if reasons:
             key = tuple(map(_text, _session_key(world, session)))
             is_told = completed is not None and "completed_at" in world.pipeline["sessions"]
-            found.append(Gap(key, reasons, completed.isoformat() if completed and is_told else None, since))
+            of_segment = world.pipeline["sessions"].get("segment")
+            segment = _label(_segment(of_segment, session)) if of_segment else None
+            told = completed.isoformat() if completed and is_told else None
+            found.append(Gap(key, reasons, told, since, segment))
     return found
 
 
@@ -956,6 +961,10 @@ def _judged_of_gaps(numbers: Mapping[Series, float], now: float) -> Iterator[tup
         yield "gap_age", now - min(oldest), None
     if settled:
         yield "gap_ratio", gaps / settled, settled
+    for label in {series[1] for series in numbers if series[0] == "segment_sessions"}:
+        of_segment = numbers["segment_sessions", label, "gap"]
+        if settled := of_segment + numbers["segment_sessions", label, "complete"]:
+            yield "segment_gap_ratio", of_segment / settled, settled
 
 
 def _judged_of_record(

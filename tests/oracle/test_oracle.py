@@ -38,6 +38,7 @@ from exporter.mend.verify import Verification, verify
 from exporter.mend.whole import narrowed
 from exporter.mend.worklist import Author, FilterPart, Worklist
 from exporter.model.states import GAP_REASONS, GapReason
+from exporter.plan.gaps import EVERY_GAP, GapFilter
 from exporter.plan.plan import compile_plans
 from exporter.state.snapshot import Snapshot
 
@@ -140,20 +141,20 @@ class Laboratory:
         assert self.runner.run(list_gaps(plan, found.append)).count == len(found)
         return found
 
-    def count(self, case: Case, record: str | None = None, reasons: Sequence[GapReason] = GAP_REASONS) -> int:
+    def count(self, case: Case, record: str | None = None, wanted: GapFilter = EVERY_GAP) -> int:
         """How many they are, by the exporter."""
         config = narrowed(
             parse_config(case.config(), {"DATABASE_URL": self.database.dsn}), "random", [record] if record else None
         )
-        return self.runner.run(count_gaps(compile_plans(config, DIMENSIONS)["random"], reasons)).count
+        return self.runner.run(count_gaps(compile_plans(config, DIMENSIONS)["random"], wanted)).count
 
-    def worklist(self, case: Case, reason: GapReason | None) -> Worklist:
+    def worklist(self, case: Case, filters: FilterPart) -> Worklist:
         """A worklist of the case that was measured."""
         plan, body = self.database.plan(case.config()), io.BytesIO()
         author = Author(body, plan, 3)
-        listing = self.runner.run(list_gaps(plan, author.take, [reason] if reason else GAP_REASONS))
+        listing = self.runner.run(list_gaps(plan, author.take, filters.wanted))
         with temporary_file() as file:
-            author.publish(file, listing, FilterPart(record=None, reason=reason))
+            author.publish(file, listing, filters)
             file.seek(0)
             return Worklist(io.BytesIO(file.read()))
 
@@ -164,7 +165,7 @@ class Laboratory:
         self.runner.run(self.database.execute(case.script()))
         still: dict[tuple[str, ...], dict[str, GapReason]] = {}
         plan = self.database.plan(case.config())
-        return self.runner.run(verify(plan, worklist, lambda key, why: still.update({key: dict(why)}))), still
+        return self.runner.run(verify(plan, worklist, lambda of: still.update({of.session: dict(of.reasons)}))), still
 
 
 @pytest.fixture
@@ -278,14 +279,18 @@ def test_the_list_of_gaps_is_the_oracles_and_as_long_as_the_gauges_say(laborator
         assert laboratory.count(case) == numbers["eligible_sessions", "gap"]
         reason = GAP_REASONS[laboratory.tried % len(GAP_REASONS)]
         for name in case.world.pipeline["records"]:
-            assert laboratory.count(case, name, [reason]) == numbers.get(("gap_sessions", name, reason), 0)
+            assert laboratory.count(case, name, GapFilter((reason,))) == numbers.get(("gap_sessions", name, reason), 0)
+        if "segment" in case.world.pipeline["sessions"]:
+            for segment, number in Counter(gap.segment for gap in expected.values()).most_common(1):
+                assert laboratory.count(case, wanted=GapFilter(segment=segment)) == number
+                listed["segment"] += 1
         for gap in found:
             listed.update(gap.reasons.values())
             listed[f"{len(gap.reasons)} reasons"] += 1
             listed["undated" if gap.completed_at is None else "dated"] += 1
             listed["NULL in the key" if None in gap.session else "keyed"] += 1
 
-    wanted = {*GAP_REASONS, "1 reasons", "2 reasons", "3 reasons", "undated", "dated", "NULL in the key"}
+    wanted = {*GAP_REASONS, "1 reasons", "2 reasons", "3 reasons", "undated", "dated", "NULL in the key", "segment"}
     on_random_databases(LISTED, agree, cases(lacks=laboratory.lacks), lambda: wanted - listed.keys())
 
 
@@ -330,13 +335,16 @@ def test_what_is_said_of_a_worklist_is_what_the_oracle_says(laboratory: Laborato
         laboratory.measure(before)
         reason = [None, None, *GAP_REASONS][laboratory.tried % 7]
         wanted = [reason] if reason else REASONS
-        list_of_then = {key: why for key, why in named(gaps(before.world), wanted) if None not in key}
-        worklist = laboratory.worklist(before, reason)
+        lacking = gaps(before.world)
+        is_cut = "segment" in before.world.pipeline["sessions"] and laboratory.tried % 2 and lacking
+        segment = lacking[0].segment if is_cut else None
+        list_of_then = {key: why for key, why in named(lacking, wanted, segment) if None not in key}
+        worklist = laboratory.worklist(before, FilterPart(record=None, reason=reason, segment=segment))
 
         assert {listed.session: dict(listed.reasons) for listed in worklist.sessions()} == list_of_then
 
         fates = {key: fate(after.world, key, why, wanted) for key, why in list_of_then.items()}
-        now = dict(named(gaps(after.world), wanted))
+        now = dict(named(gaps(after.world), wanted, segment))
         new = Counter(
             (name, why)
             for key, reasons in now.items()
@@ -356,19 +364,21 @@ def test_what_is_said_of_a_worklist_is_what_the_oracle_says(laboratory: Laborato
         assert found.new_sessions == len([key for key in now if None not in key and key not in list_of_then])
         for one in fates.values():
             told.update({one.session, *one.records.values()})
-        told.update({"new": sum(new.values()), "unnamed": found.unnamed})
+        told.update({"new": sum(new.values()), "unnamed": found.unnamed, "of a segment": segment is not None})
 
     fated = {"fixed", "gap", "pending", "gone", "left_window", "not_eligible", "new"}
     # Of the numbers of rows the list of gaps tells every reason.
-    all_told = {*fated, "missing", "outdated", "invalid", "unnamed"}
+    all_told = {*fated, "missing", "outdated", "invalid", "unnamed", "of a segment"}
     on_random_databases(VERIFIED, agree, changes(lacks=laboratory.lacks), lambda: all_told - (+told).keys())
 
 
 def named(
-    found: Sequence[OracleGap], wanted: Sequence[str]
+    found: Sequence[OracleGap], wanted: Sequence[str], segment: str | None = None
 ) -> Iterator[tuple[tuple[str | None, ...], dict[str, State]]]:
-    """Those gaps of the oracle, by key, that are one for a wanted reason."""
+    """Those gaps of the oracle, by key, that are one for a wanted reason, of one segment or of all."""
     for gap in found:
+        if segment is not None and gap.segment != segment:
+            continue
         reasons = {name: why for name, why in gap.reasons.items() if why in wanted}
         if reasons:
             yield gap.session, reasons
