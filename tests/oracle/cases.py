@@ -66,7 +66,17 @@ ODD: Final = ["NaN", "'\"", "two\nlines", "${HOME} $1 {} %s", "null", "v2", None
 KINDS: Final = ["a", "b", None, "", "A"]
 INTEGERS: Final = [2, 1, 10, None, -1]
 DECIMALS: Final = [Decimal("2.1"), Decimal("2.10"), Decimal(2), None]
-VERSION_POOLS: Final[list[list[Any]]] = [VERSIONS, [*VERSIONS, *NEARLY], RESERVED, LONG, ODD, INTEGERS, DECIMALS]
+VERSION_POOLS: Final[list[list[Any]]] = [
+    VERSIONS,
+    VERSIONS,
+    VERSIONS,
+    [*VERSIONS, *NEARLY],
+    RESERVED,
+    LONG,
+    ODD,
+    INTEGERS,
+    DECIMALS,
+]
 RECORDS: Final = [
     {"scores": "t1"},
     {"scores": "t1", "a-notes": "t2"},

@@ -44,7 +44,7 @@ from exporter.state.snapshot import Snapshot
 
 T = TypeVar("T")
 EXAMPLES: Final = int(os.environ.get("SESSION_HEALTH_ORACLE_EXAMPLES", "0"))
-FEW: Final = 100
+FEW: Final = 50
 CONTROLLED: Final = 4
 """Of how many databases one is measured with the control."""
 
@@ -57,7 +57,7 @@ EXPLAINED: Final = 12
 VERIFIED: Final = 25
 """Of how many changes a worklist is verified."""
 
-ROUNDS: Final = 16
+ROUNDS: Final = 32
 """How many times as many are tried before the cases are called tame."""
 
 REACHED: Final = {
