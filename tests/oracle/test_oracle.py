@@ -45,7 +45,7 @@ from exporter.state.snapshot import Snapshot
 T = TypeVar("T")
 EXAMPLES: Final = int(os.environ.get("SESSION_HEALTH_ORACLE_EXAMPLES", "0"))
 FEW: Final = 50
-CONTROLLED: Final = 4
+CONTROLLED: Final = 1 if EXAMPLES else 4
 """Of how many databases one is measured with the control."""
 
 LISTED: Final = 30
