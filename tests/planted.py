@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -28,6 +28,9 @@ FILES: Final = (
     *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "exporter" / "dimensions").glob("[a-z]*.py"))),
 )
 """The files that make the counting SQL, and that read the answers."""
+
+FILES_OF_SLICES: Final = ("exporter/plan/slices.py",)
+"""The files that make the SQL of slices alone."""
 
 SWAPS: Final = (
     (r" and ", " or "),
@@ -89,9 +92,9 @@ class Planted:
         return f"{self.file}:{line}: {before[self.start : self.end]!r} -> {self.text!r}"
 
 
-def planted() -> Iterator[Planted]:
+def planted(files: Sequence[str] = FILES) -> Iterator[Planted]:
     """Every fault, in the order of the files."""
-    for file in FILES:
+    for file in files:
         source = (ROOT / file).read_text(encoding="utf-8")
         places = {
             (start + found.start(), start + found.end(), text)
@@ -144,14 +147,14 @@ class _Planting(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self.source, self.name, "exec"), module.__dict__)  # noqa: S102 - our own source
 
 
-def outcome(fault: Planted | None, dsn: str, config: str) -> Mapping[str, Any]:
+def outcome(fault: Planted | None, dsn: str, config: str, *, in_slices: bool = False) -> Mapping[str, Any]:
     """What a process with the fault measures: `numbers`, or the `reason` of a fault; the same with the `control`."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
         try:
-            told = _measured(fault, dsn, config)
+            told = _measured(fault, dsn, config, in_slices=in_slices)
         except BaseException as error:  # noqa: BLE001 - the process with the fault ends here
             told = {"reason": type(error).__name__, "control": type(error).__name__}
         with os.fdopen(writing, "w") as answer:
@@ -164,7 +167,26 @@ def outcome(fault: Planted | None, dsn: str, config: str) -> Mapping[str, Any]:
     return said
 
 
-def _measured(fault: Planted | None, dsn: str, config: str) -> Mapping[str, Any]:
+async def _swept(plan: Any) -> Any:
+    """The snapshot after a sweep in slices of a few rows; raises RecursionError for a sweep without an end."""
+    from exporter.measure.collect import snapshot_of  # noqa: PLC0415 - with the fault
+    from exporter.measure.interpret import Counted  # noqa: PLC0415 - with the fault
+    from exporter.measure.tiers import sweep  # noqa: PLC0415 - with the fault
+
+    async def nothing(_session: object) -> None:
+        return None
+
+    ledger = None
+    for _ in range(60):
+        measured = await sweep(plan, ledger, 0.0, nothing)
+        ledger = replace(measured.ledger, slice_sessions=40, slice_rows=60)
+        if ledger.is_whole:
+            counted = Counted(measured.cells, measured.of_record, {}, measured.part_faults)
+            return snapshot_of(measured.session, counted, ())
+    raise RecursionError
+
+
+def _measured(fault: Planted | None, dsn: str, config: str, *, in_slices: bool) -> Mapping[str, Any]:
     for name in [name for name in sys.modules if name.split(".")[0] == "exporter"]:
         del sys.modules[name]
     if fault is not None:
@@ -183,7 +205,7 @@ def _measured(fault: Planted | None, dsn: str, config: str) -> Mapping[str, Any]
         told: dict[str, Any] = {}
         for key, one in (("reason", replace(plan, control=None)), ("control", plan)):
             try:
-                snapshot = await collect(one)
+                snapshot = await (_swept(one) if in_slices else collect(one))
             except CollectionError as error:
                 told[key] = error.fault.reason
             else:

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,16 +14,22 @@ from typing import Any, cast
 import pytest
 import yaml
 from conftest import Beginning, Database, care, whole_tour
-from planted import outcome, planted
+from planted import FILES_OF_SLICES, Planted, outcome, planted
 
 from exporter.control import CLOCK, control, pipeline_text, tables
+from exporter.dimensions import DIMENSIONS
 from exporter.measure.collect import collect
-from exporter.measure.controls import measured
+from exporter.measure.controls import Count, every_number, measured
 from exporter.measure.guard import open_snapshot
 from exporter.measure.rounds import Rounds
+from exporter.measure.tiers import every_number_in_slices
+from exporter.mend.gaps import count_gaps, gaps_of_control, list_gaps
+from exporter.mend.lists import count_members, known_members, list_members, members_of_control
+from exporter.mend.whole import Listing
 from exporter.model.fault import CollectionError
 from exporter.model.sections import CollectionSettings
 from exporter.plan.control import Told
+from exporter.plan.plan import Plan
 
 sys.path.insert(0, str(Path(__file__).parent / "oracle"))
 
@@ -43,9 +49,10 @@ BEGINNING = Beginning(
 CONFIG = care(scores="")
 
 
-async def numbers_of(database: Database) -> Told:
+async def numbers_of(database: Database, count: Count = every_number) -> Told:
     async with open_snapshot(database.plan(CONFIG)) as session:
-        return await measured(session, control())
+        found = await measured(session, control(), count)
+        return {name: values for name, values in found.items() if values}
 
 
 async def rows_of(database: Database, name: str) -> tuple[list[dict[str, Any]], dict[str, Type]]:
@@ -140,6 +147,10 @@ async def test_a_server_that_compares_wrongly_is_found(visits: Database, kind: s
     assert refused.value.fault.reason == "control_failed"
 
 
+async def test_slices_count_the_same_numbers(visits: Database) -> None:
+    assert await numbers_of(visits, every_number_in_slices) == control().expected
+
+
 async def test_slices_have_the_control_too(visits: Database) -> None:
     await visits.execute("create index on visits (started_at); create index on scores (visit_id); analyze")
     known = control()
@@ -160,18 +171,77 @@ SAMPLE = int(os.environ.get("SESSION_HEALTH_PLANTED_EVERY", "10"))
 
 async def test_the_control_alone_finds_planted_faults(backfill: Database) -> None:
     """Faults in the SQL and its reading that make a number of the sample platform wrong, without any error."""
-    text = whole_tour(deleted="status = 'abandoned'")
-    # The cohort is relative to the clock: with the time that passes, every number would change.
-    await backfill.stop_clock(await backfill.connection.fetchval("select now()::text"))
-    truth = outcome(None, backfill.dsn, text)
-    assert (truth["reason"], truth["control"]) == (None, None)
-
-    wrong, missed = 0, []
-    for fault in [*planted()][::SAMPLE]:
-        told = await asyncio.to_thread(outcome, fault, backfill.dsn, text)
-        if told.get("numbers", truth["numbers"]) != truth["numbers"]:
-            wrong += 1
-            missed += [] if told["control"] == "control_failed" else [str(fault)]
+    wrong, missed = await found_by_the_control(backfill, [*planted()][::SAMPLE])
 
     assert wrong >= 3
     assert len(missed) <= wrong * 0.05, missed
+
+
+async def test_the_control_alone_finds_faults_planted_into_slices(backfill: Database) -> None:
+    await backfill.execute("create index on assessment_sessions (created_at); create index on fc_scores (session_id)")
+
+    faults = [one for one in planted(FILES_OF_SLICES) if SAMPLE == 1 or one.text in ("is null", "is not null")]
+
+    wrong, missed = await found_by_the_control(backfill, faults, in_slices=True)
+
+    assert wrong >= 2
+    assert missed == []
+
+
+LISTS = {
+    "gaps": lambda plan: list_gaps(plan, lambda _: None),
+    "count of gaps": count_gaps,
+    "list": lambda plan: list_members(plan, "orphaned_records", ["scores"], lambda _: None),
+    "count of a list": lambda plan: count_members(plan, "orphaned_records", ["scores"]),
+}
+
+
+@pytest.mark.parametrize("measure", LISTS.values(), ids=LISTS)
+async def test_a_list_of_a_detector_that_miscounts_is_no_list(
+    visits: Database, measure: Callable[[Plan], Awaitable[Listing]]
+) -> None:
+    known = control()
+    wrong: Told = {
+        **known.expected,
+        "session_health_orphaned_records": {("strict",): 7.0, ("lenient",): 0.0, ("bare",): 0.0},
+        "session_health_gap_sessions": {},
+    }
+    plan = visits.plan(CONFIG)
+
+    await measure(replace(plan, control=known))
+    with pytest.raises(CollectionError) as refused:
+        await measure(replace(plan, control=replace(known, expected=wrong)))
+
+    assert refused.value.fault.reason == "control_failed"
+
+
+@pytest.mark.parametrize("name", [name for d in DIMENSIONS for name in d.every_list])
+async def test_every_list_of_the_control_is_as_long_as_the_number_says(visits: Database, name: str) -> None:
+    plan = replace(visits.plan(CONFIG), control=control())
+    known = known_members(plan, name)
+
+    assert await numbers_of(visits, members_of_control(name)) == {name: known[name]} if known[name] else {}
+
+
+async def test_the_gaps_of_the_control_are_those_of_the_gauges(visits: Database) -> None:
+    name = "session_health_gap_sessions"
+    assert await numbers_of(visits, gaps_of_control) == {name: control().expected[name]}
+
+
+async def found_by_the_control(
+    backfill: Database, faults: Sequence[Planted], *, in_slices: bool = False
+) -> tuple[int, list[str]]:
+    """How many of the faults make a number wrong, and those of them that the control does not find."""
+    text = whole_tour(deleted="status = 'abandoned'")
+    # The cohort is relative to the clock: with the time that passes, every number would change.
+    await backfill.stop_clock(await backfill.connection.fetchval("select now()::text"))
+    truth = outcome(None, backfill.dsn, text, in_slices=in_slices)
+    assert (truth["reason"], truth["control"]) == (None, None)
+
+    wrong, missed = 0, []
+    for fault in faults:
+        told = await asyncio.to_thread(outcome, fault, backfill.dsn, text, in_slices=in_slices)
+        if told.get("numbers", truth["numbers"]) != truth["numbers"]:
+            wrong += 1
+            missed += [] if told["control"] == "control_failed" else [str(fault)]
+    return wrong, missed

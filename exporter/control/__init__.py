@@ -36,7 +36,13 @@ def control() -> Control[Plan]:
     """The platform with its numbers."""
     indented = "".join(f"    {line}\n" for line in pipeline_text().splitlines())
     config = parse_config(f"databases: {{control: {{}}}}\npipelines:\n  control:\n{indented}", {}, "control")
-    return Control(compile_plan(config, config.pipelines["control"], DIMENSIONS), tables(), CLOCK, _expected())
+    plan = compile_plan(config, config.pipelines["control"], DIMENSIONS)
+    types = {(record, place): kind for record in (None, *plan.pipeline.stored) for place, kind in enumerate(_KEY)}
+    return Control(plan.linked({}, types), tables(), CLOCK, _expected())
+
+
+_KEY: Final = ("text", "bigint")
+"""The types of the key of a session, and of each session key."""
 
 
 def _expected() -> Told:

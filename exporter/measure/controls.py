@@ -1,27 +1,48 @@
-"""The control of a collection: the same statements count a small platform of known numbers, in the same transaction.
+"""The control of a measurement: the same statements count a small platform of known numbers, in the same transaction.
 
 A wrong number proves that the statements, the server or the reading of the answers cannot be trusted now.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
 from exporter.measure.counts import count_all
-from exporter.measure.interpret import interpret
+from exporter.measure.interpret import Counted, interpret
 from exporter.measure.session import Session
 from exporter.model.fault import CollectionError, Fault
 from exporter.plan.control import Control, Told
 from exporter.plan.plan import Plan
 from exporter.plan.statement import Statement
 
+Count = Callable[[Session], Awaitable[Told]]
+"""Counts the platform of a session with the statements of a measurement."""
 
-async def prove(session: Session, control: "Control[Plan]") -> None:
-    """Count the platform in the transaction of a session; raises CollectionError if a number is wrong."""
-    found = await measured(session, control)
-    wrong = sorted(name for name in {*found, *control.expected} if found.get(name) != control.expected.get(name))
+
+async def every_number(session: Session) -> Told:
+    """Every number of the platform, by the statements of a full pass."""
+    plan = session.plan
+    return told(plan, await count_all(session, plan, tuple(plan.pipeline.records)))
+
+
+def told(plan: Plan, counted: Counted) -> Told:
+    """What the answers about the platform say."""
+    numbers = interpret(plan, counted, [False] * len(plan.catalog_readings))
+    return {metric.full_name: values for metric, values in numbers.items()}
+
+
+async def prove(
+    session: Session, control: "Control[Plan]", count: Count = every_number, expected: Told | None = None
+) -> None:
+    """Count the platform in the transaction of a session; raises CollectionError if a number is wrong.
+
+    `expected`: the known numbers; if not given, those of the control.
+    """
+    known = control.expected if expected is None else expected
+    found = await measured(session, control, count)
+    wrong = sorted(name for name, values in found.items() if values != known.get(name, {}))
     if wrong:
         raise CollectionError(
             Fault(
@@ -33,19 +54,16 @@ async def prove(session: Session, control: "Control[Plan]") -> None:
         )
 
 
-async def measured(session: Session, control: "Control[Plan]") -> Told:
+async def measured(session: Session, control: "Control[Plan]", count: Count = every_number) -> Told:
     """The numbers of the platform, as counted in the transaction of a session."""
     controlled = _Controlled(session.connection, session.database, control.clock, before=session.before)
-    controlled.control = control
-    plan = control.plan
-    counted = await count_all(controlled, plan, tuple(plan.pipeline.records))
-    numbers = interpret(plan, counted, [False] * len(plan.catalog_readings))
-    return {metric.full_name: values for metric, values in numbers.items() if values}
+    controlled.control, controlled.plan = control, control.plan
+    return await count(controlled)
 
 
 @dataclass(slots=True)
 class _Controlled(Session):
-    """A session that counts the control platform, without savepoints: no statement may be refused."""
+    """A session whose statements read the control platform, without savepoints: no statement may be refused."""
 
     control: "Control[Plan] | None" = None
 
@@ -58,4 +76,9 @@ class _Controlled(Session):
         refused: Callable[[asyncpg.PostgresError], None] = lambda _: None,  # noqa: ARG002 - as in Session
     ) -> list[Any] | Fault:
         """The rows of a statement about the control platform; raises CollectionError."""
-        return await self.run(self.control.about(statement) if self.control else statement, subject)
+        return await self.run(statement, subject)
+
+    async def run(self, statement: Statement, subject: str) -> list[Any]:
+        """The same."""
+        # Not super(): a dataclass with slots is another class than the one that the method was written in.
+        return await Session.run(self, self.control.about(statement) if self.control else statement, subject)

@@ -7,6 +7,7 @@ many slices as its time allows, in short transactions.  The sums of all slices a
 import asyncio
 import json
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,10 +16,11 @@ from typing import Final
 
 import asyncpg
 
-from exporter.measure.controls import prove
+from exporter.measure.controls import prove, told
 from exporter.measure.database import connect
 from exporter.measure.ending import end
 from exporter.measure.guard import repeated_key, snapshot_on
+from exporter.measure.interpret import Counted as Answers
 from exporter.measure.records import UnknownValueError, read_spreads, with_values_named
 from exporter.measure.session import Session, subject_of
 from exporter.measure.sliceable import LATE, Tables, begun, cuttable_tables
@@ -27,6 +29,7 @@ from exporter.model.counting import COHORT_PART, Cells, Rows, Total, Value, Valu
 from exporter.model.fault import CollectionError, Fault
 from exporter.model.metric import CellValue
 from exporter.model.ranges import Keyed, Started
+from exporter.plan.control import Told
 from exporter.plan.plan import MakeRegion, Plan
 from exporter.plan.rows import VALUES_AT_ONCE, values_of
 from exporter.plan.sessions import KEYS
@@ -106,7 +109,7 @@ async def sweep(
         session = await snapshot_on(connection, short, unattended=unattended, in_slices=True)
         _refuse_faults(session)
         if plan.control is not None:
-            await prove(session, plan.control)
+            await prove(session, plan.control, every_number_in_slices)
         tables = await cuttable_tables(session, plan.database.statement_timeout)
         ledger = _of_tables(ledger or await restore(session), session, tables)
         clock = session.clock.timestamp()
@@ -211,14 +214,9 @@ async def _cohort(
     began = time.monotonic()
     session = await snapshot_on(connection, plan, unattended=unattended, in_slices=True)
     _refuse_faults(session)
-    plan, clock, cohort = session.plan, session.clock, session.plan.pipeline.cohort
-    if cohort is None:
-        return Cohort(clock.timestamp(), 0.0), await end(session)
-    part = Started(clock - cohort.maturity - cohort.window, clock - cohort.maturity)
+    plan, clock = session.plan, session.clock
     try:
-        _, found = await _count(session, ledger, plan.started_in(part, (), "cohort"))
-        delays = plan.delays(tuple(plan.pipeline.records), plan.parts)
-        spreads = read_spreads(delays, await session.run(delays, _subject(plan)) if delays else [])
+        counted = await _count_cohort(session, ledger)
         restricted = await end(session)
     except CollectionError as error:
         if error.fault.reason not in _CANCELLED:
@@ -229,9 +227,36 @@ async def _cohort(
             "shorten cohort.window, or raise statement_timeout (on a replica max_standby_streaming_delay)",
         )
         return Cohort(clock.timestamp(), time.monotonic() - began, fault=fault), ()
-    cells = added([*found.settled.values(), *found.open.values()], found.totals)
-    return Cohort(clock.timestamp(), time.monotonic() - began, cells, spreads), restricted
+    return replace(counted, took=time.monotonic() - began), restricted
 
+
+async def _count_cohort(session: Session, ledger: Ledger) -> Cohort:
+    plan, clock, cohort = session.plan, session.clock, session.plan.pipeline.cohort
+    if cohort is None:
+        return Cohort(clock.timestamp(), 0.0)
+    part = Started(clock - cohort.maturity - cohort.window, clock - cohort.maturity)
+    _, found = await _count(session, ledger, plan.started_in(part, (), "cohort"))
+    delays = plan.delays(tuple(plan.pipeline.records), plan.parts)
+    spreads = read_spreads(delays, await session.run(delays, _subject(plan)) if delays else [])
+    cells = added([*found.settled.values(), *found.open.values()], found.totals)
+    return Cohort(clock.timestamp(), 0.0, cells, spreads)
+
+
+async def every_number_in_slices(session: Session) -> Told:
+    """Every number of the control platform, by the statements of rounds in slices."""
+    plan = session.plan
+    ledger = replace(begun(session, Tables((), {})), slice_sessions=_FEW, slice_rows=_FEW)
+    ledger, totals = await count_changing(session, ledger, math.inf)
+    while not ledger.is_whole:
+        ledger, _ = await _one_slice(session, ledger, totals)
+    ledger, totals = await count_changing(session, ledger, math.inf)
+    ledger = replace(ledger, cohort=await _count_cohort(session, ledger))
+    cells, of_record = summed(plan, ledger, totals)
+    return told(plan, Answers(cells, of_record, {}, {}))
+
+
+_FEW: Final = 10
+"""Sessions or rows of the first slices of the control platform."""
 
 _CANCELLED: Final = frozenset({"statement_timeout", "recovery_conflict"})
 

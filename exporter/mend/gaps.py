@@ -4,10 +4,11 @@ The list comes from one snapshot, with the conditions of the gauges.  `list_gaps
 the checks at the end of a collection.  If `list_gaps` raises, the gaps taken so far are not a list.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from exporter.measure.session import Session
 from exporter.mend.forms import Row, session_value
 from exporter.mend.whole import (
     Listing,
@@ -21,7 +22,9 @@ from exporter.mend.whole import (
     refused_records,
     whole_snapshot,
 )
-from exporter.model.states import GapReason
+from exporter.model.metric import METRIC_PREFIX
+from exporter.model.states import GAP_REASONS, GapReason, states_of
+from exporter.plan.control import Told
 from exporter.plan.gaps import EVERY_GAP, GapFilter
 from exporter.plan.plan import Plan
 
@@ -41,6 +44,32 @@ class Gap:
     segment: str | None = None
 
 
+async def gaps_of_control(session: Session) -> Told:
+    """The gaps of the control platform, by record and reason, as they are listed."""
+    found: dict[tuple[str, ...], float] = {
+        (name, reason): 0.0
+        for name, record in session.plan.pipeline.records.items()
+        for reason in GAP_REASONS
+        if reason in states_of(record)
+    }
+    async for gaps in _fetched(session, EVERY_GAP):
+        for gap in gaps:
+            for pair in gap.reasons.items():
+                found[pair] = found.get(pair, 0.0) + 1
+    return {f"{METRIC_PREFIX}gap_sessions": found}
+
+
+async def _fetched(session: Session, wanted: GapFilter) -> AsyncIterator[list[Gap]]:
+    """Every wanted gap, in pieces; raises CollectionError and ListNotMeasuredError."""
+    plan, last = session.plan, None
+    records, width = tuple(plan.pipeline.records), len(plan.pipeline.sessions.key)
+    async for rows in fetch_in_chunks(session, plan.gaps(records, wanted), refused_records):
+        for number, *_ in rows:
+            check_unrepeated(plan, 2 if number == last else 1, 1)
+            last = number
+        yield [_gap(row, records, width, has_segment=plan.has_segments) for _, *row in rows]
+
+
 async def list_gaps(
     plan: Plan,
     take: Callable[[Gap], None],
@@ -52,23 +81,19 @@ async def list_gaps(
     Raises CollectionError if there is no snapshot, ListNotMeasuredError if a record cannot be measured.  An error may
     come after the first gaps: the gaps are then not a list.
     """
-    records, width, sessions = tuple(plan.pipeline.records), len(plan.pipeline.sessions.key), 0
-    last, has_segment = None, plan.has_segments
-    async with whole_snapshot(plan) as session:
-        plan = session.plan
-        async for rows in fetch_in_chunks(session, plan.gaps(records, wanted), refused_records):
-            for number, *row in rows:
-                check_unrepeated(plan, 2 if number == last else 1, 1)
-                last = number
-                take(_gap(row, records, width, has_segment=has_segment))
-            sessions += len(rows)
+    sessions = 0
+    async with whole_snapshot(plan, gaps_of_control) as session:
+        async for gaps in _fetched(session, wanted):
+            for gap in gaps:
+                take(gap)
+            sessions += len(gaps)
             on_progress(sessions)
         return await ended(session, sessions)
 
 
 async def count_gaps(plan: Plan, wanted: GapFilter = EVERY_GAP) -> Listing:
     """Count the wanted gaps; raises CollectionError and ListNotMeasuredError."""
-    async with whole_snapshot(plan) as session:
+    async with whole_snapshot(plan, gaps_of_control) as session:
         plan = session.plan
         [[rows, sessions]] = await fetch_or_blame(
             session, plan.gap_count(tuple(plan.pipeline.records), wanted), refused_records

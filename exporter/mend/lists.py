@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
+from exporter.measure.controls import Count
 from exporter.measure.query_faults import is_rejection
 from exporter.measure.session import Session, subject_of
 from exporter.mend.forms import Row, SessionValue, session_value
@@ -23,7 +24,9 @@ from exporter.mend.whole import (
     whole_snapshot,
 )
 from exporter.model.fault import Fault
+from exporter.model.judging import Readings
 from exporter.model.listing import VALUES, Members, RowList
+from exporter.plan.control import Told
 from exporter.plan.lists import Selection
 from exporter.plan.plan import Plan
 
@@ -103,11 +106,35 @@ def _row(plan: Plan, members: Members, subject: str, selection: Selection, texts
 @asynccontextmanager
 async def _snapshot(plan: Plan, name: str, subjects: Sequence[str]) -> AsyncIterator[Session]:
     """A snapshot in which the server accepts every expression of the list."""
-    async with whole_snapshot(plan) as session:
+    async with whole_snapshot(plan, members_of_control(name), known_members(plan, name)) as session:
         parts = {part.path for subject in subjects for part in plan.read_by(name, subject)}
         if refused := [fault for path, fault in session.part_faults.items() if path in parts]:
             raise ListNotMeasuredError(refused)
         yield session
+
+
+def members_of_control(name: str) -> Count:
+    """Counts the members of the control platform, by subject, as the list counts them."""
+
+    async def count(session: Session) -> Told:
+        found: dict[tuple[str, ...], float] = {}
+        for subject in session.plan.lists[name].subjects(session.plan.pipeline):
+            rows = await session.run(session.plan.members(name, subject).count, subject_of(session.plan, subject))
+            found[subject,] = float(rows[0][-1])
+        return {name: found}
+
+    return count
+
+
+def known_members(plan: Plan, name: str) -> Told:
+    """The numbers of the control platform that the list explains, by subject."""
+    if plan.control is None:
+        return {}
+    of_control, expected = plan.control.plan, plan.control.expected
+    families = {metric: expected.get(metric.full_name, {}) for d in of_control.dimensions for metric in d.metrics}
+    readings = Readings(of_control.pipeline, plan.control.clock.timestamp(), families)
+    subjects = of_control.lists[name].subjects(of_control.pipeline)
+    return {name: {(subject,): of_control.explained(name, subject, readings) for subject in subjects}}
 
 
 async def _selection(session: Session, name: str, subject: str) -> Selection:

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Final, Literal, TypeVar, get_args
 
 from exporter.measure.session import Session
+from exporter.mend.gaps import gaps_of_control
 from exporter.mend.whole import (
     Listing,
     OnProgress,
@@ -129,7 +130,7 @@ async def verify(
     header = worklist.header
     wanted = header.filters.wanted
     tally = _Tally(plan.pipeline.records, wanted.reasons)
-    async with whole_snapshot(plan) as session:
+    async with whole_snapshot(plan, gaps_of_control) as session:
         plan = session.plan
         check_identity(header, session.identity)
         looked_at = 0

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from exporter.measure.controls import Count, prove
 from exporter.measure.counts import repeated
 from exporter.measure.ending import end
 from exporter.measure.guard import open_snapshot
@@ -16,6 +17,7 @@ from exporter.measure.session import Session, subject_of
 from exporter.model.fault import Fault
 from exporter.model.sections import Config
 from exporter.model.terms import terms_of
+from exporter.plan.control import Told
 from exporter.plan.plan import Plan
 from exporter.plan.statement import Cursor, Statement
 
@@ -63,11 +65,16 @@ def ignore_progress(_items: int) -> None:
 
 
 @asynccontextmanager
-async def whole_snapshot(plan: Plan) -> AsyncIterator[Session]:
-    """A snapshot with every record table locked; raises CollectionError and ListNotMeasuredError."""
+async def whole_snapshot(plan: Plan, count: Count, expected: Told | None = None) -> AsyncIterator[Session]:
+    """A snapshot with every record table locked; raises CollectionError and ListNotMeasuredError.
+
+    `count` counts the control platform with the conditions of the list; `expected` as in `prove`.
+    """
     async with open_snapshot(plan) as session:
         if session.faults:
             raise ListNotMeasuredError(tuple(session.faults.values()))
+        if plan.control is not None:
+            await prove(session, plan.control, count, expected)
         yield session
 
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from exporter.model.counting import Facet, Fact, GroupColumn, Measure, Part, Repeats, Scope, Spread, Total
-from exporter.model.judging import Limit, Readings
+from exporter.model.judging import Limit, Readings, UnmeasuredError
 from exporter.model.listing import Members
 from exporter.model.metric import Metric
 from exporter.model.reporting import Breakdown, Caveat, ReportLine, Track
@@ -99,3 +99,14 @@ class Dimension:
     def every_list(self) -> dict[str, Members]:
         """The members of its numbers by name: the name of a limit, else of a metric."""
         return {**{limit.name: limit.members for limit in self.limits if limit.members}, **self.lists}
+
+    def explained(self, name: str, subject: str, readings: Readings) -> float:
+        """The number of a list: the value of the limit with the name, else of the metric; raises UnmeasuredError."""
+        for limit in self.limits:
+            if limit.name == name:
+                value = limit.value.read(readings, subject)
+                if not isinstance(value, float):
+                    raise UnmeasuredError
+                return value
+        [metric] = [metric for metric in self.metrics if metric.name == name]
+        return readings.need(metric)

@@ -13,7 +13,7 @@ P = TypeVar("P")
 Told = Mapping[str, Mapping[tuple[str, ...], float]]
 """Numbers by the full name of the metric and the labels."""
 
-_WITH: Final = re.compile(r"\s*with\b", re.IGNORECASE)
+_BEGINNING: Final = re.compile(r"\s*(declare [^\n]*\n)?\s*(with\b)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class Control(Generic[P]):
         used = ",\n".join(sql for name, sql in self.tables.items() if name in statement.sql)
         if not used:
             return statement
-        found = _WITH.match(statement.sql)
-        rest = f",{statement.sql[found.end() :]}" if found else f"\n{statement.sql}"
-        return replace(statement, sql=f"with {used}{rest}")
+        found = _BEGINNING.match(statement.sql)
+        if found is None:
+            return statement
+        rest = statement.sql[found.end() :]
+        return replace(statement, sql=f"{found[1] or ''}with {used}{',' if found[2] else chr(10)}{rest}")

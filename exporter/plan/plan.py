@@ -7,6 +7,7 @@ from typing import Final
 
 from exporter.model.counting import CatalogMeasure, Facet, Part, Repeats, Scope, Values
 from exporter.model.dimension import Dimension
+from exporter.model.judging import Readings
 from exporter.model.keys import Link, computed_key_columns, key_columns, presumed_link
 from exporter.model.listing import Members, RowList
 from exporter.model.ranges import Keyed, Started
@@ -404,6 +405,10 @@ class Plan:
     def lists(self) -> dict[str, Members]:
         """The members of every number that has a list, by name."""
         return {name: members for dimension in self.dimensions for name, members in dimension.every_list.items()}
+
+    def explained(self, name: str, subject: str, readings: Readings) -> float:
+        """The number whose members are listed; raises UnmeasuredError."""
+        return self._with_list(name).explained(name, subject, readings)
 
     def members(self, name: str, subject: str, row_key: Sequence[str] = ()) -> Selection:
         """The members of a number, for a record, a part or the pipeline; `row_key` as `primary_key` found."""
