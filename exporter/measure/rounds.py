@@ -35,7 +35,7 @@ STORED_EVERY: Final = 60.0
 
 
 PROVEN_EVERY: Final = 600.0
-"""Seconds between two counts of the control platform in rounds of slices: a count takes 0.25 s, a round up to 1.5 s."""
+"""Seconds between two counts of the control platform in rounds of slices: a count takes 0.3 s, a round 1.5 s."""
 
 
 class Rounds:
