@@ -57,7 +57,9 @@ def proposed(name: str, value: str) -> Config:
         share=Share(3, 5, 0.6),
         created=own,
         version=own,
-        facts=RecordFacts((Value(value, 2), Value("", 1), Value(None, 1)), has_several=True, delays=(1.0, 2.0)),
+        facts=RecordFacts(
+            (Value(value, 2), Value("", 1), Value(None, 1)), per_session=((1, 20), (2, 3)), delays=(1.0, 2.0)
+        ),
     )
     text = propose(sessions, [record, record], has_url=True, left_out=[name])
     return parse_config(text, {"DATABASE_URL": "postgresql://nowhere", "X": "filled in"})

@@ -234,6 +234,33 @@ async def test_the_only_time_of_a_record_is_the_time_of_the_write(empty: Databas
 # --- Which records
 
 
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("3", "536 of 536 sessions with a row have 3 rows. If every session needs as many, write: rows: 3"),
+        ("1 + (id > 40)::int", "501 of 536 sessions with a row have 2 rows."),
+        ("1 + id % 3", "Some sessions have several rows."),
+        ("1", None),
+    ],
+)
+async def test_as_many_rows_as_nearly_every_session_has_may_be_needed(
+    empty: Database, rows: str, said: str | None
+) -> None:
+    scores = (
+        "create table scores (id serial primary key, order_id int references orders, created_at timestamptz);"
+        "insert into scores (order_id, created_at) select id, created_at + interval '9 s' from orders, "
+        f"lateral generate_series(1, {rows}) n where status = 'done' and id not in (55, 56, 57)"
+    )
+    await empty.execute(ORDERS + scores + "; analyze")
+
+    text = " ".join((await propose(empty)).text.replace("#", "").split())
+
+    if said is None:
+        assert "If every session" not in text
+    else:
+        assert said in text
+
+
 async def test_other_versions_in_use_are_accepted_until_the_owner_says_otherwise(empty: Database) -> None:
     await empty.execute(ORDERS + "alter table invoices add version text; update invoices set version = 'v' || id / 400")
 

@@ -113,12 +113,13 @@ class SessionFacts:
 class RecordFacts:
     """Facts from the rows of a record; None if unreadable.
 
-    `versions` and `statuses`: of the 30 days before the newest row.  `has_several`: whether sessions have several rows.
-    `delays`: seconds from completion to the first row, for 50 and 95 of 100 sessions.
+    `versions` and `statuses`: of the 30 days before the newest row.  `per_session`: for each number of rows the number
+    of sessions with as many, the most frequent first.  `delays`: seconds from completion to the first row, for 50 and
+    95 of 100 sessions.
     """
 
     versions: tuple[Value, ...] | None = None
-    has_several: bool | None = None
+    per_session: tuple[tuple[int, int], ...] | None = None
     delays: tuple[float, float] | None = None
     statuses: tuple[Value, ...] | None = None
 
@@ -313,16 +314,17 @@ class Evidence:
             recent = f"({created.sql} >= ({newest}) - interval '30 days') is not false"
         keys = ", ".join(column.sql for column in link.columns)
         present = " and ".join(f"{column.sql} is not null" for column in link.columns)
-        several = await self.ask(
-            f"select exists (select 1 from (select {keys} from {table.sql} where {present} limit {ROW_LIMIT}) s "
-            f"group by {keys} having count(*) > 1)",
+        per_session = await self.ask(
+            f"select n, count(*) from (select count(*) as n from (select {keys} from {table.sql} where {present} "
+            f"limit {ROW_LIMIT}) s group by {keys}) counted group by 1 order by 2 desc, 1 limit {VALUE_LIMIT}",
             table,
         )
         versions = await self.values(table, version, recent) if version else None
         delays = await self._delays(sessions, columns, key, eligible, source, created) if created else None
         status = status_of(link.outline.columns)
         statuses = await self.values(table, status, recent) if status else None
-        return RecordFacts(versions, several[0][0] if several else None, delays, statuses)
+        counts = None if per_session is None else tuple((rows, sessions_) for rows, sessions_ in per_session)
+        return RecordFacts(versions, counts, delays, statuses)
 
     async def _delays(
         self,

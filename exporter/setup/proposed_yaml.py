@@ -278,6 +278,25 @@ def _version(draft: RecordDraft) -> Iterator[str]:
     yield f"          accepted: {others:<13} # other versions that satisfy the record"
 
 
+def _several(per_session: Sequence[tuple[int, int]], keys: Sequence[str]) -> Iterator[str]:
+    """The number of rows that sessions have, in a comment."""
+    sessions = sum(count for _, count in per_session)
+    rows, alike = per_session[0]
+    if rows > 1 and sessions >= LEAST_ALIKE and alike >= ALIKE * sessions:
+        found = f"{alike:,} of {sessions:,} sessions with a row have {rows} rows."
+        yield from _comment(f"{found}  If every session needs as many, write:", 8)
+        yield from _comment(f"rows: {rows}", 8)
+    yield from _comment("Some sessions have several rows.  If every session should have only one row, write:", 8)
+    yield from _comment(f"unique: {_flow(keys)}", 8)
+
+
+ALIKE: Final = 0.9
+"""The share of sessions with equally many rows from which on the number may be what a session needs."""
+
+LEAST_ALIKE: Final = 20
+"""Sessions with a row that tell, at least."""
+
+
 def _unique(draft: RecordDraft) -> Iterator[str]:
     if draft.link is None:
         return
@@ -286,9 +305,8 @@ def _unique(draft: RecordDraft) -> Iterator[str]:
     if proved:
         names = [name for name in proved[0] if name]
         yield from _keyed("unique", _flow(names), "a unique index exists", 8)
-    elif draft.facts.has_several:
-        yield from _comment("Some sessions have several rows.  If every session should have only one row, write:", 8)
-        yield from _comment(f"unique: {_flow(keys)}", 8)
+    elif any(rows > 1 for rows, _ in draft.facts.per_session or ()):
+        yield from _several(draft.facts.per_session or (), keys)
     else:
         yield from _keyed("unique", _flow(keys), "one row per session; more rows are duplicates", 8)
 
