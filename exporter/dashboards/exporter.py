@@ -5,8 +5,8 @@ from typing import Final
 from exporter.dashboards import links, palette
 from exporter.dashboards.page import Page, Section, Tile
 from exporter.dashboards.panels import COUNT, TIME, About, PanelColumn, Query, grid, number, timeline, trend
-from exporter.dashboards.promql import by, labels_of, latest, rounded_up_time, selector, target_selector
-from exporter.dashboards.vectors import AGE
+from exporter.dashboards.promql import PIPELINE, by, labels_of, latest, rounded_up_time, selector, target_selector
+from exporter.dashboards.vectors import AGE, LANES
 from exporter.model.metric import SNAPSHOT_TIME, Metric
 from exporter.state.self_metrics import (
     BUILD_INFO,
@@ -66,9 +66,10 @@ def _numbers() -> list[Tile]:
         id=4,
         title="Last complete",
         says="Time since the last complete collection.  With several pipelines: the longest time.  Normal: up to the "
-        "interval.  Red: more than `max_age`; the exporter withdraws values of that age.",
+        "interval.  Red: more than `max_age`, and the exporter withdraws values of that age; or a pipeline was never "
+        "complete.",
         unit=TIME,
-        none="never yet",
+        none="never, or no target scraped",
         runbook="ValuesStale",
     )
     config = About(
@@ -90,7 +91,8 @@ def _numbers() -> list[Tile]:
         runbook="Unknown",
     )
     since = rounded_up_time(f"time() - {latest(LAST_SUCCESS)}")
-    too_old = f"({since} > {latest(MAX_AGE)})"
+    fresh = f"{selector(LAST_SUCCESS)} > time() - {selector(MAX_AGE)}"
+    too_old = f"({selector(UP)} unless on ({', '.join(PIPELINE)}) ({fresh}))"
     return [
         Tile(number(down, Query(f"sum ({target_selector('up')} == bool 0)"), alarm=palette.CRITICAL), 4, 4),
         Tile(number(pipelines, Query(f"sum ({latest(UP)} == bool 0)"), alarm=palette.UNKNOWN), 4, 4),
@@ -123,7 +125,8 @@ def _each() -> list[Tile]:
     measured = About(
         id=11,
         title="What is measured",
-        says="Each record table over time.  An interruption: no scrape.",
+        says=f"Each record table over time; with more than {LANES}, those without a measurement first.  An "
+        "interruption: no scrape.",
         unit="none",
         none="? no target scraped",
         texts=MEASURED_LANES,
@@ -159,7 +162,7 @@ def _each() -> list[Tile]:
             24,
             6,
         ),
-        Tile(timeline(measured, Query(latest(RECORD_UP), "{{pipeline}}: {{record}}")), 24, 5),
+        Tile(timeline(measured, Query(f"bottomk({LANES}, {latest(RECORD_UP)})", "{{pipeline}}: {{record}}")), 24, 5),
     ]
 
 
@@ -179,7 +182,7 @@ def _collections() -> list[Tile]:
         says="Faults of collections by reason.  Normal: no fault.  The log has one line per fault, with the remedy.",
         unit=COUNT,
         decimals=0,
-        none="✓ none",
+        none="none, or no target scraped",
         none_is_known=True,
         runbook="CollectionFailing",
     )

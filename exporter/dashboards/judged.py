@@ -91,9 +91,10 @@ def values(name: str, *labels: str) -> str:
 
 
 def worst(name: str) -> str:
-    """The worst value of all chosen pipelines, records and checks, for display."""
-    limit = _BY_NAME[name]
-    return _shown(limit.unit, f"{_worst(limit)} ({selector(LIMIT_VALUE, limit=name)})", below=limit.below)
+    """The worst value of all chosen pipelines, records and checks with a threshold, else of all; for display."""
+    limit, value = _BY_NAME[name], selector(LIMIT_VALUE, limit=name)
+    with_threshold = f"{value} and on ({', '.join((*PIPELINE, 'record', 'check'))}) {selector(LIMIT_LEVEL, limit=name)}"
+    return _shown(limit.unit, f"{_worst(limit)} ({with_threshold} or on () {value})", below=limit.below)
 
 
 def _worst(limit: Limit) -> str:

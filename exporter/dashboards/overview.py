@@ -32,6 +32,7 @@ from exporter.dashboards.vectors import (
     ANALYSED,
     GAPS,
     IS_MEASURED,
+    LANES,
     MEASURED,
     NARROW,
     RECORD_GAPS,
@@ -87,7 +88,7 @@ def _first_numbers() -> list[Tile]:
     )
     broken = About(
         id=13,
-        title="Limits broken",
+        title="Limits broken or unknown",
         says="The number of limits beyond a critical or warning threshold, and of limits with an unknown value.  "
         "Normal: none.",
         unit=COUNT,
@@ -154,7 +155,8 @@ def _broken_and_alerts() -> list[Tile]:
     limits = About(
         id=16,
         title="Limits that are broken or unknown",
-        says="The worst first.  Values and thresholds are below, in *Limits*.  *Of*: the record or the check.",
+        says="The worst first.  Values and thresholds are below, in *Limits*.  *Of*: the record or the check; for "
+        "`segment_gap_ratio` see *Segments*.",
         unit="none",
         none="none is broken, or none is judged",
         none_is_known=True,
@@ -303,7 +305,6 @@ def _records() -> Tile:
     )
 
 
-LANES: Final = 12
 """Pipelines in the graph of verdicts: more lanes are not readable."""
 
 
@@ -380,22 +381,22 @@ def _limits() -> list[Tile]:
             height,
         )
 
-    says = "  The worst value of all records and checks, with the thresholds of the config; **-**: no value."
+    says = "  The worst value of all records, checks and segments, with the thresholds of the config; **-**: no value."
     counts = About(
         id=17,
         title="Limits on counts",
         says=f"Broken above the threshold.{says}",
         unit=COUNT,
-        none="no such limit is set",
+        none="no such limit is set, or not measured",
         none_is_known=True,
     )
     shares = About(
         id=14,
         title="Limits on shares",
-        says=f"`gap_ratio` is broken above the threshold, the other limits below.  *Too few*: fewer sessions than "
-        f"`min_sessions`, not judged.{says}",
+        says=f"`conversion_ratio` and `completion_ratio` are broken below the threshold, the others above.  *Too few*: "
+        f"fewer sessions than `min_sessions`, not judged.{says}",
         unit=SHARE,
-        none="no such limit is set",
+        none="no such limit is set, or not measured",
         none_is_known=True,
     )
     ages = About(
@@ -403,7 +404,7 @@ def _limits() -> list[Tile]:
         title="Limits on ages and delays",
         says=f"Broken above the threshold.{says}",
         unit=TIME,
-        none="no such limit is set",
+        none="no such limit is set, or not measured",
         none_is_known=True,
     )
     return [

@@ -18,11 +18,13 @@ from exporter.dashboards.promql import (
     PIPELINE,
     SEEN,
     latest,
+    rounded_up,
     selector,
     total,
 )
 from exporter.dashboards.vectors import (
     ALL_GAPS,
+    GAPS,
     IS_MEASURED,
     MEASURED,
     NARROW,
@@ -88,23 +90,27 @@ def backfill() -> list[Tile]:
         unit=COUNT,
         runbook="SessionsWithGap",
     )
-    lost = f"{SEEN} unless on ({', '.join(PIPELINE)}) {selector(ELIGIBLE)}"
-    each_state = f"sum by (state) ({latest(ELIGIBLE)}) unless on () ({lost})"
     return [
         Tile(number(done, Query(progress.done_share(ALL_GAPS, f"sum ({progress.most(ELIGIBLE, **gap)})"))), 6, 3),
         Tile(
             trend(
                 states,
-                Query(each_state, "{{state}}"),
+                Query(_whole(ELIGIBLE, "state"), "{{state}}"),
                 colors={f"/^{state}$/": color for state, color in palette.SESSION_STATES.items()},
                 stacked=True,
             ),
             18,
             9,
         ),
-        Tile(number(speed, Query(f"3600 * {total(progress.pace(ELIGIBLE, **gap))}")), 6, 3),
+        Tile(number(speed, Query(f"3600 * {total(f'{progress.pace(ELIGIBLE, **gap)} and {GAPS}')}")), 6, 3),
         Tile(number(end, Query(progress.remaining(ALL_GAPS, paced))), 6, 3),
     ]
+
+
+def _whole(metric: Metric, label: str) -> str:
+    """The sums of all pipelines by a label, while each pipeline of the time range has numbers."""
+    lost = f"{SEEN} unless on ({', '.join(PIPELINE)}) {selector(metric)}"
+    return f"sum by ({label}) ({latest(metric)}) unless on () ({lost})"
 
 
 def quality() -> list[Tile]:
@@ -168,7 +174,8 @@ def segments() -> list[Tile]:
     sessions = About(
         id=90,
         title="Sessions by segment",
-        says="Analysed sessions by segment: the segments with the most gaps, and the rest as *<other>*.",
+        says="Sessions with a gap and complete sessions by segment, the largest share first: the segments with the "
+        "most gaps, and the rest as *<other>*.  Without pending sessions.",
         unit=COUNT,
         none=none,
         none_is_known=True,
@@ -194,8 +201,12 @@ def segments() -> list[Tile]:
                 [
                     (PanelColumn("Gap", width=NARROW, alarm=palette.CRITICAL), gaps),
                     (PanelColumn("Complete", width=NARROW), complete),
+                    (
+                        PanelColumn("Share with a gap", unit=SHARE, width=116, none="-", known=True),
+                        rounded_up(f"{gaps} / ({gaps} + {complete} > 0)"),
+                    ),
                 ],
-                sort="Gap",
+                sort="Share with a gap",
                 descending=True,
             ),
             13,
@@ -287,7 +298,8 @@ def volume() -> list[Tile]:
     history = About(
         id=51,
         title="Sessions over time",
-        says="All sessions in the window by status.  A step down: deleted sessions, or sessions that left the window.",
+        says="All sessions in the window by status.  A step down: deleted sessions, or sessions that left the window.  "
+        "An interruption: a pipeline has no numbers.",
         unit=COUNT,
         runbook="NoData",
     )
@@ -295,7 +307,7 @@ def volume() -> list[Tile]:
         Tile(
             trend(
                 history,
-                Query(f"sum by (status) ({latest(SESSIONS)})", "{{status}}"),
+                Query(_whole(SESSIONS, "status"), "{{status}}"),
                 colors={"/.*/": palette.NOTHING},
                 with_table=True,
             ),

@@ -189,7 +189,8 @@ def _freshness() -> list[Tile]:
         id=30,
         title="Age of the newest session",
         says="Time since the latest start and the latest completion.  A saw-tooth: traffic.  A rising line: no new "
-        "sessions; other numbers can look healthy, because absent sessions have no gaps.",
+        "sessions; other numbers can look healthy, because absent sessions have no gaps.  With several pipelines: the "
+        "largest age.",
         unit=TIME,
         none="no session, or not measured",
         none_is_known=True,
@@ -220,7 +221,7 @@ def _freshness() -> list[Tile]:
         Tile(
             trend(
                 sessions,
-                Query(rounded_up_time(f"time() - max by (step) ({latest(NEWEST_SESSION)})"), "{{step}}"),
+                Query(rounded_up_time(f"time() - min by (step) ({latest(NEWEST_SESSION)})"), "{{step}}"),
                 *judged.bound_lines("newest_session_age"),
                 colors={"/started/": palette.FAIR, "/completed/": palette.GOOD},
             ),

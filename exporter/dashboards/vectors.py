@@ -31,6 +31,9 @@ THIS_RECORD: Final = PanelColumn(
     "Record",
     link=("Versions of this record", links.drill_down(links.VERSIONS, pipeline="Pipeline", record="Record")),
 )
+LANES: Final = 12
+"""Lanes of a timeline, at most."""
+
 NARROW: Final = 78
 """Width of a column with a count, in pixels."""
 

@@ -108,7 +108,7 @@ def _records() -> Tile:
                     PanelColumn("Drifted rows", width=104, alarm=palette.WARNING, none="-", known=True),
                     latest(DRIFTED),
                 ),
-                (PanelColumn("Fewer per hour", width=112, decimals=1), f"3600 * {PACED}"),
+                (PanelColumn("Fewer per hour", width=112, decimals=1), f"3600 * ({PACED} and {OUTDATED})"),
                 (
                     PanelColumn("Done in", unit="s", decimals=1, width=100, none="-", known=True),
                     progress.remaining(OUTDATED, PACED),
@@ -222,6 +222,7 @@ def _tables() -> list[Tile]:
             grid(
                 values,
                 {
+                    "pipeline": THIS_PIPELINE,
                     "record": PanelColumn("Record"),
                     "column": PanelColumn("Column"),
                     "value": PanelColumn("Value"),
