@@ -505,9 +505,21 @@ def test_a_message_has_at_most_a_hundred_problems_and_no_long_key() -> None:
     assert len(long) < 1000
 
 
+@pytest.mark.parametrize(
+    ("written", "share"), [("5%", 0.05), ("0.7%", 0.007), ("100 %", 1.0), ("0%", 0.0), ("1", 1.0), ('"0.2"', 0.2)]
+)
+def test_a_ratio_is_a_share_or_a_percentage(written: str, share: float) -> None:
+    text = re.sub(r"(?<= {6}gap_ratio: \{)warning: [^,]+", f"warning: {written}", TOUR.read_text())
+
+    thresholds = parse_config(text, {"DATABASE_URL": "postgresql://x"}).pipelines["assessments"].limits.of("gap_ratio")
+
+    assert thresholds is not None
+    assert thresholds.warning == share
+
+
 @pytest.mark.parametrize("pattern", [r"(?m)^  duty: [^ \n]+", r"(?<= {6}gap_ratio: \{)warning: [^,]+"])
 def test_a_number_beyond_every_float_is_refused(pattern: str) -> None:
     text, count = re.subn(pattern, lambda match: f"{match[0].partition(':')[0]}: {'9' * 400}", TOUR.read_text())
 
     assert count == 1
-    assert "is too large: write a share, such as 0.05" in str(refusal(text))
+    assert "is too large: write a share, such as 5% or 0.05" in str(refusal(text))

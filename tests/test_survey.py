@@ -349,7 +349,7 @@ async def test_the_current_version_is_the_most_frequent_of_late(empty: Database)
     version = found.pipeline.records["invoices"].version
     assert version
     assert (version.column, version.current) == ("template_version", "v9")
-    assert "Versions of the last 30 days: v9 (6), v3 (3)." in found.text
+    assert "Versions of the last 90 days: v9 (6), v3 (3)." in found.text
 
 
 async def test_a_version_that_no_row_has_yet_is_left_to_a_comment(empty: Database) -> None:

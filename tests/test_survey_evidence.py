@@ -261,6 +261,25 @@ async def test_as_many_rows_as_nearly_every_session_has_may_be_needed(
         assert said in text
 
 
+async def test_a_version_of_before_a_migration_makes_no_flood_of_gaps(empty: Database) -> None:
+    """The newest version is the current one, however many rows the old one has."""
+    migrated = (
+        "alter table invoices add version text; "
+        "update invoices set version = case when created_at < now() - interval '10 days' then 'old' else 'new' end; "
+        "update invoices set created_at = created_at - interval '40 days' where version = 'old'; "
+        "update orders set created_at = created_at - interval '40 days' where created_at < now() - interval '10 days'"
+    )
+    await empty.execute(ORDERS + migrated + "; analyze")
+
+    found = await propose(empty)
+    numbers = await empty.measure(found.text.replace("${DATABASE_URL}", empty.dsn))
+
+    version = found.pipeline.records["invoices"].version
+    assert version is not None
+    assert (version.current, version.accepted) == ("new", ("old",))
+    assert numbers("gap_sessions", "invoices", "outdated") == 0
+
+
 async def test_other_versions_in_use_are_accepted_until_the_owner_says_otherwise(empty: Database) -> None:
     await empty.execute(ORDERS + "alter table invoices add version text; update invoices set version = 'v' || id / 400")
 

@@ -18,7 +18,7 @@ from exporter.config.whole import CONFIG, MODELS
 from exporter.model.sections import Section
 
 _WITH_VARIABLE: Final = {"type": "string", "pattern": r"\$\{"}
-_DECIMALS: Final = {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,9})?$|\$\{"}
+_DECIMALS: Final = {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,9})?$|^[0-9]{1,3}(\.[0-9]{1,9})? ?%$|\$\{"}
 _DIGITS: Final = {"type": "string", "pattern": r"^[0-9]{1,9}$|\$\{"}
 
 

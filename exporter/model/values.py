@@ -6,6 +6,7 @@ No message quotes a text from the config: the text may come from the environment
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
@@ -51,23 +52,17 @@ def _parse_count(value: object) -> object:
 
 
 def _parse_ratio(value: object) -> object:
+    if isinstance(value, str) and (match := re.fullmatch(r"([0-9]{1,3}(\.[0-9]{1,9})?) ?%", value)):
+        # Not divided as a float: 0.7% is 0.007, and not 0.006999….
+        return float(Decimal(match[1]) / 100)
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
         return float(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be a share, such as 5% or 0.05")  # noqa: TRY004 - pydantic reads ValueError
     try:
         return float(value)
     except OverflowError:
-        raise ValueError("is too large: write a share, such as 0.05") from None
-
-
-def _parse_share(value: object) -> object:
-    if isinstance(value, str) and (match := re.fullmatch(r"([0-9]{1,3}(\.[0-9]{1,9})?) ?%", value)):
-        return float(match[1]) / 100
-    found = _parse_ratio(value)
-    if not isinstance(found, float):
-        raise ValueError("must be a share, such as 5% or 0.05")  # noqa: TRY004 - pydantic reads ValueError
-    return found
+        raise ValueError("is too large: write a share, such as 5% or 0.05") from None
 
 
 def _check_share(value: float) -> float:
@@ -250,7 +245,7 @@ COUNT: Final = BeforeValidator(_parse_count)
 RATIO: Final = BeforeValidator(_parse_ratio)
 Share = Annotated[
     float,
-    BeforeValidator(_parse_share),
+    RATIO,
     AfterValidator(_check_share),
     WithJsonSchema(
         {

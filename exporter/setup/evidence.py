@@ -113,7 +113,8 @@ class SessionFacts:
 class RecordFacts:
     """Facts from the rows of a record; None if unreadable.
 
-    `versions` and `statuses`: of the 30 days before the newest row.  `per_session`: for each number of rows the number
+    `versions` and `statuses`: of the rows of the 90 days before the newest row; the most frequent version of the last
+    30 of these days comes first.  `per_session`: for each number of rows the number
     of sessions with as many, the most frequent first.  `delays`: seconds from completion to the first row, for 50 and
     95 of 100 sessions.
     """
@@ -307,11 +308,11 @@ class Evidence:
         link, table = source.way, source.table
         created = created_of(table.name, link.outline.columns)
         version = version_of(link.outline.columns)
-        recent = "true"
+        recent, newest = "true", "true"
         if created is not None:
             known = f"isfinite({created.sql}) and {created.sql} <= clock_timestamp()"
-            newest = f"select max({created.sql}) filter (where {known}) from {table.sql}"
-            recent = f"({created.sql} >= ({newest}) - interval '30 days') is not false"
+            last = f"{created.sql} >= (select max({created.sql}) filter (where {known}) from {table.sql})"
+            recent, newest = (f"({last} - interval '{days} days') is not false" for days in (WINDOW_DAYS, 30))
         keys = ", ".join(column.sql for column in link.columns)
         present = " and ".join(f"{column.sql} is not null" for column in link.columns)
         per_session = await self.ask(
@@ -319,12 +320,21 @@ class Evidence:
             f"limit {ROW_LIMIT}) s group by {keys}) counted group by 1 order by 2 desc, 1 limit {VALUE_LIMIT}",
             table,
         )
-        versions = await self.values(table, version, recent) if version else None
+        versions = await self._versions(table, version, recent, newest) if version else None
         delays = await self._delays(sessions, columns, key, eligible, source, created) if created else None
         status = status_of(link.outline.columns)
         statuses = await self.values(table, status, recent) if status else None
         counts = None if per_session is None else tuple((rows, sessions_) for rows, sessions_ in per_session)
         return RecordFacts(versions, counts, delays, statuses)
+
+    async def _versions(
+        self, table: TableName, version: TableColumn, recent: str, newest: str
+    ) -> tuple[Value, ...] | None:
+        """The versions of recent rows, the most frequent first, but before all the most frequent of the newest rows."""
+        found = await self.values(table, version, recent)
+        latest = await self.values(table, version, newest) if found and recent != newest else found
+        current = next((value.text for value in latest or () if value.text), None)
+        return found and tuple(sorted(found, key=lambda value: value.text != current))
 
     async def _delays(
         self,

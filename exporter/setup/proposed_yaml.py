@@ -267,15 +267,19 @@ def _version(draft: RecordDraft) -> Iterator[str]:
         yield from _comment(f"version: {{column: {scalar(name)}, current: '…'}}", 8)
         return
     yield from _comment(
-        f"Versions of the last 30 days: {_shown(versions)}.  CHECK current (the most frequent) and accepted: remove a "
-        "version whose sessions need a new row",
+        f"Versions of the last 90 days: {_shown(versions)}.  CHECK current, the most frequent of the last 30 days, and "
+        "accepted: with an old version here, sessions that have only rows of the old version need no new row",
         8,
     )
     yield "        version:"
     yield f"          column: {scalar(name)}"
     yield f"          current: {scalar(versions[0].text or '', always_quote=True)}"
-    others = _flow([value.text or "" for value in versions[1:SHOWN_VALUES]])
+    others = _flow([value.text or "" for value in versions[1:MOST_ACCEPTED]])
     yield f"          accepted: {others:<13} # other versions that satisfy the record"
+
+
+MOST_ACCEPTED: Final = 24
+"""Versions that satisfy a proposed record, at most."""
 
 
 def _several(per_session: Sequence[tuple[int, int]], keys: Sequence[str]) -> Iterator[str]:
