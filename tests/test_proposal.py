@@ -11,7 +11,7 @@ from exporter.model.sections import Config
 from exporter.model.sql import TableName, quote
 from exporter.setup.catalog import Index, Relation, TableColumn, VisibleTable
 from exporter.setup.evidence import Columns, Group, RecordFacts, SessionFacts, Source, Value
-from exporter.setup.naming import is_done, names_key, usable, words
+from exporter.setup.naming import done, names_key, usable, words
 from exporter.setup.proposal import RecordDraft, SessionsDraft, Share, eligible_of, name_for
 from exporter.setup.proposed_yaml import propose
 from exporter.setup.references import Link, Outline
@@ -111,7 +111,7 @@ def assert_reads_back(name: str, value: str) -> None:
     sessions = pipeline.sessions
     assert sessions.table == TableName(name, name)
     assert (sessions.key, sessions.status, sessions.started_at, sessions.completed_at) == ((name,), *[name] * 3)
-    ends = f"= {literal(value)}" if is_done(value) else "is not null"
+    ends = f"= {literal(value)}" if done([value]) else "is not null"
     assert sessions.eligible == f"{quote(name)} {ends}"
     assert len(pipeline.records) == 2
     for record in pipeline.records.values():
@@ -139,7 +139,8 @@ def test_a_status_that_says_otherwise_does_not(value: str) -> None:
 
 
 def test_every_status_that_says_done_counts() -> None:
-    assert [value for value in ("paid", "open", "", "SHIPPED") if is_done(value)] == ["paid", "SHIPPED"]
+    assert done(["paid", "open", "", "SHIPPED", "confirmed"]) == ["paid", "SHIPPED"]
+    assert done(["draft", "confirmed", "not_confirmed"]) == ["confirmed"]
 
 
 @pytest.mark.parametrize("name", ["orderId", "order_id", "Order ID", "ORDER_ID", "order-id"])

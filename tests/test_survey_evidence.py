@@ -280,6 +280,58 @@ async def test_a_version_of_before_a_migration_makes_no_flood_of_gaps(empty: Dat
     assert numbers("gap_sessions", "invoices", "outdated") == 0
 
 
+BOOKINGS = """
+create type booking_state as enum ('draft', 'held', 'confirmed', 'expired');
+create table bookings (id bigint primary key, ref text unique, state booking_state, opened_at timestamptz,
+  confirmed_at timestamptz, product text);
+create table tickets (id int primary key, booking_id bigint references bookings, issued_at timestamptz);
+create table receipts (id int primary key, booking_ref text, issued timestamptz);
+create table audit_log (id int primary key, booking_id bigint, what text, at timestamptz);
+insert into bookings
+select n, 'BK-' || n, (array['confirmed', 'confirmed', 'confirmed', 'expired', 'draft']::booking_state[])[n % 5 + 1],
+  now() - n * interval '1 hour', case when n % 5 < 3 then now() - n * interval '1 hour' + interval '5 min' end,
+  case when n % 10 = 0 then 'voucher' else 'seat' end
+from generate_series(2, 1500) n;
+insert into tickets select id, id, confirmed_at + interval '20 s' from bookings
+where confirmed_at is not null and product = 'seat';
+insert into receipts select id, ref, confirmed_at + interval '2 min' from bookings
+where confirmed_at is not null and id not in (31, 41);
+insert into audit_log select id, id, 'opened', opened_at from bookings;
+"""
+"""A log has a row for every session; the receipts refer to another key; some sessions need no ticket."""
+
+
+async def test_a_log_hides_no_record_and_a_table_by_another_key_is_told_with_its_keys(
+    empty: Database,
+) -> None:
+    await empty.execute(BOOKINGS + "analyze")
+
+    found = await propose(empty)
+    text = " ".join(found.text.replace("#", "").split())
+
+    assert found.pipeline.sessions.eligible == "state = 'confirmed'"
+    assert found.pipeline.sessions.completed_at == "confirmed_at"
+    assert {*found.pipeline.records} == {"tickets", "audit_log"}
+    assert "CHECK: half of the rows come before completion." in text
+    computed = "{of_session: (select s.id from public.bookings s where record.booking_ref = s.ref)}"
+    assert "public.receipts (by another key, ref: " in text
+    assert f"as a record write session_key: of_session and computed: {computed})" in text
+
+    receipts = f"    records:\n      receipts: {{table: receipts, session_key: of_session, computed: {computed}}}\n"
+    numbers = await empty.measure(found.text.replace("${DATABASE_URL}", empty.dsn).replace("    records:\n", receipts))
+    assert numbers("gap_sessions", "receipts", "missing") == 2
+
+
+async def test_where_no_status_tells_the_end_init_says_so(empty: Database) -> None:
+    await empty.execute(ORDERS.replace("'done'", "'b'").replace("'open'", "'a'") + "analyze")
+    known = await propose(empty)
+    await empty.execute("insert into invoices select id + 1000, id, created_at from orders where status = 'a'; analyze")
+    unknown = await propose(empty)
+
+    assert "tells whether a session is done" not in known.said
+    assert "no status of public.orders tells whether a session is done" in unknown.said
+
+
 async def test_other_versions_in_use_are_accepted_until_the_owner_says_otherwise(empty: Database) -> None:
     await empty.execute(ORDERS + "alter table invoices add version text; update invoices set version = 'v' || id / 400")
 

@@ -20,6 +20,8 @@ COMPLETED_WORDS: Final = (
     *("paid", "succeeded", "fulfilled", "delivered", "processed", "shipped", "ship", "resolved", "approved"),
     *("returned", "return", "terminated", "settled", "submitted"),
 )
+CONFIRMED_WORDS: Final = ("confirmed", "booked", "accepted")
+"""Parts that mean a successful end unless another word names a later one."""
 WRITTEN_WORDS: Final = (
     *("created", "create", "creation", "inserted", "written", "generated", "computed", "calculated", "issued"),
     *("recorded", "processed", "produced", "timestamp"),
@@ -180,7 +182,7 @@ def times_of(table: str, columns: Sequence[TableColumn]) -> tuple[TableColumn | 
     times = _times(columns)
     own = _own_times(table, times)
     ends = [column for column in times if column not in own and _STARTED.isdisjoint(words(column.name))]
-    completed = pick(ends, COMPLETED_WORDS)
+    completed = pick(ends, (*COMPLETED_WORDS, *CONFIRMED_WORDS))
     others = [column for column in times if column != completed]
     explicit = pick(others, MADE_WORDS[: MADE_WORDS.index("ordered")])
     return explicit or next(iter(own), None) or pick(others, MADE_WORDS), completed
@@ -249,7 +251,9 @@ def created_of(table: str, columns: Sequence[TableColumn]) -> TableColumn | None
     return pick(times, WRITTEN_WORDS) or next(iter(_own_times(table, times)), only)
 
 
-def is_done(status: str) -> bool:
-    """Whether a status means a successful end of a session."""
-    parts = {*words(status)}
-    return not parts.isdisjoint(DONE_WORDS) and parts.isdisjoint(UNDONE_WORDS)
+def done(statuses: Iterable[str]) -> list[str]:
+    """The statuses that mean a successful end of a session."""
+    own = {status: {*words(status)} for status in statuses}
+    known = [status for status, parts in own.items() if parts.isdisjoint(UNDONE_WORDS)]
+    ended = [status for status in known if not own[status].isdisjoint(DONE_WORDS)]
+    return ended or [status for status in known if not own[status].isdisjoint(CONFIRMED_WORDS)]

@@ -11,9 +11,9 @@ from exporter.setup.evidence import Columns, Group, RecordFacts, SessionFacts, S
 from exporter.setup.naming import (
     INTEGERS,
     STATUS_WORDS,
+    done,
     flag_of,
     is_changing,
-    is_done,
     is_text,
     status_of,
     times_of,
@@ -170,17 +170,30 @@ class Measured:
         """The same, with the tables that refer to the sessions by another key in `left_out`."""
         known = {source.table for source in self.sources}
         found = [
-            (share.ratio if share else 0.0, source.table, other, share)
+            (share.ratio if share else 0.0, source, other, share)
             for other in others
             for source, share in other.verdicts()
             if isinstance(source.way, Link) and source.table not in known
         ]
         # Of several keys the one that holds best, which comes last.
         out = {
-            table: f"{table.written} (by another key, {_names(other.key)}{f': {described(share)}' if share else ''})"
-            for _, table, other, share in sorted(found, key=lambda one: one[0])
+            source.table: f"{source.table.written} (by another key, {_names(other.key)}"
+            f"{f': {described(share)}' if share else ''}{self._by_way_of(other.key, source)})"
+            for _, source, other, share in sorted(found, key=lambda one: one[0])
         }
         return replace(self, left_out=(*self.left_out, *out.values()))
+
+    def _by_way_of(self, other: Sequence[TableColumn], source: Source) -> str:
+        """The keys of the config with which a record refers to the sessions by another key; empty for several columns.
+
+        The column is looked up in the sessions, because the sessions have one key for all records.
+        """
+        if len(self.key) != 1 or len(other) != 1 or not isinstance(source.way, Link):
+            return ""
+        sessions = self.relation.table.written
+        own = source.same_key("record", [f"s.{other[0].sql}"])
+        found = f"(select s.{self.key[0].sql} from {sessions} s where {own})"
+        return f"; as a record write session_key: of_session and computed: {{of_session: {found}}}"
 
     def _is_record(self, n: int, source: Source, share: Share | None) -> bool:
         if isinstance(source.way, Pointer):
@@ -304,9 +317,9 @@ def eligible_of(columns: Columns, facts: SessionFacts, sources: Sequence[str] = 
     """
     statuses = _statuses(columns, facts)
     if columns.status is not None and is_text(columns.status):
-        done = [value.text for value in statuses if value.text is not None and is_done(value.text)]
-        if done:
-            return _by_status(columns.status, done, "Chosen by the names of the statuses")
+        ended = done(value.text for value in statuses if value.text is not None)
+        if ended:
+            return _by_status(columns.status, ended, "Chosen by the names of the statuses")
     if columns.flag is not None:
         return Eligible(
             columns.flag.sql, f"{columns.flag.name} tells by its name whether a session is done", by_flag=True
@@ -358,7 +371,7 @@ def _settled(groups: Sequence[Group], columns: Columns, sources: Sequence[str]) 
             return found, "Nearly all sessions of these statuses have a completion, and nearly none of the others"
     for n, source in enumerate(sources):
         shared = {status: share_of(found, n) for status, found in by_status.items()}
-        if found := _apart({status: share.ratio for status, share in shared.items() if share is not None}):
+        if found := _apart({status: share.ratio for status, share in shared.items() if share is not None}, HOLDS):
             return found, f"Nearly all sessions of these statuses have a row of {source}, and nearly none of the others"
     return None
 
@@ -372,9 +385,9 @@ def _is_needed_always(groups: Sequence[Group], statuses: Sequence[str], sources:
     return bool(known) and all(other.ratio >= WHOLE for _, other in known)
 
 
-def _apart(shares: dict[str, float]) -> list[str] | None:
-    """The statuses with a share near 1, if every other status has a share near 0."""
-    high = [status for status, share in shares.items() if share >= WHOLE]
+def _apart(shares: dict[str, float], least: float = WHOLE) -> list[str] | None:
+    """The statuses with a share near 1, of at least `least`, if every other status has a share near 0."""
+    high = [status for status, share in shares.items() if share >= least]
     low = [status for status, share in shares.items() if share <= 1 - WHOLE]
     return high if high and low and len(high) + len(low) == len(shares) else None
 

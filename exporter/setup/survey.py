@@ -27,8 +27,9 @@ from exporter.setup.catalog import (
     read_server,
 )
 from exporter.setup.evidence import LONG_DAYS, SPLIT, WINDOW_DAYS, Evidence, Source, Split, epoch_columns
-from exporter.setup.naming import created_of, usable, version_of
+from exporter.setup.naming import created_of, names_key, usable, version_of, words
 from exporter.setup.proposal import (
+    EVERY,
     LEAST_NEEDED,
     Candidate,
     Measured,
@@ -142,6 +143,11 @@ async def survey(
         look.said.append(
             f"no table has a row for most sessions of {chosen.relation.table.written}: keep the proposed records that "
             "every session needs, or write required_when, SQL that is true for the sessions that need the record"
+        )
+    if chosen.eligible.sql == EVERY and chosen.candidate.columns.status is not None:
+        look.said.append(
+            f"no status of {chosen.relation.table.written} tells whether a session is done, so that every session is "
+            "eligible: write eligible, or records of finished sessions alone are missed or proposed wrongly"
         )
     async with open_transaction(quick) as session:
         drafts = await _records(session, look, chosen, with_records)
@@ -356,7 +362,8 @@ def _links(
     table, is_view = candidate.outline.table, candidate.outline.named.kind == "view"
     others = dict.fromkeys([*candidate.pointing, *references.named.get((), ())])
     # Keys of several columns have names of their own: only one table is compared with all.
-    looked = dict.fromkeys([*others, *references.outlines]) if candidate.is_named else others
+    by_key = [one for one, outline in references.outlines.items() if len(key) == 1 and _names(outline, table, key[0])]
+    looked = dict.fromkeys([*others, *(references.outlines if candidate.is_named else by_key)])
     outlines = named or [references.outlines[one] for one in looked]
     found = []
     for outline in outlines:
@@ -368,6 +375,11 @@ def _links(
     alike = [link for link in found if (link.outline.named.kind == "view") == is_view]
     kept = found if named else (alike or found)
     return sorted(kept, key=lambda link: not link.by_foreign_key) if not named else kept
+
+
+def _names(outline: Outline, table: TableName, key: TableColumn) -> bool:
+    """Whether a column is named after a key of the sessions other than id: booking_ref of bookings.ref."""
+    return any(words(key.name) != ["id"] and names_key(one.name, table.name, key.name) for one in outline.columns)
 
 
 def _no_records(table: TableName, found: Sequence[Measured], named: Sequence[Outline]) -> str:
