@@ -401,6 +401,26 @@ async def test_none_is_lost_or_told_twice_from_one_portion_to_the_next(
     assert on_progress == [*range(portion, 9, portion), 9]
 
 
+async def test_a_session_that_grew_older_than_the_window_is_still_judged(visits: Database) -> None:
+    """`last` moves on while a backfill runs: the session is as much mended, or broken, as before."""
+    text = config().replace("window: {since: 2025-01-01}", "window: {last: 30d}")
+    assert text != config()
+    await visits.stop_clock("2025-07-01 12:00+00")
+    await visits.execute(
+        "insert into visits select n, 'done', started, started + interval '1 hour', true from (values "
+        "(1, timestamptz '2025-06-01 13:00+00'), (2, '2025-06-01 14:00+00'), (3, '2025-06-20')) v(n, started)"
+    )
+    worklist = await listed(visits, text)
+    await visits.stop_clock("2025-07-03 12:00+00")
+    await visits.execute("insert into scores values (1, 'v3', 1), (3, 'v3', 1); insert into notes values (1), (3)")
+
+    found = await verified(visits, text, worklist)
+
+    assert found.sessions == {"fixed": 2, "gap": 1}
+    assert found.still == {("2",): {"scores": "missing", "notes": "missing"}}
+    assert (found.verification.new_sessions, found.verification.changed) == (0, ())
+
+
 async def test_a_cohort_brings_no_session_into_the_window(visits: Database) -> None:
     """Sessions before the window are read for its sake."""
     text = config() + "    cohort: {window: 3000d, maturity: 0s}\n"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from exporter.commands.arguments import add_config_file, describe
 from exporter.commands.loading import load, plans_of
-from exporter.commands.output import copy_out, hand_over, progress, say
+from exporter.commands.output import copy_out, hand_over, progress
 from exporter.commands.process import finish
 from exporter.commands.worklists import chosen_pipeline, exit_code_of, say_hidden, say_listed, say_not_measured
 from exporter.mend.forms import FORMATS, Document
-from exporter.mend.gaps import columns_of, count_gaps, in_rows, list_gaps
+from exporter.mend.gaps import NoSuchSegmentError, columns_of, count_gaps, in_rows, list_gaps
 from exporter.mend.spool import temporary_file
 from exporter.mend.whole import Listing, ListNotMeasuredError, narrowed
 from exporter.mend.worklist import BATCH_SIZE, LARGEST_BATCH, Author, FilterPart
@@ -87,15 +87,15 @@ def run(options: argparse.Namespace) -> ExitCode:
             found = _write_worklist(plan, filters, options)
         else:
             found = _list_gaps(plan, filters.wanted, options.format or "csv")
+    except NoSuchSegmentError:
+        raise UsageError(
+            f"--segment {printable(options.segment)}: no eligible session of the window has this segment; name a "
+            "segment as on session_health_segment_sessions or in the column segment of gaps"
+        ) from None
     except ListNotMeasuredError as error:
         is_alone = options.record or len(plan.pipeline.records) == 1
         alone = "" if is_alone else "; --record NAME lists the gaps of one record without reading the others"
         return say_not_measured(error, f"no list: gaps needs every record of the list{alone}")
-    if options.segment is not None and not found.count:
-        say(
-            f"no gap of segment {printable(options.segment)}: the names are the labels of "
-            "session_health_segment_sessions"
-        )
     say_hidden(found.restricted, "the list has only gaps of visible rows")
     return exit_code_of(found)
 

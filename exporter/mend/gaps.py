@@ -70,6 +70,19 @@ async def _fetched(session: Session, wanted: GapFilter) -> AsyncIterator[list[Ga
         yield [_gap(row, records, width, has_segment=plan.has_segments) for _, *row in rows]
 
 
+class NoSuchSegmentError(Exception):
+    """No analysed session has the wanted segment: the name may be wrong."""
+
+
+async def _ended(session: Session, wanted: GapFilter, count: int) -> Listing:
+    """As `ended`; raises NoSuchSegmentError."""
+    if wanted.segment is not None and not count:
+        subject = f"pipelines.{session.plan.pipeline.name}.sessions"
+        if not (await session.run(session.plan.segment_size(wanted), subject))[0][0]:
+            raise NoSuchSegmentError
+    return await ended(session, count)
+
+
 async def list_gaps(
     plan: Plan,
     take: Callable[[Gap], None],
@@ -78,8 +91,8 @@ async def list_gaps(
 ) -> Listing:
     """Give every wanted gap to `take`: by completion (else start), the oldest first, then by key; in constant memory.
 
-    Raises CollectionError if there is no snapshot, ListNotMeasuredError if a record cannot be measured.  An error may
-    come after the first gaps: the gaps are then not a list.
+    Raises CollectionError if there is no snapshot, ListNotMeasuredError if a record cannot be measured, and
+    NoSuchSegmentError.  An error may come after the first gaps: the gaps are then not a list.
     """
     sessions = 0
     async with whole_snapshot(plan, gaps_of_control) as session:
@@ -88,18 +101,18 @@ async def list_gaps(
                 take(gap)
             sessions += len(gaps)
             on_progress(sessions)
-        return await ended(session, sessions)
+        return await _ended(session, wanted, sessions)
 
 
 async def count_gaps(plan: Plan, wanted: GapFilter = EVERY_GAP) -> Listing:
-    """Count the wanted gaps; raises CollectionError and ListNotMeasuredError."""
+    """Count the wanted gaps; raises CollectionError, ListNotMeasuredError and NoSuchSegmentError."""
     async with whole_snapshot(plan, gaps_of_control) as session:
         plan = session.plan
         [[rows, sessions]] = await fetch_or_blame(
             session, plan.gap_count(tuple(plan.pipeline.records), wanted), refused_records
         )
         check_unrepeated(plan, rows, sessions)
-        return await ended(session, sessions)
+        return await _ended(session, wanted, sessions)
 
 
 def _gap(row: Sequence[Any], records: Sequence[str], width: int, *, has_segment: bool) -> Gap:

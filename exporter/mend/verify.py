@@ -23,12 +23,13 @@ from exporter.mend.whole import (
     refused_records,
     whole_snapshot,
 )
-from exporter.mend.worklist import Header, Listed, Worklist, changed_keys, check_identity
-from exporter.model.sections import Record
+from exporter.mend.worklist import Header, Listed, Worklist, WorklistError, changed_keys, check_identity
+from exporter.model.sections import Pipeline, Record, Window
 from exporter.model.states import GAP_REASONS, GapReason, State, gap_reasons
 from exporter.plan.gaps import GapFilter
 from exporter.plan.plan import Plan
 from exporter.text.exits import ExitCode
+from exporter.text.times import parse_moment
 
 RecordOutcome = Literal[
     "fixed",
@@ -131,7 +132,8 @@ async def verify(
     wanted = header.filters.wanted
     tally = _Tally(plan.pipeline.records, wanted.reasons)
     async with whole_snapshot(plan, gaps_of_control) as session:
-        plan = session.plan
+        changed = changed_keys(header, session.plan)
+        plan = session.plan.about(_as_of(session.plan.pipeline, header))
         check_identity(header, session.identity)
         looked_at = 0
         for portion in _portions(worklist.sessions(), PORTION):
@@ -151,7 +153,7 @@ async def verify(
     return Verification(
         header,
         listing,
-        changed_keys(header, plan),
+        changed,
         tally.sessions,
         tally.records,
         new_sessions=sessions - tally.known_sessions,
@@ -161,6 +163,20 @@ async def verify(
         },
         unnamed=unnamed,
     )
+
+
+def _as_of(pipeline: Pipeline, header: Header) -> Pipeline:
+    """The pipeline with the window that the worklist was made with: sessions grow older during a backfill.
+
+    Raises WorklistError.
+    """
+    if pipeline.window.last is None:
+        return pipeline
+    try:
+        since = parse_moment(header.made_at) - pipeline.window.last
+    except (ValueError, OverflowError):
+        raise WorklistError("has no time in made_at: restore the original file, or make a new worklist") from None
+    return pipeline.model_copy(update={"window": Window(since=since)})
 
 
 T = TypeVar("T")

@@ -93,6 +93,16 @@ def gap_tally(scope: Scope, links: Mapping[str, Link], wanted: GapFilter, segmen
     return Statement("tally of gaps", sql, tuple(bind.values), is_ours=False)
 
 
+def segment_size(scope: Scope, links: Mapping[str, Link], wanted: GapFilter, segment: str | None) -> Statement:
+    """The statement that counts the analysed sessions of the wanted segment; `segment` as in `gap_cursor`."""
+    bind = Bindings()
+    sql = (
+        f"with {marker(scope.pipeline.name, 'size of a segment')}\n{_stated(scope, links, bind, segment)}\n"
+        f"select count(*) from stated where analysed and {_in_segment(wanted, bind)}"
+    )
+    return Statement("size of a segment", sql, tuple(bind.values), is_ours=False)
+
+
 def states_cursor(
     scope: Scope, links: Mapping[str, Link], keys: Sequence[SessionKey], wanted: GapFilter, segment: str | None
 ) -> Cursor:

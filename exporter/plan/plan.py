@@ -36,6 +36,7 @@ from exporter.plan.gaps import (
     gap_cursor,
     gap_tally,
     places_statement,
+    segment_size,
     states_cursor,
 )
 from exporter.plan.joined import NO_INDEX, Indexed, Region, Times, segment_of
@@ -392,6 +393,10 @@ class Plan:
         and each of GAP_REASONS the number of sessions.
         """
         return gap_tally(*self._narrow(records, wanted))
+
+    def segment_size(self, wanted: GapFilter) -> Statement:
+        """Counts the analysed sessions of the wanted segment."""
+        return segment_size(*self._narrow((), wanted))
 
     def _narrow(
         self, records: Sequence[str], wanted: GapFilter

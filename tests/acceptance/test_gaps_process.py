@@ -105,8 +105,8 @@ async def test_a_terminal_is_told_no_command(empty: Database, tmp_path: Path) ->
 # --- Whom it is about
 
 
-def test_one_segment_is_listed_and_a_name_without_a_gap_is_told(backfill: Database, tmp_path: Path) -> None:
-    path = tmp_path / "config.yaml"
+def test_one_segment_is_listed_and_a_name_that_no_session_has_is_refused(backfill: Database, tmp_path: Path) -> None:
+    path, worklist = tmp_path / "config.yaml", tmp_path / "worklist.jsonl"
     text = TOUR.read_text(encoding="utf-8")
     path.write_text(re.sub(r"# segment: \{[^}]*\}", "segment: {columns: status, least: 1}", text), encoding="utf-8")
 
@@ -114,11 +114,17 @@ def test_one_segment_is_listed_and_a_name_without_a_gap_is_told(backfill: Databa
         done = run("gaps", "--count", "--config.file", str(path), "--segment", name, DATABASE_URL=backfill.dsn)
         return done.returncode, done.stdout, done.stderr
 
+    wrong = run(
+        *("gaps", "--worklist", str(worklist), "--config.file", str(path), "--segment", "klienbahn"),
+        DATABASE_URL=backfill.dsn,
+    )
+    assert wrong.returncode == 2
     assert of_segment("completed") == (0, "39\n", "")
     code, count, remark = of_segment("complete\x1b[2J")
-    assert (code, count) == (0, "0\n")
-    assert remark.startswith(r"no gap of segment complete\x1b[2J: the names are the labels of session_health_segment_")
+    assert (code, count) == (2, "")
+    assert r"--segment complete\x1b[2J: no eligible session of the window has this segment" in remark
     assert of_segment("<other>")[0] == 2
+    assert not worklist.exists()
 
 
 def test_of_several_pipelines_one_must_be_named(backfill: Database, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from conftest import Database
 
 from exporter.config.read import ConfigError
 from exporter.mend.forms import FORMATS, Document
-from exporter.mend.gaps import Gap, columns_of, count_gaps, in_rows, list_gaps
+from exporter.mend.gaps import Gap, NoSuchSegmentError, columns_of, count_gaps, in_rows, list_gaps
 from exporter.mend.verify import Verification, verify
 from exporter.mend.worklist import Author, FilterPart, Listed, Worklist
 from exporter.plan.gaps import GapFilter
@@ -303,6 +303,8 @@ async def test_the_gaps_of_one_segment_are_listed_by_its_label(
 
     await list_gaps(plan, found.append, GapFilter(segment=label))
 
+    with pytest.raises(NoSuchSegmentError):
+        await list_gaps(plan, found.append, GapFilter(segment="acm"))
     assert {gap.session[0] for gap in found} == sessions
     assert (await count_gaps(plan, GapFilter(segment=label))).count == len(sessions)
     assert numbers("segment_sessions", label, "gap") == len(sessions)

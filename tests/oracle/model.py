@@ -322,7 +322,7 @@ def _all_sessions(world: World) -> Sequence[Row]:
     return world.tables[world.pipeline["sessions"]["table"]].rows
 
 
-def _window_start(world: World) -> datetime:
+def window_start(world: World) -> datetime:
     window = world.pipeline["window"]
     return _instant(window["since"]) if "since" in window else world.clock - _duration(window["last"])
 
@@ -334,7 +334,7 @@ def _sessions(world: World) -> list[Row]:
 
 def _begun_in_window(world: World) -> list[Row]:
     """Every row whose start is in the window, a session or not."""
-    first = _window_start(world)
+    first = window_start(world)
     return [row for row in _all_sessions(world) if (started := _started(world, row)) is not None and started >= first]
 
 
@@ -948,7 +948,7 @@ def _judged(world: World, numbers: Mapping[Series, float]) -> Iterator[tuple[str
     for limit, base, reached in zip(("completion_ratio", "conversion_ratio"), steps, steps[1:], strict=False):
         if base and reached is not None:
             yield limit, reached / base, base
-    began = (_window_start(world) - _EPOCH) / timedelta(seconds=1)
+    began = (window_start(world) - _EPOCH) / timedelta(seconds=1)
     yield "newest_session_age", now - numbers.get(("newest_session_timestamp_seconds", "started"), began), None
 
 

@@ -23,7 +23,21 @@ from cases import DIM, Case, Lacking, cases, changes
 from conftest import Database
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from model import REASONS, RESULTS, STATES, Series, State, comparisons, fate, gaps, gauges, refused, verdict
+from model import (
+    REASONS,
+    RESULTS,
+    STATES,
+    Series,
+    State,
+    World,
+    comparisons,
+    fate,
+    gaps,
+    gauges,
+    refused,
+    verdict,
+    window_start,
+)
 from model import Gap as OracleGap
 from test_lists import LISTS, assert_explained
 
@@ -343,8 +357,9 @@ def test_what_is_said_of_a_worklist_is_what_the_oracle_says(laboratory: Laborato
 
         assert {listed.session: dict(listed.reasons) for listed in worklist.sessions()} == list_of_then
 
-        fates = {key: fate(after.world, key, why, wanted) for key, why in list_of_then.items()}
-        now = dict(named(gaps(after.world), wanted, segment))
+        judged = in_window_of(after.world, before.world)
+        fates = {key: fate(judged, key, why, wanted) for key, why in list_of_then.items()}
+        now = dict(named(gaps(judged), wanted, segment))
         new = Counter(
             (name, why)
             for key, reasons in now.items()
@@ -370,6 +385,14 @@ def test_what_is_said_of_a_worklist_is_what_the_oracle_says(laboratory: Laborato
     # Of the numbers of rows the list of gaps tells every reason.
     all_told = {*fated, "missing", "outdated", "invalid", "unnamed", "of a segment"}
     on_random_databases(VERIFIED, agree, changes(lacks=laboratory.lacks), lambda: all_told - (+told).keys())
+
+
+def in_window_of(after: World, before: World) -> World:
+    """The world with the window that a worklist of an earlier world was made with, to the second."""
+    if "last" not in after.pipeline["window"]:
+        return after
+    start = window_start(replace(before, clock=before.clock.replace(microsecond=0)))
+    return replace(after, pipeline={**after.pipeline, "window": {"since": start.isoformat()}})
 
 
 def named(
