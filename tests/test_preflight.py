@@ -855,7 +855,7 @@ async def test_the_index_of_a_partitioned_table_is_advised_as_postgresql_can_bui
 
 
 async def test_a_window_without_an_eligible_session_is_noted_with_the_statuses_in_it(reader: Database) -> None:
-    [note] = await notes(reader, config(("eligible: done", "eligible: status = 'dnoe'")))
+    note, *_ = await notes(reader, config(("eligible: done", "eligible: status = 'dnoe'")))
 
     assert note.path == "pipelines.care"
     assert "no session in the window is eligible" in note.message
@@ -863,7 +863,7 @@ async def test_a_window_without_an_eligible_session_is_noted_with_the_statuses_i
 
 
 async def test_a_current_version_that_no_row_has_is_noted_with_those_that_there_are(reader: Database) -> None:
-    note, unjudged = await notes(reader, config(("current: v3", "current: v4")))
+    note, _verdict, unjudged = await notes(reader, config(("current: v3", "current: v4")))
 
     assert note.path == f"{SCORES}.version.current"
     assert "rows by version: 2 v3" in note.message
@@ -911,7 +911,7 @@ async def test_a_broken_limit_is_noted_with_the_verdict(reader: Database) -> Non
 
     groups = await look(reader, text)
 
-    assert ConfigFinding("ok", "pipelines.care", "the verdict is unhealthy") in findings(groups)
+    assert ConfigFinding("note", "pipelines.care", "the verdict is unhealthy") in findings(groups)
     assert ConfigFinding("note", "pipelines.care.limits.sessions_with_gap", "critical: 1 > 0") in findings(groups)
     assert not has_errors(groups)
 

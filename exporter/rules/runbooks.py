@@ -142,7 +142,8 @@ def _section(
     yield from (f"{number}. {step}" for number, step in enumerate(steps, start=1))
     matchers = " ".join([f"alertname={name}", *(f"{label}={_EXAMPLE[label]}" for label in labels)])
     yield from ("", "**Silence** during the repair:", "", "```console")
-    yield from (f'$ amtool silence add {matchers} --duration=4h --comment="under repair"', "```", "")
+    silence = f"amtool --alertmanager.url=http://localhost:9093 silence add {matchers}"
+    yield from (f'$ {silence} --duration=4h --comment="under repair"', "```", "")
     if "pipeline" in labels:
         yield from ("One cause can break several limits.  Without `alertname`, the silence covers the pipeline.", "")
 

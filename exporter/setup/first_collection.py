@@ -124,7 +124,8 @@ def _judge_limits(path: str, snapshot: Snapshot) -> Iterator[ConfigFinding]:
     """The verdict of the first collection, and broken limits as notes: a broken limit is no error of the config."""
     judgement = snapshot.judgement
     is_complete = not snapshot.record_faults and not snapshot.part_faults
-    yield ConfigFinding("ok", path, f"the verdict is {judgement.verdict(is_complete=is_complete)}")
+    verdict = judgement.verdict(is_complete=is_complete)
+    yield ConfigFinding("ok" if verdict == "healthy" else "note", path, f"the verdict is {verdict}")
     for finding in judgement.findings:
         if finding.outcome in ("warning", "critical"):
             subject = f" of {finding.subject}" if finding.subject else ""
