@@ -192,6 +192,8 @@ GAP_LIMITS = (
             gaps="",
         ),
         rounds=8,
+        # The age of one session does not say how many others wait.
+        beside="sessions_with_gap",
     ),
     Limit(
         "gap_ratio",

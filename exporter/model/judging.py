@@ -138,7 +138,8 @@ class Limit:
 
     A `below` limit is broken by a value below the threshold.  `needs` are paths of keys of the pipeline without which
     the limit has no value.  `members` lists what a count counts; None if no list of its own shows that.  An alert fires
-    after the limit stays broken for `rounds` collections.  `former_name` is the key in configs of the last release.
+    after the limit stays broken for `rounds` collections.  `beside` names another limit of the dimension, with a number
+    of the pipeline that the alert tells as well.  `former_name` is the key in configs of the last release.
     """
 
     name: str
@@ -151,6 +152,7 @@ class Limit:
     below: bool = False
     needs: tuple[tuple[str, ...], ...] = ()
     members: Members | None = None
+    beside: str = ""
     former_name: str = ""
 
     def __post_init__(self) -> None:

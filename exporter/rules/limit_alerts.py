@@ -1,12 +1,12 @@
 """The alert of a limit.  Rules hold no threshold and compare nothing: the exporter has judged."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from exporter.model.alert_names import alert_name, runbook_of, subject_label
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit
-from exporter.rules.judgement import broken_value, threshold
+from exporter.rules.judgement import VALUE_KEPT, broken_value, threshold
 from exporter.rules.rule import Alert, annotations, config_option
 from exporter.rules.settings import KEEP_FIRING_ROUNDS, LOOKBACK_ROUNDS, THRESHOLD, RuleSettings
 from exporter.state.self_metrics import LIMIT
@@ -23,7 +23,7 @@ def alert_of(limit: Limit, dimension: Dimension, at: RuleSettings) -> Alert:
         keep=at.rounds(KEEP_FIRING_ROUNDS),
         annotations=annotations(
             limit.advice,
-            description=_description(limit, at),
+            description=_description(limit, dimension, at),
             command=command_of(limit, at),
             runbook=runbook_of(limit, dimension),
             labels=("database", "pipeline", *filter(None, [subject_label(limit)])),
@@ -40,7 +40,7 @@ _SHOWN: Final[Mapping[LimitUnit, str]] = {
 }
 
 
-def _description(limit: Limit, at: RuleSettings) -> str:
+def _description(limit: Limit, dimension: Dimension, at: RuleSettings) -> str:
     """The subject, the number and the threshold, which a rule of Prometheus does not know: a query reads the metric."""
     shown = _SHOWN[limit.unit]
     bound = (
@@ -52,18 +52,30 @@ def _description(limit: Limit, at: RuleSettings) -> str:
     side = "below" if limit.below else "above"
     subject = {"pipeline": "", "record": "record {{ $labels.record }} of ", "part": "check {{ $labels.check }} of "}
     who = f"{subject[limit.per]}pipeline {{{{ $labels.pipeline }}}} (database {{{{ $labels.database }}}})"
-    return (
-        f"{who[0].upper()}{who[1:]}: {what}: {{{{ {at.value} | {shown} }}}}; {{{{ $labels.severity }}}} {side} {bound}."
-    )
+    beside = [one for one in dimension.limits if one.name == limit.beside] if at.has_recordings else []
+    others = "".join(_also(one, at) for one in beside)
+    value = f"{{{{ {at.value} | {shown} }}}}"
+    return f"{who[0].upper()}{who[1:]}: {what}: {value}; {{{{ $labels.severity }}}} {side} {bound}.{others}"
+
+
+def _also(limit: Limit, at: RuleSettings) -> str:
+    """The last known value of another limit of the pipeline, as a sentence."""
+    number = f"{{{{ . | first | value | {_SHOWN[limit.unit]} }}}}"
+    return _queried(VALUE_KEPT, limit, ("job", "database", "pipeline"), f"  {limit.what}: {number}.", at)
 
 
 def _asked(metric: str, limit: Limit, shown: str, at: RuleSettings) -> str:
     """Template: the answer to a query for the series of a limit of the alert's pipeline and severity."""
     own = ("job", "database", "pipeline", "severity")
+    return _queried(metric, limit, own, f"{{{{ . | {shown} }}}}", at)
+
+
+def _queried(metric: str, limit: Limit, own: Sequence[str], text: str, at: RuleSettings) -> str:
+    """Template: a text about the answer to a query for a limit with the labels `own` of the alert, if there is one."""
     matchers = [*(f"{label}=%q" for label in own), f'limit="{limit.name}"']
     query = f"last_over_time({metric}{{{','.join(matchers)}}}[{at.rounds(LOOKBACK_ROUNDS)}])"
     arguments = " ".join(f"$labels.{label}" for label in own)
-    return f"{{{{ with printf `{query}` {arguments} | query }}}}{{{{ . | {shown} }}}}{{{{ end }}}}"
+    return f"{{{{ with printf `{query}` {arguments} | query }}}}{text}{{{{ end }}}}"
 
 
 def command_of(limit: Limit, at: RuleSettings) -> str:

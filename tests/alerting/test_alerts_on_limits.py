@@ -44,7 +44,7 @@ def of(metric: str, **labels: str) -> Callable[[float], Values]:
 class Claim:
     """Of one limit: series that are at the warning limit, between the two and beyond both, and what is said of these.
 
-    `shown` is the value beyond both, and both limits, as people read them.
+    `shown` is the value beyond both, and both limits, as people read them; `beside` what is said of another limit.
     """
 
     limit: str
@@ -61,6 +61,7 @@ class Claim:
     about: Mapping[str, str] = field(default_factory=dict)
     side: Literal["above", "below"] = "above"
     dashboard: str = "overview"
+    beside: str = ""
 
     @property
     def url(self) -> str:
@@ -77,7 +78,7 @@ class Claim:
             "exp_labels": {"severity": severity, "limit": self.limit, **WHOSE, **self.about},
             "exp_annotations": {
                 "summary": self.summary,
-                "description": f"{self.says}: {value}; {severity} {self.side} {bound}.",
+                "description": f"{self.says}: {value}; {severity} {self.side} {bound}.{self.beside}",
                 "command": f"session-health-exporter {self.command}",
                 "runbook_url": f"https://runbooks.example.com/{self.page}.md#{self.alert.lower()}",
                 "dashboard_url": self.url,
@@ -120,6 +121,7 @@ CLAIMS: Final = (
         minutes=4,
         values=(900, 1800, 4000),
         shown=("1h 6m 40s", "15m 0s", "1h 0m 0s"),
+        beside="  Sessions with a gap: 2.",
     ),
     Claim(
         "gap_ratio",
