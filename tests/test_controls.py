@@ -220,7 +220,7 @@ async def test_every_list_of_the_control_is_as_long_as_the_number_says(visits: D
     plan = replace(visits.plan(CONFIG), control=control())
     known = known_members(plan, name)
 
-    assert await numbers_of(visits, members_of_control(name)) == {name: known[name]} if known[name] else {}
+    assert await numbers_of(visits, members_of_control(name)) == ({name: known[name]} if known[name] else {})
 
 
 async def test_the_gaps_of_the_control_are_those_of_the_gauges(visits: Database) -> None:

@@ -1,6 +1,9 @@
 """`init` on tables whose names mislead: the rows decide."""
 
+import re
+
 import pytest
+import yaml
 from conftest import Database
 from test_survey import propose
 
@@ -320,6 +323,37 @@ async def test_a_log_hides_no_record_and_a_table_by_another_key_is_told_with_its
     receipts = f"    records:\n      receipts: {{table: receipts, session_key: of_session, computed: {computed}}}\n"
     numbers = await empty.measure(found.text.replace("${DATABASE_URL}", empty.dsn).replace("    records:\n", receipts))
     assert numbers("gap_sessions", "receipts", "missing") == 2
+
+
+async def test_the_newest_version_is_current_also_where_the_sample_of_all_rows_lacks_it(
+    empty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrated = (
+        "alter table invoices add version text; update invoices set version = 'old' where id > 200;"
+        "create table sorted as select * from invoices order by version nulls last, id; truncate invoices;"
+        "insert into invoices (id, order_id, created_at, version) "
+        "select id, order_id, created_at - interval '40 days' * (version is not null)::int, coalesce(version, 'new') "
+        "from sorted; drop table sorted; update orders set created_at = created_at - interval '40 days' where id > 200;"
+    )
+    await empty.execute(ORDERS + migrated + "; analyze")
+    monkeypatch.setattr("exporter.setup.evidence.ROW_LIMIT", 100)
+
+    version = (await propose(empty)).pipeline.records["invoices"].version
+
+    assert version is not None
+    assert (version.current, version.accepted) == ("new", ("old",))
+
+
+@pytest.mark.parametrize("name", ["ref, 'b'", "ref: $x", "{ref}"])
+async def test_a_table_by_another_key_is_told_in_yaml_whatever_its_columns_are(empty: Database, name: str) -> None:
+    await empty.execute(BOOKINGS + "analyze")
+    await empty.execute(f'alter table receipts rename booking_ref to "booking {name}"')
+    await empty.execute(f'alter table bookings rename ref to "{name}"')
+
+    text = " ".join((await propose(empty)).text.replace("#", "").split())
+
+    [computed] = re.findall(r'by another key.*? computed: (\{of_session: "?\(select .*?\)"?\})\)', text)
+    assert f'record."booking {name}" = s."{name}"' in yaml.safe_load(computed.replace("$$", "$"))["of_session"]
 
 
 async def test_where_no_status_tells_the_end_init_says_so(empty: Database) -> None:

@@ -421,6 +421,31 @@ async def test_a_session_that_grew_older_than_the_window_is_still_judged(visits:
     assert (found.verification.new_sessions, found.verification.changed) == (0, ())
 
 
+async def test_the_list_of_what_remains_keeps_the_window_of_the_first_list(visits: Database) -> None:
+    text = config().replace("window: {since: 2025-01-01}", "window: {last: 30d}")
+    await visits.stop_clock("2025-07-01 12:00+00")
+    await visits.execute("insert into visits values (1, 'done', '2025-06-01 13:00+00', '2025-06-01 14:00+00', true)")
+    first = await listed(visits, text)
+    await visits.stop_clock("2025-07-03 12:00+00")
+    plan, body, file = plan_for(visits, text), io.BytesIO(), io.BytesIO()
+    author = Author(body, plan, 2)
+    again = await verify(plan, first, author.add)
+    author.publish(file, again.listing, first.header.filters, first.header.since)
+
+    found = await verified(visits, text, Worklist(io.BytesIO(file.getvalue())))
+
+    assert found.sessions == {"gap": 1}
+
+
+async def test_a_list_of_a_segment_needs_the_segments_of_the_config(visits: Database) -> None:
+    await visits.execute(f"insert into visits values (1, 'done', {DONE})")
+    with_segments = config().replace("eligible: done", "eligible: done, segment: {columns: status}")
+    worklist = await listed(visits, with_segments, segment="done")
+
+    with pytest.raises(WorklistError, match="the config has no sessions"):
+        await verified(visits, config(), worklist)
+
+
 async def test_a_cohort_brings_no_session_into_the_window(visits: Database) -> None:
     """Sessions before the window are read for its sake."""
     text = config() + "    cohort: {window: 3000d, maturity: 0s}\n"

@@ -14,7 +14,7 @@ from exporter.mend.gaps import NoSuchSegmentError, columns_of, count_gaps, in_ro
 from exporter.mend.spool import temporary_file
 from exporter.mend.whole import Listing, ListNotMeasuredError, narrowed
 from exporter.mend.worklist import BATCH_SIZE, LARGEST_BATCH, Author, FilterPart
-from exporter.model.metric import Folded
+from exporter.model.metric import is_folded
 from exporter.model.sections import Config
 from exporter.model.states import BAD_ROWS, GAP_REASONS, gap_reasons
 from exporter.plan.gaps import GapFilter
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> ExitCode:
     except NoSuchSegmentError:
         raise UsageError(
             f"--segment {printable(options.segment)}: no eligible session of the window has this segment; name a "
-            "segment as on session_health_segment_sessions or in the column segment of gaps"
+            "segment as the label of session_health_segment_sessions does"
         ) from None
     except ListNotMeasuredError as error:
         is_alone = options.record or len(plan.pipeline.records) == 1
@@ -119,7 +119,7 @@ def _plan(config: Config, options: argparse.Namespace) -> Plan:
     if options.segment is not None and not plan.has_segments:
         where = f"pipelines.{name}.sessions.segment"
         raise UsageError(f"--segment needs {where} in the config, such as {{columns: tenant}}")
-    if options.segment == Folded.OTHER.value:
+    if options.segment is not None and is_folded(options.segment):
         raise UsageError(f"--segment {options.segment} stands for several segments: name one (gaps lists all of them)")
     return plan
 

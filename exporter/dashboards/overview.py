@@ -305,9 +305,6 @@ def _records() -> Tile:
     )
 
 
-"""Pipelines in the graph of verdicts: more lanes are not readable."""
-
-
 def _trends() -> list[Tile]:
     gaps = About(
         id=9,

@@ -174,8 +174,8 @@ def segments() -> list[Tile]:
     sessions = About(
         id=90,
         title="Sessions by segment",
-        says="Sessions with a gap and complete sessions by segment, the largest share first: the segments with the "
-        "most gaps, and the rest as *<other>*.  Without pending sessions.",
+        says="Sessions with a gap and complete sessions by segment, the largest share first, and the rest as "
+        "*<other>*.  Without pending sessions.",
         unit=COUNT,
         none=none,
         none_is_known=True,

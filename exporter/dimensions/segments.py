@@ -31,7 +31,7 @@ class Segment(Section):
     columns: Columns
     """The column, or the list of columns, of this table: each combination of values is a segment."""
     top: Annotated[int, Field(ge=1, le=200), COUNT] = 20
-    """Segments with numbers of their own, the most gaps first; the exporter adds up the rest in <other>."""
+    """Segments with numbers of their own, half by gaps and half by share of gaps; the exporter adds up the rest."""
     least: Annotated[int, Field(ge=1), COUNT] = 1
     """Eligible sessions of a segment, at least; the exporter adds up smaller segments in <other>."""
 
@@ -47,8 +47,9 @@ SEGMENT: Final[Key[Segment | None]] = Key(
 
 SEGMENT_SESSIONS = Metric(
     "segment_sessions",
-    "Eligible sessions in the window by segment and state: the `top` segments with the most gaps, and the rest as "
-    "<other>.  The sum is the number of analysed sessions.  Without a session only <other>.  Absent without `segment`.",
+    "Eligible sessions in the window by segment and state: `top` segments, half with the most gaps and half with the "
+    "largest shares of gaps, and the rest as <other>.  The sum is the number of analysed sessions.  Without a session "
+    "only <other>.  Absent without `segment`.",
     labels=("segment", "state"),
 )
 SEGMENT_GAPS = Metric(
@@ -75,16 +76,28 @@ def _segment(scope: Scope) -> str | None:
 
 
 def _kept(pipeline: Pipeline, cells: Cells) -> set[LabelValue]:
-    """The segments with numbers of their own."""
+    """The segments with numbers of their own: half have the most gaps, half the largest shares of gaps."""
     segment = SEGMENT.of(pipeline.sessions)
     if segment is None or "segment" not in cells.columns:
         return set()
     sizes = {name: count for (name,), count in cells.totals("sessions", "segment").items()}
-    gaps = {
-        name: count for (name,), count in cells.only("session_state", ["gap"]).totals("sessions", "segment").items()
-    }
+    gaps, complete = (
+        {name: n for (name,), n in cells.only("session_state", [state]).totals("sessions", "segment").items()}
+        for state in ("gap", "complete")
+    )
+
+    def by_gaps(name: LabelValue) -> tuple[float, int, str]:
+        return -gaps.get(name, 0), -sizes[name], str(name or "")
+
+    def by_share(name: LabelValue) -> tuple[float, ...]:
+        found = gaps.get(name, 0)
+        return (-found / max(1, found + complete.get(name, 0)),)
+
     large = [name for name, size in sizes.items() if size >= segment.least and not isinstance(name, Folded)]
-    return {*sorted(large, key=lambda name: (-gaps.get(name, 0), -sizes[name], str(name or "")))[: segment.top]}
+    # A small segment without a single record has few gaps.
+    most = sorted(large, key=by_gaps)[: -(-segment.top // 2)]
+    rest = sorted(sorted({*large}.difference(most), key=by_gaps), key=by_share)
+    return {*most, *rest[: segment.top - len(most)]}
 
 
 def _sessions(pipeline: Pipeline, cells: Cells) -> Numbers:

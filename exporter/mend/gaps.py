@@ -22,7 +22,6 @@ from exporter.mend.whole import (
     refused_records,
     whole_snapshot,
 )
-from exporter.model.metric import METRIC_PREFIX
 from exporter.model.states import GAP_REASONS, GapReason, states_of
 from exporter.plan.control import Told
 from exporter.plan.gaps import EVERY_GAP, GapFilter
@@ -56,7 +55,8 @@ async def gaps_of_control(session: Session) -> Told:
         for gap in gaps:
             for pair in gap.reasons.items():
                 found[pair] = found.get(pair, 0.0) + 1
-    return {f"{METRIC_PREFIX}gap_sessions": found}
+    [metric] = [m for d in session.plan.dimensions for m in d.metrics if m.labels == ("record", "reason")]
+    return {metric.full_name: found}
 
 
 async def _fetched(session: Session, wanted: GapFilter) -> AsyncIterator[list[Gap]]:

@@ -135,6 +135,11 @@ async def verify(
         changed = changed_keys(header, session.plan)
         plan = session.plan.about(_as_of(session.plan.pipeline, header))
         check_identity(header, session.identity)
+        if wanted.segment is not None and not plan.has_segments:
+            raise WorklistError(
+                f"the worklist has the segment {wanted.segment}, and the config has no sessions.segment: verify with "
+                "the config of the worklist, or make a new worklist"
+            )
         looked_at = 0
         for portion in _portions(worklist.sessions(), PORTION):
             found, elsewhere = await _look(session, plan, portion, wanted)
@@ -173,9 +178,9 @@ def _as_of(pipeline: Pipeline, header: Header) -> Pipeline:
     if pipeline.window.last is None:
         return pipeline
     try:
-        since = parse_moment(header.made_at) - pipeline.window.last
+        since = parse_moment(header.since) if header.since else parse_moment(header.made_at) - pipeline.window.last
     except (ValueError, OverflowError):
-        raise WorklistError("has no time in made_at: restore the original file, or make a new worklist") from None
+        raise WorklistError("has no time of its window: restore the original file, or make a new worklist") from None
     return pipeline.model_copy(update={"window": Window(since=since)})
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic.json_schema import models_json_schema
 from pydantic_core import from_json
 
@@ -20,6 +20,7 @@ from exporter import __version__
 from exporter.mend.gaps import Gap
 from exporter.mend.spool import SpoolError
 from exporter.mend.whole import Listing
+from exporter.model.metric import is_folded
 from exporter.model.sections import Pipeline, Record, SatisfiedBy
 from exporter.model.states import GAP_REASONS, GapReason
 from exporter.model.terms import changed_names, terms_of
@@ -91,6 +92,13 @@ class FilterPart(Part):
     reason: GapReason | None
     segment: str | None = Field(default=None, description="The label of a segment, as on the metrics.")
 
+    @field_validator("segment")
+    @classmethod
+    def _names_one(cls, segment: str | None) -> str | None:
+        if segment is not None and is_folded(segment):
+            raise ValueError("names several segments")
+        return segment
+
     @property
     def wanted(self) -> GapFilter:
         """The gaps of the worklist."""
@@ -107,6 +115,9 @@ class Header(Part):
     identity: str | None = Field(description="A hash that identifies the database, null if unknown.")
     pipeline: str
     window: WindowPart
+    since: str | None = Field(
+        default=None, description="The start of the window; a list of remaining gaps keeps the value of the first list."
+    )
     key: tuple[str, ...] = Field(min_length=1, description="The columns of the key of a session.")
     terms: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]] = Field(
         description="For each key of the config that decides about gaps: the first 16 digits of a digest of the value. "
@@ -211,8 +222,11 @@ class Author:
         except OSError as error:
             raise SpoolError(error.strerror) from None
 
-    def publish(self, target: IO[bytes], made: Listing, filters: FilterPart) -> Header:
-        """Write the whole worklist to `target`; raises SpoolError and OutputError."""
+    def publish(self, target: IO[bytes], made: Listing, filters: FilterPart, since: str | None = None) -> Header:
+        """Write the whole worklist to `target`; raises SpoolError and OutputError.
+
+        `since`: the start of the window, if an earlier list has begun it.
+        """
         self._write_batch()
         header = Header(
             worklist=FORMAT,
@@ -222,6 +236,7 @@ class Author:
             identity=made.identity,
             pipeline=self._pipeline.name,
             window=WindowPart.of(self._pipeline.window),
+            since=since or moment_text(self._pipeline.window.start(made.taken_at)),
             key=self._pipeline.sessions.key,
             terms=dict(made.terms) or self._terms,
             records=tuple(self._record(name, record) for name, record in self._pipeline.records.items()),

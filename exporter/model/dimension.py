@@ -90,6 +90,13 @@ class Dimension:
     segment: Callable[[Scope], str | None] = _no_segment
     segment_totals: Callable[[Scope], tuple[Total, ...]] = _none
 
+    def __post_init__(self) -> None:
+        """Refuse a limit beside another that is none of the pipeline: an alert would tell nothing, or any number."""
+        of_pipeline = {limit.name for limit in self.limits if limit.per == "pipeline"}
+        for limit in self.limits:
+            if limit.beside and limit.beside not in of_pipeline:
+                raise ValueError(f"limit {limit.name}: {limit.beside} is no limit of the pipeline in {self.name}")
+
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """Its metrics, each once."""

@@ -87,8 +87,8 @@ class Judged:
     `read` gives the value for the pipeline, or for the named record or part.  None means nothing to judge, for the
     reason `nothing`; `read` raises UnmeasuredError after a failed measurement.  A ratio comes with the number of
     sessions behind the ratio.  `whole` gives the number of counted sessions: without a session there is nothing to
-    judge.  `in_words` describes a value that is no measurement, else is empty.  `per` is the subject of the one number;
-    None if only `read` knows.
+    judge.  `in_words` says more than the value, as whose the value is or why nothing was measured, else is empty.
+    `per` is the subject of the one number; None if only `read` knows.
     """
 
     read: Callable[[Readings, str], float | tuple[float, float] | None]

@@ -77,9 +77,14 @@ def label_text(value: LabelValue) -> str:
     return "\\" + value if value.lstrip("\\") in _RESERVED else value
 
 
+def is_folded(label: str) -> bool:
+    """Whether a label stands for many values."""
+    return label == Folded.OTHER.value
+
+
 def label_value(label: str) -> str | None:
     """The value of the database behind a label; raises LookupError for `<other>`, which stands for many values."""
-    if label == Folded.OTHER.value:
+    if is_folded(label):
         raise LookupError
     if label in _SPECIAL:
         return _SPECIAL[label]

@@ -113,10 +113,10 @@ class SessionFacts:
 class RecordFacts:
     """Facts from the rows of a record; None if unreadable.
 
-    `versions` and `statuses`: of the rows of the 90 days before the newest row; the most frequent version of the last
-    30 of these days comes first.  `per_session`: for each number of rows the number
-    of sessions with as many, the most frequent first.  `delays`: seconds from completion to the first row, for 50 and
-    95 of 100 sessions.
+    `versions` and `statuses`: of the rows of the 90 days before the newest row; the most frequent version of the
+    last 30 of these days comes first.  `per_session`: for each number of rows the number of sessions with as many,
+    the most frequent first; of a table with more than `ROW_LIMIT` rows, of some rows alone.  `delays`: seconds from
+    completion to the first row, for 50 and 95 of 100 sessions.
     """
 
     versions: tuple[Value, ...] | None = None
@@ -315,6 +315,8 @@ class Evidence:
             recent, newest = (f"({last} - interval '{days} days') is not false" for days in (WINDOW_DAYS, 30))
         keys = ", ".join(column.sql for column in link.columns)
         present = " and ".join(f"{column.sql} is not null" for column in link.columns)
+        if link.kind is not None and link.kind_value is not None:
+            present += f" and {link.kind.sql} = {text_literal(link.kind_value)}"
         per_session = await self.ask(
             f"select n, count(*) from (select count(*) as n from (select {keys} from {table.sql} where {present} "
             f"limit {ROW_LIMIT}) s group by {keys}) counted group by 1 order by 2 desc, 1 limit {VALUE_LIMIT}",
@@ -333,8 +335,12 @@ class Evidence:
         """The versions of recent rows, the most frequent first, but before all the most frequent of the newest rows."""
         found = await self.values(table, version, recent)
         latest = await self.values(table, version, newest) if found and recent != newest else found
-        current = next((value.text for value in latest or () if value.text), None)
-        return found and tuple(sorted(found, key=lambda value: value.text != current))
+        current = next((value for value in latest or () if value.text), None)
+        if found is None or current is None:
+            return found
+        # The sample of all rows may be cut, and lack the newest version.
+        known = next((value for value in found if value.text == current.text), current)
+        return (known, *(value for value in found if value.text != current.text))
 
     async def _delays(
         self,

@@ -1,5 +1,6 @@
 """Facts about the tables of a database -> the choices of a proposed config.  No I/O."""
 
+import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -193,7 +194,7 @@ class Measured:
         sessions = self.relation.table.written
         own = source.same_key("record", [f"s.{other[0].sql}"])
         found = f"(select s.{self.key[0].sql} from {sessions} s where {own})"
-        return f"; as a record write session_key: of_session and computed: {{of_session: {found}}}"
+        return f"; as a record write session_key: of_session and computed: {{of_session: {_flowing(found)}}}"
 
     def _is_record(self, n: int, source: Source, share: Share | None) -> bool:
         if isinstance(source.way, Pointer):
@@ -259,6 +260,12 @@ class Measured:
         )
 
 
+def _flowing(sql: str) -> str:
+    """SQL as YAML within braces: quoted if a mark means something there, and `$` doubled, which begins a variable."""
+    is_plain = not re.search(r"[]{}\[,#&*!|>%@`\"'$]|: ", sql)
+    return sql if is_plain else json.dumps(sql.replace("$", "$$"), ensure_ascii=False)
+
+
 def _names(columns: Sequence[TableColumn]) -> str:
     return ", ".join(column.name for column in columns)
 
@@ -292,7 +299,7 @@ class Eligible:
     """The sessions that must have records: SQL over the sessions, and the reason.
 
     `statuses`: the statuses of such sessions, None if the status does not decide; `by_flag` and `by_completion` tell
-    whether the flag or the completion decides.
+    whether the flag or the completion decides.  `is_guess`: nothing tells which sessions are done.
     """
 
     sql: str
@@ -300,6 +307,7 @@ class Eligible:
     statuses: frozenset[str | None] | None = None
     by_flag: bool = False
     by_completion: bool = False
+    is_guess: bool = False
 
     def has(self, group: Group) -> bool:
         """Whether the sessions of a group are eligible."""
@@ -335,7 +343,7 @@ def eligible_of(columns: Columns, facts: SessionFacts, sources: Sequence[str] = 
         unlike = "No status looks like the end of a session: a" if columns.status else "A"
         return Eligible(sql, f"{unlike} session with a completion is eligible", by_completion=True)
     unlike = "No status" if columns.status else "No column"
-    return Eligible(EVERY, f"{unlike} tells whether a session is done: every session is eligible")
+    return Eligible(EVERY, f"{unlike} tells whether a session is done: every session is eligible", is_guess=True)
 
 
 def _statuses(columns: Columns, facts: SessionFacts) -> tuple[Value, ...]:

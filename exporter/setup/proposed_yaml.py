@@ -7,7 +7,7 @@ from typing import Final
 
 from exporter.model.sql import text_literal
 from exporter.setup.catalog import TableColumn
-from exporter.setup.evidence import Columns, Value
+from exporter.setup.evidence import ROW_LIMIT, Columns, Value
 from exporter.setup.naming import FAILED_WORDS, is_changing, status_of, words
 from exporter.setup.proposal import (
     HOLDS,
@@ -284,9 +284,10 @@ MOST_ACCEPTED: Final = 24
 
 def _several(per_session: Sequence[tuple[int, int]], keys: Sequence[str]) -> Iterator[str]:
     """The number of rows that sessions have, in a comment."""
-    sessions = sum(count for _, count in per_session)
+    sessions, read = sum(count for _, count in per_session), sum(rows * count for rows, count in per_session)
     rows, alike = per_session[0]
-    if rows > 1 and sessions >= LEAST_ALIKE and alike >= ALIKE * sessions:
+    # Of a larger table some rows are read, and not all rows of a session.
+    if rows > 1 and sessions >= LEAST_ALIKE and alike >= ALIKE * sessions and read < ROW_LIMIT:
         found = f"{alike:,} of {sessions:,} sessions with a row have {rows} rows."
         yield from _comment(f"{found}  If every session needs as many, write:", 8)
         yield from _comment(f"rows: {rows}", 8)

@@ -29,7 +29,6 @@ from exporter.setup.catalog import (
 from exporter.setup.evidence import LONG_DAYS, SPLIT, WINDOW_DAYS, Evidence, Source, Split, epoch_columns
 from exporter.setup.naming import created_of, names_key, usable, version_of, words
 from exporter.setup.proposal import (
-    EVERY,
     LEAST_NEEDED,
     Candidate,
     Measured,
@@ -144,7 +143,7 @@ async def survey(
             f"no table has a row for most sessions of {chosen.relation.table.written}: keep the proposed records that "
             "every session needs, or write required_when, SQL that is true for the sessions that need the record"
         )
-    if chosen.eligible.sql == EVERY and chosen.candidate.columns.status is not None:
+    if chosen.eligible.is_guess and chosen.candidate.columns.status is not None:
         look.said.append(
             f"no status of {chosen.relation.table.written} tells whether a session is done, so that every session is "
             "eligible: write eligible, or records of finished sessions alone are missed or proposed wrongly"

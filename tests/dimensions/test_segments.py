@@ -87,6 +87,29 @@ async def test_the_worst_segments_have_numbers_of_their_own_and_the_totals_stay_
     }
 
 
+async def test_a_small_segment_without_a_record_has_numbers_of_its_own_beside_large_ones_with_more_gaps(
+    orders: Database,
+) -> None:
+    await orders.execute(
+        """
+        delete from orders; delete from invoices; delete from parcels;
+        insert into orders
+        select 1000 * t + n, 'large ' || t, 0, 'paid', now() - interval '1 day'
+        from generate_series(1, 6) t, generate_series(1, 200) n;
+        insert into invoices select id from orders where id % 1000 > 20;
+        insert into parcels select id from orders;
+        insert into orders select n, 'tiny', 0, 'paid', now() - interval '1 day' from generate_series(1, 5) n;
+        """
+    )
+
+    found = await orders.measure(CONFIG.replace("columns: tenant", "columns: tenant, top: 4"))
+
+    assert {segment for segment, _ in found.family("segment_sessions")} == {
+        *("large 1", "large 2", "large 3", "tiny", "<other>")
+    }
+    assert found.family("segment_sessions")["tiny", "gap"] == 5
+
+
 async def test_a_segment_with_few_sessions_is_among_the_others(orders: Database) -> None:
     await orders.execute("delete from orders where tenant = 'acme' and id > 15")
 

@@ -581,8 +581,13 @@ def _segments(world: World) -> dict[Series, float]:
     whole = ["gap" if "gap" in found else "pending" if "pending" in found else "complete" for found in states]
     sizes = Counter(names)
     worst = Counter(name for name, state in zip(names, whole, strict=True) if state == "gap")
-    ranked = sorted(sizes, key=lambda name: (-worst[name], -sizes[name], name or ""))
-    shown = [name for name in ranked if sizes[name] >= segment.get("least", 1)][: segment.get("top", 20)]
+    complete = Counter(name for name, state in zip(names, whole, strict=True) if state == "complete")
+    large = [name for name in sizes if sizes[name] >= segment.get("least", 1)]
+    large.sort(key=lambda name: (-worst[name], -sizes[name], name or ""))
+    top = segment.get("top", 20)
+    shown, others = large[: (top + 1) // 2], large[(top + 1) // 2 :]
+    others.sort(key=lambda name: worst[name] / (worst[name] + complete[name] or 1), reverse=True)
+    shown += others[: top - len(shown)]
     labels = [_label(name) if name in shown else "<other>" for name in names]
     numbers: dict[Series, float] = {}
     for label in {*labels} or {"<other>"}:
