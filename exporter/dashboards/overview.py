@@ -88,7 +88,7 @@ def _first_numbers() -> list[Tile]:
     )
     broken = About(
         id=13,
-        title="Limits broken or unknown",
+        title="Broken or unknown",
         says="The number of limits beyond a critical or warning threshold, and of limits with an unknown value.  "
         "Normal: none.",
         unit=COUNT,

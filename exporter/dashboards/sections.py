@@ -202,7 +202,7 @@ def segments() -> list[Tile]:
                     (PanelColumn("Gap", width=NARROW, alarm=palette.CRITICAL), gaps),
                     (PanelColumn("Complete", width=NARROW), complete),
                     (
-                        PanelColumn("Share with a gap", unit=SHARE, width=116, none="-", known=True),
+                        PanelColumn("Share with a gap", unit=SHARE, width=150, none="-", known=True),
                         rounded_up(f"{gaps} / ({gaps} + {complete} > 0)"),
                     ),
                 ],

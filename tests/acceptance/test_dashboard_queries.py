@@ -56,7 +56,7 @@ RIGHTLY_EMPTY: Mapping[str, set[str]] = {
     "exporter: Replica lag": {"healthy", "backfill", "drift", "broken"},
     "overview: Gaps by record and reason": {"healthy", "drift"},
     "overview: Limits that are broken or unknown": {"healthy"},
-    "overview: Limits broken or unknown": {"healthy"},
+    "overview: Broken or unknown": {"healthy"},
     "overview: Backfill done": {"healthy", "drift"},
     "overview: Done in": {"healthy", "backfill", "drift", "broken"},
     "versions: Migration done in": {"healthy", "backfill", "drift", "broken"},
@@ -241,7 +241,7 @@ def test_broken_limits_are_counted_as_the_exporter_finds_them(
 ) -> None:
     arguments = ("check", "--config.file", str(scene.configs[state]), "--format", "json")
     findings = json.loads(run(*arguments, DATABASE_URL=scene.dsns[state]).stdout)["pipelines"][0]["findings"]
-    panel = next(one for one in panels() if str(one) == "overview: Limits broken or unknown")
+    panel = next(one for one in panels() if str(one) == "overview: Broken or unknown")
     shown = {labels["level"]: value for labels, value in scene.ask(panel.expressions[0], state)}
     outcomes = [one["outcome"] for one in findings]
     levels = {outcome: str(STANDINGS[outcome].level) for outcome in ("critical", "not_measured", "warning")}
