@@ -52,8 +52,9 @@ def _refusal(error: asyncpg.PostgresError) -> Fault:
         case asyncpg.InvalidAuthorizationSpecificationError():
             return Fault(
                 "authentication",
-                "the server refused the role or the password: check role and password, and pg_hba.conf; the exporter "
-                "reads a password file only if passfile or PGPASSFILE names the file",
+                "the server refused the role or the password: check role, password and pg_hba.conf; the password comes "
+                "from the url, from password_file, or from the file that passfile or PGPASSFILE names; a changed "
+                "variable of the environment needs a restart",
             )
         case asyncpg.InvalidCatalogNameError():
             return Fault("connect", "the database does not exist: check its name in the url")
