@@ -427,10 +427,12 @@ async def test_the_list_of_what_remains_keeps_the_window_of_the_first_list(visit
     await visits.execute("insert into visits values (1, 'done', '2025-06-01 13:00+00', '2025-06-01 14:00+00', true)")
     first = await listed(visits, text)
     await visits.stop_clock("2025-07-03 12:00+00")
+    # A list of an earlier version has no `since`.
+    first.header = first.header.model_copy(update={"since": None})
     plan, body, file = plan_for(visits, text), io.BytesIO(), io.BytesIO()
     author = Author(body, plan, 2)
     again = await verify(plan, first, author.add)
-    author.publish(file, again.listing, first.header.filters, first.header.since)
+    author.publish(file, again.listing, first.header.filters, first.header.start)
 
     found = await verified(visits, text, Worklist(io.BytesIO(file.getvalue())))
 

@@ -96,8 +96,9 @@ def _verify(worklist: Worklist, config: Config, options: argparse.Namespace) -> 
         is_of_another_config = _say_changed(found.changed, allowed)
         if target and is_of_another_config:
             say(f"{still} is not written: the worklist was made with another config")
-        is_written = target is not None and not is_of_another_config
-        rest = author.publish(target, found.listing, header.filters, header.since) if target and is_written else None
+        rest = None
+        if target and not is_of_another_config:
+            rest = author.publish(target, found.listing, header.filters, header.start)
     if header.identity is None or found.listing.identity is None:
         say(
             "session-health-exporter: cannot check that the worklist is from this database: no identity (the role "

@@ -89,14 +89,14 @@ def _kept(pipeline: Pipeline, cells: Cells) -> set[LabelValue]:
     def by_gaps(name: LabelValue) -> tuple[float, int, str]:
         return -gaps.get(name, 0), -sizes[name], str(name or "")
 
-    def by_share(name: LabelValue) -> tuple[float, ...]:
+    def by_share(name: LabelValue) -> tuple[float, float, int, str]:
         found = gaps.get(name, 0)
-        return (-found / max(1, found + complete.get(name, 0)),)
+        return -found / max(1, found + complete.get(name, 0)), *by_gaps(name)
 
     large = [name for name, size in sizes.items() if size >= segment.least and not isinstance(name, Folded)]
     # A small segment without a single record has few gaps.
     most = sorted(large, key=by_gaps)[: -(-segment.top // 2)]
-    rest = sorted(sorted({*large}.difference(most), key=by_gaps), key=by_share)
+    rest = sorted({*large}.difference(most), key=by_share)
     return {*most, *rest[: segment.top - len(most)]}
 
 

@@ -29,7 +29,6 @@ from exporter.model.states import GAP_REASONS, GapReason, State, gap_reasons
 from exporter.plan.gaps import GapFilter
 from exporter.plan.plan import Plan
 from exporter.text.exits import ExitCode
-from exporter.text.times import parse_moment
 
 RecordOutcome = Literal[
     "fixed",
@@ -131,15 +130,15 @@ async def verify(
     header = worklist.header
     wanted = header.filters.wanted
     tally = _Tally(plan.pipeline.records, wanted.reasons)
+    if wanted.segment is not None and not plan.has_segments:
+        raise WorklistError(
+            f"the worklist has the segment {wanted.segment}, and the config has no sessions.segment: verify with "
+            "the config of the worklist, or make a new worklist"
+        )
     async with whole_snapshot(plan, gaps_of_control) as session:
         changed = changed_keys(header, session.plan)
         plan = session.plan.about(_as_of(session.plan.pipeline, header))
         check_identity(header, session.identity)
-        if wanted.segment is not None and not plan.has_segments:
-            raise WorklistError(
-                f"the worklist has the segment {wanted.segment}, and the config has no sessions.segment: verify with "
-                "the config of the worklist, or make a new worklist"
-            )
         looked_at = 0
         for portion in _portions(worklist.sessions(), PORTION):
             found, elsewhere = await _look(session, plan, portion, wanted)
@@ -171,17 +170,10 @@ async def verify(
 
 
 def _as_of(pipeline: Pipeline, header: Header) -> Pipeline:
-    """The pipeline with the window that the worklist was made with: sessions grow older during a backfill.
-
-    Raises WorklistError.
-    """
+    """The pipeline with the window that the worklist was made with: sessions grow older during a backfill."""
     if pipeline.window.last is None:
         return pipeline
-    try:
-        since = parse_moment(header.since) if header.since else parse_moment(header.made_at) - pipeline.window.last
-    except (ValueError, OverflowError):
-        raise WorklistError("has no time of its window: restore the original file, or make a new worklist") from None
-    return pipeline.model_copy(update={"window": Window(since=since)})
+    return pipeline.model_copy(update={"window": Window(since=header.start)})
 
 
 T = TypeVar("T")

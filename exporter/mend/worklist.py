@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import IO, Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
@@ -32,7 +33,7 @@ from exporter.text.exits import OutputError, UsageError
 from exporter.text.files import MB
 from exporter.text.names import known_names
 from exporter.text.terminal import printable
-from exporter.text.times import moment_text
+from exporter.text.times import moment_text, parse_moment
 
 FORMAT: Final = 2
 UNBOUND: Final = 1
@@ -130,6 +131,18 @@ class Header(Part):
     batch_size: int = Field(ge=1, le=LARGEST_BATCH)
     batches: int = Field(ge=0)
 
+    @property
+    def start(self) -> datetime:
+        """The start of the window, also of a list without `since`; raises WorklistError."""
+        try:
+            if known := self.since or self.window.since:
+                return parse_moment(known)
+            return parse_moment(self.made_at) - timedelta(seconds=self.window.last_seconds or 0.0)
+        except (ValueError, OverflowError):
+            raise WorklistError(
+                "has no time of its window: restore the original file, or make a new worklist"
+            ) from None
+
 
 class SessionPart(Part):
     """A session: the key (an object by column for several columns), and the reason for each record with a gap."""
@@ -222,10 +235,10 @@ class Author:
         except OSError as error:
             raise SpoolError(error.strerror) from None
 
-    def publish(self, target: IO[bytes], made: Listing, filters: FilterPart, since: str | None = None) -> Header:
+    def publish(self, target: IO[bytes], made: Listing, filters: FilterPart, start: datetime | None = None) -> Header:
         """Write the whole worklist to `target`; raises SpoolError and OutputError.
 
-        `since`: the start of the window, if an earlier list has begun it.
+        `start`: the start of the window of an earlier list.
         """
         self._write_batch()
         header = Header(
@@ -236,7 +249,7 @@ class Author:
             identity=made.identity,
             pipeline=self._pipeline.name,
             window=WindowPart.of(self._pipeline.window),
-            since=since or moment_text(self._pipeline.window.start(made.taken_at)),
+            since=moment_text(start.timestamp() if start else self._pipeline.window.start(made.taken_at)),
             key=self._pipeline.sessions.key,
             terms=dict(made.terms) or self._terms,
             records=tuple(self._record(name, record) for name, record in self._pipeline.records.items()),
