@@ -74,6 +74,15 @@ def test_a_limit_on_a_number_of_another_subject_is_refused(value: Judged, per: P
         Limit("stale", "count", "Stale", value, ADVICE, per=per)
 
 
+def test_a_limit_beside_none_of_the_pipeline_is_refused() -> None:
+    alone = Limit("stale", "count", "Stale", total_of(BY_STATUS), ADVICE, beside="old")
+    old = Limit("old", "count", "Old", number_of(OF_RECORD), ADVICE, per="record")
+
+    for limits in ((alone,), (alone, old)):
+        with pytest.raises(ValueError, match="limit stale: old is no limit of the pipeline in age"):
+            Dimension("age", "How old?", (), limits=limits)
+
+
 def test_a_number_with_a_label_that_nothing_fills_is_refused() -> None:
     with pytest.raises(ValueError, match="stale_by_status: give status a value, or judge the total"):
         number_of(BY_STATUS)

@@ -283,6 +283,25 @@ async def test_a_version_of_before_a_migration_makes_no_flood_of_gaps(empty: Dat
     assert numbers("gap_sessions", "invoices", "outdated") == 0
 
 
+async def test_of_a_part_of_the_rows_nothing_is_claimed_about_their_number(
+    empty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other rows of the same sessions may lie elsewhere in a large table."""
+    for module in ("evidence", "proposed_yaml"):
+        monkeypatch.setattr(f"exporter.setup.{module}.ROW_LIMIT", 300)
+    scores = (
+        "create table scores (id serial primary key, order_id int references orders, created_at timestamptz);"
+        "insert into scores (order_id, created_at) select id, created_at + interval '9 s' from orders, "
+        "generate_series(1, 3) n where status = 'done' order by id"
+    )
+    await empty.execute(ORDERS + scores + "; analyze")
+
+    text = (await propose(empty)).text
+
+    assert "sessions with a row have" not in text
+    assert "Some sessions have several rows." in text
+
+
 BOOKINGS = """
 create type booking_state as enum ('draft', 'held', 'confirmed', 'expired');
 create table bookings (id bigint primary key, ref text unique, state booking_state, opened_at timestamptz,

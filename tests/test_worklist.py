@@ -405,6 +405,10 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a batch twice": (lambda content: digested(content.replace(b'"batch":2', b'"batch":1')), CHANGED),
     "another size": (lambda content: digested(content.replace(b'"size":4', b'"size":3')), CHANGED),
     "a reason that is none": (lambda content: digested(content.replace(b"missing", b"late")), CHANGED),
+    "many segments": (
+        lambda content: digested(content.replace(b'"segment":null', b'"segment":"<other>"')),
+        CHANGED,
+    ),
     "no reason": (lambda content: digested(content.replace(b'{"notes":"missing"}', b"{}")), CHANGED),
     "a key of another shape": (lambda content: digested(content.replace(b'"7"', b'{"nr":"7"}')), CHANGED),
     "a key that is none": (lambda content: digested(content.replace(b'"7"', b"null")), CHANGED),

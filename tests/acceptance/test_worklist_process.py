@@ -111,6 +111,22 @@ async def test_a_backfill_by_the_worklist_is_proved(backfill: Database, tmp_path
     assert check.returncode == 0
 
 
+async def test_the_list_of_the_rest_has_the_window_of_the_first(backfill: Database, tmp_path: Path) -> None:
+    path, rest, config = tmp_path / "before.jsonl", tmp_path / "rest.jsonl", tmp_path / "config.yaml"
+    config.write_text(TOUR.read_text().replace("window: {since: 2025-08-01}", "window: {last: 900d}"))
+    [(today, tomorrow)] = await backfill.connection.fetch("select now()::text, (now() + interval '1 day')::text")
+    await backfill.stop_clock(today)
+    run("gaps", "--config.file", str(config), "--worklist", str(path), DATABASE_URL=backfill.dsn)
+    await backfill.stop_clock(tomorrow)
+
+    left = verify(path, backfill.dsn, "--still", str(rest), config=config)
+    first, second = (json.loads(file.read_text().splitlines()[0]) for file in (path, rest))
+
+    assert left.returncode == 1
+    assert first["since"] == second["since"]
+    assert first["made_at"] < second["made_at"]
+
+
 async def test_a_backfill_that_did_not_do_all_leaves_a_list_of_the_rest(backfill: Database, tmp_path: Path) -> None:
     path, rest = tmp_path / "before.jsonl", tmp_path / "rest.jsonl"
     gaps(path, backfill.dsn, "--batch-size", "10")
