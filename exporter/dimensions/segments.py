@@ -245,7 +245,7 @@ SEGMENTS = Dimension(
                     "All segments have gaps: SessionHealthGapRatio or SessionHealthSessionsWithGap has the cause.",
                 ),
                 (
-                    "Find the segment: `check` names the worst, the dashboard lists the segments with the most gaps.",
+                    "Find the segment: `check` names the worst, the dashboard lists the segments by share.",
                     "List the sessions (`gaps --segment NAME`), and compare them with sessions of other segments.",
                     "After the repair write a worklist (`gaps --segment NAME --worklist FILE`), and run the backfill.",
                     "Verify the backfill (`verify FILE`), and watch the number fall to 0 on the dashboard.",
