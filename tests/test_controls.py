@@ -20,7 +20,7 @@ from exporter.control import CLOCK, control, pipeline_text, tables
 from exporter.dimensions import DIMENSIONS
 from exporter.measure.collect import collect
 from exporter.measure.controls import Count, every_number, measured
-from exporter.measure.guard import open_snapshot
+from exporter.measure.elsewhere import open_snapshot
 from exporter.measure.rounds import Rounds
 from exporter.measure.tiers import every_number_in_slices
 from exporter.mend.gaps import count_gaps, gaps_of_control, list_gaps

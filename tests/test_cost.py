@@ -10,7 +10,7 @@ from test_collect import OURS, until
 
 from exporter.demo.scenarios import SCHEMA
 from exporter.measure.collect import collect
-from exporter.measure.guard import open_snapshot
+from exporter.measure.elsewhere import open_snapshot
 from exporter.measure.tiers import sweep
 
 SHOP = """

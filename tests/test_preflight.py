@@ -721,7 +721,7 @@ async def test_a_foreign_table_is_told(visits: Database, change: str) -> None:
     [finding] = [finding for finding in findings(await look(reader)) if "foreign table" in finding.message][:1]
 
     assert (finding.path, finding.severity) == (f"{SCORES}.table", "error")
-    assert "measure the table on its own server" in finding.message
+    assert "read the table on its own server; a record may name its database" in finding.message
 
 
 # --- Expressions

@@ -15,7 +15,7 @@ from sweeping import COUNTED, EVERY_ROW, TEXT, Life, Sweeping, assert_same, in_s
 from exporter.demo.scenarios import SCENARIOS
 from exporter.measure import sliceable, tiers
 from exporter.measure.collect import collect
-from exporter.measure.guard import open_snapshot
+from exporter.measure.elsewhere import open_snapshot
 from exporter.measure.rounds import Rounds
 from exporter.model.fault import CollectionError, Fault
 from exporter.model.ranges import Started

@@ -161,6 +161,7 @@ async def test_its_header_says_of_what_it_is_and_what_is_to_change(visits: Datab
         "records": [
             {
                 "record": "scores",
+                "database": None,
                 "satisfied_by": "current_version",
                 "current": "v3",
                 "accepted": ["v2"],
@@ -170,6 +171,7 @@ async def test_its_header_says_of_what_it_is_and_what_is_to_change(visits: Datab
             },
             {
                 "record": "notes",
+                "database": None,
                 "satisfied_by": "current_version",
                 "current": None,
                 "accepted": [],

@@ -50,6 +50,7 @@ def contradictions(config: object, needs: Needs, keys: Sequence[Key[Any]] = ()) 
         width = _width(pipeline.get("sessions"), "key")
         yield from _session_contradictions(pipeline, path, keys)
         for place, record in _mappings(pipeline, "records", "*"):
+            yield from _database_contradictions(record, (*path, *place), pipeline, databases)
             found = _width(record, "session_key")
             if width and found and width != found:
                 yield (
@@ -60,6 +61,20 @@ def contradictions(config: object, needs: Needs, keys: Sequence[Key[Any]] = ()) 
             yield from _condition_contradictions(record, (*path, *place))
         for place, limits in _mappings(pipeline, "limits"):
             yield from _limit_contradictions(pipeline, limits, (*path, *place), needs)
+
+
+def _database_contradictions(
+    record: Mapping[str, Any], path: KeyPath, pipeline: Mapping[str, Any], databases: Mapping[str, Any]
+) -> Iterator[tuple[KeyPath, str]]:
+    wanted = record.get("database")
+    if not isinstance(wanted, str) or not databases:
+        return
+    own = pipeline.get("database")
+    if wanted not in databases:
+        known = known_names(wanted, filter(NAME.fullmatch, (name for name in databases if name != own)))
+        yield (*path, "database"), f"is not a database of this file{known}"
+    elif wanted == own:
+        yield (*path, "database"), "is the database of the pipeline: remove the key"
 
 
 def _session_contradictions(
@@ -90,6 +105,7 @@ def _limit_contradictions(
 WITH_ROWS: Final = frozenset(
     {
         "created_at",
+        "database",
         "timezone",
         "version",
         "accepted_values",

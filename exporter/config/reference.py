@@ -83,6 +83,32 @@ Where no column points at the session, a condition over the sessions table says 
   and the metrics and lines about rows are absent: there is no row to count.  For delays and versions, name a table.
 - NULL is false: `sum(…)` of no row is NULL.
 - The server computes the condition for each session of the window: give the sub-query an index (`payments (order_id)`).
+
+## Read a record from another database
+
+Sessions in one PostgreSQL, records in another: `database` of a record names a section of `databases`.
+
+```yaml
+databases:
+  shop: {url: "${SHOP_URL}"}
+  warehouse: {url: "${WAREHOUSE_URL}"}
+pipelines:
+  orders:
+    database: shop
+    records:
+      parcels: {database: warehouse, table: stock.parcels, session_key: order_id}
+```
+
+- The exporter reads the rows of the record first, in a snapshot of the other database, and hands the named columns to
+  the server of the sessions, which compares the keys.  Nothing is written to either database.
+- The grace period of the record grows by the time between the two snapshots (and by the lag of the other database, if
+  a replica), so that a row written in between is not missing.  The report names the time, and marks each line.
+- SQL of the record (`where`, `valid`, `computed`) runs in the other database, SQL of the sessions in the first.
+- At most 2 million rows, about 65 bytes of the exporter's memory for each: let `where` leave out rows older than the
+  window.  A pipeline with such a record is always measured in full, never in slices.
+- A column of an enum is compared as text.  A type of an extension (citext) needs a `computed` text.
+- If the sessions come from a replica, a row can be newer than the replica: orphaned rows may be counted for its lag.
+- A fault of the other database is a fault of the record: other records are measured.
 """
 
 

@@ -6,8 +6,8 @@ raises `CollectionError`.
 
 from exporter.measure.controls import prove
 from exporter.measure.counts import count_all
+from exporter.measure.elsewhere import open_snapshot
 from exporter.measure.ending import end
-from exporter.measure.guard import open_snapshot
 from exporter.measure.interpret import Counted, interpret
 from exporter.measure.session import Session
 from exporter.model.judging import Readings
@@ -39,7 +39,7 @@ def snapshot_of(
 ) -> Snapshot:
     """The judged snapshot of what a session has counted; `swept` if the numbers are sums of slices."""
     plan = session.plan
-    config = plan.pipeline
+    config = plan.as_written
     measured = interpret(plan, counted, session.facts)
     limit = plan.max_label_values
     faults = {name: counted.record_faults[name] for name in config.records if name in counted.record_faults}
@@ -62,5 +62,6 @@ def snapshot_of(
         replica_lag=None if session.lag is None else session.lag.total_seconds(),
         clock_offset=session.clock_offset,
         identity=session.identity,
+        elsewhere=session.elsewhere,
         found={name: TableName(schema, name).written for name, schema in session.schemas.items()},
     )

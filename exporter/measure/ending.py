@@ -18,7 +18,7 @@ def foreign_table(subject: str) -> Fault:
     return Fault(
         "row_security",
         f"{subject}: a foreign table: the exporter cannot see hidden rows on the other server, and the snapshot does "
-        "not include the other server: measure the table on its own server",
+        "not include the other server: read the table on its own server; a record may name its database",
     )
 
 
@@ -63,7 +63,7 @@ async def end(session: Session) -> tuple[str, ...]:
     await session.run(END, "end")
     if before != after:
         raise CollectionError(changed_catalog(subject))
-    return tuple(table["name"] for table in restricted)
+    return (*(table["name"] for table in restricted), *session.restricted)
 
 
 def _switched(subject: str, tables: Sequence[Mapping[str, Any]], restricted: Sequence[Mapping[str, Any]]) -> Fault:

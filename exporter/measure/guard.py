@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 
+from exporter.measure.carry import NOTHING, Gathered, carry
 from exporter.measure.database import connect
 from exporter.measure.ending import foreign_table
 from exporter.measure.expressions import read_expressions
@@ -40,20 +41,18 @@ from exporter.plan.transaction import (
 )
 
 
-@asynccontextmanager
-async def open_snapshot(plan: Plan, *, unattended: bool = False) -> AsyncIterator["Session"]:
-    """The guarded transaction of one collection, on a connection of its own; raises CollectionError."""
-    async with connect(plan.database) as connection:
-        yield await snapshot_on(connection, plan, unattended=unattended)
-
-
 async def snapshot_on(
-    connection: asyncpg.Connection, plan: Plan, *, unattended: bool = False, in_slices: bool = False
+    connection: asyncpg.Connection,
+    plan: Plan,
+    *,
+    unattended: bool = False,
+    in_slices: bool = False,
+    gathered: Gathered = NOTHING,
 ) -> "Session":
     """Begin the guarded transaction: locks held, snapshot taken, expressions checked; raises CollectionError.
 
     After `end` the connection is ready for another.  `in_slices`: without an index that proves the key of the sessions
-    unique, the slices check the key.
+    unique, the slices check the key.  `gathered`: the rows of records in other databases.
     """
     session = await _looked(connection, plan.database)
     if unattended:
@@ -61,14 +60,16 @@ async def snapshot_on(
         await _refuse_while_busy(session, plan)
     plan = (await _found(session, plan)).looking(session.look)
     await _begin(session, plan.begin)
-    subject = f"pipelines.{plan.pipeline.name}.sessions"
+    subject = plan.subject
     tables = {subject_of(plan, name): record.table for name, record in plan.pipeline.records.items()}
     session.tables = {subject: plan.pipeline.sessions.table, **tables}
     session.lag = _lag(session.before, session.before, plan)
-    session.faults = {**session.faults, **await hold_locks(session, plan)}
+    session.faults = {**session.faults, **gathered.faults, **await hold_locks(session, plan)}
     await _read_catalog(session, plan)
+    plan, carried = await carry(session, plan, gathered)
     if plan.computed:
         plan = await _computed(session, plan)
+    session.computed_keys = [*session.computed_keys, *carried]
     links, unlike, types = await links_of(session, plan)
     session.faults = {**unlike, **session.faults}
     [proofs] = await session.run(plan.indexes, subject)
@@ -156,7 +157,7 @@ async def _refuse_while_busy(session: "Session", plan: Plan) -> None:
 
 async def _computed(session: "Session", plan: Plan) -> Plan:
     """The plan with computed columns as the server finds them; the session has the types of computed keys."""
-    subject = f"pipelines.{plan.pipeline.name}.sessions"
+    subject = plan.subject
     session.plan = plan
     if plan.search:
         await session.run(plan.search, subject)
@@ -195,11 +196,11 @@ async def _found(session: "Session", plan: Plan) -> Plan:
     await _find(session, tables_of(plan.pipeline))
     plan = plan.about(resolved(plan.pipeline, session.found))
     if plan.pipeline.sessions.table.schema is None:
-        raise CollectionError(_nowhere(f"pipelines.{plan.pipeline.name}.sessions", plan.pipeline.sessions.table))
+        raise CollectionError(_nowhere(plan.subject, plan.pipeline.sessions.table))
     session.faults = {
         name: _nowhere(subject_of(plan, name), record.table)
         for name, record in plan.pipeline.records.items()
-        if record.table.schema is None
+        if record.database is None and record.table.schema is None
     }
     return plan
 
@@ -221,7 +222,7 @@ def _lag(before: ReplicationStatus, now: ReplicationStatus, plan: Plan) -> timed
 
 async def _read_catalog(session: Session, plan: Plan) -> None:
     """Read the clock, the lag, the catalog readings of the plan, and the faults of foreign tables and time zones."""
-    subject = f"pipelines.{plan.pipeline.name}.sessions"
+    subject = plan.subject
     asked = time.time()
     await session.run(plan.snapshot, subject)
     ours = (asked + time.time()) / 2

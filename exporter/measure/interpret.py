@@ -59,7 +59,7 @@ def _measured(
                 if name in pipeline.stored or not measure.of_rows:
                     values |= _labelled(measure.read(pipeline.records[name], sessions, rows), name)
         case CatalogMeasure():
-            for name in counted.of_record.keys() & pipeline.stored.keys():
+            for name in counted.of_record.keys() & pipeline.here.keys():
                 values |= _labelled({(): float(known[measure.metric, name])}, name)
     return values
 

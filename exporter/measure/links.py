@@ -18,7 +18,7 @@ from exporter.plan.transaction import (
 async def links_of(session: Session, plan: Plan) -> tuple[dict[str, Link], dict[str, Fault], dict[KeyPlace, str]]:
     """The link of each record to the sessions, the faults of records whose key cannot be compared, and the types."""
     pipeline = plan.pipeline
-    rows = [*await session.run(plan.keys, f"pipelines.{pipeline.name}.sessions"), *session.computed_keys]
+    rows = [*await session.run(plan.keys, plan.subject), *session.computed_keys]
     types = {(column.record, column.place): column.type for column in read_key_columns(rows)}
     links: dict[str, Link] = {}
     faults: dict[str, Fault] = {}

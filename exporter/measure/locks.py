@@ -36,7 +36,7 @@ async def hold_locks(session: Session, plan: Plan) -> dict[str, Fault]:
     held = 0
     while held < len(order):
         name = order[held]
-        subject = subject_of(plan, name) if name else f"pipelines.{plan.pipeline.name}.sessions"
+        subject = subject_of(plan, name) if name else plan.subject
         if held == 1 or (not held and _is_view(session, plan, name)):
             await session.run(patience(plan.database, session.deadlock_timeout), subject)
         locked = await session.attempt(statements[name], subject, is_refused_lock)

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import Final
 
-from exporter.measure.guard import open_snapshot
+from exporter.measure.elsewhere import open_snapshot
 from exporter.model.sql import Ago, Bound, Moment
+from exporter.plan.elsewhere import statements
 from exporter.plan.plan import Plan
 from exporter.plan.statement import Statement
 
@@ -18,7 +19,7 @@ NOTE: Final = (
 
 def script(plans: Iterable[Plan]) -> str:
     """Every statement of every pipeline, in the order in which they run."""
-    return "\n".join(_show(plan, statement) for plan in plans for statement in plan.statements())
+    return "\n".join(_show(plan, statement) for plan in plans for statement in statements(plan))
 
 
 async def explained(plan: Plan) -> str:

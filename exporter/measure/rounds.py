@@ -58,7 +58,8 @@ class Rounds:
 
     async def __call__(self, plan: Plan) -> Snapshot:
         """One round; raises CollectionError if there is no snapshot."""
-        if self._settings.mode == "full":
+        # Slices look rows up by key, and each look would be a question to the other database.
+        if self._settings.mode == "full" or plan.pipeline.elsewhere:
             return await collect(plan, unattended=True)
         if not self._is_tiered:
             snapshot = await self._full_pass(plan)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import asyncpg
 
 from exporter.measure.query_faults import LOST, PATIENCE_SECONDS, Circumstances, query_fault
+from exporter.model.elsewhere import Elsewhere
 from exporter.model.fault import CollectionError, Fault
 from exporter.model.sections import Database
 from exporter.model.sql import TableName
@@ -30,7 +31,8 @@ class Session:
     snapshot; on a replica `lag` earlier.  `clock_offset`: the database's clock minus the exporter's, in seconds.
     `plan`: the plan adapted to the types of this database.  `tables`: tables by the keys of the config.  `found`:
     relations by table.  `schemas`: the schemas of names without a schema, from the schemas `searched`.  `faults`:
-    unmeasured records by name.  `part_faults`: unmeasured parts by path.  `facts`: the catalog readings of the plan.
+    unmeasured records by name.  `part_faults`: unmeasured parts by path.  `elsewhere`: records of other databases, and
+    `restricted`: their tables with rows that policies may hide.  `facts`: the catalog readings of the plan.
     `computed_keys`: the types of computed key columns.
     `is_key_proven`: whether an index makes `sessions.key` unique; asked in slices.  `identity`: a hash that identifies
     the database, None if unknown.
@@ -56,6 +58,8 @@ class Session:
     found: Mapping[TableName, Found] = field(default_factory=dict)
     schemas: Mapping[str, str] = field(default_factory=dict)
     part_faults: Mapping[str, Fault] = field(default_factory=dict)
+    elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
+    restricted: tuple[str, ...] = ()
     asking_until: float = math.inf
     is_parsing: bool = False
     _plan: Plan | None = None

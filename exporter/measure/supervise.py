@@ -6,6 +6,7 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -95,7 +96,7 @@ async def supervise(
     plan: Plan,
     latest: Latest,
     settings: CollectionSettings,
-    turn: asyncio.Semaphore,
+    turn: AbstractAsyncContextManager[object],
     collect: Collect,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
@@ -193,7 +194,7 @@ async def collect_once(plans: Iterable[Plan]) -> tuple[PipelineStatus, ...]:
     turns = Turns()
 
     async def one(plan: Plan) -> PipelineStatus:
-        async with turns.of(plan.pipeline.database, plan.database):
+        async with turns.of(plan):
             return initial_status(plan, max_age=float("inf")).after(await measure(plan, collect), now=0.0)
 
     return tuple(await asyncio.gather(*map(one, plans)))

@@ -140,7 +140,7 @@ def known_members(plan: Plan, name: str) -> Told:
 async def _selection(session: Session, name: str, subject: str) -> Selection:
     plan = session.plan
     row_key: list[str] = []
-    if isinstance(plan.lists[name], RowList):
+    if isinstance(plan.lists[name], RowList) and subject in plan.pipeline.here:
         row_key = [column for (column,) in await session.run(plan.primary_key(subject), subject_of(plan, subject))]
     return plan.members(name, subject, row_key)
 

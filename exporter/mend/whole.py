@@ -10,8 +10,8 @@ from typing import Any
 
 from exporter.measure.controls import Count, prove
 from exporter.measure.counts import repeated
+from exporter.measure.elsewhere import open_snapshot
 from exporter.measure.ending import end
-from exporter.measure.guard import open_snapshot
 from exporter.measure.query_faults import is_rejection
 from exporter.measure.session import Session, subject_of
 from exporter.model.fault import Fault
@@ -81,7 +81,7 @@ async def whole_snapshot(plan: Plan, count: Count, expected: Told | None = None)
 async def ended(session: Session, count: int) -> Listing:
     """The facts about a list of so many items, after the checks at the end of a collection."""
     restricted = await end(session)
-    terms = terms_of(session.plan.pipeline, session.plan.database)
+    terms = terms_of(session.plan.as_written, session.plan.database)
     return Listing(count, restricted, session.clock.timestamp(), session.identity, terms)
 
 

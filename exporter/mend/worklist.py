@@ -78,6 +78,7 @@ class RecordPart(Part):
     """A record of the worklist: the accepted versions, and the expected changes."""
 
     record: str
+    database: str | None = Field(default=None, description="The database of the rows, null where the sessions are.")
     satisfied_by: SatisfiedBy
     current: str | None = Field(description="The current version, null for a record without versions.")
     accepted: tuple[str, ...] = Field(description="Other versions that satisfy the record.")
@@ -282,6 +283,7 @@ class Author:
         count = self._reasons
         return RecordPart(
             record=name,
+            database=record.database,
             satisfied_by=record.satisfied_by,
             current=record.version.current if record.version else None,
             accepted=record.version.accepted if record.version else (),
@@ -429,7 +431,7 @@ def changed_keys(header: Header, plan: Plan) -> tuple[str, ...]:
 
     `plan` has only the records of the worklist.
     """
-    return changed_names(header.terms, terms_of(plan.pipeline, plan.database))
+    return changed_names(header.terms, terms_of(plan.as_written, plan.database))
 
 
 def check_identity(header: Header, identity: str | None) -> None:

@@ -203,7 +203,7 @@ def _key_places(pipeline: Pipeline) -> Iterator[tuple[str | None, Sessions | Rec
     """The columns of the keys, of the sessions (None) first: name of the record, section, place in the key, column."""
     for place, column in enumerate(pipeline.sessions.key):
         yield None, pipeline.sessions, place, column
-    for name, record in pipeline.stored.items():
+    for name, record in pipeline.here.items():
         for place, part in enumerate(record.session_key):
             yield name, record, place, part.column
 

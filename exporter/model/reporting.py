@@ -22,9 +22,9 @@ Chapter = Literal[
 """The chapter of a line: analysed sessions, complete sessions, total impact, missing records, existing records,
 versions, consistency of versions, quality, links between rows and sessions, arrival of sessions and records."""
 
-Evidence = Literal["measured", "enforced", "by_definition", "visible", "not_measured"]
+Evidence = Literal["measured", "enforced", "by_definition", "visible", "two_databases", "not_measured"]
 """The evidence of a line: counted in this snapshot, enforced by a constraint, true by the config, counted in the rows
-that policies show, or not measured."""
+that policies show, counted with rows of another database (a snapshot of its own), or not measured."""
 
 
 @dataclass(frozen=True, slots=True)

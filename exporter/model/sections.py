@@ -328,6 +328,8 @@ class Record(Section):
         AfterValidator(check_not_empty),
     ]
     """The column, or the list of columns, that points at sessions.key; {column, cast} where the types differ."""
+    database: Text | None = None
+    """The name of the database with the table.  If not set: the database of the pipeline."""
     exists: Expression | None = None
     """SQL over the sessions table, not table and session_key: true for sessions with the record; NULL is false."""
     created_at: ColumnName | None = None
@@ -476,6 +478,16 @@ class Pipeline(Section):
     def stored(self) -> dict[str, Record]:
         """The records with a table; the other records are conditions (`exists`)."""
         return {name: record for name, record in self.records.items() if not record.exists}
+
+    @property
+    def here(self) -> dict[str, Record]:
+        """The records with a table in the database of the pipeline."""
+        return {name: record for name, record in self.stored.items() if record.database is None}
+
+    @property
+    def elsewhere(self) -> dict[str, Record]:
+        """The records with a table in another database."""
+        return {name: record for name, record in self.stored.items() if record.database is not None}
 
     @property
     def alert_labels(self) -> dict[str, str]:

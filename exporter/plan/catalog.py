@@ -222,7 +222,7 @@ def _foreign_tables(pipeline: Pipeline, bind: Bindings) -> str:
     row_security = off does not reach the other server: rows may be hidden there.
     """
     tables = [f"(null, {relation(pipeline.sessions.table, bind)})"]
-    tables += [f"({bind(name, 'text')}, {relation(r.table, bind)})" for name, r in pipeline.stored.items()]
+    tables += [f"({bind(name, 'text')}, {relation(r.table, bind)})" for name, r in pipeline.here.items()]
     return f"""array(
     select named.table_name
     from (values {", ".join(tables)}) named(table_name, id)

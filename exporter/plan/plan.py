@@ -80,6 +80,9 @@ from exporter.plan.transaction import (
 MakeRegion = Callable[[Bindings], Region]
 """Some of the sessions, for the statement with these bindings."""
 
+SESSIONS: Final = "sessions"
+"""The section of the sessions, below the pipeline."""
+
 KeyPlace = tuple[str | None, int]
 """A column of a key: of a record, or of the sessions (None), and its place in the key."""
 
@@ -92,6 +95,8 @@ class Plan:
     for the replica lag on this kind of server.
     `unique`: the columns of a record that a unique index makes unique; `indexed`: what indexes spare; both presumed
     empty until the catalog is read.  `control`: a platform of known numbers, counted in each collection.
+    `others`: the databases of records elsewhere, by name.  `place`: the keys of the section whose table stands for the
+    sessions.  `told`: the records elsewhere as the config has them, where the statements have their rows.
     The order of a collection: `before`; `begin`; the locks, still without a snapshot; `catalog`, with the snapshot and
     the clock; `keys`; `indexes`; `IDENTITY`; the planned expressions; for each record `rows(...)`; `sessions(...)`;
     `delays(...)`; `touched`.
@@ -106,16 +111,39 @@ class Plan:
     unique: frozenset[tuple[str, tuple[str, ...]]] = frozenset()
     indexed: Indexed = NO_INDEX
     types: Mapping[KeyPlace, str] = field(default_factory=dict)
+    others: Mapping[str, Database] = field(default_factory=dict)
+    place: str = SESSIONS
+    told: Mapping[str, Record] = field(default_factory=dict)
     control: "Control[Plan] | None" = None
 
     def about(self, pipeline: Pipeline) -> "Plan":
         """The plan with other tables."""
         return replace(self, pipeline=pipeline)
 
+    @property
+    def is_of_sessions(self) -> bool:
+        """Whether the plan measures sessions, and not only reads the rows of a record for another database."""
+        return self.place == SESSIONS
+
+    @property
+    def subject(self) -> str:
+        """The path of the sessions in the config, for messages."""
+        return f"pipelines.{self.pipeline.name}.{self.place}"
+
+    @property
+    def as_written(self) -> Pipeline:
+        """The pipeline with every record as the config has it."""
+        records = {**self.pipeline.records, **self.told}
+        return self.pipeline.model_copy(update={"records": records}) if self.told else self.pipeline
+
     def within(self, longest: timedelta) -> "Plan":
         """The plan with a statement_timeout of at most this length."""
         shorter = min(self.database.statement_timeout, longest)
         return replace(self, database=self.database.model_copy(update={"statement_timeout": shorter}))
+
+    def over(self, pipeline: Pipeline, told: Mapping[str, Record]) -> "Plan":
+        """The plan over the rows of records elsewhere; `told` has these records as in the config."""
+        return replace(self, pipeline=pipeline, told=told)
 
     def looking(self, look: tuple[str, ...]) -> "Plan":
         """The plan with other SQL for the replica lag."""
@@ -138,7 +166,7 @@ class Plan:
     @property
     def lock_records(self) -> dict[str, Statement]:
         """Locks the record tables, by the name of the record."""
-        return {name: lock(self.pipeline, name, record.table) for name, record in self.pipeline.stored.items()}
+        return {name: lock(self.pipeline, name, record.table) for name, record in self.pipeline.here.items()}
 
     @property
     def snapshot(self) -> Statement:
@@ -162,7 +190,7 @@ class Plan:
             for dimension in self.dimensions
             for measure in dimension.measures
             if isinstance(measure, CatalogMeasure)
-            for record in self.pipeline.stored
+            for record in self.pipeline.here
         )
 
     @property
@@ -222,7 +250,7 @@ class Plan:
         return tuple(
             one
             for one in expressions(self.pipeline, self.dimensions)
-            if one.record or is_of_every_session(one) or self.part_of(one) in parts
+            if one.record or (self.is_of_sessions and (is_of_every_session(one) or self.part_of(one) in parts))
         )
 
     @staticmethod
@@ -255,12 +283,12 @@ class Plan:
     @property
     def _asked(self) -> list[tuple[str, tuple[str, ...]]]:
         by_key = [(name, tuple(p.column for p in self.pipeline.records[name].session_key)) for name in self._plain]
-        return [*by_key, *((name, one.columns) for name, one in self.repeats)]
+        return [*by_key, *((name, one.columns) for name, one in self.repeats if name in self.pipeline.here)]
 
     @property
     def _plain(self) -> list[str]:
         """The records whose key is compared without a cast, by which different values may become one."""
-        return [name for name, record in self.pipeline.stored.items() if not any(p.cast for p in record.session_key)]
+        return [name for name, record in self.pipeline.here.items() if not any(p.cast for p in record.session_key)]
 
     def with_indexes(self, row: Sequence[bool]) -> "Plan":
         """The plan with what `indexes` found."""
@@ -521,8 +549,14 @@ def compile_plan(
         dimensions=dimensions,
         max_label_values=config.collection.max_label_values,
         links={name: presumed_link(record) for name, record in pipeline.records.items()},
+        others={name: config.databases[name] for name in dict.fromkeys(_elsewhere(pipeline))},
         control=control,
     )
+
+
+def _elsewhere(pipeline: Pipeline) -> Iterator[str]:
+    """The names of the databases of records elsewhere."""
+    return (record.database for record in pipeline.records.values() if record.database is not None)
 
 
 def compile_plans(

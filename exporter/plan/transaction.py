@@ -176,6 +176,9 @@ def begin(database: Database, *, has_sub_queries: bool = False) -> Statement:
         "extra_float_digits": 1,
         "standard_conforming_strings": "on",
         "transform_null_equals": "off",
+        # Names of types, and the NULL of an array in a text.
+        "quote_all_identifiers": "off",
+        "array_nulls": "on",
         "row_security": "off" if database.row_security == "strict" else "on",
         "statement_timeout": _milliseconds(database.statement_timeout),
         "lock_timeout": _milliseconds(database.lock_timeout),
@@ -263,8 +266,9 @@ def lock(pipeline: Pipeline, title: str, table: TableName) -> Statement:
 
 
 def tables_of(pipeline: Pipeline) -> list[TableName]:
-    """Every table of a pipeline, once."""
-    return list(dict.fromkeys([pipeline.sessions.table, *(record.table for record in pipeline.records.values())]))
+    """Every table of a pipeline in its database, once."""
+    here = (record.table for record in pipeline.records.values() if record.database is None)
+    return list(dict.fromkeys([pipeline.sessions.table, *here]))
 
 
 def what_was_read(pipeline: Pipeline, *, is_strict: bool) -> Statement:
@@ -396,5 +400,7 @@ def resolved(pipeline: Pipeline, found: Mapping[TableName, Found]) -> Pipeline:
         return TableName(table.schema or found[table].schema, table.name)
 
     sessions = pipeline.sessions.model_copy(update={"table": whole(pipeline.sessions.table)})
-    records = {n: r.model_copy(update={"table": whole(r.table)}) for n, r in pipeline.records.items()}
+    records = {
+        n: r if r.database else r.model_copy(update={"table": whole(r.table)}) for n, r in pipeline.records.items()
+    }
     return pipeline.model_copy(update={"sessions": sessions, "records": records})

@@ -150,5 +150,5 @@ class Watch:
         finally:
             # The error of a cancelled task keeps this frame: a chain of every supervisor since the start.
             leaving.clear()
-        turn = self._turns.of(plan.pipeline.database, plan.database)
+        turn = self._turns.of(plan)
         await supervise(plan, self.latest, settings, turn, Rounds(settings))

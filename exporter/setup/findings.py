@@ -54,8 +54,10 @@ def findings_text(groups: Sequence[FindingGroup]) -> str:
 
 
 def fault_at(path: str, fault: Fault) -> ConfigFinding:
-    """A fault as a finding at a place in the config."""
-    return ConfigFinding("error", path, fault.message.removeprefix(f"{path}: "))
+    """A fault as a finding at a place in the config; the message may begin with a key below the place."""
+    place, _, said = fault.message.partition(": ")
+    is_below = f"{place}.".startswith(f"{path}.")
+    return ConfigFinding("error", place, said) if is_below else ConfigFinding("error", path, fault.message)
 
 
 def has_failed(findings: Iterable[ConfigFinding], path: str) -> bool:

@@ -22,6 +22,7 @@ from exporter.model.fault import CollectionError, Fault
 from exporter.model.sections import Config
 from exporter.model.sql import quote
 from exporter.model.values import KeyPath
+from exporter.plan.elsewhere import plan_there
 from exporter.plan.expressions import Expression, expressions, is_detached, written
 from exporter.plan.plan import Plan, compile_plan
 from exporter.plan.slices import missing_indexes, read_sliceable
@@ -62,25 +63,35 @@ async def preflight(config: Config) -> tuple[FindingGroup, ...]:
 
 async def _look_at(config: Config, name: str) -> list[FindingGroup]:
     path = f"databases.{name}"
-    plans = [compile_plan(config, p, DIMENSIONS) for p in config.pipelines.values() if p.database == name]
+    every = [compile_plan(config, pipeline, DIMENSIONS) for pipeline in config.pipelines.values()]
+    plans = [plan for plan in every if plan.pipeline.database == name]
+    readers = [
+        plan_there(plan, of_record)
+        for plan in every
+        for of_record, record in plan.pipeline.elsewhere.items()
+        if record.database == name
+    ]
     about: list[ConfigFinding] = []
     checked: dict[str, list[ConfigFinding]] = {}
     found: dict[str, dict[KeyPath, Relation]] = {}
     role = ""
     try:
-        tables = list(dict.fromkeys(table for plan in plans for table in tables_of(plan.pipeline)))
+        tables = list(dict.fromkeys(table for plan in (*plans, *readers) for table in tables_of(plan.pipeline)))
         async with open_transaction(config.databases[name], tables) as session:
             server, names = await read_server(session), await read_names(session)
             role = server.role
             about += await _check_search_path(session, f"{path}.search_path", names)
             about += judge_connection(path, server, is_encrypted=not is_exposed(session.connection))
-            about += judge_connection_limits(path, *await _connection_limits(session), server, len(plans))
+            asking = len(plans) + len({reader.pipeline.name for reader in readers})
+            about += judge_connection_limits(path, *await _connection_limits(session), server, asking)
             for plan in plans:
                 found[plan.pipeline.name] = {}
                 checked[plan.pipeline.name] = await _check(session, plan, server, names, found[plan.pipeline.name])
+            for reader in readers:
+                about += await _check(session, reader, server, names, {})
     except CollectionError as error:
         about.append(ConfigFinding("error", path, error.fault.message))
-    groups = [FindingGroup(f"database {name}", tuple(about))]
+    groups = [FindingGroup(f"database {name}", tuple(for_role(finding, role) for finding in about))]
     for plan in plans:
         pipeline = plan.pipeline.name
         findings = checked.get(pipeline)
@@ -137,6 +148,8 @@ async def _check(
     pipeline, role = plan.pipeline, server.role
     findings: list[ConfigFinding] = []
     for place in places(pipeline):
+        if not (plan.is_of_sessions or "records" in place.path):
+            continue
         relation = await read_relation(session, place.table)
         if relation is None:
             findings.append(judge_absence(place.path, place.table, names, role))

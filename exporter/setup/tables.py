@@ -99,7 +99,7 @@ def places(pipeline: Pipeline) -> Iterator[Place]:
         numbers = record.rows.columns if record.rows else ()
         columns += [((*top, "records", name, "rows"), column) for column in numbers]
     yield Place(path, sessions.table, tuple(columns), tuple(times), sessions.timezone, frozenset(sessions.computed))
-    for name, record in pipeline.stored.items():
+    for name, record in pipeline.here.items():
         yield _record_place((*top, "records", name), record)
 
 
@@ -231,7 +231,9 @@ def _elsewhere(place: str, source: Source, itself: Source) -> ConfigFinding:
     """The finding about a foreign table, also behind a view."""
     what = "a foreign table" if source is itself else f"reads the foreign table {source.table.sql}"
     unseen = "the exporter cannot see hidden rows on the other server, and the snapshot does not include that server"
-    return ConfigFinding("error", place, f"{what}: {unseen}: measure the table on its own server")
+    return ConfigFinding(
+        "error", place, f"{what}: {unseen}: read the table on its own server; a record may name its database"
+    )
 
 
 def judge_columns(place: Place, found: Relation) -> Iterator[ConfigFinding]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
+from exporter.model.elsewhere import Elsewhere
 from exporter.model.fault import Fault
 from exporter.model.judging import Readings
 from exporter.model.metric import Folded, Metric
@@ -26,7 +27,7 @@ class Snapshot:
     minus the exporter's, in seconds.  `identity` tells databases apart; None if the server hides the identity.
     `found` has, for each table without a schema in the config, the table that was
     read.  `swept` bounds numbers
-    that are sums of slices; None for numbers of one moment.
+    that are sums of slices; None for numbers of one moment.  `elsewhere` has the records of other databases, by name.
     """
 
     readings: Readings
@@ -40,6 +41,7 @@ class Snapshot:
     identity: str | None = None
     found: Mapping[str, str] = field(default_factory=dict)
     swept: Swept | None = None
+    elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
 
     @property
     def pipeline(self) -> str:

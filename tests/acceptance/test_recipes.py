@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,14 @@ BROKEN = re.compile(r"^-- broken: (.*)\n", re.MULTILINE)
 MENDED = "-- mended\n"
 
 
+def run_on(dsn: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command with a recipe; every database that a recipe names is this one."""
+    return run(*words, DATABASE_URL=dsn, WAREHOUSE_URL=dsn)
+
+
 def broken_limits(name: str, dsn: str) -> list[str]:
     """What `check` finds, in the words of a recipe."""
-    done = run("check", "--config.file", str(FOLDER / f"{name}.yaml"), "--format", "json", DATABASE_URL=dsn)
+    done = run_on(dsn, "check", "--config.file", str(FOLDER / f"{name}.yaml"), "--format", "json")
     assert done.stderr == ""
     document = json.loads(done.stdout)
     assert not [fault for pipeline in document["pipelines"] for fault in pipeline["faults"]]
@@ -60,7 +66,7 @@ async def test_a_recipe_passes_the_check_of_the_config(empty: Database, name: st
     await empty.execute((FOLDER / f"{name}.sql").read_text(encoding="utf-8").partition("-- broken: ")[0])
     words = ("config", "check", "--connect", "--config.file", str(FOLDER / f"{name}.yaml"))
 
-    done = run(*words, DATABASE_URL=empty.dsn)
+    done = run_on(empty.dsn, *words)
 
     assert done.returncode == 0, done.stdout
     assert "healthy" in done.stdout

@@ -144,6 +144,26 @@ async def test_computed_keys_change_no_number_and_every_list_is_whole(backfill: 
     assert {"orphaned_records", "failed_checks", "duplicate_records", "undated_sessions"} <= listed.keys()
 
 
+async def test_records_of_another_database_give_the_numbers_of_one_and_every_list_is_whole(backfill: Database) -> None:
+    other = TOUR.read_text()
+    main = "  main:\n    url: ${DATABASE_URL} "
+    assert main in other
+    other = other.replace(main, f"  other:\n    url: ${{DATABASE_URL}}\n{main}")
+    for table in ("profiles", "fc_scores"):
+        other = other.replace(
+            f"        table: public.{table}\n", f"        database: other\n        table: public.{table}\n"
+        )
+    plan = backfill.plan(other)
+
+    snapshot = (await backfill.measure(other)).snapshot
+    plain = (await backfill.measure()).snapshot.readings.numbers
+    listed = await test_lists.assert_explained(plan, snapshot)
+
+    assert snapshot.elsewhere.keys() == {"profiles", "fc_scores"}
+    assert snapshot.readings.numbers == {k: v for k, v in plain.items() if k[0] != "foreign_key_enforced"}
+    assert {"orphaned_records", "failed_checks", "duplicate_records", "undated_sessions"} <= listed.keys()
+
+
 async def test_a_foreign_key_counts_once_it_is_validated(healthy: Database) -> None:
     link = "foreign key (session_id) references assessment_sessions (id)"
     seen = []

@@ -472,15 +472,19 @@ class Case:
     constraints: tuple[str, ...]
     is_computed: bool = False
     """Whether keys name computed columns that repeat columns of the tables."""
+    is_apart: bool = False
+    """Whether the records are read as those of another database, over a connection of their own."""
 
     def config(self) -> str:
+        other = ', other: {url: "${DATABASE_URL}"}' if self.is_apart else ""
         lines = [
-            'database: {url: "${DATABASE_URL}"}',
+            f'databases: {{main: {{url: "${{DATABASE_URL}}"}}{other}}}',
             f"collection: {{max_label_values: {self.world.cap}}}",
             "pipelines:",
             "  random:",
         ]
-        for key, value in (computed(self.world.pipeline) if self.is_computed else self.world.pipeline).items():
+        pipeline = computed(self.world.pipeline) if self.is_computed else self.world.pipeline
+        for key, value in (apart(pipeline) if self.is_apart else pipeline).items():
             if key == "records":
                 lines += ["    records:", *(f"      {name}: {quoted(record)}" for name, record in value.items())]
             else:
@@ -503,6 +507,15 @@ class Case:
 
     def _repr_pretty_(self, printer: RepresentationPrinter, _cycle: bool) -> None:
         printer.text(f"\n{self.script()}\n\n{self.config()}")
+
+
+def apart(pipeline: Mapping[str, Any]) -> dict[str, Any]:
+    """The pipeline with every record table in another database."""
+    records = {
+        name: record if "exists" in record else {**record, "database": "other"}
+        for name, record in pipeline["records"].items()
+    }
+    return {"database": "main", **pipeline, "records": records}
 
 
 def computed(pipeline: Mapping[str, Any]) -> dict[str, Any]:

@@ -329,6 +329,31 @@ def test_computed_columns_that_repeat_columns_change_no_number(laboratory: Labor
     on_random_databases(EXPLAINED, agree, cases(lacks=laboratory.lacks, refusals=True), lambda: wanted - compared)
 
 
+def test_records_of_another_database_give_the_numbers_of_one(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: set[str] = set()
+    # The clock of the database stands, and so no time passes between its two snapshots.
+    monkeypatch.setattr("exporter.measure.carry.elapsed_since", lambda _: 0.0)
+
+    def agree(case: Case) -> None:
+        if any(kind.base in ("citext", "mood") for of in case.world.types.values() for kind in of.values()):
+            return  # A type of the other database is compared as text, or refused with the cast to write.
+        expected = gauges(case.world)
+        expected["verdict", verdict(case.world, expected)] = 1
+        found = laboratory.measure(replace(case, is_apart=True))
+        compared.update(metric for (metric, *_), value in expected.items() if value)
+        for numbers in (expected, found):
+            # No constraint reaches another database.
+            for series in [series for series in numbers if series[0] == "foreign_key_enforced"]:
+                del numbers[series]
+        if wrong := differences(found, expected):
+            raise AssertionError(wrong)
+
+    wanted = {series[0] for series in REACHED} - {"key", "foreign_key_enforced"}
+    on_random_databases(EXPLAINED, agree, cases(lacks=laboratory.lacks, refusals=True), lambda: wanted - compared)
+
+
 def test_every_list_has_as_many_as_the_number_says(laboratory: Laboratory) -> None:
     explained: Counter[str] = Counter()
 

@@ -9,20 +9,23 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from conftest import Numbers, another_clock
+from conftest import Numbers, another_clock, care
 from standby import Pair, Standby, binaries_with_basebackup, line_to, replicated, source
 from test_collect import ROWS, TABLES, assert_keeps_secrets, assert_whole, config, refused
 from waiting import at_most
 
+from exporter.config.read import parse_config
 from exporter.demo.scenarios import SCENARIOS, SCHEMA
+from exporter.dimensions import DIMENSIONS
 from exporter.embedded import EmbeddedPostgres
 from exporter.measure.collect import collect, snapshot_of
-from exporter.measure.guard import open_snapshot
+from exporter.measure.elsewhere import open_snapshot
 from exporter.measure.interpret import Counted
 from exporter.measure.query_faults import Circumstances, query_fault
 from exporter.measure.session import Session
 from exporter.measure.tiers import sweep
 from exporter.model.fault import CollectionError, Fault
+from exporter.plan.plan import compile_plan
 from exporter.plan.replica import ReplicationStatus, lag
 from exporter.plan.transaction import END
 
@@ -542,3 +545,27 @@ def test_where_nobody_can_tell_the_lag_the_replica_is_not_measured(
     assert isinstance(fault, Fault)
     assert fault.reason == "replica_lag"
     assert word in fault.message
+
+
+APART = care("database: main", "grace: 1s", scores="database: replica", notes="").replace(
+    'database: {url: "${DATABASE_URL}"}',
+    'databases: {main: {url: "${DATABASE_URL}"}, replica: {url: "${REPLICA_URL}"}}',
+)
+"""The sessions of the primary, and the scores of a replica."""
+
+
+async def test_a_record_on_a_replica_has_as_much_more_grace_as_the_replica_is_behind(visits: Pair) -> None:
+    await visits.primary.execute(COMPLETED)
+    await hold_back(visits, "insert into scores values (4, 'v3')")
+    await asyncio.sleep(1.5)
+    parsed = parse_config(APART, {"DATABASE_URL": visits.primary.dsn, "REPLICA_URL": visits.replica.dsn})
+
+    found = Numbers(await collect(compile_plan(parsed, parsed.pipelines["care"], DIMENSIONS)))
+
+    assert found.positive("record_sessions") == {
+        ("scores", "current"): 2,
+        ("scores", "missing"): 1,
+        ("scores", "pending"): 1,
+        ("notes", "current"): 4,
+    }
+    assert found.snapshot.elsewhere["scores"].seconds > 1.5

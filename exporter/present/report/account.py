@@ -387,7 +387,11 @@ def _entry(
             return JudgedLine(line, Standing.NOT_ASKED, "not_measured", bound, f"set {line.remedy}", marks)
         return JudgedLine(line, Standing.UNKNOWN, "not_measured", bound, _why(line, status), marks)
     scope, is_hidden = _scope(status), bool(status.snapshot and status.snapshot.restricted)
-    evidence: Evidence = "visible" if is_hidden and line.evidence == "measured" else line.evidence
+    evidence = line.evidence
+    if evidence == "measured" and is_hidden:
+        evidence = "visible"
+    elif evidence == "measured" and status.snapshot and line.record in status.snapshot.elsewhere:
+        evidence = "two_databases"
     if line.of == 0:
         return JudgedLine(line, Standing.NOTED, evidence, bound, "nothing to count", marks)
     if line.is_perfect and not scope:

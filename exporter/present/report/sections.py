@@ -3,6 +3,7 @@
 Markdown, HTML and the page have the same rows and lines, and differ only in the looks.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -224,10 +225,19 @@ def _parts(account: PipelineReport) -> tuple[Part, ...]:
 def _part(account: PipelineReport, record: str | None) -> Part | None:
     chapters = chain.from_iterable(_ASPECTS.values())
     entries = tuple(entry for chapter in chapters for entry in account.of(chapter, record) if _is_shown(entry))
-    title = record or "Sessions"
+    title = _title(account, record) if record else "Sessions"
     if any(entry.is_told for entry in entries):
         return Part(title, record, entries)
     return Part(title, record, (), lost=entries[0].reason or "not yet") if entries else None
+
+
+def _title(account: PipelineReport, record: str) -> str:
+    """The record and, where its rows are in another database, which, and how much earlier they were read."""
+    if account.snapshot is None or record not in account.snapshot.elsewhere:
+        return record
+    read = account.snapshot.elsewhere[record]
+    earlier = format_value(math.ceil(read.seconds * 10) / 10, "seconds")
+    return f"{record}, in the database {read.database}, read {earlier} before the sessions"
 
 
 def _is_shown(entry: JudgedLine) -> bool:
@@ -254,6 +264,7 @@ _EVIDENCE: Final[Mapping[Evidence, str]] = {
     "enforced": "enforced by a constraint",
     "by_definition": "by definition",
     "visible": "of the rows that policies show",
+    "two_databases": "rows of another database",
 }
 
 
