@@ -162,7 +162,7 @@ def _each() -> list[Tile]:
             24,
             6,
         ),
-        Tile(timeline(measured, Query(f"bottomk({LANES}, {latest(RECORD_UP)})", "{{pipeline}}: {{record}}")), 24, 5),
+        Tile(timeline(measured, Query(f"bottomk({LANES}, {latest(RECORD_UP)})", "{{pipeline}}: {{record}}")), 24, 8),
     ]
 
 
