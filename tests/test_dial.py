@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from asyncpg.connect_utils import TLSUpgradeProto
+from certificates import new_authority
 from conftest import Database
 
 from exporter.connection.dial import report_unhandled
@@ -388,3 +390,62 @@ async def test_every_other_error_that_no_caller_took_is_logged(caplog: pytest.Lo
         *["Future exception was never retrieved"] * 2,
         *["Task exception was never retrieved"] * 2,
     ]
+
+
+@asynccontextmanager
+async def flood(tls: ssl.SSLContext | None, path: Path | None = None) -> AsyncIterator[tuple[int, list[int]]]:
+    """A stranger who announces and sends a message of 2 GB before the login.  Yields the port, and the bytes sent."""
+    sent = [0]
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            if tls:
+                assert await reader.readexactly(8)
+                writer.write(b"S")
+                await writer.start_tls(tls)
+            assert await reader.read(4)
+            writer.write(b"R" + struct.pack("!i", 2**31 - 1))
+            while True:
+                writer.write(bytes(1 << 20))
+                sent[0] += 1 << 20
+                await writer.drain()
+
+    if path is None:
+        server = await asyncio.start_server(hear, "127.0.0.1", 0)
+    else:
+        server = await asyncio.start_unix_server(hear, path / ".s.PGSQL.5432")
+    yield (5432 if path else server.sockets[0].getsockname()[1]), sent
+    server.close()
+
+
+@pytest.mark.parametrize("way", ["plain", "tls", "socket"])
+async def test_whoever_sends_without_end_before_the_login_fills_no_memory(
+    way: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tls = None
+    if way == "tls":
+        certificate = new_authority(tmp_path, "stranger").sign("here", "stranger", "subjectAltName=IP:127.0.0.1")
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate, certificate.with_suffix(".key"))
+
+    async with flood(tls, tmp_path if way == "socket" else None) as (port, sent):
+        place = {"socket": f"?host={tmp_path}", "tls": "?sslmode=require"}.get(way, "?sslmode=disable")
+        host = "" if way == "socket" else f"127.0.0.1:{port}"
+        fault = await refusal(section(f"postgresql://me:hunter2@{host}/db{place}"))
+
+    assert fault.reason == "connect"
+    assert "more than 16 MB before the login" in fault.message
+    # What was sent and not read is in the buffers of both sides.
+    assert sent[0] < 64 << 20
+    assert not caplog.records
+
+
+async def test_after_the_login_the_driver_reads_by_itself(login: str, server: EmbeddedPostgres) -> None:
+    url = f"postgresql://{login}@127.0.0.1:{server.port}/postgres"
+
+    async with connect(section(url)) as connection:
+        protocol = connection._transport.get_protocol()  # type: ignore[attr-defined]
+        large = await connection.fetchval("select repeat('x', 20 * 1024 * 1024)")
+
+    assert type(protocol).__name__ == "Protocol"
+    assert len(large) == 20 << 20

@@ -11,12 +11,13 @@ import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from exporter import APPLICATION_NAME
+from exporter.connection.flood import FloodError, LoginLoop
 from exporter.connection.target import Place, Target
 from exporter.connection.threads import in_thread
 from exporter.connection.tls import NamedContext, context
@@ -169,6 +170,7 @@ class _Call:
         target, options = self.target, {"options": self.target.options} if self.target.options else {}
         if tls is not None:
             tls.host = self.place.host
+        loop = LoginLoop(asyncio.get_running_loop())
         try:
             connection: asyncpg.Connection = await asyncpg.connect(
                 host=[self.address],
@@ -186,11 +188,17 @@ class _Call:
                 timeout=self.seconds,
                 # Statements run once per collection; a pooler in transaction mode keeps no prepared statements.
                 statement_cache_size=0,
+                loop=cast("asyncio.AbstractEventLoop", loop),
             )
-        except ConnectionError as error:
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            if loop.is_flooded:
+                raise FloodError from None
+            if not isinstance(error, ConnectionError):
+                raise
             if tls is not None and type(error) is ConnectionError:
                 await self._see_who_answers()
             raise
+        loop.release()
         return connection
 
     async def _see_who_answers(self) -> None:

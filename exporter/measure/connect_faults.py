@@ -8,6 +8,8 @@ from typing import Final
 import asyncpg
 
 from exporter.connection.dial import HungUpError, NobodyError, StrangerError
+from exporter.connection.flood import MOST as FLOOD
+from exporter.connection.flood import FloodError
 from exporter.connection.parameters import UrlError
 from exporter.connection.tls import TlsFileError
 from exporter.measure.query_faults import ROLE
@@ -109,6 +111,11 @@ def _unreachable(error: OSError, timeout: float) -> str:
             )
         case HungUpError() | ConnectionResetError():
             return _HUNG_UP
+        case FloodError():
+            return (
+                f"the server sent more than {FLOOD >> 20} MB before the login: check that PostgreSQL is behind "
+                "host and port of the url, and use sslmode=verify-full against a stranger on the way"
+            )
         case StrangerError():
             return "the server is not PostgreSQL, or cannot serve: check host and port, and the log of the server"
         case socket.gaierror():
