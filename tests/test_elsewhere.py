@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -27,7 +28,9 @@ from exporter.measure.queries import explained, script
 from exporter.measure.rounds import Rounds
 from exporter.measure.supervise import initial_status
 from exporter.measure.supervise import measure as measured
+from exporter.mend.forms import Row
 from exporter.mend.gaps import Gap, list_gaps
+from exporter.mend.lists import list_members
 from exporter.model.sections import CollectionSettings
 from exporter.model.sections import Database as Section
 from exporter.plan.elsewhere import PART
@@ -39,7 +42,7 @@ from exporter.setup.preflight import preflight
 CONFIG = """
 databases:
   shop: {url: "${DATABASE_URL}"}
-  warehouse: {url: "${WAREHOUSE_URL}", connect_timeout: 2s}
+  warehouse: {url: "${WAREHOUSE_URL}", connect_timeout: 2s, statement_timeout: 3s}
 pipelines:
   orders:
     database: shop
@@ -72,7 +75,8 @@ insert into invoices select id from orders;
 WAREHOUSE = """
 create schema stock;
 create table stock.parcels (
-  order_id uuid, packed_at timestamp, format int, weight numeric, size text, test bool default false
+  order_id uuid, packed_at timestamp, format int, weight numeric, size text, test bool default false,
+  number int generated always as identity primary key
 );
 insert into stock.parcels
 select ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid, '2025-06-01 09:00', v, w, s, t
@@ -185,7 +189,13 @@ FAULTS = {
     "a policy": (
         "alter table stock.parcels enable row level security; create policy p on stock.parcels using (false)",
         "row_security",
-        "row-level security",
+        'CREATE VIEW "stock"."every_parcels" AS SELECT * FROM "stock"."parcels"; GRANT SELECT ON "stock"."every_',
+    ),
+    "a slow view": (
+        "alter table stock.parcels rename to slow; grant select on stock.slow to public; create view stock.parcels as "  # noqa: ISC004
+        "select s.* from stock.slow s, pg_sleep(9); grant select on stock.parcels to public",
+        "statement_timeout",
+        "leave out old rows with where, or raise statement_timeout",
     ),
     "a lock": ("", "lock_timeout", "holds an exclusive lock"),
 }
@@ -266,7 +276,7 @@ async def test_gaps_and_lists_are_those_of_the_numbers(shop: Database, warehouse
 
 
 async def test_a_backfill_of_the_other_database_is_verified(
-    shop: Database, warehouse: Database, tmp_path: Path
+    shop: Database, warehouse: Database, new_database: NewDatabase, tmp_path: Path
 ) -> None:
     config, worklist = tmp_path / "config.yaml", tmp_path / "worklist"
     config.write_text(CONFIG)
@@ -284,8 +294,31 @@ async def test_a_backfill_of_the_other_database_is_verified(
         "'s' from generate_series(3, 9) n where n <> 7"
     )
     after = await asyncio.to_thread(run, "verify", str(worklist))
+    urls["WAREHOUSE_URL"] = (await copy_of(new_database, warehouse)).dsn
+    of_a_copy = await asyncio.to_thread(run, "verify", str(worklist))
 
-    assert (made, before, after) == (0, 1, 0)
+    # A copy proves nothing about the warehouse.
+    assert (made, before, after, of_a_copy) == (0, 1, 0, 2)
+
+
+async def copy_of(new_database: NewDatabase, warehouse: Database) -> Database:
+    """Another database with the same rows."""
+    found = await new_database(None)
+    await found.execute(WAREHOUSE + "truncate stock.parcels")
+    rows = await warehouse.connection.fetch("select order_id, packed_at, format, weight, size, test from stock.parcels")
+    await found.connection.executemany("insert into stock.parcels values ($1, $2, $3, $4, $5, $6)", [*map(tuple, rows)])
+    return found
+
+
+async def test_a_list_names_the_rows_by_the_primary_key_of_the_other_database(
+    shop: Database, warehouse: Database
+) -> None:
+    found: list[Row] = []
+
+    await list_members(plan(shop, warehouse), "unlinked_records", ["parcels"], found.append)
+
+    number = await warehouse.connection.fetchval("select number::text from stock.parcels where order_id is null")
+    assert [(row["session"], row["row"]) for row in found] == [(None, number)]
 
 
 PROBLEMS = {
@@ -523,3 +556,44 @@ async def test_a_text_that_the_other_server_cannot_hold_is_a_fault_of_the_record
     assert found.snapshot.record_faults.keys() == {"parcels"}
     assert "a text of the database warehouse has a character outside" in found.snapshot.record_faults["parcels"].message
     assert found("record_sessions", "invoices", "current") == 9
+
+
+async def test_a_key_that_cannot_be_cast_is_told_with_the_cast_that_can(shop: Database, warehouse: Database) -> None:
+    await warehouse.execute(
+        "alter table stock.parcels alter order_id type text; insert into stock.parcels values ('x')"
+    )
+    text = CONFIG.replace("session_key: order_id\n", "session_key: {column: order_id, cast: uuid}\n", 1)
+
+    found = await measure(shop, warehouse, text)
+    as_text = await measure(shop, warehouse, text.replace("cast: uuid", "cast: text"))
+
+    message = found.snapshot.record_faults["parcels"].message
+    assert "a text does not fit the type of a key (cast: uuid of order_id): write cast: text" in message
+    assert as_text("orphaned_records", "parcels") == 2
+    assert as_text.positive("gap_sessions")["parcels", "missing"] == 3
+
+
+async def test_the_remedies_are_for_the_database_with_the_rows(shop: Database, warehouse: Database) -> None:
+    text = f"{CONFIG}    limits: {{orphaned_records: {{warning: 0}}, unlinked_records: {{warning: 0}}}}\n"
+    text = text.replace("        where: not test\n", "")
+    of_both = plan(shop, warehouse, text)
+    status = initial_status(of_both, max_age=300).after(await measured(of_both, collect), now=0.0)
+
+    report = as_markdown(report_on([status], DIMENSIONS, status.last.ended_at if status.last else 0))
+
+    assert "Restore the sessions or delete the rows." in report
+    assert "foreign key" not in report
+    assert 'in the database warehouse: `alter table "stock"."parcels" alter column "order_id" set not null;`' in report
+
+
+async def test_the_check_names_the_role_of_the_database_with_the_rows(shop: Database, warehouse: Database) -> None:
+    there = await as_reader(warehouse, ALL[0])
+    here = await as_reader(shop, "grant select on all tables in schema public to {role}")
+    config = parse_config(CONFIG, {"DATABASE_URL": here.dsn, "WAREHOUSE_URL": there.dsn})
+
+    remedies = " ".join(
+        finding.remedy or finding.message for group in await preflight(config) for finding in group.findings
+    )
+
+    assert f'GRANT SELECT ON "stock"."parcels" TO "{urlsplit(there.dsn).username}"' in remedies
+    assert f'"{urlsplit(here.dsn).username}"' not in remedies

@@ -102,11 +102,18 @@ pipelines:
 - The exporter reads the rows of the record first, in a snapshot of the other database, and hands the named columns to
   the server of the sessions, which compares the keys.  Nothing is written to either database.
 - The grace period of the record grows by the time between the two snapshots (and by the lag of the other database, if
-  a replica), so that a row written in between is not missing.  The report names the time, and marks each line.
-- SQL of the record (`where`, `valid`, `computed`) runs in the other database, SQL of the sessions in the first.
+  a replica), so that a row is not missing if session and row complete in between.  The report names the time, and marks
+  each line.  Two changes in between are wrong for one round: a session that appears with an older completion together
+  with its row is a gap, and a row whose session is deleted after the row is an orphan.  Alerts wait longer than a
+  round; for `check`, set a threshold above 0 where such changes are common.
+- Each database has its own role: `GRANT SELECT` on the sessions in one, on the record in the other.
+- SQL of the record (`where`, `valid`, `computed`) runs in the other database; SQL of the sessions (also
+  `required_when`) and `cast` run in the first.  With `cast: uuid`, one text that is no uuid stops the record;
+  `cast: text` compares texts, and the row counts as orphaned.
 - At most 2 million rows, about 65 bytes of the exporter's memory for each: let `where` leave out rows older than the
   window.  A pipeline with such a record is always measured in full, never in slices.
-- A column of an enum is compared as text.  A type of an extension (citext) needs a `computed` text.
+- A column of an enum, or of a type without equality (json), is compared as text.  A type of an extension (citext) needs
+  a `computed` text.
 - If the sessions come from a replica, a row can be newer than the replica: orphaned rows may be counted for its lag.
 - A fault of the other database is a fault of the record: other records are measured.
 """

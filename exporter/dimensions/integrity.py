@@ -135,7 +135,9 @@ INTEGRITY = Dimension(
                 (
                     "List the rows with the missing session keys (`list orphaned_records`).",
                     "Restore the sessions or delete the rows.",
-                    ("Add a foreign key: first `not valid`, then validate the key after the cleanup."),
+                    Step(
+                        "Add a foreign key: first `not valid`, then validate the key after the cleanup", is_at_home=True
+                    ),
                 ),
             ),
             per="record",

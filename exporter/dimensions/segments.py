@@ -9,7 +9,7 @@ from exporter.model.advice import Advice
 from exporter.model.counting import Cells, Part, Scope, SessionMeasure, Total, sessions_where
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Judged, Limit, Readings, UnmeasuredError
-from exporter.model.metric import Folded, LabelValue, Metric, Numbers
+from exporter.model.metric import Folded, LabelValue, Metric, Numbers, is_folded
 from exporter.model.reporting import ReportLine
 from exporter.model.sections import Key, Pipeline, RatioThresholds, Record, Section
 from exporter.model.sql import quote, same_text, text_literal
@@ -192,6 +192,12 @@ def _worst_in_words(readings: Readings, _subject: str) -> str:
     return f"{worst.name}: {format_value(worst.share, 'ratio', beside)}"
 
 
+def _worst_chosen(readings: Readings) -> tuple[str, ...]:
+    """The option of `gaps` for the worst segment."""
+    worst = _worst(readings)
+    return () if worst is None or is_folded(worst.name) else ("--segment", worst.name)
+
+
 def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     if SEGMENT.of(readings.pipeline.sessions) is None:
         return ()
@@ -202,7 +208,10 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
     else:
         words = "" if worst else "none"
     rest = str(Folded.OTHER.value)
-    with_gaps = sorted((one for one in settled if one.gaps), key=lambda one: (one.name == rest, -one.gaps, one.name))
+    with_gaps = sorted(
+        (one for one in settled if one.gaps), key=lambda one: (one.name == rest, -one.share, -one.gaps, one.name)
+    )
+    others = with_gaps[SHOWN:]
     return (
         ReportLine(
             "impact",
@@ -216,6 +225,18 @@ def _lines(readings: Readings) -> tuple[ReportLine, ...]:
         *(
             ReportLine("impact", f"Sessions with a gap of segment {one.name}", one.gaps, one.settled)
             for one in with_gaps[:SHOWN]
+        ),
+        *(
+            [
+                ReportLine(
+                    "impact",
+                    "Sessions with a gap of all other segments",
+                    sum(one.gaps for one in others),
+                    sum(one.settled for one in others),
+                )
+            ]
+            if others
+            else []
         ),
     )
 
@@ -245,13 +266,14 @@ SEGMENTS = Dimension(
                     "All segments have gaps: SessionHealthGapRatio or SessionHealthSessionsWithGap has the cause.",
                 ),
                 (
-                    "Find the segment: `check` names the worst, the dashboard lists the segments by share.",
+                    "Find the segments: `check` names the worst, report and dashboard list them by share.",
                     "List the sessions (`gaps --segment NAME`), and compare them with sessions of other segments.",
                     "After the repair write a worklist (`gaps --segment NAME --worklist FILE`), and run the backfill.",
-                    "Verify the backfill (`verify FILE`), and watch the number fall to 0 on the dashboard.",
+                    "Verify the backfill (`verify FILE`), and watch the share of the segment fall on the dashboard.",
                 ),
                 gaps="",
             ),
+            chosen=_worst_chosen,
             rounds=30,
             needs=(("sessions", "segment"),),
         ),

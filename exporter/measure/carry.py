@@ -11,6 +11,7 @@ from exporter.measure.session import Session, subject_of
 from exporter.model.elsewhere import Elsewhere
 from exporter.model.fault import Fault
 from exporter.model.sections import Record
+from exporter.model.terms import digest_of
 from exporter.plan.elsewhere import Carried, carried_table, key_types, placed, settings
 from exporter.plan.plan import Plan
 
@@ -19,13 +20,21 @@ from exporter.plan.plan import Plan
 class Gathered:
     """What the other databases gave: rows and faults by record, and the tables with rows that policies may hide.
 
-    `as_of`: the time of the rows by `time.monotonic`, at the latest.
+    `as_of`: the time of the rows by `time.monotonic`, at the latest.  `identities` of the databases, by record.
     """
 
     rows: Mapping[str, Carried] = field(default_factory=dict)
     faults: Mapping[str, Fault] = field(default_factory=dict)
     restricted: tuple[str, ...] = ()
     as_of: Mapping[str, float] = field(default_factory=dict)
+    identities: Mapping[str, str | None] = field(default_factory=dict)
+
+    def identity(self, own: str | None) -> str | None:
+        """The identity of all databases together, `own` among them; None if one is unknown."""
+        every = [own, *self.identities.values()]
+        if None in every or self.faults:
+            return None
+        return digest_of(every)[: len(own or "")] if self.identities else own
 
 
 NOTHING: Final = Gathered()
@@ -66,6 +75,7 @@ async def carry(session: Session, plan: Plan, gathered: Gathered) -> tuple[Plan,
             table = carried_table(record, place, carried)
             pipeline = placed(pipeline, name, table, carried, timedelta(seconds=waited))
             told[name] = record
+            session.row_keys = {**session.row_keys, name: carried.row_key}
             types += key_types(name, record, carried)
             session.elsewhere = {**session.elsewhere, name: Elsewhere(str(record.database), waited)}
     session.restricted = gathered.restricted

@@ -7,7 +7,7 @@ that each row then read has its session in the later snapshot.  A fault there is
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from exporter.measure.carry import Gathered
 from exporter.measure.database import connect
@@ -45,16 +45,17 @@ async def _gather(plan: Plan, *, unattended: bool) -> Gathered:
     for name in plan.pipeline.elsewhere:
         began = time.monotonic()
         try:
-            carried, lag, restricted = await _read(plan, name, unattended=unattended)
+            read = await _read(plan, name, unattended=unattended)
         except CollectionError as error:
             fault = _of_record(plan, name, error.fault)
             found = replace(found, faults={**found.faults, name: fault})
             continue
         found = replace(
             found,
-            rows={**found.rows, name: carried},
-            restricted=(*found.restricted, *restricted),
-            as_of={**found.as_of, name: began - lag},
+            rows={**found.rows, name: read.carried},
+            restricted=(*found.restricted, *read.restricted),
+            as_of={**found.as_of, name: began - read.lag},
+            identities={**found.identities, name: read.identity},
         )
     return found
 
@@ -67,17 +68,28 @@ def _of_record(plan: Plan, name: str, fault: Fault) -> Fault:
     return replace(fault, message=f"{place}: database {plan.pipeline.records[name].database}: {said}")
 
 
-async def _read(plan: Plan, name: str, *, unattended: bool) -> tuple[Carried, float, tuple[str, ...]]:
-    """The rows of a record, the lag of the other database in seconds, and the tables with hidden rows.
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The rows of a record; of the other database the lag in seconds, the identity, and the tables with hidden rows."""
 
-    Raises CollectionError.
-    """
+    carried: Carried
+    lag: float
+    identity: str | None
+    restricted: tuple[str, ...]
+
+
+async def _read(plan: Plan, name: str, *, unattended: bool) -> _Read:
+    """Read a record in the other database; raises CollectionError."""
     there, subject = with_types_of_all(plan_there(plan, name), name), subject_of(plan, name)
+    row_key: tuple[str, ...] = ()
     async with connect(there.database) as connection:
         session = await snapshot_on(connection, there, unattended=unattended, in_slices=True)
         there = session.plan
         if name in session.faults:
             raise CollectionError(session.faults[name])
+        if there.keeps_row_keys:
+            row_key = tuple([column for (column,) in await session.run(there.primary_key(name), subject)])
+            there = with_types_of_all(there, name, row_key)
         columns = [*await session.run(there.keys, subject), *session.computed_keys]
         types = {column.place: column.type for column in read_key_columns(columns) if column.record == name}
         rows = await session.attempt(rows_there(there, name), subject, is_uncountable)
@@ -96,9 +108,9 @@ async def _read(plan: Plan, name: str, *, unattended: bool) -> tuple[Carried, fl
     named = {column: types[place] for place, column in enumerate(named_columns(there, name))}
     _check_types(subject, named)
     database = plan.pipeline.records[name].database
-    carried = Carried(named, conditions_there(there, name), tuple(tuple(row[1:]) for row in rows))
+    carried = Carried(named, conditions_there(there, name), tuple(tuple(row[1:]) for row in rows), row_key)
     lag = 0.0 if session.lag is None else session.lag.total_seconds()
-    return carried, lag, tuple(f"{table} of {database}" for table in restricted)
+    return _Read(carried, lag, session.identity, tuple(f"{table} of {database}" for table in restricted))
 
 
 def _check_types(subject: str, named: dict[str, KeyType]) -> None:

@@ -70,13 +70,16 @@ class Circumstances:
     """The context of a failed statement.
 
     `statement_timeout`: seconds.  `is_parsed`: the server has parsed the statement, so that an error may quote a value.
-    `is_ours`: the statement has no SQL of the config.  `schemas`: schema by name of a table or function.
+    `is_ours`: the statement has no SQL of the config.  `is_of_rows`: rows of a record are read for another database.
+    `casts` of the subject, for people.  `schemas`: schema by name of a table or function.
     """
 
     statement_timeout: float
     is_replica: bool = False
     is_parsed: bool = False
     is_ours: bool = False
+    is_of_rows: bool = False
+    casts: tuple[str, ...] = ()
     schemas: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -148,12 +151,22 @@ def _misnamed(error: asyncpg.PostgresError, subject: str) -> Fault | None:
 def _waited(error: asyncpg.PostgresError, subject: str, given: Circumstances) -> Fault | None:
     """The fault of a statement that took or waited too long; None for other errors."""
     match error:
+        case asyncpg.QueryCanceledError() if subject == "begin":
+            return Fault(
+                "statement_timeout",
+                f"{subject}: the server cancelled the first statement, by a statement_timeout of the role or the "
+                f"database, or on request: ALTER ROLE {ROLE} RESET statement_timeout; the exporter sets its own",
+            )
         case asyncpg.QueryCanceledError():
+            remedy = (
+                "leave out old rows with where"
+                if given.is_of_rows
+                else "add an index for the window, shorten the window"
+            )
             return Fault(
                 "statement_timeout",
                 f"{subject}: the server cancelled the statement, after statement_timeout "
-                f"({given.statement_timeout:g} s) or on request: add an index for the window, shorten the window, or "
-                "raise statement_timeout",
+                f"({given.statement_timeout:g} s) or on request: {remedy}, or raise statement_timeout",
             )
         case asyncpg.IdleInTransactionSessionTimeoutError():
             return Fault(
@@ -209,6 +222,12 @@ def _fault_by_class(error: asyncpg.PostgresError, subject: str, given: Circumsta
     if state.startswith("22") and not given.is_parsed:
         return Fault("invalid_sql", f"{subject}: {_text(error)}: correct the SQL in the config")
     # At run time an unknown name comes from a row, such as has_table_privilege(column).
+    if state == "22P02" and given.casts:
+        return Fault(
+            "type",
+            f"{subject}: a text does not fit the type of a key ({', '.join(given.casts)}): write cast: text, so that "
+            "such a row has no session and counts as orphaned, or leave such rows out with where",
+        )
     if state[:2] in {"22", "23"} or (given.is_parsed and not given.is_ours and state[:2] == "42"):
         return Fault(
             "type",

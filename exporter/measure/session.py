@@ -31,11 +31,12 @@ class Session:
     snapshot; on a replica `lag` earlier.  `clock_offset`: the database's clock minus the exporter's, in seconds.
     `plan`: the plan adapted to the types of this database.  `tables`: tables by the keys of the config.  `found`:
     relations by table.  `schemas`: the schemas of names without a schema, from the schemas `searched`.  `faults`:
-    unmeasured records by name.  `part_faults`: unmeasured parts by path.  `elsewhere`: records of other databases, and
-    `restricted`: their tables with rows that policies may hide.  `facts`: the catalog readings of the plan.
+    unmeasured records by name.  `part_faults`: unmeasured parts by path.  `elsewhere`: records of other databases,
+    `row_keys`: the primary keys of their rows, and `restricted`: their tables with rows that policies may hide.
+    `facts`: the catalog readings of the plan.
     `computed_keys`: the types of computed key columns.
     `is_key_proven`: whether an index makes `sessions.key` unique; asked in slices.  `identity`: a hash that identifies
-    the database, None if unknown.
+    the databases, None if unknown.
     """
 
     connection: asyncpg.Connection
@@ -60,6 +61,7 @@ class Session:
     part_faults: Mapping[str, Fault] = field(default_factory=dict)
     elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
     restricted: tuple[str, ...] = ()
+    row_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     asking_until: float = math.inf
     is_parsing: bool = False
     _plan: Plan | None = None
@@ -146,9 +148,27 @@ class Session:
             is_replica=self.before.paused is not None,
             is_parsed=not self.is_parsing and statement.returns_rows,
             is_ours=statement.is_ours,
+            is_of_rows=self._plan is not None and not self._plan.is_of_sessions,
+            casts=self._casts(subject),
             schemas=self.schemas,
         )
-        return query_fault(error, subject, self.tables.get(subject), given)
+        return query_fault(error, subject, self._table_of(subject), given)
+
+    def _table_of(self, subject: str) -> TableName | None:
+        """The table of a key of the config, or of the section around the key."""
+        while subject and subject not in self.tables:
+            subject = subject.rpartition(".")[0]
+        return self.tables.get(subject)
+
+    def _casts(self, subject: str) -> tuple[str, ...]:
+        """The casts of the session key of a record, for people."""
+        records = self._plan.pipeline.records if self._plan is not None else {}
+        return tuple(
+            f"cast: {part.cast} of {part.column}"
+            for name, record in records.items()
+            for part in record.session_key
+            if part.cast and subject.endswith(f".records.{name}")
+        )
 
     def begin_asking_apart(self) -> None:
         """Start the time for asking apart: half of `statement_timeout` in total, so that what is left fits in it."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 from exporter.measure.controls import Count
@@ -106,6 +107,7 @@ def _row(plan: Plan, members: Members, subject: str, selection: Selection, texts
 @asynccontextmanager
 async def _snapshot(plan: Plan, name: str, subjects: Sequence[str]) -> AsyncIterator[Session]:
     """A snapshot in which the server accepts every expression of the list."""
+    plan = replace(plan, keeps_row_keys=isinstance(plan.lists[name], RowList))
     async with whole_snapshot(plan, members_of_control(name), known_members(plan, name)) as session:
         parts = {part.path for subject in subjects for part in plan.read_by(name, subject)}
         if refused := [fault for path, fault in session.part_faults.items() if path in parts]:
@@ -139,7 +141,7 @@ def known_members(plan: Plan, name: str) -> Told:
 
 async def _selection(session: Session, name: str, subject: str) -> Selection:
     plan = session.plan
-    row_key: list[str] = []
+    row_key = list(session.row_keys.get(subject, ()))
     if isinstance(plan.lists[name], RowList) and subject in plan.pipeline.here:
         row_key = [column for (column,) in await session.run(plan.primary_key(subject), subject_of(plan, subject))]
     return plan.members(name, subject, row_key)

@@ -434,10 +434,15 @@ def changed_keys(header: Header, plan: Plan) -> tuple[str, ...]:
     return changed_names(header.terms, terms_of(plan.as_written, plan.database))
 
 
+def _databases(header: Header) -> str:
+    others = dict.fromkeys(part.database for part in header.records if part.database)
+    return " or ".join([header.database, *others])
+
+
 def check_identity(header: Header, identity: str | None) -> None:
     """Raises WorklistError if both identities are known and differ."""
     if header.identity and identity and header.identity != identity:
         raise WorklistError(
-            f"the worklist was made from another database than {header.database} now is: connect to the original "
+            f"the worklist was made from another database than {_databases(header)} now is: connect to the original "
             "database, or make a new worklist"
         )

@@ -23,11 +23,12 @@ DASHBOARDS: Final[Mapping[Dashboard, str]] = {
 class Step:
     """A step in Markdown, and the SQL for a pipeline, with full names of tables, and the judged record.
 
-    The SQL is empty if a config has no SQL for the step.
+    The SQL is empty if a config has no SQL for the step.  `is_at_home`: impossible for a record in another database.
     """
 
     text: str
-    sql: Callable[[Pipeline, str], str]
+    sql: Callable[[Pipeline, str], str] = lambda _pipeline, _record: ""
+    is_at_home: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +49,18 @@ class Advice:
 
     def steps(self, pipeline: Pipeline, subject: str) -> tuple[str, ...]:
         """The steps of `mend` with the SQL for a pipeline, and the judged record."""
-        return tuple(step if isinstance(step, str) else _typed(step, pipeline, subject) for step in self.mend)
+        elsewhere = pipeline.elsewhere
+        return tuple(
+            step if isinstance(step, str) else _typed(step, pipeline, subject)
+            for step in self.mend
+            if isinstance(step, str) or not (step.is_at_home and subject in elsewhere)
+        )
 
 
 def _typed(step: Step, pipeline: Pipeline, subject: str) -> str:
-    sql = step.sql(pipeline, subject)
-    return f"{step.text}: {code(sql)}" if sql else f"{step.text}."
+    sql, elsewhere = step.sql(pipeline, subject), pipeline.elsewhere
+    there = f", in the database {elsewhere[subject].database}" if sql and subject in elsewhere else ""
+    return f"{step.text}{there}: {code(sql)}" if sql else f"{step.text}."
 
 
 def code(text: str) -> str:

@@ -137,9 +137,10 @@ class Limit:
     """A judged value, with thresholds under `limits.NAME` of a pipeline.
 
     A `below` limit is broken by a value below the threshold.  `needs` are paths of keys of the pipeline without which
-    the limit has no value.  `members` lists what a count counts; None if no list of its own shows that.  An alert fires
-    after the limit stays broken for `rounds` collections.  `beside` names another limit of the dimension, with a number
-    of the pipeline that the alert tells as well.  `former_name` is the key in configs of the last release.
+    the limit has no value.  `members` lists what a count counts; None if no list of its own shows that.  An alert
+    fires after the limit stays broken for `rounds` collections.  `beside` names another limit of the dimension, with
+    a number of the pipeline that the alert tells as well.  `chosen` are further words of the command, for a snapshot.
+    `former_name` is the key in configs of the last release.
     """
 
     name: str
@@ -153,6 +154,7 @@ class Limit:
     needs: tuple[tuple[str, ...], ...] = ()
     members: Members | None = None
     beside: str = ""
+    chosen: Callable[[Readings], tuple[str, ...]] | None = None
     former_name: str = ""
 
     def __post_init__(self) -> None:

@@ -74,12 +74,14 @@ class Carried:
     """The rows of a record, as read in the other database.
 
     `parts`: for each part of the rows, a text of an array for each column.  `types` of the columns that keys of the
-    config name.  `conditions`: the SQL of the config over a row, which the other server has computed.
+    config name.  `conditions`: the SQL of the config over a row, which the other server has computed.  `row_key`: the
+    columns of the primary key, if they were asked for.
     """
 
     types: Mapping[str, KeyType]
     conditions: tuple[Expression, ...]
     parts: tuple[tuple[str, ...], ...]
+    row_key: tuple[str, ...] = ()
 
 
 def plan_there(plan: Plan, name: str) -> Plan:
@@ -99,9 +101,12 @@ def plan_there(plan: Plan, name: str) -> Plan:
     )
 
 
-def with_types_of_all(plan: Plan, name: str) -> Plan:
-    """The plan of the other database, whose keys are all columns that the config names: `keys` reads their types."""
-    columns = tuple(named_columns(plan, name))
+def with_types_of_all(plan: Plan, name: str, more: Sequence[str] = ()) -> Plan:
+    """The plan of the other database, whose keys are all columns that the config names: `keys` reads their types.
+
+    `more`: further columns, as those of the primary key.
+    """
+    columns = tuple(dict.fromkeys([*named_columns(plan, name), *more]))
     sessions = plan.pipeline.sessions.model_copy(update={"key": columns})
     parts = tuple(KeyPart(column=column) for column in columns)
     record = plan.pipeline.records[name].model_copy(update={"session_key": parts})

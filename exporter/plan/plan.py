@@ -97,6 +97,7 @@ class Plan:
     empty until the catalog is read.  `control`: a platform of known numbers, counted in each collection.
     `others`: the databases of records elsewhere, by name.  `place`: the keys of the section whose table stands for the
     sessions.  `told`: the records elsewhere as the config has them, where the statements have their rows.
+    `keeps_row_keys`: rows elsewhere are read with their primary key, for a list.
     The order of a collection: `before`; `begin`; the locks, still without a snapshot; `catalog`, with the snapshot and
     the clock; `keys`; `indexes`; `IDENTITY`; the planned expressions; for each record `rows(...)`; `sessions(...)`;
     `delays(...)`; `touched`.
@@ -114,6 +115,7 @@ class Plan:
     others: Mapping[str, Database] = field(default_factory=dict)
     place: str = SESSIONS
     told: Mapping[str, Record] = field(default_factory=dict)
+    keeps_row_keys: bool = False
     control: "Control[Plan] | None" = None
 
     def about(self, pipeline: Pipeline) -> "Plan":

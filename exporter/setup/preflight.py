@@ -58,10 +58,26 @@ from exporter.text.names import nearest
 async def preflight(config: Config) -> tuple[FindingGroup, ...]:
     """Check every database of the config, all at the same time, and collect each measurable pipeline once."""
     looked = await asyncio.gather(*(_look_at(config, name) for name in config.databases))
-    return tuple(group for groups in looked for group in groups)
+    roles = {name: role for name, (role, _) in zip(config.databases, looked, strict=True)}
+    elsewhere = {
+        f"pipelines.{pipeline.name}.records.{name}": str(record.database)
+        for pipeline in config.pipelines.values()
+        for name, record in pipeline.elsewhere.items()
+    }
+
+    def with_role(finding: ConfigFinding, database: str) -> ConfigFinding:
+        of = (other for path, other in elsewhere.items() if f"{finding.path}.".startswith(f"{path}."))
+        return for_role(finding, roles[next(of, database)])
+
+    return tuple(
+        FindingGroup(group.title, tuple(with_role(finding, database) for finding in group.findings))
+        for database, (_, groups) in zip(config.databases, looked, strict=True)
+        for group in groups
+    )
 
 
-async def _look_at(config: Config, name: str) -> list[FindingGroup]:
+async def _look_at(config: Config, name: str) -> tuple[str, list[FindingGroup]]:
+    """The role in a database, and the findings about the database and each of its pipelines."""
     path = f"databases.{name}"
     every = [compile_plan(config, pipeline, DIMENSIONS) for pipeline in config.pipelines.values()]
     plans = [plan for plan in every if plan.pipeline.database == name]
@@ -91,7 +107,7 @@ async def _look_at(config: Config, name: str) -> list[FindingGroup]:
                 about += await _check(session, reader, server, names, {})
     except CollectionError as error:
         about.append(ConfigFinding("error", path, error.fault.message))
-    groups = [FindingGroup(f"database {name}", tuple(for_role(finding, role) for finding in about))]
+    groups = [FindingGroup(f"database {name}", tuple(about))]
     for plan in plans:
         pipeline = plan.pipeline.name
         findings = checked.get(pipeline)
@@ -99,9 +115,8 @@ async def _look_at(config: Config, name: str) -> list[FindingGroup]:
             findings = [ConfigFinding("note", f"pipelines.{pipeline}", "not checked: see the database above")]
         else:
             findings += await _try(plan, findings, found[pipeline])
-            findings = [for_role(finding, role) for finding in findings]
         groups.append(FindingGroup(f"pipeline {pipeline}", tuple(findings)))
-    return groups
+    return role, groups
 
 
 async def _check_search_path(session: Session, path: str, names: Names) -> list[ConfigFinding]:

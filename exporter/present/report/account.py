@@ -372,6 +372,8 @@ def _command(status: PipelineStatus, finding: Finding, shell: Shell) -> str:
     if record and "--reason" in words and words[words.index("--reason") + 1] not in gap_reasons(record):
         # The record is satisfied by any version: no session has a gap for this reason.
         return shell.command("check")
+    if finding.limit.chosen is not None and status.readings is not None:
+        words = (*words, *finding.limit.chosen(status.readings))
     return shell.command(*words)
 
 
