@@ -11,7 +11,7 @@ from exporter.model.sections import Config
 from exporter.model.sql import TableName, quote
 from exporter.setup.catalog import Index, Relation, TableColumn, VisibleTable
 from exporter.setup.evidence import Columns, Group, RecordFacts, SessionFacts, Source, Value
-from exporter.setup.naming import done, names_key, usable, words
+from exporter.setup.naming import done, names_key, status_of, usable, words
 from exporter.setup.proposal import RecordDraft, SessionsDraft, Share, eligible_of, name_for
 from exporter.setup.proposed_yaml import propose
 from exporter.setup.references import Link, Outline
@@ -165,6 +165,9 @@ def test_words_are_told_apart_however_they_are_joined(name: str) -> None:
         ("customer_id", "orders", "id", False),
         ("number", "orders", "number", False),
         ("reorder_id", "orders", "id", False),
+        ("payment_id", "payments", "external_key", False),
+        ("payment_key", "payments", "external_key", True),
+        ("rental_id", "rental", "rental_id", True),
     ],
 )
 def test_a_column_is_named_after_a_table(column: str, table: str, key: str, named: bool) -> None:
@@ -177,3 +180,18 @@ def test_names_for_records_are_names_and_differ() -> None:
         taken.append(name_for(TableName("public", name), taken))
 
     assert taken == ["or_ders", "or_ders_2", "records", "x" * 30, "x" * 30 + "_2", "a_b", "table_1_10", "table_no"]
+
+
+@pytest.mark.parametrize(
+    ("others", "status"),
+    [
+        ("shipment_state bill_address_id last_ip_address", "state"),
+        ("city zip", None),
+        ("address_line1 country", None),
+        ("billing_state billing_city", "state"),
+    ],
+)
+def test_a_state_beside_a_city_is_one_of_an_address(others: str, status: str | None) -> None:
+    found = status_of([column(name, "text") for name in ("id", "state", *others.split())])
+
+    assert (found.name if found else None) == status

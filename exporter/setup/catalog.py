@@ -96,7 +96,8 @@ class TableColumn:
     """A column: `sql` is the quoted name, `type` the SQL type, `base` the type without length and domain.
 
     `labels`: the values of an enum, in order; empty for other types.  `is_computed`: the table has no such column, and
-    `sql` computes the values from other columns.
+    `sql` computes the values from other columns.  `is_numbered`: the table itself makes the values, from a sequence or
+    as a new UUID, so that they refer to no other table.
     """
 
     name: str
@@ -105,6 +106,7 @@ class TableColumn:
     base: str
     labels: tuple[str, ...]
     is_computed: bool = False
+    is_numbered: bool = False
 
     @property
     def is_time(self) -> bool:
@@ -339,8 +341,8 @@ async def _rows(session: Session, title: str, sql: str, oid: int) -> list[Any]:
 
 
 def _column(row: Any) -> TableColumn:  # noqa: ANN401 - the driver's row
-    name, sql, kind, base, labels = row
-    return TableColumn(name, sql, kind, base, tuple(labels or ()))
+    name, sql, kind, base, labels, is_numbered = row
+    return TableColumn(name, sql, kind, base, tuple(labels or ()), is_numbered=is_numbered)
 
 
 def _source(row: Any) -> Source:  # noqa: ANN401 - the driver's row
@@ -367,6 +369,11 @@ _COLUMN: Final = f"""a.attname::text, quote_ident(a.attname), pg_catalog.format_
     select array_agg(e.enumlabel::text order by e.enumsortorder)
     from pg_catalog.pg_enum e
     where e.enumtypid = {_BASE}
+  ),
+  a.attidentity <> '' or exists (
+    select from pg_catalog.pg_attrdef d
+    where d.adrelid = a.attrelid and d.adnum = a.attnum and a.attgenerated = ''
+      and pg_catalog.pg_get_expr(d.adbin, d.adrelid) ~* 'nextval\\(|uuid'
   )"""
 
 _COLUMNS: Final = f"""select {_COLUMN}

@@ -277,7 +277,7 @@ class Evidence:
             *(f"{pointer.column.sql} as pointer_{n}" for n, pointer in pointers.items()),
             f"{f'{columns.status.sql}::text' if columns.status else 'null::text'} as status",
             f"{columns.flag.sql if columns.flag else 'null::boolean'} as flag",
-            f"{f'{columns.completed.sql} is not null' if columns.completed else 'false'} as is_completed",
+            f"{_is_past(columns.completed) if columns.completed else 'false'} as is_completed",
             f"{_PART} as part",
             f"coalesce({columns.started.sql} <= clock_timestamp() - interval '1 hour', false) as is_mature",
         ]
@@ -426,6 +426,11 @@ class Evidence:
         if answer.reason in _TOLD and answer.message not in self._said:
             self._said.append(answer.message)
         return None
+
+
+def _is_past(column: TableColumn) -> str:
+    """SQL: whether a session is completed; a time in the future is a plan."""
+    return f"coalesce({column.sql} <= clock_timestamp(), false)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,10 @@ DONE_WORDS: Final = frozenset((*COMPLETED_WORDS, "success", "successful", "ok", 
 """Parts of a status that mean a successful end of a session."""
 
 FAILED_WORDS: Final = frozenset(
-    {"failed", "failure", "error", "refused", "rejected", "declined", "canceled", "cancelled", "void", "voided", "bad"}
+    {
+        *("failed", "failure", "error", "refused", "rejected", "declined", "canceled", "cancelled", "cancel", "bad"),
+        *("void", "voided", "trashed", "archived", "deleted", "uncollectible", "expired"),
+    }
 )
 """Parts of a status of a row that is no good record."""
 
@@ -112,8 +115,10 @@ def tails(table: str) -> list[tuple[str, ...]]:
 
 def referred(column: str, key: str = "id") -> list[tuple[str, ...]]:
     """What the name of a column may refer to, as stems: the name without `id` or the name of the key, or bare."""
-    own = words(column)
-    endings = dict.fromkeys([tuple(words(key)), *_KEY_ENDINGS])
+    own, of_key = words(column), words(key)
+    # payment_id does not refer to payments.external_key.
+    general = [one for one in _KEY_ENDINGS if len(of_key) <= 1 or tuple(of_key[-1:]) == one]
+    endings = dict.fromkeys([tuple(of_key), *general])
     found = [own[: -len(ending)] for ending in endings if ending and tuple(own[-len(ending) :]) == ending]
     return [tuple(map(stem, one)) for one in found if one]
 
@@ -128,6 +133,11 @@ def names_key(column: str, table: str, key: str) -> bool:
     if len(of_key) > 1 and words(column) == of_key:
         return True
     return not {*referred(column, key)}.isdisjoint(tails(table))
+
+
+def hints_at(column: str, table: str, key: str) -> bool:
+    """Whether the last words of a column name the key of a table: active_job_id and good_jobs.id."""
+    return any(name[start:] in tails(table) for name in referred(column, key) for start in range(1, len(name)))
 
 
 def pick(columns: Iterable[TableColumn], wanted: Sequence[str]) -> TableColumn | None:
@@ -161,10 +171,19 @@ def refers(column: TableColumn) -> bool:
 def status_of(columns: Sequence[TableColumn]) -> TableColumn | None:
     """The most likely column of the status: a text or a number with a word for a status; None without a match."""
     likely = [column for column in columns if not refers(column) and _TOLD_WORDS.isdisjoint(words(column.name)[-1:])]
-    if any(not _ADDRESS_WORDS.isdisjoint(words(column.name)) for column in columns):
-        likely = [column for column in likely if words(column.name) != ["state"]]
+    likely = [column for column in likely if not _is_of_address(column, columns)]
     numbers = [column for column in likely if column.base in INTEGERS]
     return pick(filter(is_text, likely), STATUS_WORDS) or pick(numbers, STATUS_WORDS)
+
+
+def _is_of_address(column: TableColumn, columns: Iterable[TableColumn]) -> bool:
+    """Whether a state is one of a country: billing_state beside billing_city, state beside city."""
+    *prefix, last = words(column.name) or [""]
+    beside = (words(other.name) for other in columns if not refers(other))
+    return last == "state" and any(
+        own[: len(prefix)] == prefix and not _ADDRESS_WORDS.isdisjoint(own[len(prefix) : len(prefix) + 1])
+        for own in beside
+    )
 
 
 def flag_of(columns: Sequence[TableColumn]) -> TableColumn | None:

@@ -51,6 +51,9 @@ COMPLETED: Final = 0.1
 LEAST_NEEDED: Final = 0.2
 """The share of sessions with a row from which on a condition is looked for that tells the sessions that need one."""
 
+UNFINISHED: Final = 20
+"""Unfinished sessions with rows, from which on records come before the end."""
+
 FAN_OUT: Final = 20
 """Rows of another table of sessions for each row, from which on a table holds settings, and no sessions."""
 
@@ -140,10 +143,31 @@ class Measured:
     facts: SessionFacts
     left_out: tuple[str, ...] = ()
 
+    def with_best_links(self) -> "Measured":
+        """The same with one source for each table: of several links the one by which most sessions have a row."""
+        best: dict[TableName, tuple[int, int]] = {}
+        for n, source in enumerate(self.sources):
+            rows = sum(group.with_row[n] or 0 for group in self.facts.groups or ())
+            if source.table not in best or rows > best[source.table][0]:
+                best[source.table] = (rows, n)
+        kept = sorted(n for _, n in best.values())
+        if len(kept) == len(self.sources):
+            return self
+        groups = self.facts.groups and tuple(
+            replace(group, with_row=tuple(group.with_row[n] for n in kept)) for group in self.facts.groups
+        )
+        return replace(self, sources=tuple(self.sources[n] for n in kept), facts=replace(self.facts, groups=groups))
+
     @property
     def eligible(self) -> "Eligible":
         """The sessions that must have records."""
-        return eligible_of(self.candidate.columns, self.facts, [source.table.written for source in self.sources])
+        return eligible_of(self.candidate.columns, self.facts, self.sources)
+
+    @property
+    def columns(self) -> Columns:
+        """The columns from which records are due: without a completion that tells nothing of the records."""
+        found = self.candidate.columns
+        return replace(found, completed=None) if self.eligible.from_start else found
 
     def share(self, n: int) -> Share | None:
         """How many of the eligible sessions have a row of the n-th source, from 0; None without evidence."""
@@ -215,8 +239,15 @@ class Measured:
 
     @property
     def proof(self) -> int:
-        """The number of sources that hold for nearly every eligible session."""
-        return sum(share is not None and share.held >= WHOLE for _, share in self.held())
+        """The number of sources that hold for nearly every eligible session.
+
+        Without the source that tells which sessions are eligible: each of these has a row.
+        """
+        telling = self.eligible.told_by
+        return sum(
+            share is not None and share.held >= WHOLE and source.table.written != telling
+            for source, share in self.held()
+        )
 
     @property
     def strength(self) -> tuple[int, int, int]:
@@ -299,7 +330,8 @@ class Eligible:
     """The sessions that must have records: SQL over the sessions, and the reason.
 
     `statuses`: the statuses of such sessions, None if the status does not decide; `by_flag` and `by_completion` tell
-    whether the flag or the completion decides.  `is_guess`: nothing tells which sessions are done.
+    whether the flag or the completion decides.  `is_guess`: nothing tells which sessions are done.  `told_by`: the
+    table whose rows tell.  `from_start`: records come at the start, so that a completion tells nothing of them.
     """
 
     sql: str
@@ -308,6 +340,8 @@ class Eligible:
     by_flag: bool = False
     by_completion: bool = False
     is_guess: bool = False
+    told_by: str | None = None
+    from_start: bool = False
 
     def has(self, group: Group) -> bool:
         """Whether the sessions of a group are eligible."""
@@ -318,10 +352,10 @@ class Eligible:
         return group.is_completed or not self.by_completion
 
 
-def eligible_of(columns: Columns, facts: SessionFacts, sources: Sequence[str] = ()) -> Eligible:
+def eligible_of(columns: Columns, facts: SessionFacts, sources: Sequence[Source] = ()) -> Eligible:
     """The sessions that must have records: by the names of statuses, by a flag, by completion, or by their rows.
 
-    `sources` names the tables of the facts.
+    `sources` are those of the facts.
     """
     statuses = _statuses(columns, facts)
     if columns.status is not None and is_text(columns.status):
@@ -335,9 +369,17 @@ def eligible_of(columns: Columns, facts: SessionFacts, sources: Sequence[str] = 
     if columns.status is not None:
         found = _settled(facts.groups or (), columns, sources)
         if found is not None and _is_needed_always(facts.groups or (), found[0], sources):
-            return Eligible(EVERY, "Sessions of every status have rows of the records: every session is eligible")
+            reason = "Sessions of every status have rows of the records: every session is eligible"
+            return Eligible(EVERY, reason, from_start=True)
         if found is not None:
-            return _by_status(columns.status, *found)
+            return replace(_by_status(columns.status, *found[:2]), told_by=found[2])
+    if columns.completed is not None and _has_rows_always(
+        [group for group in facts.groups or () if group.is_completed],
+        [group for group in facts.groups or () if not group.is_completed],
+        sources,
+    ):
+        reason = f"Sessions without {columns.completed.name} have rows of the records, too: every session is eligible"
+        return Eligible(EVERY, reason, from_start=True)
     if columns.completed is not None:
         sql = f"{columns.completed.sql} is not null"
         unlike = "No status looks like the end of a session: a" if columns.status else "A"
@@ -360,8 +402,13 @@ def _by_status(status: TableColumn, values: Sequence[str], reason: str) -> Eligi
     return Eligible(sql, reason, statuses=frozenset(shown))
 
 
-def _settled(groups: Sequence[Group], columns: Columns, sources: Sequence[str]) -> tuple[list[str], str] | None:
-    """The statuses whose sessions have a completion or rows of records, unlike other statuses; None without any."""
+def _settled(
+    groups: Sequence[Group], columns: Columns, sources: Sequence[Source]
+) -> tuple[list[str], str, str | None] | None:
+    """The statuses whose sessions have a completion or rows of records, unlike other statuses; None without any.
+
+    Also the reason, and the table whose rows tell.  Of several records the answer that most of them give.
+    """
     by_status: dict[str, list[Group]] = {}
     for group in groups:
         if group.status is not None:
@@ -376,19 +423,32 @@ def _settled(groups: Sequence[Group], columns: Columns, sources: Sequence[str]) 
             for status, found in by_status.items()
         }
         if found := _apart(shares):
-            return found, "Nearly all sessions of these statuses have a completion, and nearly none of the others"
+            return found, "Nearly all sessions of these statuses have a completion, and nearly none of the others", None
+    answers: dict[tuple[str, ...], list[str]] = {}
     for n, source in enumerate(sources):
         shared = {status: share_of(found, n) for status, found in by_status.items()}
         if found := _apart({status: share.ratio for status, share in shared.items() if share is not None}, HOLDS):
-            return found, f"Nearly all sessions of these statuses have a row of {source}, and nearly none of the others"
-    return None
+            answers.setdefault(tuple(found), []).append(source.table.written)
+    if not answers:
+        return None
+    statuses, telling = max(answers.items(), key=lambda answer: (len(answer[1]), -len(answer[0])))
+    reason = f"Nearly all sessions of these statuses have a row of {telling[0]}, and nearly none of the others"
+    return [*statuses], reason, telling[0]
 
 
-def _is_needed_always(groups: Sequence[Group], statuses: Sequence[str], sources: Sequence[str]) -> bool:
+def _is_needed_always(groups: Sequence[Group], statuses: Sequence[str], sources: Sequence[Source]) -> bool:
     """Whether the sessions of other statuses have the rows that those of `statuses` have, too: as of a subscription."""
     own = [group for group in groups if group.status in statuses]
-    others = [group for group in groups if group.status not in statuses]
-    shares = [(share_of(own, n), share_of(others, n)) for n, _ in enumerate(sources)]
+    return _has_rows_always(own, [group for group in groups if group.status not in statuses], sources)
+
+
+def _has_rows_always(own: Sequence[Group], others: Sequence[Group], sources: Sequence[Source]) -> bool:
+    """Whether sessions that look unfinished have the rows that the finished have."""
+    if sum(group.mature for group in others) < UNFINISHED:
+        return False
+    # A pointer may be one to a parent, which every session has.
+    links = [n for n, source in enumerate(sources) if isinstance(source.way, Link)]
+    shares = [(share_of(own, n), share_of(others, n)) for n in links]
     known = [(one, other) for one, other in shares if one is not None and other is not None and one.ratio >= WHOLE]
     return bool(known) and all(other.ratio >= WHOLE for _, other in known)
 

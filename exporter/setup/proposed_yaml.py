@@ -7,7 +7,7 @@ from typing import Final
 
 from exporter.model.sql import text_literal
 from exporter.setup.catalog import TableColumn
-from exporter.setup.evidence import ROW_LIMIT, Columns, Value
+from exporter.setup.evidence import ROW_LIMIT, Value
 from exporter.setup.naming import FAILED_WORDS, is_changing, status_of, words
 from exporter.setup.proposal import (
     HOLDS,
@@ -56,7 +56,7 @@ def _lines(
     yield "pipelines:"
     yield f"  {name_for(sessions.relation.table, ())}:"
     yield from _window(sessions)
-    yield from _grace(records, sessions.columns)
+    yield from _grace(records, _end(sessions))
     yield from _sessions(sessions)
     yield "    records:"
     names: list[str] = []
@@ -64,7 +64,7 @@ def _lines(
         names.append(name_for(record.relation.table, names))
         yield f"      {names[-1]}:"
         own = grace_of(record)
-        yield from _record(record, sessions.columns, own if own != grace_for(records)[0] else None)
+        yield from _record(record, _end(sessions), own if own != grace_for(records)[0] else None)
     if left_out:
         yield from _comment("Left out: " + "; ".join(left_out) + ".  To propose a table, name it with --record", 6)
     yield "    cohort: {window: 24h, maturity: 1h}   # for conversion: sessions started 1h to 25h ago"
@@ -81,10 +81,10 @@ def _window(sessions: SessionsDraft) -> Iterator[str]:
         yield "    window: {last: 90d}           # measured sessions, by start; or {since: 2025-08-01}"
 
 
-def _grace(records: Sequence[RecordDraft], columns: Columns) -> Iterator[str]:
+def _grace(records: Sequence[RecordDraft], end: str) -> Iterator[str]:
     grace, is_measured = grace_for(records)
     known = ": 95 of 100 records come earlier" if is_measured else ".  CHECK: no delay is known"
-    yield from _comment(f"Time from {_end(columns)} until a missing record becomes a gap{known}", 4)
+    yield from _comment(f"Time from {end} until a missing record becomes a gap{known}", 4)
     yield f"    grace: {grace}"
 
 
@@ -113,6 +113,10 @@ def _sessions(draft: SessionsDraft) -> Iterator[str]:
         yield from _comment("No column looks like the time of completion: grace and delay count from the start", 6)
     else:
         yield from _keyed("completed_at", scalar(columns.completed.name), _time_note(columns.completed))
+        if draft.eligible.from_start:
+            yield from _keyed(
+                "due_at", scalar(columns.started.name), "records come at the start: grace counts from here"
+            )
     yield from _eligible(draft)
 
 
@@ -149,13 +153,16 @@ def _eligible(draft: SessionsDraft) -> Iterator[str]:
     yield from _comment(f"{found}{'  ' if found else ''}CHECK eligible: the sessions that must have records", 6)
     yield from _comment(draft.eligible.reason, 6)
     yield from _stuck(draft, values or ())
-    yield f"      completed: {_sql(draft.eligible.sql)}"
+    columns = draft.columns
+    is_apart = draft.eligible.from_start and columns.completed is not None
+    ended = f"{columns.completed.sql} is not null" if is_apart and columns.completed else draft.eligible.sql
+    yield f"      completed: {_sql(ended)}"
     yield f"      eligible: {_sql(draft.eligible.sql)}"
 
 
-def _end(columns: Columns) -> str:
+def _end(draft: SessionsDraft) -> str:
     """The time from which grace and delay count, in words."""
-    return "completion" if columns.completed else "the start"
+    return "completion" if draft.columns.completed and not draft.eligible.from_start else "the start"
 
 
 def _stuck(draft: SessionsDraft, values: Sequence[Value]) -> Iterator[str]:
@@ -173,8 +180,8 @@ def _stuck(draft: SessionsDraft, values: Sequence[Value]) -> Iterator[str]:
         yield from _comment(f"stuck: {{statuses: {_flow(passing[:SHOWN_VALUES])}, after: 1d}}", 6)
 
 
-def _record(draft: RecordDraft, columns: Columns, grace: str | None) -> Iterator[str]:
-    yield from _comment(f"{_evidence(draft, columns)}  {_advice(draft)}", 8)
+def _record(draft: RecordDraft, end: str, grace: str | None) -> Iterator[str]:
+    yield from _comment(f"{_evidence(draft, end)}  {_advice(draft)}", 8)
     if isinstance(draft.source.way, Pointer):
         pointer = draft.source.way
         sub_query = (
@@ -206,7 +213,7 @@ def _record(draft: RecordDraft, columns: Columns, grace: str | None) -> Iterator
     yield from _unique(draft)
 
 
-def _evidence(draft: RecordDraft, columns: Columns) -> str:
+def _evidence(draft: RecordDraft, end: str) -> str:
     """How the record refers to the sessions, and what its rows say."""
     way = draft.source.way
     if isinstance(way, Pointer):
@@ -227,9 +234,10 @@ def _evidence(draft: RecordDraft, columns: Columns) -> str:
         found = "The rows could not be compared with the sessions."
     if draft.facts.delays is not None:
         half, most = (format_value(max(0.0, seconds), "seconds") for seconds in draft.facts.delays)
-        found += f"  Delay after {_end(columns)}: half within {half}, 95 of 100 within {most}."
+        found += f"  Delay after {end}: half within {half}, 95 of 100 within {most}."
         if draft.facts.delays[0] < 0:
-            found += f"  CHECK: half of the rows come before {_end(columns)}."
+            part = "nearly all" if draft.facts.delays[1] < 0 else "half"
+            found += f"  CHECK: {part} of the rows come before {end}."
     return f"{found}  {how}"
 
 

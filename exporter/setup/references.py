@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from exporter.model.sql import TableName
 from exporter.setup.catalog import ForeignKey, Relation, TableColumn, VisibleTable
-from exporter.setup.naming import is_text, names_key, referred, stems, tails, words
+from exporter.setup.naming import hints_at, is_text, names_key, referred, stems, tails, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +61,23 @@ class References:
     """All references of a database.
 
     `to`: foreign keys by the table referred to.  `of`: foreign keys by their own table.  `named`: columns by the table
-    name that their own name has, as stems.  `tables`: tables by the stems of their whole name.
+    name that their own name has, as stems, and `hinted` by the last stems alone.  `tables`: tables by the stems of
+    their whole name.
     """
 
     outlines: Mapping[TableName, Outline]
     to: Mapping[TableName, Sequence[ForeignKey]]
     of: Mapping[TableName, Sequence[ForeignKey]]
     named: Mapping[tuple[str, ...], Sequence[TableName]] = field(repr=False)
+    hinted: Mapping[tuple[str, ...], Sequence[TableName]] = field(repr=False)
     tables: Mapping[tuple[str, ...], Sequence[TableName]] = field(repr=False)
 
     def pointing(self, table: TableName) -> dict[TableName, None]:
         """The tables that may refer to a table, in a fixed order."""
         by_key = (key.table for key in self.to.get(table, ()))
         by_name = (other for tail in tails(table.name) for other in self.named.get(tail, ()))
-        return {other: None for other in [*by_key, *by_name] if other != table and other in self.outlines}
+        by_end = (other for tail in tails(table.name) for other in self.hinted.get(tail, ()))
+        return {other: None for other in [*by_key, *by_name, *by_end] if other != table and other in self.outlines}
 
 
 def references_of(outlines: Iterable[Outline], foreign_keys: Sequence[ForeignKey]) -> References:
@@ -87,16 +90,20 @@ def references_of(outlines: Iterable[Outline], foreign_keys: Sequence[ForeignKey
             to[key.target].append(key)
             of[key.table].append(key)
     named: dict[tuple[str, ...], list[TableName]] = defaultdict(list)
+    hinted: dict[tuple[str, ...], list[TableName]] = defaultdict(list)
     tables: dict[tuple[str, ...], list[TableName]] = defaultdict(list)
     for table, outline in by_name.items():
         for tail in tails(table.name):
             tables[tail].append(table)
         # A foreign key of one column says what the column refers to.
         declared = {key.columns[0] for key in of.get(table, ()) if len(key.columns) == 1}
-        columns = [column for column in outline.columns if column.name not in declared]
+        columns = [column for column in outline.columns if column.name not in declared and not column.is_numbered]
+        ends = (name[start:] for c in columns for name in referred(c.name) for start in range(1, len(name)))
+        for name in dict.fromkeys(ends):
+            hinted[name].append(table)
         for name in dict.fromkeys(name for column in columns for name in _meant(column, outline)):
             named[name].append(table)
-    return References(by_name, to, of, named, tables)
+    return References(by_name, to, of, named, hinted, tables)
 
 
 def _meant(column: TableColumn, outline: Outline) -> Iterator[tuple[str, ...]]:
@@ -145,26 +152,49 @@ def keys_of(sessions: Relation, references: References) -> list[tuple[TableColum
     return list(dict.fromkeys(found))
 
 
-def link_of(outline: Outline, sessions: TableName, key: Sequence[TableColumn], references: References) -> Link | None:
-    """The link of a table to the sessions by a key; None without one."""
+def links_of(outline: Outline, sessions: TableName, key: Sequence[TableColumn], references: References) -> list[Link]:
+    """The possible links of a table to the sessions by a key: foreign keys, else names, and a pair of type and id.
+
+    A foreign key may be without values, and the pair the living link.
+    """
+    declared, is_other = _declared(outline, sessions, key, references)
+    # The database itself says by which other key the table refers to the sessions.
+    named = None if declared or is_other else _named_link(outline, sessions, key, references)
+    pair = polymorphic_of(outline, key)
+    found = [*declared, *filter(None, (named, pair))]
+    return [link for n, link in enumerate(found) if link.columns not in [other.columns for other in found[:n]]]
+
+
+def _declared(
+    outline: Outline, sessions: TableName, key: Sequence[TableColumn], references: References
+) -> tuple[list[Link], bool]:
+    """The links by foreign keys to this key, and whether there is one to another key."""
     own = {column.name: column for column in outline.columns}
     names = [column.name for column in key]
-    is_other = False
+    found, is_other = [], False
     for foreign in references.of.get(outline.table, ()):
         if foreign.target != sessions:
             continue
         if {*foreign.target_columns} == {*names}:
             pairs = dict(zip(foreign.target_columns, foreign.columns, strict=True))
             if all(pairs[name] in own for name in names):
-                return Link(outline, tuple(own[pairs[name]] for name in names), by_foreign_key=True)
+                found.append(Link(outline, tuple(own[pairs[name]] for name in names), by_foreign_key=True))
+                continue
         is_other = True
-    # The database itself says by which other key the table refers to the sessions.
-    if is_other:
-        return None
+    return found, is_other
+
+
+def _named_link(
+    outline: Outline, sessions: TableName, key: Sequence[TableColumn], references: References
+) -> Link | None:
+    """The link by the names of columns; None without one."""
+    names = [column.name for column in key]
     found = []
     # A column of a foreign key to another table refers to that table; a key of several columns may share columns.
     elsewhere = {column for foreign in references.of.get(outline.table, ()) for column in foreign.columns}
-    columns = [column for column in outline.columns if len(names) > 1 or column.name not in elsewhere]
+    columns = [
+        column for column in outline.columns if len(names) > 1 or not (column.name in elsewhere or column.is_numbered)
+    ]
     for name in names:
         fitting = [
             column
@@ -174,6 +204,8 @@ def link_of(outline: Outline, sessions: TableName, key: Sequence[TableColumn], r
         fitting.sort(key=lambda column: column.name != name)
         if not fitting and len(names) == 1:
             fitting = [c for c in columns if _is_bare(c) and tails(c.name)[0] in tails(sessions.name)]
+        if not fitting and len(names) == 1:
+            fitting = [c for c in columns if hints_at(c.name, sessions.name, name)]
         if not fitting:
             break
         found.append(fitting[0])

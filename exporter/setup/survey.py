@@ -26,7 +26,7 @@ from exporter.setup.catalog import (
     read_relation,
     read_server,
 )
-from exporter.setup.evidence import LONG_DAYS, SPLIT, WINDOW_DAYS, Evidence, Source, Split, epoch_columns
+from exporter.setup.evidence import LONG_DAYS, WINDOW_DAYS, Evidence, Source, Split, epoch_columns
 from exporter.setup.naming import created_of, names_key, usable, version_of, words
 from exporter.setup.proposal import (
     LEAST_NEEDED,
@@ -47,9 +47,8 @@ from exporter.setup.references import (
     Pointer,
     References,
     keys_of,
-    link_of,
+    links_of,
     pointers_of,
-    polymorphic_of,
     references_of,
 )
 from exporter.setup.tables import judge_absence
@@ -60,7 +59,7 @@ LOOK_TIMEOUT: Final = timedelta(seconds=5)
 MEASURED_SECONDS: Final = 60.0
 """After so many seconds no further table of sessions is measured."""
 
-CANDIDATES: Final = 8
+CANDIDATES: Final = 12
 """Possible tables of sessions that are measured, at most."""
 
 CANDIDATES_LOOKED_AT: Final = 60
@@ -68,6 +67,9 @@ CANDIDATES_LOOKED_AT: Final = 60
 
 SPLITS: Final = 8
 """Records of one table of sessions for which a condition is looked for, at most."""
+
+DOUBTFUL: Final = 0.99
+"""The share of sessions with a row below which a condition is looked for."""
 
 FILLED: Final = 0.02
 """The least share of sessions with a value in a column that has a role."""
@@ -83,6 +85,9 @@ RECORD_LIMIT: Final = 10
 
 LIKELY: Final = 3
 """How much a table must look like sessions, of 5, to be proposed without rows that speak for it."""
+
+FEW_SESSIONS: Final = 50
+"""Rows of a table of sessions below which a larger table is likelier: employees are few, and orders are many."""
 
 KEYS: Final = 3
 """Keys of one table of sessions that are tried, at most."""
@@ -126,7 +131,7 @@ async def survey(
     if not measured:
         raise refusals[0]
     chosen = await _choose(measured, ask)
-    others = _others(chosen, tried)
+    others = _others(chosen, tried, measured)
     if others:
         look.said.append(
             f"chosen as the table of sessions: {chosen.relation.table.written}; also possible: "
@@ -291,7 +296,7 @@ async def _measured(
         if named and len(sources) < len(named):
             continue
         facts = await evidence.session_facts(relation, candidate.columns, key, sources)
-        found.append(Measured(candidate, relation, key, tuple(sources), facts, tuple(out)))
+        found.append(Measured(candidate, relation, key, tuple(sources), facts, tuple(out)).with_best_links())
     # A table that hardly looks like sessions needs rows that speak for it.
     is_likely = candidate.looks >= LIKELY
     if candidate.is_named:
@@ -367,9 +372,7 @@ def _links(
     found = []
     for outline in outlines:
         if outline.table != table and outline.is_measurable:
-            link = link_of(outline, table, key, references) or polymorphic_of(outline, key)
-            if link is not None:
-                found.append(link)
+            found += links_of(outline, table, key, references)
     # A view beside tables repeats their rows.  For sessions in a view, records are views too.
     alike = [link for link in found if (link.outline.named.kind == "view") == is_view]
     kept = found if named else (alike or found)
@@ -419,9 +422,9 @@ def _weight(one: Measured, measured: Sequence[Measured]) -> tuple[int, ...]:
     looks, is_whole = one.looks, one.looks == 5  # noqa: PLR2004 - as in Candidate.looks
     others = [other.candidate for other in measured if other is not one and other.proof and other.looks >= looks]
     is_parent = any(other.outline.table in one.candidate.pointing for other in others)
-    is_work = one.crowd is None and not any(one.contains(other) for other in measured)
+    is_work = one.crowd is None and not any(one.contains(other) for other in measured) and one.size >= FEW_SESSIONS
     has_evidence = any(share is not None for _, share in one.held())
-    by_rows = (has_evidence, bool(one.held()), looks >= LIKELY, is_work)
+    by_rows = (has_evidence, bool(one.held()), is_work, looks >= LIKELY)
     return (*by_rows, is_whole, is_table, one.proof > 0, looks, is_parent, one.proof, pointing)
 
 
@@ -431,14 +434,12 @@ def _account(one: Measured) -> str:
     return f"{one.relation.table.written}, with {'; '.join(records)}"
 
 
-def _others(chosen: Measured, tried: Sequence[Candidate]) -> tuple[TableName, ...]:
-    """Other tables that look like sessions."""
+def _others(chosen: Measured, tried: Sequence[Candidate], measured: Sequence[Measured]) -> tuple[TableName, ...]:
+    """Other tables that look like sessions, or whose rows have records."""
     least = min(LIKELY, chosen.candidate.looks)
-    return tuple(
-        other.outline.table
-        for other in tried
-        if other.outline.table != chosen.relation.table and other.looks >= least and other.pointing
-    )
+    proved = [one.relation.table for one in measured if one.proof]
+    looks = [other.outline.table for other in tried if other.looks >= least and other.pointing]
+    return tuple(table for table in dict.fromkeys([*looks, *proved]) if table != chosen.relation.table)
 
 
 def _grants(look: _Look, chosen: Measured) -> list[str]:
@@ -460,10 +461,10 @@ async def _splits(evidence: Evidence, chosen: Measured) -> dict[Source, Split]:
     doubtful = [
         source
         for source, share in chosen.verdicts()
-        if share is not None and LEAST_NEEDED <= share.ratio < SPLIT and not isinstance(source.way, Pointer)
+        if share is not None and LEAST_NEEDED <= share.ratio < DOUBTFUL and not isinstance(source.way, Pointer)
     ]
     for source in doubtful[:SPLITS]:
-        split = await evidence.split(chosen.relation, chosen.candidate.columns, chosen.key, chosen.eligible.sql, source)
+        split = await evidence.split(chosen.relation, chosen.columns, chosen.key, chosen.eligible.sql, source)
         if split is not None:
             found[source] = split
     return found
@@ -479,9 +480,7 @@ async def _records(session: Session, look: _Look, chosen: Measured, named: Seque
         if relation is None:
             continue
         is_link, columns = isinstance(source.way, Link), source.way.outline.columns
-        facts = await evidence.record_facts(
-            chosen.relation, chosen.candidate.columns, chosen.key, chosen.eligible.sql, source
-        )
+        facts = await evidence.record_facts(chosen.relation, chosen.columns, chosen.key, chosen.eligible.sql, source)
         drafts.append(
             RecordDraft(
                 relation,
