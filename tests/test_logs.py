@@ -62,9 +62,10 @@ def test_lines_that_no_program_reads_are_counted() -> None:
 
     kept = [int(found[1]) for line in lines if (found := re.search(r"msg=line\.(\d+)", line))]
     dropped = [int(found[1]) for line in lines if (found := re.search(r"msg=log\.dropped lines=(\d+)", line))]
-    assert kept == list(range(len(kept)))
-    assert len(kept) >= logs.WAITING_LINES
-    assert dropped == [5000 - len(kept)]
+    # While the pipe takes some more lines, later ones find room again.
+    assert kept == sorted(set(kept))
+    assert kept[: logs.WAITING_LINES] == list(range(logs.WAITING_LINES))
+    assert sum(dropped) == 5000 - len(kept) > 0
     assert lines[-1].endswith("msg=last")
 
 

@@ -5,6 +5,7 @@ so that what befalls one is told of it alone.
 """
 
 import asyncio
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -167,7 +168,8 @@ def test_gaps_page_in_time_with_what_to_read_and_to_type(scene: Scene) -> None:
     }
     about = page["annotations"]
     assert about["summary"] == "A session has waited too long for a required record."
-    assert "age of the oldest gap: 120d" in about["description"]
+    # The sample platform grows older with each day.
+    assert re.search(r"age of the oldest gap: \d+d ", about["description"])
     assert "assessments" in about["description"]
     assert about["command"].startswith("session-health-exporter gaps")
     assert about["runbook_url"].endswith("#sessionhealthgapage")
