@@ -87,6 +87,11 @@ class Breakdown:
         counts = [part.count for part in self.slices if part.count is not None]
         return sum(counts) if len(counts) == len(self.slices) else None
 
+    def shade(self, part: Slice) -> int:
+        """The number of earlier parts of the same tone with a count: parts of one tone differ by the shade."""
+        earlier = self.slices[: self.slices.index(part)]
+        return sum(other.tone == part.tone and bool(other.count) for other in earlier)
+
 
 @dataclass(frozen=True, slots=True)
 class Track:
