@@ -274,6 +274,7 @@ SEGMENTS = Dimension(
                 gaps="",
             ),
             chosen=_worst_chosen,
+            worst_of=SEGMENT_SESSIONS,
             rounds=30,
             needs=(("sessions", "segment"),),
         ),

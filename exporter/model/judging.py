@@ -140,6 +140,7 @@ class Limit:
     the limit has no value.  `members` lists what a count counts; None if no list of its own shows that.  An alert
     fires after the limit stays broken for `rounds` collections.  `beside` names another limit of the dimension, with
     a number of the pipeline that the alert tells as well.  `chosen` are further words of the command, for a snapshot.
+    `worst_of` counts sessions by a name and the state: the alert lists the names with the largest shares of gaps.
     `former_name` is the key in configs of the last release.
     """
 
@@ -155,6 +156,7 @@ class Limit:
     members: Members | None = None
     beside: str = ""
     chosen: Callable[[Readings], tuple[str, ...]] | None = None
+    worst_of: Metric | None = None
     former_name: str = ""
 
     def __post_init__(self) -> None:

@@ -6,10 +6,11 @@ from typing import Final
 from exporter.model.alert_names import alert_name, runbook_of, subject_label
 from exporter.model.dimension import Dimension
 from exporter.model.judging import Limit
+from exporter.model.metric import Metric
 from exporter.rules.judgement import VALUE_KEPT, broken_value, threshold
-from exporter.rules.rule import Alert, annotations, config_option
+from exporter.rules.rule import Alert, annotations, config_option, listed
 from exporter.rules.settings import KEEP_FIRING_ROUNDS, LOOKBACK_ROUNDS, THRESHOLD, RuleSettings
-from exporter.state.self_metrics import LIMIT
+from exporter.state.self_metrics import LIMIT, LIMIT_MIN_SESSIONS
 from exporter.text.figures import LimitUnit
 
 
@@ -54,6 +55,8 @@ def _description(limit: Limit, dimension: Dimension, at: RuleSettings) -> str:
     who = f"{subject[limit.per]}pipeline {{{{ $labels.pipeline }}}} (database {{{{ $labels.database }}}})"
     beside = [one for one in dimension.limits if one.name == limit.beside] if at.has_recordings else []
     others = "".join(_also(one, at) for one in beside)
+    if limit.worst_of is not None and at.has_recordings:
+        others += _worst(limit, limit.worst_of, at)
     value = f"{{{{ {at.value} | {shown} }}}}"
     return f"{who[0].upper()}{who[1:]}: {what}: {value}; {{{{ $labels.severity }}}} {side} {bound}.{others}"
 
@@ -62,6 +65,26 @@ def _also(limit: Limit, at: RuleSettings) -> str:
     """The last known value of another limit of the pipeline, as a sentence."""
     number = f"{{{{ . | first | value | {_SHOWN[limit.unit]} }}}}"
     return _queried(VALUE_KEPT, limit, ("job", "database", "pipeline"), f"  {limit.what}: {number}.", at)
+
+
+WORST: Final = 3
+"""Names with the largest shares that an alert lists, at most."""
+
+
+def _worst(limit: Limit, metric: Metric, at: RuleSettings) -> str:
+    """The names with the largest shares of gaps, among those with enough sessions, as a sentence."""
+    name, since = metric.labels[0], at.rounds(LOOKBACK_ROUNDS)
+    own = "job=%[1]q,database=%[2]q,pipeline=%[3]q"
+
+    def sessions(states: str) -> str:
+        return f"sum by ({name}) (last_over_time({metric.full_name}{{{own},{states}}}[{since}]))"
+
+    gap, settled = sessions('state="gap"'), sessions('state=~"gap|complete"')
+    least = f'last_over_time({LIMIT_MIN_SESSIONS.full_name}{{{own},limit="{limit.name}"}}[{since}])'
+    query = f"sort_desc(topk({WORST}, {gap} / {settled} > 0 and {settled} >= on () group_left () max({least})))"
+    each = listed(f"{{{{ .Labels.{name} }}}} {{{{ .Value | {_SHOWN[limit.unit]} }}}}")
+    arguments = "$labels.job $labels.database $labels.pipeline"
+    return f"{{{{ with printf `{query}` {arguments} | query }}}}  The worst: {each}.{{{{ end }}}}"
 
 
 def _asked(metric: str, limit: Limit, shown: str, at: RuleSettings) -> str:

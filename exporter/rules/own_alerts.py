@@ -8,7 +8,7 @@ from exporter.model.advice import Advice
 from exporter.model.alert_names import ALERT_PREFIX
 from exporter.model.metric import Metric
 from exporter.rules.pipelines import delivered, delivered_now, with_fault
-from exporter.rules.rule import Alert, Urgency, annotations, config_option
+from exporter.rules.rule import Alert, Urgency, annotations, config_option, listed
 from exporter.rules.settings import LOOKBACK_ROUNDS, OUTAGE_ROUNDS, PAGE_ROUNDS, WARN_ROUNDS, RuleSettings
 from exporter.state.self_metrics import COLLECTION_ERRORS, RECORD_UP, RELOAD_SUCCESSFUL, UP
 
@@ -72,13 +72,13 @@ def _errors(at: RuleSettings) -> str:
     since = at.rounds(30)
     query = f"sum by (reason) (increase({_of_alert(COLLECTION_ERRORS)}[{since}])) > 0"
     each = '{{ .Labels.reason }} {{ .Value | printf "%.0f" }} times'
-    return _asked(at, query, f"; errors in the last {since}: {_listed(each)}")
+    return _asked(at, query, f"; errors in the last {since}: {listed(each)}")
 
 
 def _unmeasured(at: RuleSettings) -> str:
     """Template: the records without a measurement; `everything` if the records are not the cause."""
     query = f"max by (record) (last_over_time({_of_alert(RECORD_UP)}[{at.rounds(LOOKBACK_ROUNDS)}])) == 0"
-    return _asked(at, query, _listed("{{ .Labels.record }}"), otherwise="everything")
+    return _asked(at, query, listed("{{ .Labels.record }}"), otherwise="everything")
 
 
 def _of_alert(metric: Metric) -> str:
@@ -92,10 +92,6 @@ def _asked(at: RuleSettings, query: str, said: str, otherwise: str = "") -> str:
     arguments = "$labels.job $labels.database $labels.pipeline"
     other = f"{{{{ else }}}}{otherwise}" if otherwise else ""
     return f"{{{{ with printf `{query}` {arguments} | query }}}}{said}{other}{{{{ end }}}}"
-
-
-def _listed(each: str) -> str:
-    return f"{{{{ range $place, $one := . }}}}{{{{ if $place }}}}, {{{{ end }}}}{each}{{{{ end }}}}"
 
 
 _LOG: Final = "The exporter's log has one line per failure, with the remedy."

@@ -83,3 +83,8 @@ def annotations(
         "runbook_url": f"{at.runbooks}/{runbook}",
         "dashboard_url": f"{at.dashboards}/d/session-health-{advice.dashboard}" + (f"?{chosen}" if chosen else ""),
     }
+
+
+def listed(each: str) -> str:
+    """Template: a text about each answer of a query, with commas."""
+    return f"{{{{ range $place, $one := . }}}}{{{{ if $place }}}}, {{{{ end }}}}{each}{{{{ end }}}}"

@@ -163,6 +163,7 @@ CLAIMS: Final = (
         summary="Too large a share of the sessions of a segment is missing required records.",
         says=f"{OF_PIPELINE}: share of sessions with a gap in the worst segment, pending sessions excluded",
         shown=("25%", "5%", "20%"),
+        beside="  The worst: acme 25%.",
         command=GAPS,
         page="segments",
     ),
