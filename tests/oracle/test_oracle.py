@@ -148,6 +148,18 @@ class Laboratory:
         found: dict[Series, float] = snapshot.readings.numbers
         return {**found, ("verdict", snapshot.judgement.verdict(is_complete=not snapshot.record_faults)): 1}
 
+    def agreed_but_for_foreign_keys(self, case: Case, changed: Case) -> set[str]:
+        """The metrics above 0, if the changed case has the numbers that the oracle has for the case."""
+        expected = gauges(case.world)
+        expected["verdict", verdict(case.world, expected)] = 1
+        found = self.measure(changed)
+        for numbers in (expected, found):
+            for series in [series for series in numbers if series[0] == "foreign_key_enforced"]:
+                del numbers[series]
+        if wrong := differences(found, expected):
+            raise AssertionError(wrong)
+        return {metric for (metric, *_), value in expected.items() if value}
+
     def gaps(self, case: Case) -> list[Gap]:
         """The gaps that the exporter lists of the case that was measured."""
         found: list[Gap] = []
@@ -314,16 +326,8 @@ def test_computed_columns_that_repeat_columns_change_no_number(laboratory: Labor
     def agree(case: Case) -> None:
         if any(kind.base == "citext" for of in case.world.types.values() for kind in of.values()):
             return  # SQL with such a column is refused without its schema in the search path.
-        expected = gauges(case.world)
-        expected["verdict", verdict(case.world, expected)] = 1
-        found = laboratory.measure(replace(case, is_computed=True))
-        compared.update(metric for (metric, *_), value in expected.items() if value)
-        for numbers in (expected, found):
-            # The catalog knows no foreign key of a computed column.
-            for series in [series for series in numbers if series[0] == "foreign_key_enforced"]:
-                del numbers[series]
-        if wrong := differences(found, expected):
-            raise AssertionError(wrong)
+        # The catalog knows no foreign key of a computed column.
+        compared.update(laboratory.agreed_but_for_foreign_keys(case, replace(case, is_computed=True)))
 
     wanted = {series[0] for series in REACHED} - {"key", "foreign_key_enforced"}
     on_random_databases(EXPLAINED, agree, cases(lacks=laboratory.lacks, refusals=True), lambda: wanted - compared)
@@ -339,16 +343,8 @@ def test_records_of_another_database_give_the_numbers_of_one(
     def agree(case: Case) -> None:
         if any(kind.base in ("citext", "mood") for of in case.world.types.values() for kind in of.values()):
             return  # A type of the other database is compared as text, or refused with the cast to write.
-        expected = gauges(case.world)
-        expected["verdict", verdict(case.world, expected)] = 1
-        found = laboratory.measure(replace(case, is_apart=True))
-        compared.update(metric for (metric, *_), value in expected.items() if value)
-        for numbers in (expected, found):
-            # No constraint reaches another database.
-            for series in [series for series in numbers if series[0] == "foreign_key_enforced"]:
-                del numbers[series]
-        if wrong := differences(found, expected):
-            raise AssertionError(wrong)
+        # No constraint reaches another database.
+        compared.update(laboratory.agreed_but_for_foreign_keys(case, replace(case, is_apart=True)))
 
     wanted = {series[0] for series in REACHED} - {"key", "foreign_key_enforced"}
     on_random_databases(EXPLAINED, agree, cases(lacks=laboratory.lacks, refusals=True), lambda: wanted - compared)
