@@ -145,6 +145,48 @@ LOCKS: Final = (
     ),
 )
 
+APART: Final = {
+    "databases:                        # for a single database, write `database: {...}`\n": (
+        "databases:\n  other: {url: '${DATABASE_URL}', lock_timeout: 500ms, allow_superuser: true}\n"
+    ),
+    "        table: public.fc_scores\n": "        database: other\n        table: public.fc_scores\n",
+}
+"""The record is read as one of another database."""
+
+ELSEWHERE: Final = (
+    Fault(
+        "in another database SELECT on the record revoked",
+        by_sql("revoke select on fc_scores from {role}", GRANT),
+        ("permission",),
+        says="database other",
+        lost="fc_scores",
+        config=APART,
+        is_brief=True,
+    ),
+    Fault(
+        "in another database the record locked by a migration",
+        migrating("fc_scores"),
+        ("lock_timeout",),
+        says="database other",
+        lost="fc_scores",
+        said_within=3.0,
+        green_for=3.0,
+        lasts=4.0,
+        config=APART,
+    ),
+    Fault(
+        "in another database row security hides broken rows",
+        by_sql(
+            "alter table fc_scores enable row level security; create policy some_rows on fc_scores using (true)",
+            "drop policy some_rows on fc_scores; alter table fc_scores disable row level security",
+        ),
+        ("row_security",),
+        says="database other",
+        lost="fc_scores",
+        config=APART,
+    ),
+)
+
 CUT_OFF: Final = Fault(
     "black hole from the middle of a statement",
     cut_off,

@@ -12,13 +12,25 @@ from judge import endure
 from rows_network import NETWORK
 from rows_process import PROCESS
 from rows_server import REWRITES, SERVER
-from rows_sql import CLOCKS, CONTENT, CUT_OFF, LOCKS, RIGHTS, SLOW_BEFORE
+from rows_sql import CLOCKS, CONTENT, CUT_OFF, ELSEWHERE, LOCKS, RIGHTS, SLOW_BEFORE
 from scene import staged
 from table import PROPERTY
 
 from exporter.embedded import EmbeddedPostgres
 
-FAULTS: Final = (*SERVER, *NETWORK, CUT_OFF, SLOW_BEFORE, *RIGHTS, *LOCKS, *CONTENT, *REWRITES, *CLOCKS, *PROCESS)
+FAULTS: Final = (
+    *SERVER,
+    *NETWORK,
+    CUT_OFF,
+    SLOW_BEFORE,
+    *RIGHTS,
+    *LOCKS,
+    *ELSEWHERE,
+    *CONTENT,
+    *REWRITES,
+    *CLOCKS,
+    *PROCESS,
+)
 ALL: Final = os.environ.get("SESSION_HEALTH_FAULTS", "") == "all"
 """Whether to run the whole table, as `make test-faults` does."""
 
