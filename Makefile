@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Version managers leave commands for Pythons that are not active: each candidate is run, not only found.
 BASE := $(shell for p in "$(PYTHON)" python3 python3.14 python3.13 python3.12 python3.11; do [ -n "$$p" ] && command -v "$$p" >/dev/null 2>&1 && "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 
-.PHONY: help setup demo stack test test-matrix test-faults coverage oracle fuzz check format generate tools sbom audit lock bench bench-scale bench-beside bench-notifications bench-startup bench-gaps soak clean
+.PHONY: help setup demo stack test test-matrix test-faults coverage oracle fuzz check format generate tools sbom audit lock bench bench-scale bench-beside bench-notifications bench-startup bench-gaps bench-elsewhere soak clean
 
 help:             ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | column -t -s '|'
@@ -87,6 +87,9 @@ bench-startup: $(VENV)/.stamp  ## the CPU time of a start, beside the imports th
 
 bench-gaps: $(VENV)/.stamp  ## the memory that a list of few and of many gaps takes
 	$(BIN)/python bench/gaps.py $(ARGS)
+
+bench-elsewhere: $(VENV)/.stamp  ## a record in another database beside the same record at home
+	$(BIN)/python bench/elsewhere.py $(ARGS)
 
 soak: $(VENV)/.stamp tools  ## a day of collections in minutes, under faults, changes and scrapes; ARGS="--short --seed 7"
 	@PYTHONPATH=tests:tests/acceptance:tests/faults:tests/replica $(BIN)/python bench/soak.py $(ARGS)
