@@ -729,3 +729,56 @@ async def test_few_rows_are_no_sessions_beside_a_table_with_many(empty: Database
 
     # The state is one of an address.
     assert (found.sessions.table.written, found.sessions.status) == ("public.invoices", None)
+
+
+@pytest.mark.parametrize(
+    "summaries",
+    [
+        "session_id uuid primary key default gen_random_uuid()",
+        "id bigserial primary key, session_id uuid not null default gen_random_uuid()",
+        "id bigserial primary key, session_id uuid not null",
+    ],
+)
+async def test_a_column_that_names_the_sessions_refers_to_them_whatever_its_default(
+    empty: Database, summaries: str
+) -> None:
+    await empty.execute(
+        f"""
+        create table sessions (id uuid primary key default gen_random_uuid(), status text, created_at timestamptz,
+          completed_at timestamptz);
+        create table summaries ({summaries}, created_at timestamptz);
+        insert into sessions (status, created_at, completed_at)
+        select case when n % 9 = 0 then 'open' else 'completed' end, now() - n * interval '1 hour',
+          case when n % 9 > 0 then now() - n * interval '55 min' end from generate_series(2, 300) n;
+        insert into summaries (session_id, created_at)
+        select id, completed_at from sessions where status = 'completed' order by id offset 3;
+        analyze
+        """
+    )
+
+    found = (await propose(empty)).pipeline
+
+    assert found.sessions.table.written == "public.sessions"
+    assert [record.session_key[0].column for record in found.stored.values()] == ["session_id"]
+
+
+async def test_the_orders_of_a_small_shop_are_more_than_the_employees(empty: Database) -> None:
+    await empty.execute(
+        """
+        create table employees (id serial primary key, status text, created_at timestamptz);
+        create table orders (id serial primary key, status text, created_at timestamptz, completed_at timestamptz,
+          employee_id int references employees);
+        create table invoices (id serial primary key, order_id int references orders, created_at timestamptz);
+        insert into employees (status, created_at) select 'active', now() - n * interval '1 day'
+        from generate_series(1, 60) n;
+        insert into orders (status, created_at, completed_at, employee_id)
+        select 'completed', now() - n * interval '1 day', now() - n * interval '23 hours', n
+        from generate_series(2, 46) n;
+        insert into invoices (order_id, created_at) select id, completed_at from orders where id <> 9;
+        analyze
+        """
+    )
+
+    found = (await propose(empty)).pipeline
+
+    assert found.sessions.table.written == "public.orders"

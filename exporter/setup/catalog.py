@@ -373,7 +373,7 @@ _COLUMN: Final = f"""a.attname::text, quote_ident(a.attname), pg_catalog.format_
   a.attidentity <> '' or exists (
     select from pg_catalog.pg_attrdef d
     where d.adrelid = a.attrelid and d.adnum = a.attnum and a.attgenerated = ''
-      and pg_catalog.pg_get_expr(d.adbin, d.adrelid) ~* 'nextval\\(|uuid'
+      and pg_catalog.pg_get_expr(d.adbin, d.adrelid) ~* '(nextval|gen_random_uuid|uuid_generate_v\\w+|uuidv[47])\\('
   )"""
 
 _COLUMNS: Final = f"""select {_COLUMN}

@@ -97,7 +97,7 @@ def references_of(outlines: Iterable[Outline], foreign_keys: Sequence[ForeignKey
             tables[tail].append(table)
         # A foreign key of one column says what the column refers to.
         declared = {key.columns[0] for key in of.get(table, ()) if len(key.columns) == 1}
-        columns = [column for column in outline.columns if column.name not in declared and not column.is_numbered]
+        columns = [column for column in outline.columns if column.name not in declared]
         ends = (name[start:] for c in columns for name in referred(c.name) for start in range(1, len(name)))
         for name in dict.fromkeys(ends):
             hinted[name].append(table)
@@ -193,7 +193,9 @@ def _named_link(
     # A column of a foreign key to another table refers to that table; a key of several columns may share columns.
     elsewhere = {column for foreign in references.of.get(outline.table, ()) for column in foreign.columns}
     columns = [
-        column for column in outline.columns if len(names) > 1 or not (column.name in elsewhere or column.is_numbered)
+        column
+        for column in outline.columns
+        if len(names) > 1 or not (column.name in elsewhere or _is_own_number(column, sessions, names[0]))
     ]
     for name in names:
         fitting = [
@@ -213,6 +215,11 @@ def _named_link(
         kind = kind_of(found[0], outline.columns) if len(found) == 1 else None
         return Link(outline, tuple(found), by_foreign_key=False, kind=kind)
     return None
+
+
+def _is_own_number(column: TableColumn, sessions: TableName, key: str) -> bool:
+    """Whether a table makes the values of a column itself, and the name does not name the sessions: record_id."""
+    return column.is_numbered and {*referred(column.name, key)}.isdisjoint(tails(sessions.name))
 
 
 def polymorphic_of(outline: Outline, key: Sequence[TableColumn]) -> Link | None:

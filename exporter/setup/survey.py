@@ -422,10 +422,20 @@ def _weight(one: Measured, measured: Sequence[Measured]) -> tuple[int, ...]:
     looks, is_whole = one.looks, one.looks == 5  # noqa: PLR2004 - as in Candidate.looks
     others = [other.candidate for other in measured if other is not one and other.proof and other.looks >= looks]
     is_parent = any(other.outline.table in one.candidate.pointing for other in others)
-    is_work = one.crowd is None and not any(one.contains(other) for other in measured) and one.size >= FEW_SESSIONS
+    is_work = one.crowd is None and not any(one.contains(other) for other in measured)
     has_evidence = any(share is not None for _, share in one.held())
     by_rows = (has_evidence, bool(one.held()), is_work, looks >= LIKELY)
-    return (*by_rows, is_whole, is_table, one.proof > 0, looks, is_parent, one.proof, pointing)
+    return (
+        *by_rows,
+        is_whole,
+        is_table,
+        one.proof > 0,
+        looks,
+        one.size >= FEW_SESSIONS,
+        is_parent,
+        one.proof,
+        pointing,
+    )
 
 
 def _account(one: Measured) -> str:
