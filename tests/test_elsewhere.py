@@ -33,6 +33,7 @@ from exporter.mend.gaps import Gap, list_gaps
 from exporter.mend.lists import list_members
 from exporter.model.sections import CollectionSettings
 from exporter.model.sections import Database as Section
+from exporter.model.terms import changed_names, terms_of
 from exporter.plan.elsewhere import PART
 from exporter.plan.plan import Plan, compile_plan
 from exporter.present.report.account import report_on
@@ -597,3 +598,67 @@ async def test_the_check_names_the_role_of_the_database_with_the_rows(shop: Data
 
     assert f'GRANT SELECT ON "stock"."parcels" TO "{urlsplit(there.dsn).username}"' in remedies
     assert f'"{urlsplit(here.dsn).username}"' not in remedies
+
+
+TWO = CONFIG.replace(
+    "      invoices: {table: invoices, session_key: order_id}\n",
+    "      bills: {database: billing, table: bills, session_key: order_id}\n"
+    "      invoices: {table: invoices, session_key: order_id}\n",
+).replace("pipelines:", '  billing: {url: "${BILLING_URL}"}\npipelines:', 1)
+
+
+async def test_a_worklist_and_a_baseline_are_bound_to_each_database_by_itself(
+    shop: Database, warehouse: Database, new_database: NewDatabase, tmp_path: Path
+) -> None:
+    billing = await new_database(None)
+    await billing.execute("create table bills (order_id uuid)")
+    bills = "      bills: {database: billing, table: bills, session_key: order_id}\n"
+    turned = TWO.replace(bills, "").replace("    records:\n", f"    records:\n{bills}")
+    urls = {"DATABASE_URL": shop.dsn, "WAREHOUSE_URL": warehouse.dsn, "BILLING_URL": billing.dsn}
+    worklist, before = tmp_path / "worklist", tmp_path / "before.json"
+
+    def run(text: str, *arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "config.yaml").write_text(text)
+        command = [sys.executable, "-m", "exporter", *arguments, "--config.file", str(tmp_path / "config.yaml")]
+        environ = {**os.environ, **urls, **changed}
+        return subprocess.run(command, env=environ, timeout=at_most(20), check=False, capture_output=True, text=True)
+
+    async def of(text: str, *arguments: str, **changed: str) -> tuple[int, str]:
+        done = await asyncio.to_thread(lambda: run(text, *arguments, **changed))
+        return done.returncode, done.stderr
+
+    copy = (await copy_of(new_database, warehouse)).dsn
+    await of(TWO, "gaps", "--worklist", str(worklist))
+    await of(TWO, "report", "--format", "json", "--output", str(before))
+    gone = "postgresql://nowhere@127.0.0.1:1/nothing"
+
+    assert (await of(turned, "verify", str(worklist)))[0] == 1
+    assert (await of(turned, "report", "--baseline", str(before)))[1] == ""
+    for arguments in (("verify", str(worklist)), ("report", "--baseline", str(before))):
+        code, said = await of(TWO, *arguments, WAREHOUSE_URL=copy)
+        assert (code, "from another database than warehouse" in said) == (2, True), said
+    # A database that is gone tells nothing; the others are still compared.
+    code, said = await of(TWO, "report", "--baseline", str(before), BILLING_URL=gone, WAREHOUSE_URL=copy)
+    assert (code, "from another database than warehouse" in said) == (2, True), said
+
+
+def test_a_changed_section_of_the_other_database_is_a_changed_config() -> None:
+    def terms(schema: str) -> dict[str, str]:
+        text = CONFIG.replace("connect_timeout: 2s", f"search_path: [{schema}]")
+        config = parse_config(text, {"DATABASE_URL": "postgresql://a", "WAREHOUSE_URL": "postgresql://b"})
+        made = compile_plan(config, config.pipelines["orders"], DIMENSIONS)
+        return terms_of(made.pipeline, made.sections)
+
+    assert changed_names(terms("stock"), terms("other")) == ("databases.warehouse.search_path",)
+
+
+async def test_a_key_of_a_row_that_is_only_shown_may_be_of_any_type(shop: Database, warehouse: Database) -> None:
+    await warehouse.execute(
+        "create extension citext; alter table stock.parcels drop number, add code citext; "
+        "update stock.parcels set code = 'C' || ctid::text; alter table stock.parcels add primary key (code)"
+    )
+    found: list[Row] = []
+
+    await list_members(plan(shop, warehouse), "unlinked_records", ["parcels"], found.append)
+
+    assert [str(row["row"])[:2] for row in found] == ["C("]

@@ -22,7 +22,7 @@ def config(text: str = TEXT) -> Config:
 
 def terms(config: Config) -> dict[str, str]:
     [pipeline], [database] = config.pipelines.values(), config.databases.values()
-    return terms_of(pipeline, database)
+    return terms_of(pipeline, {"main": database})
 
 
 def changed(*changes: tuple[str, str]) -> tuple[str, ...]:
@@ -130,16 +130,16 @@ def test_a_key_that_somebody_adds_is_bound(kind: type[Section]) -> None:
         made: Any = model.model_construct(**dict(section), later=value)
         match kind.__name__:
             case "Pipeline":
-                return terms_of(made, database)
+                return terms_of(made, {"main": database})
             case "Sessions":
-                return terms_of(pipeline.model_copy(update={"sessions": made}), database)
+                return terms_of(pipeline.model_copy(update={"sessions": made}), {"main": database})
             case "Record":
                 records = {record.name: made, **{other.name: other for other in others}}
-                return terms_of(pipeline.model_copy(update={"records": records}), database)
+                return terms_of(pipeline.model_copy(update={"records": records}), {"main": database})
             case _:
-                return terms_of(pipeline, made)
+                return terms_of(pipeline, {"main": made})
 
-    assert with_later(None) == terms_of(pipeline, database)
+    assert with_later(None) == terms_of(pipeline, {"main": database})
     [name] = changed_names(with_later(None), with_later("x"))
     assert name.endswith("later")
     assert changed_names(with_later("x"), with_later("y")) == (name,)
@@ -216,10 +216,10 @@ def test_every_key_has_a_name_whether_it_has_its_default_or_not() -> None:
     whole = config()
     [pipeline], [database] = whole.pipelines.values(), whole.databases.values()
 
-    names = names_of(pipeline, database)
+    names = names_of(pipeline, {"main": database})
 
     assert len(set(names)) == len(names)
-    assert terms_of(pipeline, database).keys() <= set(names)
+    assert terms_of(pipeline, {"main": database}).keys() <= set(names)
     assert {"grace", "sessions.deleted", "records.profiles.valid", "databases.main.row_security"} <= set(names)
     assert CONFIG.model_fields.keys().isdisjoint(names)
     assert pipeline.grace == timedelta(minutes=5)

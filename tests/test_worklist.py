@@ -153,11 +153,12 @@ async def test_its_header_says_of_what_it_is_and_what_is_to_change(visits: Datab
         "exporter": exporter.__version__,
         "database": "main",
         "identity": numbers.snapshot.identity,
+        "identities": {},
         "pipeline": "care",
         "window": {"since": "2025-01-01T00:00:00Z", "last_seconds": None},
         "since": "2025-01-01T00:00:00Z",
         "key": ["id"],
-        "terms": terms_of(plan.pipeline, plan.database),
+        "terms": terms_of(plan.pipeline, plan.sections),
         "records": [
             {
                 "record": "scores",

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from exporter.model.dimension import Dimension
+from exporter.model.elsewhere import another, identities_of
 from exporter.model.judging import Readings, UnmeasuredError
 from exporter.model.metric import Metric
 from exporter.present.report.account import Baseline, lines_of
@@ -50,6 +51,9 @@ def _unlike(status: PipelineStatus, part: PipelinePart | None) -> str | None:
     now = status.snapshot.identity if status.snapshot else None
     if part.database != status.database or (part.identity and now and part.identity != now):
         return f"the report is from another database than {status.database} of the pipeline {name}: name another report"
+    others = identities_of(status.snapshot.elsewhere) if status.snapshot else {}
+    if other := another(part.identities, others):
+        return f"the report is from another database than {other} of the pipeline {name}: name another report"
     window = WindowPart.of(status.config.window)
     if part.window != window:
         return (

@@ -113,7 +113,7 @@ def _verify(worklist: Worklist, config: Config, options: argparse.Namespace) -> 
 
 
 def _allowed_keys(names: Sequence[str], header: Header, plan: Plan) -> frozenset[str]:
-    known = {*header.terms, *names_of(plan.pipeline, plan.database)}
+    known = {*header.terms, *names_of(plan.pipeline, plan.sections)}
     for name in names:
         if name not in known:
             raise UsageError(f"--allow-changed {name} is not a key that decides about gaps{known_names(name, known)}")

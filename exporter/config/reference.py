@@ -115,7 +115,10 @@ pipelines:
 - A column of an enum, or of a type without equality (json), is compared as text.  A type of an extension (citext) needs
   a `computed` text.
 - If the sessions come from a replica, a row can be newer than the replica: orphaned rows may be counted for its lag.
-- A fault of the other database is a fault of the record: other records are measured.
+- A fault of the other database is a fault of the record: other records are measured.  A collection has a place among
+  `max_connections` of each database, also while it waits for the other: give both databases one place more.
+- The columns that keys of the record name are values of parameters on the server of the sessions: a server that logs
+  parameters (`log_min_duration_statement` and `log_parameter_max_length`) may log them.
 """
 
 

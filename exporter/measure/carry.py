@@ -11,7 +11,6 @@ from exporter.measure.session import Session, subject_of
 from exporter.model.elsewhere import Elsewhere
 from exporter.model.fault import Fault
 from exporter.model.sections import Record
-from exporter.model.terms import digest_of
 from exporter.plan.elsewhere import Carried, carried_table, key_types, placed, settings
 from exporter.plan.plan import Plan
 
@@ -28,13 +27,6 @@ class Gathered:
     restricted: tuple[str, ...] = ()
     as_of: Mapping[str, float] = field(default_factory=dict)
     identities: Mapping[str, str | None] = field(default_factory=dict)
-
-    def identity(self, own: str | None) -> str | None:
-        """The identity of all databases together, `own` among them; None if one is unknown."""
-        every = [own, *self.identities.values()]
-        if None in every or self.faults:
-            return None
-        return digest_of(every)[: len(own or "")] if self.identities else own
 
 
 NOTHING: Final = Gathered()
@@ -77,6 +69,9 @@ async def carry(session: Session, plan: Plan, gathered: Gathered) -> tuple[Plan,
             told[name] = record
             session.row_keys = {**session.row_keys, name: carried.row_key}
             types += key_types(name, record, carried)
-            session.elsewhere = {**session.elsewhere, name: Elsewhere(str(record.database), waited)}
+            session.elsewhere = {
+                **session.elsewhere,
+                name: Elsewhere(str(record.database), waited, gathered.identities[name]),
+            }
     session.restricted = gathered.restricted
     return plan.over(pipeline, told), types

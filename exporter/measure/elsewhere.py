@@ -19,6 +19,7 @@ from exporter.model.fault import CollectionError, Fault
 from exporter.model.keys import KeyType, read_key_columns
 from exporter.plan.elsewhere import (
     MOST,
+    TEXT,
     Carried,
     UncarriedError,
     conditions_there,
@@ -106,7 +107,10 @@ async def _read(plan: Plan, name: str, *, unattended: bool) -> _Read:
             )
         )
     named = {column: types[place] for place, column in enumerate(named_columns(there, name))}
-    _check_types(subject, named)
+    # A key of a row is only shown.
+    shown = frozenset(row_key).difference(named_columns(plan, name))
+    _check_types(subject, {column: kind for column, kind in named.items() if column not in shown})
+    named = {column: TEXT if column in shown else kind for column, kind in named.items()}
     database = plan.pipeline.records[name].database
     carried = Carried(named, conditions_there(there, name), tuple(tuple(row[1:]) for row in rows), row_key)
     lag = 0.0 if session.lag is None else session.lag.total_seconds()

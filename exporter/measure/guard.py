@@ -76,7 +76,7 @@ async def snapshot_on(
     session.plan = plan = plan.linked(links, types).with_indexes(proofs)
     # Some managed services forbid pg_control_system(): then the identity is None.
     told = await session.attempt(IDENTITY, "identity", is_rejection)
-    session.identity = gathered.identity(None if isinstance(told, Fault) else told[0][0])
+    session.identity = None if isinstance(told, Fault) else told[0][0]
     if plan.search:
         await session.run(plan.search, subject)
     if in_slices:

@@ -196,5 +196,5 @@ def _bound(session: Session) -> dict[str, str] | None:
         return None
     return {
         "database": session.identity,
-        "config": digest_of(terms_of(session.plan.pipeline, session.plan.database)),
+        "config": digest_of(terms_of(session.plan.pipeline, session.plan.sections)),
     }

@@ -36,7 +36,7 @@ class Session:
     `facts`: the catalog readings of the plan.
     `computed_keys`: the types of computed key columns.
     `is_key_proven`: whether an index makes `sessions.key` unique; asked in slices.  `identity`: a hash that identifies
-    the databases, None if unknown.
+    the database, None if unknown.
     """
 
     connection: asyncpg.Connection

@@ -24,6 +24,7 @@ from exporter.mend.whole import (
     whole_snapshot,
 )
 from exporter.mend.worklist import Header, Listed, Worklist, WorklistError, changed_keys, check_identity
+from exporter.model.elsewhere import identities_of
 from exporter.model.sections import Pipeline, Record, Window
 from exporter.model.states import GAP_REASONS, GapReason, State, gap_reasons
 from exporter.plan.gaps import GapFilter
@@ -138,7 +139,7 @@ async def verify(
     async with whole_snapshot(plan, gaps_of_control) as session:
         changed = changed_keys(header, session.plan)
         plan = session.plan.about(_as_of(session.plan.pipeline, header))
-        check_identity(header, session.identity)
+        check_identity(header, session.identity, identities_of(session.elsewhere))
         looked_at = 0
         for portion in _portions(worklist.sessions(), PORTION):
             found, elsewhere = await _look(session, plan, portion, wanted)

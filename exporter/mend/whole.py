@@ -14,6 +14,7 @@ from exporter.measure.elsewhere import open_snapshot
 from exporter.measure.ending import end
 from exporter.measure.query_faults import is_rejection
 from exporter.measure.session import Session, subject_of
+from exporter.model.elsewhere import identities_of
 from exporter.model.fault import Fault
 from exporter.model.sections import Config
 from exporter.model.terms import terms_of
@@ -26,16 +27,17 @@ from exporter.plan.statement import Cursor, Statement
 class Listing:
     """The facts about a complete list.
 
-    `count`: the number that the list explains.  `restricted`: tables with rows that policies may hide.  `taken_at`: the
-    time of the snapshot by the database's clock, in Unix seconds.  `identity`: a hash that identifies the database,
-    None if unknown.  `terms`: digests of the config keys that decide about gaps, with the schemas found in the search
-    path.  The last three do not count for equality.
+    `count`: the number that the list explains.  `restricted`: tables with rows that policies may hide.  `taken_at`:
+    the time of the snapshot by the database's clock, in Unix seconds.  `identity`: a hash that identifies the
+    database, None if unknown, `identities` those of other databases by name.  `terms`: digests of the config keys
+    that decide about gaps, with the schemas found in the search path.  The last four do not count for equality.
     """
 
     count: int
     restricted: tuple[str, ...]
     taken_at: float = field(compare=False)
     identity: str | None = field(compare=False)
+    identities: Mapping[str, str] = field(default_factory=dict, compare=False)
     terms: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
@@ -81,8 +83,10 @@ async def whole_snapshot(plan: Plan, count: Count, expected: Told | None = None)
 async def ended(session: Session, count: int) -> Listing:
     """The facts about a list of so many items, after the checks at the end of a collection."""
     restricted = await end(session)
-    terms = terms_of(session.plan.as_written, session.plan.database)
-    return Listing(count, restricted, session.clock.timestamp(), session.identity, terms)
+    plan = session.plan
+    terms = terms_of(plan.as_written, plan.sections)
+    others = identities_of(session.elsewhere)
+    return Listing(count, restricted, session.clock.timestamp(), session.identity, others, terms)
 
 
 def check_unrepeated(plan: Plan, rows: int, members: int) -> None:

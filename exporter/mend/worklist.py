@@ -21,6 +21,7 @@ from exporter import __version__
 from exporter.mend.gaps import Gap
 from exporter.mend.spool import SpoolError
 from exporter.mend.whole import Listing
+from exporter.model.elsewhere import another
 from exporter.model.metric import is_folded
 from exporter.model.sections import Pipeline, Record, SatisfiedBy
 from exporter.model.states import GAP_REASONS, GapReason
@@ -115,6 +116,7 @@ class Header(Part):
     exporter: str = Field(description="The version of the exporter that wrote the worklist.")
     database: str
     identity: str | None = Field(description="A hash that identifies the database, null if unknown.")
+    identities: dict[str, str] = Field(default_factory=dict, description="The same of other databases, by name.")
     pipeline: str
     window: WindowPart
     since: str | None = Field(
@@ -189,7 +191,7 @@ class Author:
     def __init__(self, body: IO[bytes], plan: Plan, batch_size: int) -> None:
         self._body = body
         self._pipeline = plan.pipeline
-        self._terms = terms_of(plan.pipeline, plan.database)
+        self._terms = terms_of(plan.pipeline, plan.sections)
         self._has_segments = plan.has_segments
         self._batch_size = batch_size
         self._waiting: list[str] = []
@@ -248,6 +250,7 @@ class Author:
             exporter=__version__,
             database=self._pipeline.database,
             identity=made.identity,
+            identities=dict(made.identities),
             pipeline=self._pipeline.name,
             window=WindowPart.of(self._pipeline.window),
             since=moment_text(start.timestamp() if start else self._pipeline.window.start(made.taken_at)),
@@ -431,18 +434,15 @@ def changed_keys(header: Header, plan: Plan) -> tuple[str, ...]:
 
     `plan` has only the records of the worklist.
     """
-    return changed_names(header.terms, terms_of(plan.as_written, plan.database))
+    return changed_names(header.terms, terms_of(plan.as_written, plan.sections))
 
 
-def _databases(header: Header) -> str:
-    others = dict.fromkeys(part.database for part in header.records if part.database)
-    return " or ".join([header.database, *others])
-
-
-def check_identity(header: Header, identity: str | None) -> None:
-    """Raises WorklistError if both identities are known and differ."""
-    if header.identity and identity and header.identity != identity:
+def check_identity(header: Header, identity: str | None, others: Mapping[str, str]) -> None:
+    """Raises WorklistError if identities of a database are known and differ; `others` by name."""
+    own = {header.database: header.identity} if header.identity else {}
+    is_now = {header.database: identity} if identity else {}
+    if name := another({**header.identities, **own}, {**others, **is_now}):
         raise WorklistError(
-            f"the worklist was made from another database than {_databases(header)} now is: connect to the original "
+            f"the worklist was made from another database than {name} now is: connect to the original "
             "database, or make a new worklist"
         )

@@ -40,18 +40,20 @@ Terms = Mapping[str, str]
 A key with the default value has no digest: a version with a new key leaves the digests of old configs unchanged.
 """
 
+NO_DATABASES: Final[Mapping[str, Database]] = {}
+
 _ENOUGH: Final = 16
 """Hexadecimal digits that tell two values apart; the text itself may be a secret, and is never stored."""
 
 
-def terms_of(pipeline: Pipeline, database: Database | None = None) -> dict[str, str]:
-    """The terms of a pipeline, and of the database if given."""
-    return {name: digest_of(value)[:_ENOUGH] for name, value, default in _keys(pipeline, database) if value != default}
+def terms_of(pipeline: Pipeline, databases: Mapping[str, Database] = NO_DATABASES) -> dict[str, str]:
+    """The terms of a pipeline, and of the databases if given, by name."""
+    return {name: digest_of(value)[:_ENOUGH] for name, value, default in _keys(pipeline, databases) if value != default}
 
 
-def names_of(pipeline: Pipeline, database: Database | None = None) -> tuple[str, ...]:
+def names_of(pipeline: Pipeline, databases: Mapping[str, Database] = NO_DATABASES) -> tuple[str, ...]:
     """The name of every key that counts, with a default value or not."""
-    return tuple(name for name, _, _ in _keys(pipeline, database))
+    return tuple(name for name, _, _ in _keys(pipeline, databases))
 
 
 def changed_names(then: Terms, now: Terms) -> tuple[str, ...]:
@@ -69,15 +71,15 @@ def _plain(value: object) -> object:
     return value.model_dump(exclude_defaults=True) if isinstance(value, Section) else str(value)
 
 
-def _keys(pipeline: Pipeline, database: Database | None) -> Iterator[tuple[str, Any, Any]]:
+def _keys(pipeline: Pipeline, databases: Mapping[str, Database]) -> Iterator[tuple[str, Any, Any]]:
     """Name, value and default of every key that counts."""
     keys = [*_below(pipeline, ())]
     own = {path[-1]: value for path, value, _ in keys if len(path) == 1}
     for path, value, usual in keys:
         is_inherited = len(path) > 1 and path[-1] in INHERITED
         yield ".".join(path), value, own.get(path[-1]) if is_inherited else usual
-    if database is not None:
-        for path, value, usual in _below(database, ("databases", pipeline.database)):
+    for name, database in databases.items():
+        for path, value, usual in _below(database, ("databases", name)):
             yield ".".join(path), value, usual
 
 

@@ -204,6 +204,9 @@ def _kind_here(kind: KeyType) -> tuple[Any, ...]:
 _DEFAULT: Final = '"default"'
 _EQUALITY: Final = "operator(pg_catalog.=)"
 
+TEXT: Final = KeyType("text", "text", _EQUALITY)
+"""The presumed type of a column of another database, and that of a column that is only shown."""
+
 _CARRIED: Final = frozenset(
     (
         *("uuid", "text", "character varying", "character", "name", "boolean", "bytea", "oid"),
@@ -255,7 +258,7 @@ def statements(plan: Plan) -> Iterator[Statement]:
         there = plan_there(plan, name)
         conditions = conditions_there(there, name)
         columns = [*named_columns(plan, name), *map(_computed_name, range(len(conditions)))]
-        rows = Carried(dict.fromkeys(named_columns(plan, name), _TEXT), conditions, (tuple(columns),))
+        rows = Carried(dict.fromkeys(named_columns(plan, name), TEXT), conditions, (tuple(columns),))
         handed.append(settings(place, 1, [f"the values of {column}" for column in columns]))
         table = carried_table(told.records[name], place, rows)
         pipeline = placed(pipeline, name, table, rows, timedelta(0))
@@ -263,10 +266,6 @@ def statements(plan: Plan) -> Iterator[Statement]:
         yield statement
         if statement.title == plan.catalog.title:
             yield from handed
-
-
-_TEXT: Final = KeyType("text", "text", _EQUALITY)
-"""The presumed type of a column of another database."""
 
 
 def _statements_there(plan: Plan, name: str) -> Iterator[Statement]:

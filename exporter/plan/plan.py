@@ -133,6 +133,11 @@ class Plan:
         return f"pipelines.{self.pipeline.name}.{self.place}"
 
     @property
+    def sections(self) -> dict[str, Database]:
+        """The databases of the pipeline and of its records, by name."""
+        return {self.pipeline.database: self.database, **self.others}
+
+    @property
     def as_written(self) -> Pipeline:
         """The pipeline with every record as the config has it."""
         records = {**self.pipeline.records, **self.told}

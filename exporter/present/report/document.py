@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from exporter import __version__
+from exporter.model.elsewhere import identities_of
 from exporter.model.fault import Fault, Reason
 from exporter.model.judging import Readings
 from exporter.model.reporting import Caveat, Chapter, Evidence
@@ -176,6 +177,9 @@ class PipelinePart(Part):
     pipeline: str
     owner: str | None = None
     identity: str | None = Field(description="A digest that identifies the database, without further information.")
+    identities: dict[str, str] = Field(
+        default_factory=dict, description="The same of the databases of records in other databases, by name."
+    )
     verdict: Verdict
     headline: str
     measured_at: Annotated[str | None, AfterValidator(_is_moment)]
@@ -222,6 +226,7 @@ def _pipeline(account: PipelineReport) -> PipelinePart:
         owner=account.config.owner,
         pipeline=account.pipeline,
         identity=account.snapshot.identity if account.snapshot else None,
+        identities=identities_of(account.snapshot.elsewhere) if account.snapshot else {},
         verdict=account.verdict,
         headline=account.headline,
         measured_at=moment_text(account.measured_at) if account.measured_at is not None else None,
