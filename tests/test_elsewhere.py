@@ -662,3 +662,12 @@ async def test_a_key_of_a_row_that_is_only_shown_may_be_of_any_type(shop: Databa
     await list_members(plan(shop, warehouse), "unlinked_records", ["parcels"], found.append)
 
     assert [str(row["row"])[:2] for row in found] == ["C("]
+
+
+async def test_a_database_that_is_not_reached_is_one_error_of_the_check(shop: Database) -> None:
+    urls = {"DATABASE_URL": shop.dsn, "WAREHOUSE_URL": "postgresql://nowhere@127.0.0.1:1/nothing"}
+
+    found = [finding for group in await preflight(parse_config(CONFIG, urls)) for finding in group.findings]
+
+    assert [finding.path for finding in found if finding.severity == "error"] == ["databases.warehouse"]
+    assert "not measured: see the database warehouse" in {finding.message for finding in found}

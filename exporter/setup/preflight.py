@@ -65,12 +65,18 @@ async def preflight(config: Config) -> tuple[FindingGroup, ...]:
         for name, record in pipeline.elsewhere.items()
     }
 
-    def with_role(finding: ConfigFinding, database: str) -> ConfigFinding:
+    unreached = {name for name, role in roles.items() if not role}
+
+    def placed(finding: ConfigFinding, database: str) -> ConfigFinding:
+        """The finding for the role of its database; of a database that was not reached, once."""
         of = (other for path, other in elsewhere.items() if f"{finding.path}.".startswith(f"{path}."))
-        return for_role(finding, roles[next(of, database)])
+        other = next(of, database)
+        if other != database and other in unreached and finding.severity == "error":
+            return replace(finding, severity="note", message=f"not measured: see the database {other}", remedy=None)
+        return for_role(finding, roles[other])
 
     return tuple(
-        FindingGroup(group.title, tuple(with_role(finding, database) for finding in group.findings))
+        FindingGroup(group.title, tuple(placed(finding, database) for finding in group.findings))
         for database, (_, groups) in zip(config.databases, looked, strict=True)
         for group in groups
     )
