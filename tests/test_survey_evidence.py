@@ -649,7 +649,7 @@ async def test_records_that_come_at_the_start_are_needed_before_the_completion(e
 
 
 async def test_a_time_in_the_future_is_a_plan_and_no_completion(empty: Database) -> None:
-    """Every row has a shipping date, as planned; the statuses tell which have been shipped."""
+    """Every row has a shipping date, as planned; of late no parcel was made, so that rows tell no status apart."""
     await empty.execute(
         """
         create table orders (id int primary key, status int, created_at timestamptz, ship_date timestamptz);
@@ -658,7 +658,7 @@ async def test_a_time_in_the_future_is_a_plan_and_no_completion(empty: Database)
         select n, case when n < 100 then 1 else 5 end, now() - n * interval '1 hour',
           now() + (100 - n) * interval '30 min' - interval '1 min'
         from generate_series(2, 600) n;
-        insert into parcels select id, id, ship_date from orders where status = 5 and id not in (200, 201);
+        insert into parcels select id, id, ship_date from orders where status = 5 and id > 250;
         analyze
         """
     )

@@ -97,7 +97,7 @@ class TableColumn:
 
     `labels`: the values of an enum, in order; empty for other types.  `is_computed`: the table has no such column, and
     `sql` computes the values from other columns.  `is_numbered`: the table itself makes the values, from a sequence or
-    as a new UUID, so that they refer to no other table.
+    as a new UUID.
     """
 
     name: str

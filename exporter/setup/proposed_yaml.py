@@ -153,9 +153,8 @@ def _eligible(draft: SessionsDraft) -> Iterator[str]:
     yield from _comment(f"{found}{'  ' if found else ''}CHECK eligible: the sessions that must have records", 6)
     yield from _comment(draft.eligible.reason, 6)
     yield from _stuck(draft, values or ())
-    columns = draft.columns
-    is_apart = draft.eligible.from_start and columns.completed is not None
-    ended = f"{columns.completed.sql} is not null" if is_apart and columns.completed else draft.eligible.sql
+    completed = draft.columns.completed
+    ended = f"{completed.sql} is not null" if draft.eligible.from_start and completed else draft.eligible.sql
     yield f"      completed: {_sql(ended)}"
     yield f"      eligible: {_sql(draft.eligible.sql)}"
 
