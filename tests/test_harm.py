@@ -9,12 +9,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import asyncpg
 import pytest
 from conftest import Beginning, Database, another_clock, care
 from waiting import at_most, eventually
 
 from exporter.measure.collect import collect
 from exporter.measure.pause import unless_paused
+from exporter.measure.query_faults import Circumstances, query_fault
 from exporter.measure.supervise import collect_once, initial_status, measure, report_changes, supervise
 from exporter.measure.turns import Turn, Turns
 from exporter.model.fault import CollectionError, Fault
@@ -295,3 +297,10 @@ async def test_clocks_that_differ_are_measured_and_logged_once(
     assert abs(third.snapshot.clock_offset - 3600) < at_most(1)
     [told] = [record for record in caplog.records if record.msg == "clock.differs"]
     assert 3590 < vars(told)["seconds"] < 3610
+
+
+def test_a_time_out_of_the_role_is_told_as_one_of_the_role() -> None:
+    fault = query_fault(asyncpg.QueryCanceledError(), "begin", None, Circumstances(statement_timeout=30))
+
+    assert fault.reason == "statement_timeout"
+    assert "ALTER ROLE <role> SET statement_timeout = '30s'" in fault.message

@@ -1,7 +1,8 @@
 """Plan + databases -> the guarded transaction of one collection, with the rows of records in other databases.
 
 The other databases are read first, each in a guarded transaction of its own: a record is written after its session, so
-that each row then read has its session in the later snapshot.  A fault there is a fault of the record.
+that a row has its session in the later snapshot, unless the session is deleted in between.  A fault there is a fault of
+the record.
 """
 
 import time

@@ -155,7 +155,7 @@ def _waited(error: asyncpg.PostgresError, subject: str, given: Circumstances) ->
             return Fault(
                 "statement_timeout",
                 f"{subject}: the server cancelled the first statement, by a statement_timeout of the role or the "
-                f"database, or on request: ALTER ROLE {ROLE} RESET statement_timeout; the exporter sets its own",
+                f"database, or on request: ALTER ROLE {ROLE} SET statement_timeout = '30s'; the exporter sets its own",
             )
         case asyncpg.QueryCanceledError():
             remedy = (

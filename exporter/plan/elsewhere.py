@@ -130,7 +130,10 @@ def conditions_there(plan: Plan, name: str) -> tuple[Expression, ...]:
     return tuple(
         one
         for one in expressions(plan.pipeline, plan.dimensions)
-        if one.record == name and one.source.row == "record" and not one.is_column and one.path[-1] != _WHERE
+        if one.record == name
+        and one.source.row == "record"
+        and not one.is_column
+        and one.path != ("records", name, _WHERE)
     )
 
 
@@ -175,8 +178,8 @@ def carried_table(record: Record, place: int, carried: Carried) -> CarriedTable:
 def placed(pipeline: Pipeline, name: str, table: CarriedTable, carried: Carried, waited: timedelta) -> Pipeline:
     """The pipeline with the carried rows as the table of a record.
 
-    The other database was read `waited` before the sessions: the grace period is longer by as much, so that a row that
-    was written in between is not missing.
+    The other database was read `waited` before the sessions: the grace period is longer by as much, so that no row is
+    missing whose session completed in between.
     """
     for n, one in enumerate(carried.conditions):
         pipeline = written(pipeline, replace(one, sql=quote(_computed_name(n))))
