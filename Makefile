@@ -82,6 +82,9 @@ bench-beside: $(VENV)/.stamp  ## what the platform's own transactions lose besid
 bench-notifications: $(VENV)/.stamp tools  ## pages and tickets for each cause, by a real Alertmanager
 	$(BIN)/python bench/notifications.py $(ARGS)
 
+bench-control: $(VENV)/.stamp  ## what the control platform costs in each round, and as serve counts it
+	$(BIN)/python bench/control.py $(ARGS)
+
 bench-startup: $(VENV)/.stamp  ## the CPU time of a start, beside the imports that no collection can do without
 	$(BIN)/python bench/startup.py
 

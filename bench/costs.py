@@ -6,11 +6,14 @@ import statistics
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import asyncpg
 
 from exporter.embedded import EmbeddedPostgres
+
+AWAITED: Final = 0.5
+"""Seconds before an account: a backend reports at its end."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Server:
 
     async def account(self) -> Cost:
         """The costs so far, of backends that have ended."""
-        await asyncio.sleep(0.5)  # a backend reports at its end
+        await asyncio.sleep(AWAITED)
         cpu = _of_ended_children(self.server.process_id or 0)
         [row] = await self.connection.fetch(
             "select sum(blks_hit + blks_read)::bigint, sum(temp_bytes)::bigint from pg_stat_database"

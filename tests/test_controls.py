@@ -5,9 +5,10 @@ import json
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,17 +20,19 @@ from planted import FILES_OF_SLICES, Planted, outcome, planted
 from exporter.control import CLOCK, control, pipeline_text, tables
 from exporter.dimensions import DIMENSIONS
 from exporter.measure.collect import collect
-from exporter.measure.controls import Count, every_number, measured
+from exporter.measure.controls import PROVEN_FOR, Count, Seldom, every_number, measured
 from exporter.measure.elsewhere import open_snapshot
 from exporter.measure.rounds import Rounds
+from exporter.measure.session import Session
 from exporter.measure.tiers import every_number_in_slices
 from exporter.mend.gaps import count_gaps, gaps_of_control, list_gaps
 from exporter.mend.lists import count_members, known_members, list_members, members_of_control
 from exporter.mend.whole import Listing
-from exporter.model.fault import CollectionError
+from exporter.model.fault import CollectionError, Fault
 from exporter.model.sections import CollectionSettings
 from exporter.plan.control import Told
 from exporter.plan.plan import Plan
+from exporter.plan.transaction import UNKNOWN_SERVER
 
 sys.path.insert(0, str(Path(__file__).parent / "oracle"))
 
@@ -161,6 +164,93 @@ async def test_slices_have_the_control_too(visits: Database) -> None:
     assert (await Rounds(settings)(replace(plan, control=known))).swept is not None
     with pytest.raises(CollectionError) as refused:
         await Rounds(settings)(replace(plan, control=replace(known, expected=wrong)))
+
+    assert refused.value.fault.reason == "control_failed"
+
+
+class Counting:
+    """A clock that only counts of the control and the tests move; each count takes 0.04 s."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.counts = 0
+        self.seldom = Seldom(lambda: self.now)
+
+    async def count(self, session: Session) -> Told:
+        self.now += 0.04
+        self.counts += 1
+        return await every_number(session)
+
+    async def round(self, session: Session, seconds: float) -> bool:
+        """A collection that takes so many seconds; whether the control was counted."""
+        before = self.counts
+        with self.seldom.collecting():
+            await self.seldom(session, self.count)
+            self.now += seconds
+        return self.counts > before
+
+
+@pytest.fixture
+async def proved(visits: Database) -> AsyncIterator[tuple[Counting, Session]]:
+    async with open_snapshot(replace(visits.plan(CONFIG), control=control())) as session:
+        counting = Counting()
+        assert await counting.round(session, 0.1)
+        yield counting, session
+
+
+async def test_counts_of_the_control_take_a_hundredth_of_the_time(proved: tuple[Counting, Session]) -> None:
+    counting, session = proved
+
+    told = [await counting.round(session, 0.1) for _ in range(200)]
+
+    assert [nth for nth, is_counted in enumerate(told) if is_counted] == [39, 79, 119, 159, 199]
+    await counting.round(session, 4.0)
+    assert all([await counting.round(session, 4.0) for _ in range(5)]), "each long collection is proved"
+
+
+async def test_the_control_is_counted_once_an_hour_at_least(proved: tuple[Counting, Session]) -> None:
+    counting, session = proved
+    assert not await counting.round(session, 0.1)
+
+    counting.now += PROVEN_FOR
+
+    assert await counting.round(session, 0.1)
+
+
+async def test_the_control_is_counted_again_after_a_failure(proved: tuple[Counting, Session]) -> None:
+    counting, session = proved
+    with pytest.raises(CollectionError), counting.seldom.collecting():
+        raise CollectionError(Fault("connect", "gone"))
+
+    assert await counting.round(session, 0.1)
+
+
+@pytest.mark.parametrize("change", ["identity", "abilities", "statements"])
+async def test_the_control_is_counted_again_on_another_server(proved: tuple[Counting, Session], change: str) -> None:
+    counting, session = proved
+    if change == "identity":
+        session.identity = "of another cluster"
+    elif change == "abilities":
+        session.abilities = UNKNOWN_SERVER
+    else:
+        counting.count = partial(counting.count)  # type: ignore[method-assign]
+
+    assert await counting.round(session, 0.1)
+
+
+async def test_a_running_exporter_counts_the_control_seldom(visits: Database) -> None:
+    known, rounds = control(), Rounds(CollectionSettings())
+    plan = visits.plan(care(database="allow_superuser: true", scores=""))
+    right, wrong = (replace(plan, control=replace(known, expected=told)) for told in (known.expected, {}))
+
+    await rounds(right)
+    await rounds(wrong)
+    await visits.execute("alter table visits rename to gone")
+    with pytest.raises(CollectionError):
+        await rounds(right)
+    await visits.execute("alter table gone rename to visits")
+    with pytest.raises(CollectionError) as refused:
+        await rounds(wrong)
 
     assert refused.value.fault.reason == "control_failed"
 

@@ -4,7 +4,7 @@ A refusal that concerns one record becomes a fault of the record in the snapshot
 raises `CollectionError`.
 """
 
-from exporter.measure.controls import prove
+from exporter.measure.controls import Prove, every_number, prove
 from exporter.measure.counts import count_all
 from exporter.measure.elsewhere import open_snapshot
 from exporter.measure.ending import end
@@ -18,17 +18,16 @@ from exporter.state.snapshot import Snapshot, fold, folded
 from exporter.state.swept import Swept
 
 
-async def collect(plan: Plan, *, unattended: bool = False) -> Snapshot:
+async def collect(plan: Plan, *, unattended: bool = False, proof: Prove = prove) -> Snapshot:
     """Measure one pipeline; raises CollectionError if there is no snapshot.
 
-    `unattended` is for `serve`: refuse a role that may do more than read.
+    `unattended` is for `serve`: refuse a role that may do more than read.  `proof` tells whether to trust the numbers.
     """
     config = plan.pipeline
     async with open_snapshot(plan, unattended=unattended) as session:
         plan = session.plan
         measurable = tuple(name for name in config.records if name not in session.faults)
-        if plan.control is not None:
-            await prove(session, plan.control)
+        await proof(session, every_number)
         counted = await count_all(session, plan, measurable)
         restricted = await end(session)
     return snapshot_of(session, counted, restricted)

@@ -3,9 +3,11 @@
 A wrong number proves that the statements, the server or the reading of the answers cannot be trusted now.
 """
 
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
@@ -33,13 +35,18 @@ def told(plan: Plan, counted: Counted) -> Told:
     return {metric.full_name: values for metric, values in numbers.items()}
 
 
-async def prove(
-    session: Session, control: "Control[Plan]", count: Count = every_number, expected: Told | None = None
-) -> None:
+Prove = Callable[[Session, Count], Awaitable[None]]
+"""Counts the platform in the transaction of a session, or knows that this is not due; raises CollectionError."""
+
+
+async def prove(session: Session, count: Count = every_number, expected: Told | None = None) -> None:
     """Count the platform in the transaction of a session; raises CollectionError if a number is wrong.
 
-    `expected`: the known numbers; if not given, those of the control.
+    `expected`: the known numbers; if not given, those of the control.  A plan without a control is not proved.
     """
+    control = session.plan.control
+    if control is None:
+        return
     known = control.expected if expected is None else expected
     found = await measured(session, control, count)
     wrong = sorted(name for name, values in found.items() if values != known.get(name, {}))
@@ -52,6 +59,51 @@ async def prove(
                 "with the versions of exporter and server",
             )
         )
+
+
+SHARE: Final = 0.01
+"""The share (0 to 1) of the time of collections that counts of the control may take."""
+
+PROVEN_FOR: Final = 3600.0
+"""Seconds after which the control is counted again in any case."""
+
+
+class Seldom:
+    """Proves the collections of one pipeline, so seldom that the counts take at most `SHARE` of their time.
+
+    The first collection is proved, the next one after a collection that failed, the first on another server or version,
+    and the first in slices or in full.  Nothing else changes the statements or the server while the exporter runs.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Nothing is proved; `clock` in seconds."""
+        self._clock = clock
+        self._proven: tuple[object, ...] | None = None
+        self._at = 0.0
+        self._took = 0.0
+        self._collected = 0.0
+
+    async def __call__(self, session: Session, count: Count = every_number) -> None:
+        """Count the platform if this is due; raises CollectionError as `prove`."""
+        about = (session.identity, session.abilities, count)
+        began = self._clock()
+        if about == self._proven and began < self._at + PROVEN_FOR and self._collected * SHARE < self._took:
+            return
+        self._proven = None
+        await prove(session, count)
+        self._proven, self._at, self._collected = about, began, 0.0
+        self._took = self._clock() - began
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Account for a collection: its time, or its failure."""
+        began = self._clock()
+        try:
+            yield
+        except BaseException:
+            self._proven = None
+            raise
+        self._collected += self._clock() - began
 
 
 async def measured(session: Session, control: "Control[Plan]", count: Count = every_number) -> Told:

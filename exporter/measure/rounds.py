@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from exporter.measure.collect import collect, snapshot_of
+from exporter.measure.controls import Seldom
 from exporter.measure.interpret import Counted
 from exporter.measure.session import Session
 from exporter.measure.sliceable import UnsliceableError
@@ -34,10 +35,6 @@ STORED_EVERY: Final = 60.0
 """Seconds between two writes of the ledger, at least."""
 
 
-PROVEN_EVERY: Final = 600.0
-"""Seconds between two counts of the control platform in rounds of slices: a count takes 0.3 s, a round 1.5 s."""
-
-
 class Rounds:
     """Measures a pipeline round after round, and keeps the ledger of its slices in between."""
 
@@ -54,13 +51,17 @@ class Rounds:
         self._is_doubted = False
         self._has_returned = False
         self._swept_for = 0.0
-        self._prove_at = 0.0
+        self._proof = Seldom()
 
     async def __call__(self, plan: Plan) -> Snapshot:
         """One round; raises CollectionError if there is no snapshot."""
+        with self._proof.collecting():
+            return await self._measure(plan)
+
+    async def _measure(self, plan: Plan) -> Snapshot:
         # Slices look rows up by key, and each look would be a question to the other database.
         if self._settings.mode == "full" or plan.pipeline.elsewhere:
-            return await collect(plan, unattended=True)
+            return await collect(plan, unattended=True, proof=self._proof)
         if not self._is_tiered:
             snapshot = await self._full_pass(plan)
             if snapshot is not None:
@@ -72,7 +73,7 @@ class Rounds:
                 raise
             refusal = error
         try:
-            return await collect(plan, unattended=True)
+            return await collect(plan, unattended=True, proof=self._proof)
         except CollectionError as error:
             raise refusal if error.fault.reason == "statement_timeout" else error from None
 
@@ -81,7 +82,7 @@ class Rounds:
         began = time.monotonic()
         try:
             async with asyncio.timeout(max(self._longest, FULL_AT_LEAST)):
-                snapshot = await collect(plan, unattended=True)
+                snapshot = await collect(plan, unattended=True, proof=self._proof)
         except TimeoutError:
             allowed = f"duty allows within max_age ({self._longest:.1f} s)"
             self._go_to_slices(plan, f"a full pass takes longer than {allowed}", is_doubted=True)
@@ -151,18 +152,14 @@ class Rounds:
     async def _sweep(self, plan: Plan) -> Snapshot:
         seconds = plan.pipeline.interval.total_seconds() * self._settings.duty
         before, began = self._ledger, time.monotonic()
-        is_due = began >= self._prove_at
         try:
-            proving = plan if is_due else replace(plan, control=None)
-            measured = await sweep(proving, before, seconds, self._restored, unattended=True)
+            measured = await sweep(plan, before, seconds, self._restored, unattended=True, proof=self._proof)
         except UnsliceableError:
             raise
         except CollectionError as error:
             if before is not None and error.fault.reason == "statement_timeout":
                 self._ledger = replace(before, is_behind=True)
             raise
-        if is_due:
-            self._prove_at = began + PROVEN_EVERY
         self._ledger = ledger = measured.ledger
         await self._store(plan, measured)
         first = plan.pipeline.window.start(measured.session.clock.timestamp())

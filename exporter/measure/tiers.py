@@ -16,7 +16,7 @@ from typing import Final
 
 import asyncpg
 
-from exporter.measure.controls import prove, told
+from exporter.measure.controls import Prove, prove, told
 from exporter.measure.database import connect
 from exporter.measure.ending import end
 from exporter.measure.guard import repeated_key, snapshot_on
@@ -100,16 +100,21 @@ Restore = Callable[[Session], Awaitable[Ledger | None]]
 
 
 async def sweep(
-    plan: Plan, ledger: Ledger | None, seconds: float, restore: Restore, *, unattended: bool = False
+    plan: Plan,
+    ledger: Ledger | None,
+    seconds: float,
+    restore: Restore,
+    *,
+    unattended: bool = False,
+    proof: Prove = prove,
 ) -> Round:
-    """One round that takes about so many seconds; raises CollectionError."""
+    """One round that takes about so many seconds; raises CollectionError.  `proof` as in `collect`."""
     until = time.monotonic() + seconds
     async with connect(plan.database) as connection:
         short = plan.within(SLICE_TIMEOUT)
         session = await snapshot_on(connection, short, unattended=unattended, in_slices=True)
         _refuse_faults(session)
-        if plan.control is not None:
-            await prove(session, plan.control, every_number_in_slices)
+        await proof(session, every_number_in_slices)
         tables = await cuttable_tables(session, plan.database.statement_timeout)
         ledger = _of_tables(ledger or await restore(session), session, tables)
         clock = session.clock.timestamp()

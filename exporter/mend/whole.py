@@ -75,8 +75,7 @@ async def whole_snapshot(plan: Plan, count: Count, expected: Told | None = None)
     async with open_snapshot(plan) as session:
         if session.faults:
             raise ListNotMeasuredError(tuple(session.faults.values()))
-        if plan.control is not None:
-            await prove(session, plan.control, count, expected)
+        await prove(session, count, expected)
         yield session
 
 
