@@ -95,12 +95,16 @@ def later_key(pipeline: Pipeline, record: Record, kind: str, part: Keyed, rows: 
     bind = Bindings()
     column = column_of(record, record.session_key[0].column)
     wanted = " and ".join(in_keys(column, part, kind, bind))
-    sql = f"""select {marker(pipeline.name, "next rows")} {column}::text
-from {record.table.sql}
-where {wanted}
-order by {column}
-offset {bind(rows, "bigint")}
-limit 1"""
+    # The sub-select writes one key as text, not every key before it.
+    sql = f"""select {marker(pipeline.name, "next rows")} later.key::text
+from (
+  select {column} as key
+  from {record.table.sql}
+  where {wanted}
+  order by {column}
+  offset {bind(rows, "bigint")}
+  limit 1
+) later"""
     return Statement("next rows", sql, tuple(bind.values), is_ours=False)
 
 
