@@ -438,6 +438,16 @@ async def test_a_table_that_nothing_points_at_is_told(empty: Database) -> None:
     )
 
 
+async def test_records_that_lead_to_no_sessions_are_named_and_no_other_table_is_blamed(empty: Database) -> None:
+    await empty.execute(ORDERS)
+
+    said = await refusal(empty, None, "invoices", "settings")
+
+    assert said.startswith("public.invoices and public.settings: no foreign key and no column named after a table")
+    assert "(looked at public.orders" in said
+    assert "with --sessions" in said
+
+
 @pytest.mark.parametrize(
     ("sessions", "message"),
     [

@@ -129,7 +129,7 @@ async def survey(
     if not measured:
         measured, _ = await _measure(quick, look, tried, with_records, LONG_DAYS)
     if not measured:
-        raise refusals[0]
+        raise refusals[0] if wanted or not with_records else NoProposalError(_unreferenced(tried, with_records))
     chosen = await _choose(measured, ask)
     others = _others(chosen, tried, measured)
     if others:
@@ -401,6 +401,17 @@ def _no_records(table: TableName, found: Sequence[Measured], named: Sequence[Out
         f"{f'not all of {whose} reference' if named else 'no table references'} {table.written}, by a foreign "
         f"key or by a column named after the table{''.join(f'; left out: {why}' for why in out)}: name "
         "other tables with --sessions and --record, or write session_key by hand into a copy of config.yaml"
+    )
+
+
+def _unreferenced(tried: Sequence[Candidate], named: Sequence[Outline]) -> str:
+    """The message if the operator named records alone, and no table of sessions fits them."""
+    looked_at = ", ".join(candidate.outline.table.written for candidate in tried)
+    whose = " and ".join(outline.table.written for outline in named)
+    return (
+        f"{whose}: no foreign key and no column named after a table leads to a table of sessions (looked at "
+        f"{looked_at}): name the table of sessions with --sessions, or write session_key by hand into a copy of "
+        "config.yaml"
     )
 
 
