@@ -472,14 +472,17 @@ async def test_hidden_rows_of_the_other_database_are_told(shop: Database, wareho
     assert found.positive("gap_sessions")["parcels", "missing"] == 4
 
 
-async def test_a_pipeline_with_rows_elsewhere_is_never_cut_into_slices(shop: Database, warehouse: Database) -> None:
+async def test_a_pipeline_with_rows_elsewhere_is_never_cut_into_slices(
+    shop: Database, warehouse: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     rounds = Rounds(CollectionSettings(mode="tiered"))
     text = CONFIG.replace('_URL}"', '_URL}", allow_superuser: true')
 
-    found = await rounds(plan(shop, warehouse, text))
+    found = [await rounds(plan(shop, warehouse, text)) for _ in range(2)]
 
-    assert found.swept is None
-    assert not found.record_faults
+    assert [(one.swept, one.record_faults) for one in found] == [(None, {})] * 2
+    [told] = [record for record in caplog.records if record.message == "collection.full"]
+    assert "mode: tiered does not apply" in vars(told)["why"]
 
 
 async def test_the_report_tells_which_rows_are_of_another_database_and_how_old(

@@ -61,6 +61,10 @@ class Rounds:
     async def _measure(self, plan: Plan) -> Snapshot:
         # Slices look rows up by key, and each look would be a question to the other database.
         if self._settings.mode == "full" or plan.pipeline.elsewhere:
+            if self._is_tiered:
+                self._is_tiered = False
+                why = "mode: tiered does not apply: a record is in another database, and its rows are read whole"
+                log.warning("collection.full", extra={"pipeline": plan.pipeline.name, "why": why})
             return await collect(plan, unattended=True, proof=self._proof)
         if not self._is_tiered:
             snapshot = await self._full_pass(plan)
