@@ -1,5 +1,6 @@
 """Costs that no machine changes: statements, cells, copies of an expression, and plans of the server."""
 
+import json
 import re
 from collections.abc import Awaitable, Callable
 
@@ -11,7 +12,9 @@ from test_collect import OURS, until
 from exporter.demo.scenarios import SCHEMA
 from exporter.measure.collect import collect
 from exporter.measure.elsewhere import open_snapshot
+from exporter.measure.records import RowCount, count_rows
 from exporter.measure.tiers import sweep
+from exporter.model.ranges import Keyed
 
 SHOP = """
 create table orders (id int primary key, status text, at timestamptz default '2025-05-01', {columns});
@@ -87,6 +90,35 @@ async def test_a_sub_query_of_the_config_is_planned_as_it_would_be_by_itself(emp
     assert "hashed SubPlan" in text or "using answers_order_id_idx" in text
 
 
+async def test_the_end_of_a_slice_writes_one_key_as_text(empty: Database) -> None:
+    """A slice has up to 100,000 rows: as text, their keys would cost more than the count of the rows."""
+    await empty.execute(SHOP.format(columns="amount int") + "create index on scores (order_id)")
+
+    async with open_snapshot(empty.plan(of_orders(scores=""))) as session:
+        statement = session.plan.later_key("scores", Keyed(), 5)
+        [[found]] = await session.connection.fetch(
+            f"explain (verbose, costs off, format json) {statement.sql}", *statement.arguments(session.clock)
+        )
+
+    [top] = [one["Plan"] for one in json.loads(found)]
+    [limit] = top["Plans"]
+    assert (top["Output"], limit["Node Type"]) == (["(later.key)::text"], "Limit")
+    assert limit["Output"] == ["scores.order_id"]
+
+
+async def plan_of_sessions(database: Database) -> str:
+    """The server's plan of the statement about sessions, with the settings of a collection."""
+    plan = database.plan()
+    async with open_snapshot(plan) as session:
+        counted = {name: await count_rows(session, session.plan, name) for name in plan.pipeline.records}
+        values = {name: one.values for name, one in counted.items() if isinstance(one, RowCount)}
+        statement = session.plan.sessions(tuple(plan.pipeline.records), plan.parts, values)
+        lines = await session.connection.fetch(
+            f"explain (costs off) {statement.sql}", *statement.arguments(session.clock)
+        )
+    return "\n".join(line[0] for line in lines)
+
+
 MANY = """
 insert into assessment_sessions
 select gen_random_uuid(), case when n % 4 > 0 then 'completed' else 'in_progress' end, started,
@@ -141,3 +173,27 @@ async def test_a_measurement_reads_a_few_times_the_tables_and_writes_about_as_mu
     # Seen: 24 pages for a session, and 0.13 times the keys.
     assert pages <= 40 * 200_000
     assert temporary <= 0.5 * keys
+
+
+COVERING = """
+create index of_profiles on profiles (session_id) include (results_version, created_at);
+create index of_scores on fc_scores (session_id) include (version, fc_kind, created_at);
+vacuum analyze;
+"""
+
+
+async def test_covering_indexes_spare_the_hashing_of_the_records(empty: Database) -> None:
+    await empty.execute(SCHEMA + MANY)
+    await empty.execute("analyze")
+    await empty.set("work_mem", "'4MB'")
+    before, hashing = await collect(empty.plan()), await plan_of_sessions(empty)
+
+    for statement in COVERING.split(";")[:-1]:
+        await empty.execute(statement)
+    after, merging = await collect(empty.plan()), await plan_of_sessions(empty)
+
+    assert "Merge" not in hashing
+    assert "Merge Full Join" in merging
+    assert "Index Only Scan using of_profiles" in merging
+    assert "Index Only Scan using of_scores" in merging
+    assert after.readings.numbers == before.readings.numbers

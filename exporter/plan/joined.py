@@ -276,7 +276,7 @@ def rows_by_key(
         )
         present.append(f"exists (select 1 from {near} near where {same})")
     selected = [*named_keys(record, link), *(f"{sql} as {name}" for name, (sql, _) in columns.items())]
-    is_ordered = record.name in indexed.ordered and record.name not in indexed.single and not near
+    is_ordered = record.name in indexed.ordered and not near
     in_order = f"order by {', '.join(keys)}\n    " if is_ordered else ""
     rows = f"""
     select
