@@ -242,7 +242,7 @@ def parse_config(text: str, environ: Mapping[str, str], source: str = "config") 
             extra={
                 "file": source,
                 "key": dotted(reading.as_written(path)),
-                "error": f"{old} is now {path[-1]}: rename the key, because the next release refuses the old name",
+                "error": f"{old} is now {path[-1]}: rename the key, because a later release refuses the old name",
             },
         )
     return config
