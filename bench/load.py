@@ -38,6 +38,8 @@ alter table fc_scores add details text default repeat('d', 170);
 
 async def load(connection: asyncpg.Connection, sessions: int, *, wide: bool = False) -> None:
     """Create and fill the tables of the sample platform."""
+    # VACUUM marks rows as visible to all only if their commit is on disk.
+    await connection.execute("set synchronous_commit = on")
     await connection.execute(SCHEMA)
     if wide:
         await connection.execute(WIDE)

@@ -4,11 +4,12 @@
     make bench-scale ARGS="--sessions 10000000 --wide"
     make bench-scale ARGS="--query-exporter --plot docs/pictures/performance.svg"
 
-On a private PostgreSQL, in turn: the bare scans (`select count(*)` of each table, the floor), one plain query for each
-number, a generic SQL exporter with seven queries (from PyPI, in an environment of its own), a full pass, rounds of
-slices until everything is measured, and rounds while 100 sessions a second start.  The figures are CPU seconds of the
-server, from the kernel's account of ended backends, pages and bytes of temporary files.  Quote the ratios: seconds
-belong to the machine.
+On a private PostgreSQL, in turn: the bare scans (`select count(*)` of each table), the tables joined by key with
+nothing computed (the floor of every answer about missing records), one plain query for each number, the cheapest
+queries by hand, a generic SQL exporter with seven queries (from PyPI, in an environment of its own), a full pass,
+rounds of slices until everything is measured, and rounds while 100 sessions a second start, beside the floor of a
+round.  The figures are CPU seconds of the server, from the kernel's account of ended backends, pages and bytes of
+temporary files.  Quote the ratios: seconds belong to the machine.
 """
 
 import argparse
@@ -55,6 +56,49 @@ create index on profiles (session_id) include (results_version, created_at);
 create index on fc_scores (session_id) include (version, fc_kind, created_at);
 vacuum analyze;
 """
+JOINED: Final = """
+select count(*)
+from assessment_sessions s
+full join (
+  profiles p
+  full join (select session_id from fc_scores group by session_id) f on f.session_id = p.session_id
+) on coalesce(p.session_id, f.session_id) = s.id
+"""
+"""The least that tells whether each session has its records, and each row its session: nothing is computed."""
+
+BY_HAND: Final = (
+    """
+    select status, word, count(*), min(completed_at), max(created_at)
+    from (
+      select s.status, s.completed_at, s.created_at,
+        case when s.completed_questions > 0 then 1 else 0 end
+        + case when s.finalized_at is not null then 2 else 0 end
+        + case when s.completed_at >= now() - interval '5 minutes' then 4 else 0 end
+        + case when p.session_id is null then 8 when p.results_version = 'v1.2.1' then 16 else 0 end
+        + case when f.session_id is not null then 32 else 0 end as word
+      from assessment_sessions s
+      left join profiles p on p.session_id = s.id
+      left join fc_scores f on f.session_id = s.id and f.version = 'v1.2' and f.fc_kind = 'functions'
+      where s.created_at >= '2025-08-01'
+    ) packed
+    group by status, word
+    """,
+    "select count(*) from profiles r where not exists (select 1 from assessment_sessions s where s.id = r.session_id)",
+    "select count(*) from fc_scores r where not exists (select 1 from assessment_sessions s where s.id = r.session_id)",
+    "select results_version, count(*), max(created_at) from profiles group by results_version",
+    "select version, fc_kind, count(*), max(created_at) from fc_scores group by version, fc_kind",
+)
+"""The cheapest queries that we could write by hand for some 20 of the numbers, with one word for each session."""
+
+ARRIVED: Final = """
+select count(p.session_id), count(f.session_id)
+from assessment_sessions s
+left join lateral (select session_id from profiles where session_id = s.id offset 0) p on true
+left join lateral (select session_id from fc_scores where session_id = s.id offset 0) f on true
+where s.created_at >= now() - interval '30 seconds'
+"""
+"""The sessions of one interval and their rows, by indexes: nothing is computed."""
+
 BUDGET: Final = 1.5
 """Seconds of a round of slices: the defaults, 5% of 30 s."""
 
@@ -188,10 +232,10 @@ async def new_sessions(server: Server) -> AsyncIterator[None]:
         await connection.close()
 
 
-async def steady(server: Server, plan: Plan, ledger: Ledger) -> tuple[float, float]:
-    """CPU seconds of a round beside new sessions: without slices and listed sessions, and with one slice."""
+async def steady(server: Server, plan: Plan, ledger: Ledger) -> tuple[float, float, float]:
+    """CPU seconds beside new sessions: of their rows alone, of a round without slices and listed sessions, with one."""
     quiet = replace(plan, pipeline=plan.pipeline.model_copy(update={"cohort": None}))
-    changing, rounds = [], []
+    floors, changing, rounds = [], [], []
     async with new_sessions(server):
         await asyncio.sleep(90)
         for _ in range(4):
@@ -204,8 +248,9 @@ async def steady(server: Server, plan: Plan, ledger: Ledger) -> tuple[float, flo
                 await count_changing(session, replace(ledger, slices=()), 0.0)
                 await end(session)
             changing.append((await server.account()).cpu - before.cpu)
+            floors.append((await server.cost(lambda: ask(server, [ARRIVED]))).cpu)
             await asyncio.sleep(INTERVAL)
-    return statistics.median(changing), statistics.median(rounds)
+    return statistics.median(floors), statistics.median(changing), statistics.median(rounds)
 
 
 # --- The whole
@@ -220,7 +265,9 @@ async def measure(embedded: EmbeddedPostgres, options: argparse.Namespace) -> No
     plan = compile_plan(config, config.pipelines["assessments"], DIMENSIONS)
     floor = await server.median(options.times, lambda: bare(server))
     rows = [("the bare scans", floor)]
+    rows.append(("the tables joined by key", await server.median(options.times, lambda: ask(server, [JOINED]))))
     rows.append((f"{len(OBVIOUS)} plain queries", await server.median(1, lambda: ask(server, OBVIOUS.values()))))
+    rows.append((f"{len(BY_HAND)} queries by hand", await server.median(options.times, lambda: ask(server, BY_HAND))))
     if options.query_exporter:
         with tempfile.TemporaryDirectory() as directory:
             program = installed(Path(directory))
@@ -237,11 +284,18 @@ async def measure(embedded: EmbeddedPostgres, options: argparse.Namespace) -> No
     rows.append(("a sweep in slices", await server.cost(swept)))
     ledger, rounds, seconds, first = whole[0]
     p95 = holds.p95()
-    changing, with_slice = await steady(server, plan, ledger)
-    rows.append((f"a round, {A_SECOND} new sessions a second", Cost(changing, 0, 0)))
+    arrived, changing, with_slice = await steady(server, plan, ledger)
+    rows.append(("reading the new sessions of 30 s", Cost(arrived, 0, 0)))
+    rows.append(("a round beside new sessions", Cost(changing, 0, 0)))
     rows.append(("the same with one slice", Cost(with_slice, 0, 0)))
     for statement in COVERING.split(";")[:-1]:
         await server.connection.execute(statement)
+    rows.append(
+        (
+            "the tables joined by key, covering indexes",
+            await server.median(options.times, lambda: ask(server, [JOINED])),
+        )
+    )
     rows.append(("a full pass, covering indexes", await server.median(options.times, lambda: collect(plan))))
     keys = await server.connection.fetchval(
         "select sum(pg_relation_size(oid))::float8 from pg_class where relname ~ '_pkey$'"
@@ -272,17 +326,17 @@ def svg(rows: list[tuple[str, float]]) -> str:
     for place, (title, ratio) in enumerate(rows):
         y, width = 16 + 26 * place, max(1, scale * math.log(ratio / least))
         bars.append(
-            f'<text x="250" y="{y + 13}" text-anchor="end">{title}</text>'
-            f'<rect x="258" y="{y}" width="{width:.0f}" height="18" fill="#3274d9"/>'
-            f'<text x="{264 + width:.0f}" y="{y + 13}">{ratio:.1f}</text>'
+            f'<text x="300" y="{y + 13}" text-anchor="end">{title}</text>'
+            f'<rect x="308" y="{y}" width="{width:.0f}" height="18" fill="#3274d9"/>'
+            f'<text x="{314 + width:.0f}" y="{y + 13}">{ratio:.1f}</text>'
         )
     height = 40 + 26 * len(rows)
     label = "CPU time of the server, as a multiple of the bare scans (logarithmic)"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="760" height="{height}" font-family="sans-serif" '
-        f'font-size="13"><rect width="760" height="{height}" fill="#fff"/>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="810" height="{height}" font-family="sans-serif" '
+        f'font-size="13"><rect width="810" height="{height}" fill="#fff"/>\n'
         + "\n".join(bars)
-        + f'\n<text x="258" y="{height - 8}" fill="#555">{label}</text></svg>\n'
+        + f'\n<text x="308" y="{height - 8}" fill="#555">{label}</text></svg>\n'
     )
 
 
