@@ -45,8 +45,8 @@ def _numbers() -> list[Tile]:
     delay = About(
         id=3,
         title="Slowest p95",
-        says="The largest p95 of the chosen records: 95 of 100 sessions of the cohort had the record within this time "
-        "after completion.  The word is the standing of `processing_delay_p95`.",
+        says="The largest p95 of the chosen records: 95 of 100 sessions of the cohort with the record had the record "
+        "within this time after completion.  Gaps do not count.  The word is the standing of `processing_delay_p95`.",
         unit=TIME,
         none="no session, or not measured",
         runbook="ProcessingDelayP95",

@@ -71,7 +71,7 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     for (percentile,), delay in delays.items():
         yield ReportLine(
             "arrival",
-            f"{percentile} of 100 sessions had {name} within",
+            f"{percentile} of 100 sessions with {name} had the record within",
             delay,
             record=name,
             unit="seconds",
@@ -91,12 +91,12 @@ TIMELINESS = Dimension(
         Limit(
             "processing_delay_p95",
             "seconds",
-            "Delay that 95 of 100 sessions of the cohort do not exceed",
+            "Delay that 95 of 100 sessions of the cohort with the record do not exceed",
             Judged(_judged, nothing="no session of the cohort has the record yet"),
             Advice(
                 "Records arrive too late after the completion of a session.",
-                "5 of 100 sessions of the cohort waited longer than the value, from completion to the first good row "
-                "(with `satisfied_by: every_row` or `rows`: to the last good row).  "
+                "5 of 100 sessions of the cohort with the record waited longer than the value, from completion to the "
+                "first good row (with `satisfied_by: every_row` or `rows`: to the last good row).  "
                 "Sessions that do not need the record, and gaps, do not count.",
                 (
                     "More sessions complete than the workers can process.",

@@ -248,7 +248,7 @@ CLAIMS: Final = (
         ],
         about=SCORES,
         summary="Records arrive too late after the completion of a session.",
-        says=f"{OF_SCORES}: delay that 95 of 100 sessions of the cohort do not exceed",
+        says=f"{OF_SCORES}: delay that 95 of 100 sessions of the cohort with the record do not exceed",
         command="check --config.file config.yaml",
         page="timeliness",
         dashboard="timeliness",
