@@ -205,15 +205,26 @@ async def test_nobody_reads_along_on_this_machine(server: EmbeddedPostgres, visi
 def test_a_connection_that_is_not_encrypted_and_a_superuser_are_noted() -> None:
     server = Server(version="18", role="somebody", is_superuser=True, bypasses_row_security=True)
 
-    [connected, open_to_all, superuser] = judge_connection("databases.main", server, is_encrypted=False)
+    [connected, open_to_all, superuser] = judge_connection(
+        "databases.main", server, is_encrypted=False, powers=("superuser",)
+    )
     quiet = judge_connection("databases.main", replace(server, is_superuser=False), is_encrypted=True)
 
     assert connected.severity == "ok"
     assert open_to_all.severity == "note"
     assert "not encrypted" in open_to_all.message
     assert "sslmode=verify-full" in open_to_all.message
-    assert "superuser" in superuser.message
+    assert "serve refuses the role, because the role may do more than read (superuser)" in superuser.message
     assert [finding.severity for finding in quiet] == ["ok"]
+
+
+@pytest.mark.parametrize(("allowed", "noted"), [("false", 1), ("true", 0)])
+async def test_a_role_that_serve_refuses_is_noted(visits: Database, allowed: str, noted: int) -> None:
+    text = care(database=f"allow_superuser: {allowed}", scores="created_at: at")
+
+    found = findings(await look(visits, text))
+
+    assert sum("serve refuses the role" in note.message for note in found) == noted
 
 
 _PIPELINE = CONFIG.partition("pipelines:\n")[2]

@@ -103,7 +103,8 @@ async def _look_at(config: Config, name: str) -> tuple[str, list[FindingGroup]]:
             server, names = await read_server(session), await read_names(session)
             role = server.role
             about += await _check_search_path(session, f"{path}.search_path", names)
-            about += judge_connection(path, server, is_encrypted=not is_exposed(session.connection))
+            powers = () if session.database.allow_superuser else session.powers
+            about += judge_connection(path, server, is_encrypted=not is_exposed(session.connection), powers=powers)
             asking = len(plans) + len({reader.pipeline.name for reader in readers})
             about += judge_connection_limits(path, *await _connection_limits(session), server, asking)
             for plan in plans:

@@ -34,8 +34,10 @@ MANY_LOCKS: Final = 100
 # --- The connection
 
 
-def judge_connection(path: str, server: Server, *, is_encrypted: bool) -> Iterator[ConfigFinding]:
-    """Findings about an open connection."""
+def judge_connection(
+    path: str, server: Server, *, is_encrypted: bool, powers: Sequence[str] = ()
+) -> Iterator[ConfigFinding]:
+    """Findings about an open connection; `powers` of the role beyond reading that the config does not allow."""
     yield ConfigFinding("ok", path, f"connected (PostgreSQL {server.version})")
     if not is_encrypted:
         yield ConfigFinding(
@@ -44,8 +46,13 @@ def judge_connection(path: str, server: Server, *, is_encrypted: bool) -> Iterat
             "the connection is not encrypted: turn on the server's ssl setting, and write sslmode=verify-full and "
             "sslrootcert into the url",
         )
-    if server.is_superuser:
-        yield ConfigFinding("note", path, "the role is a superuser: use a role that may only read the tables")
+    if powers:
+        yield ConfigFinding(
+            "note",
+            path,
+            f"serve refuses the role, because the role may do more than read ({', '.join(powers)}): use a role that "
+            "may only SELECT, or write allow_superuser: true",
+        )
 
 
 def judge_connection_limits(
