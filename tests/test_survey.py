@@ -110,6 +110,27 @@ async def test_orders_and_invoices_are_found_by_their_names_alone(empty: Databas
     assert "30 sessions analysed: 30 complete, 0 pending, 0 gap" in findings_text(found.checked)
 
 
+async def test_a_record_without_a_version_is_told(empty: Database) -> None:
+    await empty.execute(ORDERS)
+
+    found = await propose(empty)
+
+    assert "# No column is named version." in found.text
+    assert "# version: {column: …, current: '…'}" in found.text
+    assert "\n        unique: [order_id]" in found.text
+
+
+async def test_a_new_row_of_the_current_version_is_no_duplicate(empty: Database) -> None:
+    """A backfill may add a row beside an outdated row, as the docs advise."""
+    await empty.execute(ORDERS + "alter table invoices add version int; update invoices set version = 2 - id % 2")
+
+    found = await propose(empty)
+
+    assert "# No column is named version." not in found.text
+    assert "\n        unique: [order_id, version]" in found.text
+    assert "Remove a version from accepted if sessions with only" in " ".join(found.text.split())
+
+
 async def test_starts_before_year_1_are_no_newest_one(empty: Database) -> None:
     await empty.execute(ORDERS + "update orders set created_at = '0044-03-15 BC'")
 

@@ -265,17 +265,21 @@ def _valid(draft: RecordDraft) -> Iterator[str]:
 
 def _version(draft: RecordDraft) -> Iterator[str]:
     if draft.version is None:
+        if draft.link is not None:
+            yield from _comment(
+                "No column is named version.  If rows have a version, and old rows are a gap, write:", 8
+            )
+            yield from _comment("version: {column: …, current: '…'}", 8)
         return
-    versions = [value for value in draft.facts.versions or () if value.text and value.text.strip()]
-    name = draft.version.name
+    versions, name = _versions(draft), draft.version.name
     if not versions:
         known = "no row has a version yet" if draft.facts.versions is not None else "the rows could not be read"
         yield from _comment(f"{name} looks like the version, but {known}.  When the version is known, write:", 8)
         yield from _comment(f"version: {{column: {scalar(name)}, current: '…'}}", 8)
         return
     yield from _comment(
-        f"Versions of the last 90 days: {_shown(versions)}.  CHECK current, the most frequent of the last 30 days, and "
-        "accepted: with an old version here, sessions that have only rows of the old version need no new row",
+        f"Versions of the last 90 days: {_shown(versions)}.  CHECK current, the most frequent of the last 30 days.  "
+        "Remove a version from accepted if sessions with only rows of the version are a gap (outdated)",
         8,
     )
     yield "        version:"
@@ -283,6 +287,11 @@ def _version(draft: RecordDraft) -> Iterator[str]:
     yield f"          current: {scalar(versions[0].text or '', always_quote=True)}"
     others = _flow([value.text or "" for value in versions[1:MOST_ACCEPTED]])
     yield f"          accepted: {others:<13} # other versions that satisfy the record"
+
+
+def _versions(draft: RecordDraft) -> list[Value]:
+    """The versions of recent rows, the most frequent of the newest rows first."""
+    return [value for value in draft.facts.versions or () if value.text and value.text.strip()]
 
 
 MOST_ACCEPTED: Final = 24
@@ -319,6 +328,10 @@ def _unique(draft: RecordDraft) -> Iterator[str]:
         yield from _keyed("unique", _flow(names), "a unique index exists", 8)
     elif any(rows > 1 for rows, _ in draft.facts.per_session or ()):
         yield from _several(draft.facts.per_session or (), keys)
+    elif draft.version is not None and _versions(draft):
+        # A backfill may add a row of the current version beside an outdated row.
+        note = "one row per session and version; more rows are duplicates"
+        yield from _keyed("unique", _flow([*keys, draft.version.name]), note, 8)
     else:
         yield from _keyed("unique", _flow(keys), "one row per session; more rows are duplicates", 8)
 
@@ -327,6 +340,8 @@ def _limits() -> Iterator[str]:
     yield "    limits:                       # thresholds for alerts; nothing else is judged, see docs/metrics.md"
     yield "      sessions_with_gap: {critical: 0}"
     yield "      gap_age: {warning: 15m, critical: 1h}"
+    yield "      # newest_record_age: {critical: 6h}   # longest expected time without a new row: else a worker is down"
+    yield "      # orphaned_records: {warning: 0}      # rows whose session does not exist; today: see `report`"
     yield "      # conversion_ratio: {warning: 0.9, min_sessions: 20}   # share of completed sessions with every record"
 
 
