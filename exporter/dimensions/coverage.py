@@ -126,6 +126,11 @@ def _gap_age(readings: Readings, subject: str) -> float | None:
     return max(0.0, readings.clock - _oldest_of_all(readings))
 
 
+def _outdated(readings: Readings, record: str) -> float | None:
+    number = readings.need(RECORD_SESSIONS, record, "outdated")
+    return None if readings.pipeline.records[record].version is None else number
+
+
 def _caveats(readings: Readings) -> tuple[Caveat, ...]:
     counts = [readings.need(ELIGIBLE, state) for state in SESSION_STATES]
     if not sum(counts):
@@ -267,6 +272,10 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     if record.exists:
         return
     text = f"Sessions with {'an' if record.satisfied_by == 'every_row' else 'only'} outdated {name}"
+    if record.version is None:
+        remedy = f"records.{name}.version"
+        yield ReportLine("consistency", text, None, record=name, remedy=remedy, brief="outdated sessions")
+        return
     yield of_settled("consistency", text, states.get("outdated"), "none", "outdated_sessions", "outdated sessions")
 
 
@@ -380,7 +389,12 @@ COVERAGE = Dimension(
             "outdated_sessions",
             "count",
             "Outdated sessions",
-            replace(number_of(RECORD_SESSIONS, state="outdated"), whole=_in_need),
+            replace(
+                number_of(RECORD_SESSIONS, state="outdated"),
+                read=_outdated,
+                whole=_in_need,
+                nothing="the record has no version",
+            ),
             Advice(
                 "Sessions have records of an outdated version.",
                 "Eligible sessions have a row of the record, but no row of the `current` or an `accepted` version; "

@@ -1,6 +1,7 @@
 """Validity: do records have accepted values, and do sessions pass the checks?"""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Final
 
@@ -157,7 +158,7 @@ def _row_totals(_record: Record) -> tuple[Total, ...]:
 
 
 def _is_listed(_pipeline: Pipeline, record: Record) -> str | None:
-    return _INVALID if record.accepted_values or record.valid else None
+    return _INVALID if _is_judged(record) else None
 
 
 def _faults(record: Record, bind: Bindings) -> Mapping[str, str]:
@@ -196,6 +197,15 @@ def _invalid(_record: Record, _sessions: Cells, rows: Rows) -> Numbers:
     return {(): rows.all.total("invalid")}
 
 
+def _is_judged(record: Record) -> bool:
+    return bool(record.accepted_values or record.valid)
+
+
+def _number_of_invalid(readings: Readings, record: str) -> float | None:
+    number = readings.need(INVALID, record)
+    return number if _is_judged(readings.pipeline.records[record]) else None
+
+
 def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
     for column, values in record.accepted_values.items():
         found = {labels: n for labels, n in readings.series(VALUE_ROWS, record.name).items() if labels[0] == column}
@@ -204,7 +214,7 @@ def _lines_of(record: Record, readings: Readings) -> Iterator[ReportLine]:
         yield ReportLine(
             "quality", f"Rows whose {column} is {' or '.join(values)}", accepted, whole, record.name, good="all"
         )
-    judged = bool(record.accepted_values or record.valid)
+    judged = _is_judged(record)
     yield ReportLine(
         "quality",
         "Invalid rows",
@@ -255,7 +265,9 @@ VALIDITY = Dimension(
             "invalid_records",
             "count",
             "Invalid rows",
-            number_of(INVALID),
+            replace(
+                number_of(INVALID), read=_number_of_invalid, nothing="the record has no accepted_values and no valid"
+            ),
             Advice(
                 "Records have invalid values.",
                 "Rows have a value (or NULL) outside the list of `accepted_values`, or `valid` is not true.  With "

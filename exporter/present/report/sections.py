@@ -100,7 +100,11 @@ def rows(account: PipelineReport) -> tuple[Row, ...]:
 
 
 def _row(account: PipelineReport, title: str, chapters: Sequence[Chapter]) -> Row:
-    entries = [e for chapter in chapters for e in account.entries[chapter] if e.mark is not Standing.NOT_ASKED]
+    found = [entry for chapter in chapters for entry in account.entries[chapter]]
+    entries = [entry for entry in found if entry.mark is not Standing.NOT_ASKED]
+    if found and not entries:
+        keys = dict.fromkeys(entry.line.remedy for entry in found)
+        return Row(title, Standing.NOT_ASKED, (), f"not asked for: set {', '.join(keys)}")
     mark = _mark(account, entries)
     numbers = (*_numbers(mark, entries), *([account.scope] if account.scope and account.snapshot else []))
     return Row(title, mark, numbers, _to_do(account, mark, entries))
@@ -274,7 +278,11 @@ def _judged(account: PipelineReport) -> tuple[str, ...]:
         return ("No limit is set: nothing was judged.",)
     if not account.findings:
         return ()
-    silent = dict.fromkeys(code(f.limit.name) for f in account.findings if f.outcome in ("too_few", "not_judged"))
+    silent = [
+        f"{code(finding.limit.name)}{f' of {escaped(finding.subject)}' if finding.subject else ''}"
+        for finding in account.findings
+        if finding.outcome in ("too_few", "not_judged")
+    ]
     said = f"Broken limits: {len(account.broken)} of {len(account.findings)}."
     return (f"{said}  Nothing to judge: {', '.join(silent)}." if silent else said,)
 
