@@ -503,6 +503,17 @@ async def test_a_role_without_privileges_is_told_the_grants_that_it_needs(empty:
     assert list((await propose(reader)).pipeline.records) == ["invoices"]
 
 
+async def test_if_no_record_may_be_read_the_grants_are_told(empty: Database) -> None:
+    await empty.execute(ORDERS)
+    reader = await as_reader(empty, "grant select on orders to {role}")
+
+    for named in ((), ("orders",)):
+        assert (await refusal(reader, *named)).splitlines()[1:] == [
+            "left out: public.invoices (the role may not read it):",
+            f'GRANT SELECT ON "public"."invoices" TO "{urlsplit(reader.dsn).username}";',
+        ]
+
+
 async def test_a_record_that_may_not_be_read_is_left_out_and_its_grant_said(empty: Database) -> None:
     await empty.execute(ORDERS + "create table receipts (order_id bigint)")
     reader = await as_reader(empty, "grant select on orders, invoices to {role}")

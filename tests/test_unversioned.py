@@ -5,6 +5,7 @@ from conftest import Beginning, Database, care
 
 from exporter.dimensions import DIMENSIONS
 from exporter.measure.supervise import collect_once
+from exporter.model.standing import Standing
 from exporter.present.report.account import report_on
 from exporter.present.report.markdown import as_markdown
 
@@ -32,7 +33,9 @@ async def plain(visits: Database) -> str:
 
 
 async def test_a_report_without_versions_has_no_good_number_about_versions(plain: str) -> None:
-    assert "| Versions | ➖ | not asked for: set records.scores.version |" in " ".join(plain.split("  "))
+    assert f"| Versions | {Standing.NOT_ASKED.sign} | not asked for: set records.scores.version |" in " ".join(
+        plain.split("  ")
+    )
     assert "outdated scores" not in plain
 
 

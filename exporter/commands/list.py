@@ -15,14 +15,25 @@ from exporter.mend.spool import temporary_file
 from exporter.mend.whole import Listing, ListNotMeasuredError, narrowed
 from exporter.model.listing import Members, RowList
 from exporter.model.sections import Config
+from exporter.model.states import GAP_REASONS
 from exporter.plan.plan import Plan
 from exporter.text.exits import ExitCode, UsageError
 from exporter.text.names import known_names
+from exporter.text.terminal import printable
 
 LISTS: dict[str, Members] = {
     name: members for dimension in DIMENSIONS for name, members in dimension.every_list.items()
 }
 """Every list by name."""
+
+GAPS: dict[str, str] = {
+    name: f"gaps {limit.advice.gaps}".strip()
+    for dimension in DIMENSIONS
+    for limit in dimension.limits
+    for name in filter(None, (limit.name, limit.former_name))
+    if limit.advice.gaps is not None
+}
+"""The command that lists what a limit on gaps counts, by the name of the limit."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +45,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "codes: 0 the list is complete; 2 wrong usage or config; 3 something could not be measured: no list, or "
         "policies hide rows.",
     )
-    parser.add_argument("name", metavar="NAME", choices=tuple(LISTS), help=f"one of {', '.join(LISTS)}")
+    parser.add_argument("name", metavar="NAME", type=_name, help=f"one of {', '.join(LISTS)}")
     add_config_file(parser)
     parser.add_argument("--pipeline", metavar="NAME", help="the pipeline; required if the config has several pipelines")
     parser.add_argument("--record", metavar="NAME", help="list only rows of this record; no other record table is read")
@@ -46,6 +57,16 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--count", action="store_true", help="print only the number that the list explains")
     parser.set_defaults(command=run)
+
+
+def _name(text: str) -> str:
+    """The name of a list; raises ArgumentTypeError."""
+    if text in LISTS:
+        return text
+    command = GAPS.get(text, f"gaps --reason {text}" if text in GAP_REASONS else None)
+    if command is not None:
+        raise argparse.ArgumentTypeError(f"{text} counts gaps: use `{command}`")
+    raise argparse.ArgumentTypeError(f"{printable(text)!r} is no list{known_names(text, LISTS)}")
 
 
 def run(options: argparse.Namespace) -> ExitCode:

@@ -32,9 +32,7 @@ def judge_snapshot(
     total = sum(states.values())
     if not states:
         lost = ", ".join(snapshot.record_faults)
-        yield ConfigFinding(
-            "note", path, f"the number of complete sessions needs every record, and {lost} is not measured"
-        )
+        yield ConfigFinding("note", path, f"the number of complete sessions needs every record; not measured: {lost}")
     elif total:
         yield ConfigFinding("ok", path, f"{total:.0f} sessions analysed: {_counts(states, zeros=True)}")
     else:

@@ -158,7 +158,7 @@ async def survey(
     draft = SessionsDraft(chosen.relation, chosen.key, chosen.candidate.columns, chosen.facts, chosen.eligible, others)
     kept = frozenset(draft.source for draft in drafts)
     text = propose(draft, drafts, has_url=has_url, left_out=tuple(left_out(chosen, kept)))
-    return Proposal(text, tuple(dict.fromkeys([*look.said, *_grants(look, chosen)])))
+    return Proposal(text, tuple(dict.fromkeys([*look.said, *_grants(look, chosen.candidate)])))
 
 
 async def _read(session: Session) -> "_Look":
@@ -306,7 +306,8 @@ async def _measured(
     if with_records:
         best = max(with_records, key=lambda one: one.strength)
         return best.beside([one for one in found if one is not best])
-    raise NoProposalError(_no_records(table, found, named))
+    grants = _grants(look, candidate)
+    raise NoProposalError("\n".join([_no_records(table, found, named), *grants]))
 
 
 async def _filled(session: Session, look: _Look, candidate: Candidate, relation: Relation) -> Candidate:
@@ -463,10 +464,10 @@ def _others(chosen: Measured, tried: Sequence[Candidate], measured: Sequence[Mea
     return tuple(table for table in dict.fromkeys([*looks, *proved]) if table != chosen.relation.table)
 
 
-def _grants(look: _Look, chosen: Measured) -> list[str]:
+def _grants(look: _Look, candidate: Candidate) -> list[str]:
     """For each table that the role may not read: the SQL that lets the role read the table."""
     role, outlines = look.server.role, look.references.outlines
-    hidden = [outlines[table] for table in chosen.candidate.pointing if not outlines[table].named.may_read]
+    hidden = [outlines[table] for table in candidate.pointing if not outlines[table].named.may_read]
     return [
         "\n".join([f"left out: {one.table.written} (the role may not read it):", *one.named.grants(role)])
         for one in hidden

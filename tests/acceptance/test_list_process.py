@@ -69,7 +69,10 @@ async def test_without_a_record_the_rows_of_every_record_are_listed(backfill: Da
 
 
 WRONG = {
-    "an unknown list": (("gap_sessions",), "argument NAME: invalid choice"),
+    "an unknown list": (("orphan_records",), "'orphan_records' is no list; did you mean orphaned_records? (known: "),
+    "a limit on gaps": (("outdated_sessions",), "outdated_sessions counts gaps: use `gaps --reason outdated`"),
+    "a metric of gaps": (("gap_sessions",), "gap_sessions counts gaps: use `gaps`"),
+    "a reason of gaps": (("too_few",), "too_few counts gaps: use `gaps --reason too_few`"),
     "a record of sessions": (("failed_checks", "--record", "invoices"), "list failed_checks has no --record"),
     "a check of rows": (("orphaned_records", "--check", "priced"), "list orphaned_records has no --check"),
     "an unknown record": (
