@@ -89,6 +89,20 @@ async def test_before_and_after_a_backfill(backfill: Database) -> None:
     assert text.startswith("# ✅ HEALTHY: no session needs a backfill")
 
 
+async def test_bad_rows_that_a_backfill_leaves_are_told(backfill: Database) -> None:
+    before = await written(backfill)
+    await backfill.execute(BACKFILL)
+    await backfill.execute(
+        "insert into fc_scores select gen_random_uuid(), 'v1.2', 'functions', 1, now() from generate_series(1, 3)"
+    )
+
+    text = await compared(backfill, before)
+
+    impact = text[text.index("## Before and after") : text.index("## All numbers")]
+    assert "- ⚠️ Rows of fc_scores whose session does not exist: **0 → 3**" in impact
+    assert impact.count("outdated") == 1
+
+
 async def test_a_record_that_could_not_be_measured_then_is_not_called_0(backfill: Database) -> None:
     await backfill.execute("alter table fc_scores rename to away")
     before = await written(backfill)

@@ -206,8 +206,19 @@ def _compared(account: PipelineReport, past: Baseline) -> ReportSection:
     return ReportSection(
         "Before and after",
         notes=tuple(notes),
-        changes=tuple(_change(entry, past) for entry in (*account.entries["finding"], *account.entries["impact"])),
+        changes=tuple(
+            _change(entry, past)
+            for entry in (*account.entries["finding"], *account.entries["impact"], *_side_effects(account, past))
+        ),
     )
+
+
+def _side_effects(account: PipelineReport, past: Baseline) -> Iterator[JudgedLine]:
+    """The counts of bad rows that have changed: a backfill may leave duplicates or orphans."""
+    for entry in (*account.entries["quality"], *account.entries["operation"]):
+        line, before = entry.line, past.value_of(entry.line)
+        if line.good == "none" and None not in (line.value, before) and line.value != before:
+            yield entry
 
 
 def _change(entry: JudgedLine, past: Baseline) -> Change:
