@@ -161,7 +161,9 @@ async def test_slices_have_the_control_too(visits: Database) -> None:
     settings = CollectionSettings(mode="tiered")
     plan = visits.plan(care(database="allow_superuser: true", scores=""))
 
-    assert (await Rounds(settings)(replace(plan, control=known))).swept is not None
+    rounds = Rounds(settings)
+    assert (await rounds(replace(plan, control=known))).swept is not None
+    assert (await rounds(replace(plan, control=replace(known, expected=wrong)))).swept is not None, "not counted again"
     with pytest.raises(CollectionError) as refused:
         await Rounds(settings)(replace(plan, control=replace(known, expected=wrong)))
 

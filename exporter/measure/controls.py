@@ -89,7 +89,6 @@ class Seldom:
         began = self._clock()
         if about == self._proven and began < self._at + PROVEN_FOR and self._collected * SHARE < self._took:
             return
-        self._proven = None
         await prove(session, count)
         self._proven, self._at, self._collected = about, began, 0.0
         self._took = self._clock() - began
