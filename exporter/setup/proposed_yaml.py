@@ -277,11 +277,9 @@ def _version(draft: RecordDraft) -> Iterator[str]:
         yield from _comment(f"{name} looks like the version, but {known}.  When the version is known, write:", 8)
         yield from _comment(f"version: {{column: {scalar(name)}, current: '…'}}", 8)
         return
-    yield from _comment(
-        f"Versions of the last 90 days: {_shown(versions)}.  CHECK current, the most frequent of the last 30 days.  "
-        "Remove a version from accepted if sessions with only rows of the version are a gap (outdated)",
-        8,
-    )
+    found = f"Versions of the last 90 days: {_shown(versions)}.  CHECK current, the most frequent of the last 30 days"
+    more = ".  Remove a version from accepted if sessions with only rows of the version are a gap (outdated)"
+    yield from _comment(found + (more if len(versions) > 1 else ""), 8)
     yield "        version:"
     yield f"          column: {scalar(name)}"
     yield f"          current: {scalar(versions[0].text or '', always_quote=True)}"
