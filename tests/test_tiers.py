@@ -149,6 +149,7 @@ async def test_the_first_sweep_tells_its_progress_and_what_is_left(
 
     told = [r for r in caplog.records if r.message.startswith("sweep.")]
     assert [r.message for r in told[:-1]] == ["sweep.progress"] * (len(told) - 1)
+    assert "left" not in vars(told[0]), "the first round has no rate"
     assert told[-1].message == "sweep.first_ended"
     assert len({int(share * 10) for share in shares}) == len(told) - 1
     caveat = " ".join(one.message for one in snapshot.judgement.caveats)
@@ -161,6 +162,7 @@ def test_what_is_left_of_a_sweep_is_told_at_the_rate_so_far() -> None:
 
     assert ledger.left(0.25, began.timestamp() + 60) == 180
     assert ledger.left(0.001, began.timestamp() + 60) is None
+    assert ledger.left(0.25, began.timestamp()) is None, "the first round"
     assert replace(ledger, starts=()).left(1.0, began.timestamp() + 60) is None
 
 

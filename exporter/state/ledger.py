@@ -128,9 +128,11 @@ class Ledger:
 
     def left(self, share: float, now: float) -> float | None:
         """Seconds to the end of the first sweep at the rate so far; None before there is a rate, and after the end."""
-        if self.is_whole or share < _TOLD_FROM:
+        # The first round has no rate: it takes no time by the clock of its snapshot.
+        elapsed = now - self.began_at
+        if self.is_whole or share < _TOLD_FROM or elapsed <= 0:
             return None
-        return max(0.0, now - self.began_at) * (1 - share) / share
+        return elapsed * (1 - share) / share
 
     @property
     def oldest(self) -> float:
