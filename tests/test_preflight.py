@@ -966,7 +966,7 @@ async def test_what_is_lost_with_a_record_is_said_beside_what_is_not(reader: Dat
     assert [finding.path for finding in findings(groups) if finding.severity == "error"] == [
         "pipelines.care.records.notes.table"
     ]
-    assert "needs every record, and notes is not measured" in findings_text(groups)
+    assert "needs every record; not measured: notes" in findings_text(groups)
     assert ConfigFinding("ok", SCORES, "sessions by state: 2 current") in findings(groups)
 
 
