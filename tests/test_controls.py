@@ -20,7 +20,7 @@ from planted import FILES_OF_SLICES, Planted, outcome, planted
 from exporter.control import CLOCK, control, pipeline_text, tables
 from exporter.dimensions import DIMENSIONS
 from exporter.measure.collect import collect
-from exporter.measure.controls import PROVEN_FOR, Count, Seldom, every_number, measured
+from exporter.measure.controls import PROVEN_FOR, Count, SeldomProof, every_number, measured
 from exporter.measure.elsewhere import open_snapshot
 from exporter.measure.rounds import Rounds
 from exporter.measure.session import Session
@@ -176,7 +176,7 @@ class Counting:
     def __init__(self) -> None:
         self.now = 0.0
         self.counts = 0
-        self.seldom = Seldom(lambda: self.now)
+        self.seldom = SeldomProof(lambda: self.now)
 
     async def count(self, session: Session) -> Told:
         self.now += 0.04

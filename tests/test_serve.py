@@ -13,7 +13,7 @@ from waiting import at_most
 
 from exporter.config.read import ConfigError, Loaded, Problem, load_and_show
 from exporter.dimensions.coverage import ELIGIBLE
-from exporter.measure.controls import Seldom
+from exporter.measure.controls import SeldomProof
 from exporter.plan.plan import Plan
 from exporter.serve.watch import Planned, Reader, Watch
 from exporter.state.snapshot import Snapshot
@@ -160,8 +160,8 @@ class SlowToLeave:
     def __init__(self) -> None:
         self.running = self.most = self.begun = 0
 
-    async def collect(self, _plan: Plan, *, unattended: bool, proof: Seldom) -> Snapshot:
-        assert (unattended, type(proof)) == (True, Seldom)
+    async def collect(self, _plan: Plan, *, unattended: bool, proof: SeldomProof) -> Snapshot:
+        assert (unattended, type(proof)) == (True, SeldomProof)
         self.begun += 1
         self.running += 1
         self.most = max(self.most, self.running)

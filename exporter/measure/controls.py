@@ -68,7 +68,7 @@ PROVEN_FOR: Final = 3600.0
 """Seconds after which the control is counted again in any case."""
 
 
-class Seldom:
+class SeldomProof:
     """Proves the collections of one pipeline, so seldom that the counts take at most `SHARE` of their time.
 
     The first collection is proved, the next one after a collection that failed, the first on another server or version,

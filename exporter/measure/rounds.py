@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from exporter.measure.collect import collect, snapshot_of
-from exporter.measure.controls import Seldom
+from exporter.measure.controls import SeldomProof
 from exporter.measure.interpret import Counted
 from exporter.measure.session import Session
 from exporter.measure.sliceable import UnsliceableError
@@ -51,7 +51,7 @@ class Rounds:
         self._is_doubted = False
         self._has_returned = False
         self._swept_for = 0.0
-        self._proof = Seldom()
+        self._proof = SeldomProof()
 
     async def __call__(self, plan: Plan) -> Snapshot:
         """One round; raises CollectionError if there is no snapshot."""
