@@ -16,6 +16,7 @@ import pytest
 import yaml
 from conftest import Beginning, Database, care, whole_tour
 from planted import FILES_OF_SLICES, Planted, outcome, planted
+from sweeping import nothing
 
 from exporter.control import CLOCK, control, pipeline_text, tables
 from exporter.dimensions import DIMENSIONS
@@ -24,7 +25,8 @@ from exporter.measure.controls import PROVEN_FOR, Count, SeldomProof, every_numb
 from exporter.measure.elsewhere import open_snapshot
 from exporter.measure.rounds import Rounds
 from exporter.measure.session import Session
-from exporter.measure.tiers import every_number_in_slices
+from exporter.measure.sliceable import UnsliceableError
+from exporter.measure.tiers import every_number_in_slices, sweep
 from exporter.mend.gaps import count_gaps, gaps_of_control, list_gaps
 from exporter.mend.lists import count_members, known_members, list_members, members_of_control
 from exporter.mend.whole import Listing
@@ -152,6 +154,16 @@ async def test_a_server_that_compares_wrongly_is_found(visits: Database, kind: s
 
 async def test_slices_count_the_same_numbers(visits: Database) -> None:
     assert await numbers_of(visits, every_number_in_slices) == control().expected
+
+
+async def test_slices_that_are_impossible_are_not_proved(visits: Database) -> None:
+    """A pipeline without indexes for slices tries slices in each round, before a full pass."""
+
+    async def proof(_session: Session, _count: Count) -> None:
+        pytest.fail("the control was counted")
+
+    with pytest.raises(UnsliceableError):
+        await sweep(visits.plan(CONFIG), None, 1.0, nothing, proof=proof)
 
 
 async def test_slices_have_the_control_too(visits: Database) -> None:

@@ -114,8 +114,8 @@ async def sweep(
         short = plan.within(SLICE_TIMEOUT)
         session = await snapshot_on(connection, short, unattended=unattended, in_slices=True)
         _refuse_faults(session)
-        await proof(session, every_number_in_slices)
         tables = await cuttable_tables(session, plan.database.statement_timeout)
+        await proof(session, every_number_in_slices)
         ledger = _of_tables(ledger or await restore(session), session, tables)
         clock = session.clock.timestamp()
         ledger = ledger.resumed(session.clock, LATE).since(
